@@ -1,0 +1,1 @@
+//! Words that cross a border: custom resources, validation, wire protocol, web bodies.

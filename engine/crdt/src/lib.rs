@@ -1,0 +1,1 @@
+//! Merge semantics of the Active-Active data types.
