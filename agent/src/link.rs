@@ -1,0 +1,6 @@
+//! The agent's end of the link to the hub: enrolment, the session, what comes in, what goes out.
+//!
+//! Controllers and link meet only in the Kubernetes API: the link writes what the hub wants as custom resources
+//! and reads their status; it never calls a controller.
+
+pub mod backoff;
