@@ -1,1 +1,3 @@
-//! The lab and what scenario tests share.
+//! The lab (real clusters on one machine) and what scenario tests, the demo and the mutation run share.
+
+pub mod mutants;

@@ -1,0 +1,72 @@
+# The entry points. Every recipe prints what it does; CI calls only these.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(MERIDIAN_CACHE),$(HOME)/.cache/meridian)
+DENY_VERSION := 0.20.2
+LAB ?= target/debug/lab
+
+.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios mutants check fmt generate
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Three clusters, a hub and one Active-Active database that converges; stays running
+	@tools/prerequisites.sh
+	@$(MAKE) --no-print-directory build images
+	@target/debug/demo up
+
+demo-down: ## Remove what `make demo` started
+	@[ -x target/debug/demo ] || $(MAKE) --no-print-directory build
+	@target/debug/demo down
+
+lab: ## Three real Kubernetes clusters of three nodes
+	@tools/prerequisites.sh
+	@cargo build -q -p meridian-integration --bin lab
+	@$(LAB) up --clusters 3 --nodes 3
+
+lab-down: ## Remove the clusters
+	@cargo build -q -p meridian-integration --bin lab
+	@$(LAB) down
+
+build: ## Build every program and the Valkey module (debug)
+	@cargo build --workspace --bins --lib
+	@cargo build -p crdt-module
+
+images: build ## Build the images of agent and node
+	@tools/build-images.sh
+
+unit: ## Unit, property and engine tests: no Kubernetes
+	@tools/prerequisites.sh --only apt,valkey
+	@cargo build -p crdt-module -p meridian-node
+	@cargo test --workspace
+
+scenarios: ## Scenario tests on real clusters
+	@tools/prerequisites.sh
+	@$(MAKE) --no-print-directory build images
+	@cargo test -p meridian-integration --features lab --test lab --test scenarios -- --test-threads=1
+
+test: unit scenarios ## Everything that must be green before a change lands
+
+test-full: ## The same tests with full property cases
+	@PROPTEST_CASES=20000 $(MAKE) --no-print-directory test mutants
+
+mutants: ## Remove each guard in turn and show the test that then fails
+	@tools/prerequisites.sh --only apt,valkey
+	@cargo run -q -p meridian-integration --bin mutants
+
+fmt: ## Format the code
+	@cargo fmt --all
+
+generate: ## Write the generated files (deploy/crds)
+	@cargo run -q -p meridian-api --example generate
+
+check: ## Format, lints, licences, house rules, generated files
+	@tools/prerequisites.sh --only apt
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	@[ -x "$(CACHE)/tools/bin/cargo-deny" ] || { echo "==> building cargo-deny $(DENY_VERSION), once"; cargo install -q --locked --root "$(CACHE)/tools" cargo-deny@$(DENY_VERSION); }
+	"$(CACHE)/tools/bin/cargo-deny" --all-features check bans licenses sources
+	cargo test -q -p meridian-integration --test tidy
+	cargo test -q -p meridian-api --test generated
