@@ -1,1 +1,8 @@
 //! Words that cross a border: custom resources, validation, wire protocol, web bodies.
+//!
+//! Every part of Meridian that speaks to another part or to a person does it in the types of this crate. It does no I/O,
+//! reads no clock and runs no task, so that every crate may depend on it.
+
+pub mod crds;
+pub mod ids;
+pub mod link;

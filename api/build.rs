@@ -1,0 +1,11 @@
+//! Compiles `proto/link.proto` without protoc.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let descriptors = protox::compile(["proto/link.proto"], ["proto"])?;
+    // `Bytes` instead of `Vec<u8>`: one body is sent to many sessions without a copy.
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

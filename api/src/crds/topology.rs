@@ -1,0 +1,262 @@
+//! `DatabaseTopology`: who serves which part of a database, in which epoch.
+//!
+//! One per database, named as it, in the namespace of its cluster resource (REC). The spec is written only by the agent, each
+//! time with the `resourceVersion` that it read; `status.members` only by the nodes, each its own entry by server-side
+//! apply on the status subresource with its pod name as field manager. A topology that is missing, older than one that a node
+//! obeyed, or of another `metadata.uid` is *unknown* to the node, not an order.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    open_enum::open_enum,
+    shared::{Condition, Persistence},
+};
+
+/// What the agent orders.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "meridian.dev",
+    version = "v1alpha1",
+    kind = "DatabaseTopology",
+    plural = "databasetopologies",
+    shortname = "dbtopo",
+    namespaced,
+    status = "DatabaseTopologyStatus",
+    derive = "PartialEq",
+    doc = "Who serves which part of a database, in which epoch. Written by the agent; obeyed by the nodes.",
+    printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".spec.cluster"}"#,
+    printcolumn = r#"{"name":"Epoch","type":"integer","jsonPath":".spec.epoch"}"#,
+    printcolumn = r#"{"name":"Port","type":"integer","jsonPath":".spec.port"}"#,
+    printcolumn = r#"{"name":"Primary","type":"string","jsonPath":".spec.shards[*].primary"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseTopologySpec {
+    /// The database that this topology serves.
+    pub database: DatabaseReference,
+    /// Name of the REC whose pods serve it.
+    pub cluster: String,
+    /// Number of the present distribution of roles; every change of a primary raises it.
+    #[schemars(range(min = 1))]
+    pub epoch: i64,
+    /// A failover in progress: the candidate must stop granting permission to the present primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
+    /// Client port of the database, 10000–19999.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Memory limit of one shard's dataset, bytes.
+    #[schemars(range(min = 0))]
+    pub memory_bytes: i64,
+    /// What happens when the limit is reached, as Valkey spells it.
+    pub eviction_policy: String,
+    /// How shards are kept on disk.
+    pub persistence: Persistence,
+    /// Each shard has a replica.
+    pub replication: bool,
+    /// The shards.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub shards: Vec<ShardAssignment>,
+    /// Set for an instance of an Active-Active database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_active: Option<ActiveActiveMembership>,
+}
+
+/// The database that a topology serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseReference {
+    /// `RedisEnterpriseDatabase` or `RedisEnterpriseActiveActiveDatabase`.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its `metadata.uid`, or the database's GUID for an Active-Active one.
+    pub uid: String,
+}
+
+/// A failover in progress.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Fence {
+    /// The epoch that the candidate will serve in.
+    #[schemars(range(min = 1))]
+    pub epoch: i64,
+    /// Pod that becomes primary.
+    pub candidate: String,
+}
+
+/// Roles of one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardAssignment {
+    /// Number of the shard within the database.
+    #[schemars(range(min = 0))]
+    pub id: i32,
+    /// Hash slots, ranges with commas, such as `0-16383`.
+    pub slots: String,
+    /// Pod that takes writes; none if nobody may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
+    /// Pods that hold a replica.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<String>,
+    /// Replicas that hold every acknowledged write; only they may be promoted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_sync: Vec<String>,
+}
+
+/// Membership of this cluster in an Active-Active database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveActiveMembership {
+    /// Identity of the Active-Active database.
+    pub guid: String,
+    /// This cluster's instance id, never used twice in one database.
+    #[schemars(range(min = 1))]
+    pub instance_id: i64,
+    /// Number of the membership; rises with every change of members or ghosts.
+    #[schemars(range(min = 1))]
+    pub config_version: i64,
+    /// All members, this cluster included.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["instanceId"]))]
+    pub members: Vec<TopologyMember>,
+    /// Instance ids that were members once; their writes are known, new ones are not taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ghosts: Vec<i64>,
+}
+
+/// One member of an Active-Active database, as a node reaches it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TopologyMember {
+    /// Instance id of the member.
+    #[schemars(range(min = 1))]
+    pub instance_id: i64,
+    /// Name of its RERC.
+    pub name: String,
+    /// `host:port` of its sync endpoint; may be empty for the local member.
+    #[serde(default)]
+    pub endpoint: String,
+    /// Server name (SNI) that routes to the database there.
+    #[serde(default)]
+    pub server_name: String,
+    /// Identity that its certificate must carry exactly.
+    #[serde(default)]
+    pub spiffe_id: String,
+    /// This cluster itself.
+    #[serde(default)]
+    pub local: bool,
+}
+
+/// What the nodes report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseTopologyStatus {
+    /// One entry per node that serves the database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"]))]
+    pub members: Vec<MemberReport>,
+    /// Conditions, written by the agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What one node reports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberReport {
+    /// Name of the pod.
+    pub node: String,
+    /// `metadata.uid` of the topology that it obeys.
+    pub topology_uid: String,
+    /// Highest epoch that it obeyed.
+    pub epoch: i64,
+    /// `metadata.generation` of the topology that it obeyed last.
+    pub generation: i64,
+    /// Its shards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub shards: Vec<ShardReport>,
+    /// Its replication links from other members.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["instanceId"]))]
+    pub links: Vec<LinkReport>,
+    /// When it observed this, RFC 3339.
+    pub as_of: String,
+}
+
+open_enum! {
+    /// What a shard does.
+    pub enum ShardRole {
+        /// Takes writes.
+        Primary = "primary",
+        /// Follows the primary.
+        Replica = "replica",
+        /// Does not run.
+        Stopped = "stopped",
+    }
+}
+
+/// One shard on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardReport {
+    /// Number of the shard.
+    pub id: i32,
+    /// What it does.
+    pub role: ShardRole,
+    /// It answers commands.
+    pub ready: bool,
+    /// It acknowledges writes.
+    pub writable: bool,
+    /// Port that it listens on.
+    pub port: i32,
+    /// Its clock (Active-Active only), as JSON text for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<String>,
+}
+
+open_enum! {
+    /// State of a replication link, seen from its receiving side.
+    pub enum LinkState {
+        /// No connection yet.
+        Connecting = "connecting",
+        /// Catching up.
+        Syncing = "syncing",
+        /// Live.
+        Up = "up",
+        /// Stopped by a person.
+        Paused = "paused",
+        /// Connected, but something must not be applied.
+        Stalled = "stalled",
+        /// Lost.
+        Down = "down",
+    }
+}
+
+/// One replication link of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkReport {
+    /// Instance id of the source.
+    pub instance_id: i64,
+    /// Name of the source's RERC.
+    pub name: String,
+    /// Its state.
+    pub state: LinkState,
+    /// Last error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Lag in milliseconds; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<i64>,
+    /// Since when the state holds, RFC 3339.
+    pub since: String,
+    /// When it was observed, RFC 3339.
+    pub as_of: String,
+}
