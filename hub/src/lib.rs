@@ -1,0 +1,3 @@
+//! The hub: holds the global state, decides for every cluster, and tells each agent what to make true.
+
+pub mod store;

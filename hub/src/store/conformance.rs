@@ -1,0 +1,444 @@
+//! The contract of [`Store`] as tests. Every implementation runs all of them through [`suite`]; whoever changes the
+//! contract changes it here.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::time::timeout;
+
+use super::{
+    Batch, Expect, Fence, MAX_BYTES, MAX_OPERATIONS, Revision, Store, StoreError, Txn, Watch,
+};
+
+/// Longer than any commit takes, so that a test which waits in vain ends with a message.
+const PATIENCE: Duration = Duration::from_secs(20);
+const TERM: Fence = Fence(1);
+
+/// A store under test and what must outlive it (its directory, its server).
+pub(crate) struct Subject<S> {
+    pub(crate) store: S,
+    _keep: Box<dyn Send>,
+}
+
+impl<S: Store> Subject<S> {
+    pub(crate) fn new(store: S, keep: impl Send + 'static) -> Self {
+        Self {
+            store,
+            _keep: Box::new(keep),
+        }
+    }
+}
+
+macro_rules! suite {
+    ($make:expr) => {
+        $crate::store::conformance::suite!(@ $make;
+            reads_say_at_which_revision_they_were_taken
+            an_empty_store_is_at_revision_zero
+            a_stale_revision_is_a_conflict_and_writes_nothing
+            creation_of_an_existing_key_is_a_conflict
+            a_transaction_is_atomic_for_readers_and_watchers
+            a_transaction_without_effect_takes_no_revision
+            a_recreated_key_has_a_new_creation_revision
+            lists_are_sorted_bounded_by_the_prefix_and_of_one_revision
+            a_watch_replays_history_in_order_and_goes_on_live
+            a_watch_resumes_after_the_given_revision
+            a_watch_sees_only_its_prefix
+            a_watch_from_the_future_is_refused
+            a_watch_from_compacted_history_is_refused
+            a_reader_overtaken_by_compaction_is_told_and_ended
+            compaction_keeps_current_values
+            too_many_operations_are_refused
+            too_many_bytes_are_refused
+            a_key_written_twice_is_refused
+            a_lower_term_is_refused_and_writes_nothing
+            a_higher_term_shuts_out_the_old_one
+            a_refused_transaction_does_not_raise_the_term
+            concurrent_compare_and_swaps_lose_no_update
+        );
+    };
+    (@ $make:expr; $($name:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let subject = ($make)().await;
+            $crate::store::conformance::$name(&subject.store).await;
+        })*
+    };
+}
+pub(crate) use suite;
+
+fn put(key: &str, value: &str) -> Txn {
+    Txn::new().put(key, value.to_owned())
+}
+
+async fn value(store: &impl Store, key: &str) -> Option<String> {
+    let entry = store.get(key.to_owned()).await.unwrap().value?;
+    Some(String::from_utf8(entry.value.to_vec()).unwrap())
+}
+
+async fn next(watch: &mut Watch) -> Batch {
+    timeout(PATIENCE, watch.next())
+        .await
+        .expect("a batch in time")
+        .expect("no end")
+        .expect("no error")
+}
+
+fn keys(batch: &Batch) -> Vec<&str> {
+    batch
+        .changes
+        .iter()
+        .map(|change| change.key.as_str())
+        .collect()
+}
+
+pub(crate) async fn an_empty_store_is_at_revision_zero(store: &impl Store) {
+    let read = store.get("a".to_owned()).await.unwrap();
+    assert_eq!((read.value, read.revision), (None, Revision(0)));
+    assert_eq!(store.term().await.unwrap(), Fence(0));
+}
+
+pub(crate) async fn reads_say_at_which_revision_they_were_taken(store: &impl Store) {
+    let first = store.commit(put("a", "1"), TERM).await.unwrap();
+    let second = store.commit(put("b", "1"), TERM).await.unwrap();
+    assert_eq!((first, second), (Revision(1), Revision(2)));
+    let a = store.get("a".to_owned()).await.unwrap();
+    assert_eq!(a.revision, second);
+    let a = a.value.unwrap();
+    assert_eq!((a.created, a.modified), (first, first));
+    assert_eq!(
+        store.list(vec![String::new()]).await.unwrap().revision,
+        second
+    );
+}
+
+pub(crate) async fn a_stale_revision_is_a_conflict_and_writes_nothing(store: &impl Store) {
+    let first = store.commit(put("a", "1"), TERM).await.unwrap();
+    let second = store
+        .commit(put("a", "2").at("a", first), TERM)
+        .await
+        .unwrap();
+    let stale = store
+        .commit(put("a", "3").put("b", "3").at("a", first), TERM)
+        .await;
+    let Err(StoreError::Conflict {
+        key,
+        expected,
+        found,
+    }) = stale
+    else {
+        panic!("{stale:?}")
+    };
+    assert_eq!(
+        (key.as_str(), expected, found),
+        ("a", Expect::At(first), Some(second))
+    );
+    assert_eq!(value(store, "a").await.as_deref(), Some("2"));
+    assert_eq!(value(store, "b").await, None);
+    let missing = store.commit(put("c", "1").at("c", first), TERM).await;
+    assert!(
+        matches!(missing, Err(StoreError::Conflict { found: None, .. })),
+        "{missing:?}"
+    );
+}
+
+pub(crate) async fn creation_of_an_existing_key_is_a_conflict(store: &impl Store) {
+    let first = store.commit(put("a", "1").absent("a"), TERM).await.unwrap();
+    let again = store.commit(put("a", "2").absent("a"), TERM).await;
+    let Err(StoreError::Conflict {
+        expected, found, ..
+    }) = again
+    else {
+        panic!("{again:?}")
+    };
+    assert_eq!((expected, found), (Expect::Absent, Some(first)));
+}
+
+pub(crate) async fn a_transaction_is_atomic_for_readers_and_watchers(store: &impl Store) {
+    store.commit(put("c", "1"), TERM).await.unwrap();
+    let mut watch = store.watch(String::new(), Revision(1)).await.unwrap();
+    let revision = store
+        .commit(put("b", "2").put("a", "2").delete("c"), TERM)
+        .await
+        .unwrap();
+    let batch = next(&mut watch).await;
+    assert_eq!(
+        (batch.revision, keys(&batch)),
+        (revision, vec!["a", "b", "c"])
+    );
+    assert_eq!(batch.changes[0].value.as_deref(), Some(b"2".as_slice()));
+    assert_eq!(batch.changes[2].value, None);
+    let list = store.list(vec![String::new()]).await.unwrap();
+    assert_eq!(
+        list.value[0]
+            .iter()
+            .map(|e| e.key.as_str())
+            .collect::<Vec<_>>(),
+        ["a", "b"]
+    );
+    assert!(list.value[0].iter().all(|entry| entry.modified == revision));
+}
+
+pub(crate) async fn a_transaction_without_effect_takes_no_revision(store: &impl Store) {
+    store.commit(put("a", "1"), TERM).await.unwrap();
+    assert_eq!(
+        store
+            .commit(Txn::new().delete("missing"), TERM)
+            .await
+            .unwrap(),
+        Revision(1)
+    );
+    assert_eq!(store.commit(Txn::new(), TERM).await.unwrap(), Revision(1));
+    let mut watch = store.watch(String::new(), Revision(1)).await.unwrap();
+    store
+        .commit(put("a", "2").delete("missing"), TERM)
+        .await
+        .unwrap();
+    let batch = next(&mut watch).await;
+    assert_eq!((batch.revision, keys(&batch)), (Revision(2), vec!["a"]));
+}
+
+pub(crate) async fn a_recreated_key_has_a_new_creation_revision(store: &impl Store) {
+    store.commit(put("a", "1"), TERM).await.unwrap();
+    store.commit(Txn::new().delete("a"), TERM).await.unwrap();
+    store.commit(put("a", "2"), TERM).await.unwrap();
+    let entry = store.get("a".to_owned()).await.unwrap().value.unwrap();
+    assert_eq!((entry.created, entry.modified), (Revision(3), Revision(3)));
+}
+
+pub(crate) async fn lists_are_sorted_bounded_by_the_prefix_and_of_one_revision(store: &impl Store) {
+    for key in ["/b/2", "/b/1", "/bb/1", "/a/1", "/c/1"] {
+        store.commit(put(key, "x"), TERM).await.unwrap();
+    }
+    let list = store
+        .list(vec!["/b/".to_owned(), "/c/".to_owned(), "/d/".to_owned()])
+        .await
+        .unwrap();
+    let names: Vec<Vec<_>> = list
+        .value
+        .iter()
+        .map(|entries| entries.iter().map(|e| e.key.as_str()).collect())
+        .collect();
+    assert_eq!(names, [vec!["/b/1", "/b/2"], vec!["/c/1"], vec![]]);
+    assert_eq!(list.revision, Revision(5));
+}
+
+pub(crate) async fn a_watch_replays_history_in_order_and_goes_on_live(store: &impl Store) {
+    for n in 1..=3 {
+        store.commit(put("a", &n.to_string()), TERM).await.unwrap();
+    }
+    let mut watch = store.watch(String::new(), Revision(0)).await.unwrap();
+    for n in 1..=3 {
+        let batch = next(&mut watch).await;
+        assert_eq!(batch.revision, Revision(n));
+        assert_eq!(
+            batch.changes[0].value.as_deref(),
+            Some(n.to_string().as_bytes())
+        );
+    }
+    store.commit(put("a", "4"), TERM).await.unwrap();
+    assert_eq!(next(&mut watch).await.revision, Revision(4));
+}
+
+pub(crate) async fn a_watch_resumes_after_the_given_revision(store: &impl Store) {
+    for n in 1..=4 {
+        store.commit(put("a", &n.to_string()), TERM).await.unwrap();
+    }
+    let mut watch = store.watch(String::new(), Revision(2)).await.unwrap();
+    assert_eq!(next(&mut watch).await.revision, Revision(3));
+    assert_eq!(next(&mut watch).await.revision, Revision(4));
+}
+
+pub(crate) async fn a_watch_sees_only_its_prefix(store: &impl Store) {
+    let mut watch = store.watch("/b/".to_owned(), Revision(0)).await.unwrap();
+    store.commit(put("/a/1", "x"), TERM).await.unwrap();
+    store
+        .commit(put("/a/2", "x").put("/b/2", "x"), TERM)
+        .await
+        .unwrap();
+    let batch = next(&mut watch).await;
+    assert_eq!((batch.revision, keys(&batch)), (Revision(2), vec!["/b/2"]));
+}
+
+pub(crate) async fn a_watch_from_the_future_is_refused(store: &impl Store) {
+    store.commit(put("a", "1"), TERM).await.unwrap();
+    let refused = store
+        .watch(String::new(), Revision(9))
+        .await
+        .err()
+        .expect("a refusal");
+    assert!(
+        matches!(
+            refused,
+            StoreError::Ahead {
+                asked: Revision(9),
+                head: Revision(1)
+            }
+        ),
+        "{refused:?}"
+    );
+}
+
+pub(crate) async fn a_watch_from_compacted_history_is_refused(store: &impl Store) {
+    for n in 1..=4 {
+        store.commit(put("a", &n.to_string()), TERM).await.unwrap();
+    }
+    store.compact(Revision(2)).await.unwrap();
+    let refused = store
+        .watch(String::new(), Revision(1))
+        .await
+        .err()
+        .expect("a refusal");
+    assert!(
+        matches!(
+            refused,
+            StoreError::Compacted {
+                asked: Revision(1),
+                oldest: Revision(2)
+            }
+        ),
+        "{refused:?}"
+    );
+    let mut watch = store.watch(String::new(), Revision(2)).await.unwrap();
+    assert_eq!(next(&mut watch).await.revision, Revision(3));
+}
+
+pub(crate) async fn a_reader_overtaken_by_compaction_is_told_and_ended(store: &impl Store) {
+    for n in 1..=4 {
+        store.commit(put("a", &n.to_string()), TERM).await.unwrap();
+    }
+    let mut watch = store.watch(String::new(), Revision(0)).await.unwrap();
+    store.compact(Revision(3)).await.unwrap();
+    let told = timeout(PATIENCE, watch.next())
+        .await
+        .unwrap()
+        .expect("an item");
+    assert!(
+        matches!(told, Err(StoreError::Compacted { .. })),
+        "{told:?}"
+    );
+    assert!(
+        timeout(PATIENCE, watch.next()).await.unwrap().is_none(),
+        "the stream has ended"
+    );
+}
+
+pub(crate) async fn compaction_keeps_current_values(store: &impl Store) {
+    store.commit(put("a", "1"), TERM).await.unwrap();
+    store.commit(put("b", "1"), TERM).await.unwrap();
+    store.compact(Revision(99)).await.unwrap();
+    assert_eq!(value(store, "a").await.as_deref(), Some("1"));
+    assert_eq!(
+        store
+            .commit(put("b", "2").at("b", Revision(2)), TERM)
+            .await
+            .unwrap(),
+        Revision(3)
+    );
+    let mut watch = store.watch(String::new(), Revision(2)).await.unwrap();
+    assert_eq!(next(&mut watch).await.revision, Revision(3));
+}
+
+pub(crate) async fn too_many_operations_are_refused(store: &impl Store) {
+    let full = |n: usize| {
+        (0..n).fold(Txn::new().absent("x"), |txn, i| {
+            txn.put(format!("k{i}"), "v")
+        })
+    };
+    store.commit(full(MAX_OPERATIONS - 1), TERM).await.unwrap();
+    let refused = store.commit(full(MAX_OPERATIONS), TERM).await;
+    assert!(
+        matches!(refused, Err(StoreError::TooManyOperations { found: 101 })),
+        "{refused:?}"
+    );
+}
+
+pub(crate) async fn too_many_bytes_are_refused(store: &impl Store) {
+    store
+        .commit(Txn::new().put("a", vec![7_u8; MAX_BYTES - 1]), TERM)
+        .await
+        .unwrap();
+    let refused = store
+        .commit(Txn::new().put("a", vec![7_u8; MAX_BYTES]), TERM)
+        .await;
+    assert!(
+        matches!(refused, Err(StoreError::TooManyBytes { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(
+        store
+            .get("a".to_owned())
+            .await
+            .unwrap()
+            .value
+            .unwrap()
+            .value
+            .len(),
+        MAX_BYTES - 1
+    );
+}
+
+pub(crate) async fn a_key_written_twice_is_refused(store: &impl Store) {
+    let refused = store.commit(put("a", "1").delete("a"), TERM).await;
+    assert!(
+        matches!(refused, Err(StoreError::DuplicateKey { .. })),
+        "{refused:?}"
+    );
+}
+
+pub(crate) async fn a_lower_term_is_refused_and_writes_nothing(store: &impl Store) {
+    store.commit(put("a", "1"), Fence(5)).await.unwrap();
+    let refused = store.commit(put("a", "2"), Fence(4)).await;
+    assert!(
+        matches!(refused, Err(StoreError::Fenced { given: 4, held: 5 })),
+        "{refused:?}"
+    );
+    assert_eq!(value(store, "a").await.as_deref(), Some("1"));
+}
+
+pub(crate) async fn a_higher_term_shuts_out_the_old_one(store: &impl Store) {
+    store.commit(put("a", "1"), Fence(1)).await.unwrap();
+    store.commit(Txn::new(), Fence(2)).await.unwrap();
+    assert_eq!(store.term().await.unwrap(), Fence(2));
+    let refused = store.commit(put("a", "2"), Fence(1)).await;
+    assert!(
+        matches!(refused, Err(StoreError::Fenced { given: 1, held: 2 })),
+        "{refused:?}"
+    );
+}
+
+pub(crate) async fn a_refused_transaction_does_not_raise_the_term(store: &impl Store) {
+    store.commit(put("a", "1"), Fence(1)).await.unwrap();
+    store
+        .commit(put("a", "2").absent("a"), Fence(9))
+        .await
+        .unwrap_err();
+    assert_eq!(store.term().await.unwrap(), Fence(1));
+    store.commit(put("a", "3"), Fence(1)).await.unwrap();
+}
+
+pub(crate) async fn concurrent_compare_and_swaps_lose_no_update(store: &impl Store) {
+    store.commit(put("n", "0"), TERM).await.unwrap();
+    let increments = futures::future::join_all((0..8).map(|_| async {
+        for _ in 0..10 {
+            loop {
+                let entry = store.get("n".to_owned()).await.unwrap().value.unwrap();
+                let n: u64 = String::from_utf8(entry.value.to_vec())
+                    .unwrap()
+                    .parse()
+                    .unwrap();
+                match store
+                    .commit(put("n", &(n + 1).to_string()).at("n", entry.modified), TERM)
+                    .await
+                {
+                    Ok(_) => break,
+                    Err(StoreError::Conflict { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+    }));
+    timeout(PATIENCE, increments).await.expect("progress");
+    let read = store.get("n".to_owned()).await.unwrap();
+    assert_eq!(read.value.unwrap().value.as_ref(), b"80");
+    assert_eq!(read.revision, Revision(81));
+}
