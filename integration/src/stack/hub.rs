@@ -1,0 +1,266 @@
+//! The hub process of a stack, and the CLI pointed at it.
+
+use std::{
+    fs::{self, File},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use super::Paths;
+use crate::{
+    shell::{self, Output},
+    wait::{Look, until},
+};
+
+/// Address of the host on the lab's bridge: reachable from every cluster.
+pub const HOST: &str = "10.77.0.1";
+/// How long the hub may take to become ready.
+const READY: Duration = Duration::from_secs(20);
+
+/// A running hub.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    cli: String,
+    program: String,
+    data: PathBuf,
+    pid_file: PathBuf,
+    log: PathBuf,
+}
+
+impl Hub {
+    fn at(paths: &Paths) -> anyhow::Result<Self> {
+        Ok(Self {
+            cli: paths.program("meridian")?,
+            program: paths.program("meridian-hub")?,
+            data: paths.state.join("hub"),
+            pid_file: paths.state.join("hub.pid"),
+            log: paths.state.join("hub.log"),
+        })
+    }
+
+    /// Starts the hub unless it runs, and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not become ready: with the end of its log.
+    pub async fn start(paths: &Paths) -> anyhow::Result<Self> {
+        let hub = Self::at(paths)?;
+        if hub.pid().is_none() {
+            hub.spawn()?;
+        }
+        hub.ready().await?;
+        Ok(hub)
+    }
+
+    /// The hub that an earlier [`Hub::start`] left running.
+    ///
+    /// # Errors
+    /// If none runs.
+    pub fn attach(paths: &Paths) -> anyhow::Result<Self> {
+        let hub = Self::at(paths)?;
+        ensure!(
+            hub.pid().is_some(),
+            "no hub runs from {}: `make demo` starts one",
+            hub.data.display()
+        );
+        Ok(hub)
+    }
+
+    /// Starts the process; it outlives this one.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn(&self) -> anyhow::Result<()> {
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let child = Command::new(&self.program)
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(&self.data)
+            .args(["--web-listen", &format!("{HOST}:8443")])
+            .args(["--link-listen", &format!("{HOST}:8444")])
+            .args(["--advertise-link", &format!("{HOST}:8444")])
+            .args(["--advertise-web", &format!("{HOST}:8443")])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("start {}", self.program))?;
+        let started = start_time(child.id()).context("the hub ended at once")?;
+        fs::write(&self.pid_file, format!("{} {started}", child.id()))?;
+        Ok(())
+    }
+
+    /// Waits until the hub answers its CLI.
+    ///
+    /// # Errors
+    /// After [`READY`], with the end of its log.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        until("hub ready", READY, || async {
+            let out = self.cli(&["cluster", "list", "-o", "json"])?;
+            Ok(if out.code == 0 {
+                Look::Holds(())
+            } else {
+                Look::NotYet(out.stderr)
+            })
+        })
+        .await
+        .with_context(|| format!("end of {}:\n{}", self.log.display(), self.log_end()))
+    }
+
+    /// The last lines of the hub's log.
+    #[must_use]
+    pub fn log_end(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// Process id, if the process that was started still runs (a reused id does not count).
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let text = fs::read_to_string(&self.pid_file).ok()?;
+        let (pid, started) = text.split_once(' ')?;
+        let pid: u32 = pid.parse().ok()?;
+        (start_time(pid)? == started).then_some(pid)
+    }
+
+    /// Kills the hub at once, as a crash would.
+    ///
+    /// # Errors
+    /// If it does not run, or does not end.
+    pub async fn kill(&self) -> anyhow::Result<()> {
+        let pid = self.pid().context("the hub does not run")?;
+        signal(pid, "-KILL")?;
+        until("hub ended", READY, || async {
+            Ok(if self.pid().is_none() {
+                Look::Holds(())
+            } else {
+                Look::NotYet("still there".into())
+            })
+        })
+        .await
+    }
+
+    /// Ends the hub of a stack politely, if it runs.
+    ///
+    /// # Errors
+    /// If it cannot be signalled.
+    pub fn stop(paths: &Paths) -> anyhow::Result<()> {
+        let hub = Self::at(paths)?;
+        if let Some(pid) = hub.pid() {
+            signal(pid, "-TERM")?;
+        }
+        Ok(())
+    }
+
+    /// Folder of the hub's data.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Runs the CLI against this hub.
+    ///
+    /// # Errors
+    /// If it cannot be started. Its exit code is in the output.
+    pub fn cli(&self, args: &[&str]) -> anyhow::Result<Output> {
+        self.cli_with(args, "")
+    }
+
+    /// As [`Hub::cli`], with text on standard input.
+    ///
+    /// # Errors
+    /// As [`Hub::cli`].
+    pub fn cli_with(&self, args: &[&str], input: &str) -> anyhow::Result<Output> {
+        let env = self.env();
+        let env: Vec<(&str, &str)> = env.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        shell::run(&self.cli, args, &env, input)
+    }
+
+    /// Environment that points the CLI at this hub.
+    #[must_use]
+    pub fn env(&self) -> [(&'static str, String); 3] {
+        [
+            ("MERIDIAN_HUB", format!("https://{HOST}:8443")),
+            (
+                "MERIDIAN_TOKEN_FILE",
+                self.data.join("admin-token").display().to_string(),
+            ),
+            (
+                "MERIDIAN_CA_FILE",
+                self.data.join("ca/ca.crt").display().to_string(),
+            ),
+        ]
+    }
+
+    /// Runs the CLI; it must succeed.
+    ///
+    /// # Errors
+    /// With what it printed.
+    pub fn must(&self, args: &[&str], input: &str) -> anyhow::Result<String> {
+        let out = self.cli_with(args, input)?;
+        ensure!(
+            out.code == 0,
+            "`meridian {}` ended with {}:\n{}{}",
+            args.join(" "),
+            out.code,
+            out.stdout,
+            out.stderr
+        );
+        Ok(out.stdout)
+    }
+
+    /// An object or list of the hub as JSON.
+    ///
+    /// # Errors
+    /// If the CLI fails or prints no JSON.
+    pub fn get(&self, args: &[&str]) -> anyhow::Result<Value> {
+        let mut all = args.to_vec();
+        all.extend(["-o", "json"]);
+        serde_json::from_str(&self.must(&all, "")?).context("output of `meridian -o json`")
+    }
+
+    /// Waits until the hub shows the cluster as connected.
+    ///
+    /// # Errors
+    /// After `within`.
+    pub async fn connected(&self, cluster: &str, within: Duration) -> anyhow::Result<()> {
+        until(&format!("cluster {cluster} connected"), within, || async {
+            let list = self.get(&["cluster", "list"])?;
+            let found = items(&list)
+                .iter()
+                .find(|c| c["metadata"]["name"] == cluster)
+                .cloned();
+            Ok(match found {
+                Some(c) if c["status"]["state"] == "Connected" => Look::Holds(()),
+                Some(c) => Look::NotYet(c["status"].to_string()),
+                None => Look::NotYet("not registered".into()),
+            })
+        })
+        .await
+    }
+}
+
+/// The items of a Kubernetes-shaped list.
+#[must_use]
+pub fn items(list: &Value) -> &[Value] {
+    list["items"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// When the process started, in clock ticks since boot (proc(5), field 22 of `stat`).
+fn start_time(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = stat.rsplit_once(") ")?.1;
+    let fields: Vec<&str> = after_name.split(' ').collect();
+    // A zombie has ended; only its parent has not looked yet.
+    (fields.first() != Some(&"Z")).then(|| fields.get(19).map(|s| (*s).to_owned()))?
+}
+
+fn signal(pid: u32, signal: &str) -> anyhow::Result<()> {
+    shell::succeed("kill", &[signal, &pid.to_string()], &[], "").map(|_| ())
+}
