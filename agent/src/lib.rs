@@ -1,3 +1,16 @@
-//! The agent: the database operator of one cluster and its link to the hub.
+//! The agent acts in one Kubernetes cluster: it is the database operator of one namespace, and keeps one
+//! outbound stream to the hub. It never needs the hub to keep databases serving.
+//!
+//! Module map: [`run`] is the only composition root. [`controllers`], [`rigger`] and [`link`] do not import one
+//! another; they meet in the Kubernetes API. Only [`k8s`] and the `fetch`, `apply` and `status` steps of a
+//! controller take a Kubernetes client; `build` and `placement` are pure.
+//!
+//! Users of the library: the binary `meridian-agent`, and the scenario tests.
 
+pub mod args;
+pub mod clock;
+pub mod k8s;
 pub mod link;
+pub mod metrics;
+pub mod probes;
+pub mod run;

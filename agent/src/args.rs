@@ -1,0 +1,71 @@
+//! The command line of `meridian-agent`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+
+/// The agent of one Kubernetes cluster: database operator and link to the hub.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "meridian-agent", version, about)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs of `meridian-agent`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Run the operator and, where join material is present, the link to the hub.
+    Run(RunArgs),
+}
+
+/// Settings of `meridian-agent run`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// Namespace that this agent operates. It looks at no other.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: String,
+
+    /// Name of this replica in the leader lease; must differ between replicas.
+    #[arg(long, env = "POD_NAME")]
+    pub identity: String,
+
+    /// Image of the node pods of a cluster that names none itself.
+    #[arg(
+        long,
+        env = "MERIDIAN_NODE_IMAGE",
+        default_value = "localhost/meridian-node:dev"
+    )]
+    pub node_image: String,
+
+    /// Address of the probes and metrics.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    pub probes_listen: SocketAddr,
+
+    /// Kubeconfig to use; without it, the pod's service account or `KUBECONFIG`.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Log lines as JSON.
+    #[arg(long, env = "MERIDIAN_LOG_JSON")]
+    pub log_json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_run_without_a_namespace_is_refused() {
+        let refused = Args::try_parse_from(["meridian-agent", "run", "--identity", "a"]);
+        assert!(refused.is_err() || std::env::var("POD_NAMESPACE").is_ok());
+    }
+}

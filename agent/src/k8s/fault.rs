@@ -1,0 +1,127 @@
+//! One classification of everything that can go wrong with an object. It alone decides when the object is looked at
+//! again and under which reason its Event appears.
+
+use std::time::Duration;
+
+/// The class of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The object's spec is wrong. Only a change of the object helps.
+    Invalid,
+    /// A name we need is taken by an object that is not ours.
+    Foreign,
+    /// The object waits for something that a person, the hub or another controller must bring.
+    Waiting,
+    /// Somebody wrote at the same time: look again at once.
+    Conflict,
+    /// The API server understood and refused (forbidden, immutable field, quota).
+    Refused,
+    /// The API server could not be asked or failed.
+    Unavailable,
+}
+
+impl Fault {
+    /// Reason of the Event, and value of the metric's label.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Invalid => "Invalid",
+            Self::Foreign => "ForeignObject",
+            Self::Waiting => "Waiting",
+            Self::Conflict => "Conflict",
+            Self::Refused => "Refused",
+            Self::Unavailable => "Unavailable",
+        }
+    }
+
+    /// Whether a person should read an Event about it. The rest heals by itself and is only counted and logged.
+    #[must_use]
+    pub fn is_news(self) -> bool {
+        matches!(self, Self::Invalid | Self::Foreign | Self::Refused)
+    }
+
+    /// How long to wait before the object is looked at again, if nothing wakes it earlier.
+    ///
+    /// `failures` counts the failures in a row (≥ 1); `jitter` lies in `0.0..1.0`. The delay doubles from the class's
+    /// base to its cap, and the jitter takes up to half of it away, so that many objects do not come back together.
+    #[must_use]
+    pub fn delay(self, failures: u32, jitter: f64) -> Duration {
+        let (base, cap) = match self {
+            Self::Invalid => (60.0, 300.0),
+            Self::Foreign => (10.0, 60.0),
+            Self::Waiting => (5.0, 30.0),
+            Self::Conflict => (0.05, 2.0),
+            Self::Refused => (5.0, 120.0),
+            Self::Unavailable => (0.5, 30.0),
+        };
+        let exponent = failures.saturating_sub(1).min(16);
+        let full = (base * f64::from(1_u32 << exponent)).min(cap);
+        Duration::from_secs_f64(full * (1.0 - jitter.clamp(0.0, 1.0) / 2.0))
+    }
+
+    /// The class of an answer of the API server.
+    #[must_use]
+    pub fn of(error: &kube::Error) -> Self {
+        let kube::Error::Api(status) = error else {
+            return Self::Unavailable;
+        };
+        match status.code {
+            409 => Self::Conflict,
+            400..=499 if status.code != 429 => Self::Refused,
+            _ => Self::Unavailable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    const ALL: [Fault; 6] = [
+        Fault::Invalid,
+        Fault::Foreign,
+        Fault::Waiting,
+        Fault::Conflict,
+        Fault::Refused,
+        Fault::Unavailable,
+    ];
+
+    #[test]
+    fn delays_grow_with_failures_up_to_a_cap_and_jitter_takes_at_most_half() {
+        for fault in ALL {
+            let mut last = Duration::ZERO;
+            for failures in 1..40 {
+                let full = fault.delay(failures, 0.0);
+                assert!(full >= last, "{fault:?} shrank at failure {failures}");
+                assert!(full <= Duration::from_secs(300), "{fault:?} has no cap");
+                assert_eq!(fault.delay(failures, 1.0), full / 2);
+                last = full;
+            }
+        }
+    }
+
+    #[test]
+    fn answers_of_the_api_server_are_classified_by_their_code() {
+        let of = |code| {
+            Fault::of(&kube::Error::Api(
+                Status {
+                    code,
+                    ..Status::default()
+                }
+                .boxed(),
+            ))
+        };
+        assert_eq!(
+            [409, 403, 422, 429, 500].map(of),
+            [
+                Fault::Conflict,
+                Fault::Refused,
+                Fault::Refused,
+                Fault::Unavailable,
+                Fault::Unavailable
+            ]
+        );
+    }
+}

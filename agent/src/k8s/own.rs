@@ -1,0 +1,206 @@
+//! Ownership: which objects the agent may change.
+//!
+//! The agent adopts nothing by name. An object is ours only if it carries our manager label **and** the labels of
+//! the very cluster (and database) that wants to write it; everything else is [`Ownership::Foreign`] and stays as it
+//! is, byte for byte. Labels decide, not owner references, because data has no owner references.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// Field manager of everything the agent applies.
+pub const FIELD_MANAGER: &str = "meridian-agent";
+/// Label that says who manages an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label with the name of the cluster (REC) that an object serves.
+pub const CLUSTER: &str = "redis.io/cluster";
+/// Label with the name of the database that an object serves; absent on objects of the cluster itself.
+pub const DATABASE: &str = "meridian.dev/database";
+/// Label that groups everything the product makes.
+pub const APP: (&str, &str) = ("app", "redis-enterprise");
+/// Label of node pods.
+pub const ROLE_NODE: (&str, &str) = ("redis.io/role", "node");
+
+/// For whom an object is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Name of the REC.
+    pub cluster: String,
+    /// Name of the database, for objects of a database.
+    pub database: Option<String>,
+}
+
+impl Owner {
+    /// The owner of a cluster's own objects.
+    #[must_use]
+    pub fn cluster(name: &str) -> Self {
+        Self {
+            cluster: name.to_owned(),
+            database: None,
+        }
+    }
+
+    /// The owner of a database's objects.
+    #[must_use]
+    pub fn database(cluster: &str, name: &str) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            database: Some(name.to_owned()),
+        }
+    }
+
+    /// Labels that every object of this owner carries.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::from([
+            (MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned()),
+            (APP.0.to_owned(), APP.1.to_owned()),
+            (CLUSTER.to_owned(), self.cluster.clone()),
+        ]);
+        if let Some(database) = &self.database {
+            labels.insert(DATABASE.to_owned(), database.clone());
+        }
+        labels
+    }
+
+    /// Label selector that finds every object of this owner that we made.
+    #[must_use]
+    pub fn selector(&self) -> String {
+        let database = match &self.database {
+            Some(name) => format!("{DATABASE}={name}"),
+            None => format!("!{DATABASE}"),
+        };
+        format!(
+            "{MANAGED_BY}={FIELD_MANAGER},{CLUSTER}={},{database}",
+            self.cluster
+        )
+    }
+
+    /// Judges an object that exists under a name this owner wants.
+    #[must_use]
+    pub fn judge(&self, existing: Option<&ObjectMeta>) -> Ownership {
+        let Some(meta) = existing else {
+            return Ownership::Absent;
+        };
+        let label = |key: &str| {
+            meta.labels
+                .as_ref()
+                .and_then(|labels| labels.get(key))
+                .map(String::as_str)
+        };
+        if label(MANAGED_BY) != Some(FIELD_MANAGER) {
+            let manager = label(MANAGED_BY)
+                .map_or_else(|| "nobody we know".to_owned(), |name| format!("`{name}`"));
+            return Ownership::Foreign { holder: manager };
+        }
+        if label(CLUSTER) == Some(self.cluster.as_str())
+            && label(DATABASE) == self.database.as_deref()
+        {
+            return Ownership::Ours {
+                uid: meta.uid.clone(),
+            };
+        }
+        let holder = match label(DATABASE) {
+            Some(database) => format!("database `{database}`"),
+            None => format!("cluster `{}`", label(CLUSTER).unwrap_or("?")),
+        };
+        Ownership::Foreign { holder }
+    }
+}
+
+/// What [`Owner::judge`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ownership {
+    /// No such object: it may be created.
+    Absent,
+    /// Ours, with the uid that a write must still find.
+    Ours {
+        /// The object's uid.
+        uid: Option<String>,
+    },
+    /// Somebody else's: never change it.
+    Foreign {
+        /// Who holds it, as far as its labels tell.
+        holder: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(labels: &[(&str, &str)]) -> ObjectMeta {
+        ObjectMeta {
+            uid: Some("u1".to_owned()),
+            labels: Some(
+                labels
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                    .collect(),
+            ),
+            ..ObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn an_absent_object_may_be_created() {
+        assert_eq!(Owner::cluster("rec").judge(None), Ownership::Absent);
+    }
+
+    #[test]
+    fn an_object_without_our_label_is_foreign_whatever_its_name_and_other_labels() {
+        let foreign = [
+            meta(&[]),
+            meta(&[(CLUSTER, "rec"), APP]),
+            meta(&[(MANAGED_BY, "Helm"), (CLUSTER, "rec")]),
+            ObjectMeta::default(),
+        ];
+        for object in foreign {
+            let judged = Owner::cluster("rec").judge(Some(&object));
+            assert!(
+                matches!(judged, Ownership::Foreign { .. }),
+                "{object:?} was judged {judged:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn our_own_labels_are_recognised_as_ours() {
+        for owner in [Owner::cluster("rec"), Owner::database("rec", "db")] {
+            let mut object = meta(&[]);
+            object.labels = Some(owner.labels());
+            assert_eq!(
+                owner.judge(Some(&object)),
+                Ownership::Ours {
+                    uid: Some("u1".to_owned())
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn an_object_of_another_database_or_cluster_of_ours_is_foreign() {
+        let mut object = meta(&[]);
+        object.labels = Some(Owner::database("rec", "a").labels());
+        for owner in [
+            Owner::database("rec", "b"),
+            Owner::cluster("rec"),
+            Owner::database("other", "a"),
+        ] {
+            assert_eq!(
+                owner.judge(Some(&object)),
+                Ownership::Foreign {
+                    holder: "database `a`".to_owned()
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn the_selector_of_a_cluster_leaves_out_its_databases() {
+        assert_eq!(
+            Owner::cluster("rec").selector(),
+            "app.kubernetes.io/managed-by=meridian-agent,redis.io/cluster=rec,!meridian.dev/database"
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! The composition root: puts the parts together and waits for the first that ends.
+//!
+//! Order of a start: probes → CRDs served → leader lease → controllers, rigger and link. Everything after the lease
+//! runs on the leader only. If an essential part ends, the process ends, and Kubernetes starts it again.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use kube::{Client, Config, config::KubeConfigOptions};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    args::{Args, Command, RunArgs},
+    k8s::{
+        apply::Objects,
+        crds,
+        lease::{Elector, Role},
+    },
+    metrics::Metrics,
+    probes::{self, Board},
+};
+
+/// Name of the leader lease.
+const LEASE: &str = "meridian-agent";
+/// How long the parts may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// Runs the command of `args` to its end.
+///
+/// # Errors
+/// Whatever ended the process before it was asked to stop.
+pub fn main(args: Args) -> anyhow::Result<()> {
+    let Args {
+        command: Command::Run(args),
+    } = args;
+    start_log(args.log_json);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    runtime.block_on(run(args))
+}
+
+fn start_log(json: bool) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+}
+
+/// A part of the process, by name.
+type Part = (&'static str, anyhow::Result<()>);
+
+async fn run(args: RunArgs) -> anyhow::Result<()> {
+    let RunArgs {
+        namespace,
+        identity,
+        node_image,
+        probes_listen,
+        kubeconfig,
+        log_json: _,
+    } = args;
+    let client = connect(kubeconfig).await?;
+    let stop = CancellationToken::new();
+    let board = Board::default();
+    let metrics = Arc::new(Metrics::default());
+    let (role, roles) = watch::channel(Role::Unknown);
+    board.bad(
+        "lease",
+        format!("the Lease `{namespace}/{LEASE}` was not read yet"),
+    );
+    tracing::info!(
+        namespace,
+        identity,
+        node_image,
+        version = env!("CARGO_PKG_VERSION"),
+        "agent starts"
+    );
+
+    let mut parts = JoinSet::new();
+    let serve = probes::serve(
+        probes_listen,
+        board.clone(),
+        Arc::clone(&metrics),
+        stop.clone(),
+    );
+    parts.spawn(async move {
+        (
+            "probes",
+            serve
+                .await
+                .with_context(|| format!("serve probes on {probes_listen}")),
+        )
+    });
+    let elector = Elector::new(Objects::new(client.clone(), &namespace), LEASE, &identity);
+    parts.spawn(named("leader lease", elector.run(role, stop.clone())));
+    parts.spawn(named(
+        "readiness",
+        show_role(
+            roles.clone(),
+            board.clone(),
+            Arc::clone(&metrics),
+            stop.clone(),
+        ),
+    ));
+    parts.spawn(named("signals", signals(stop.clone())));
+    let stop_work = stop.clone();
+    let context = Context {
+        client,
+        namespace,
+        identity,
+        node_image,
+    };
+    parts.spawn(async move {
+        (
+            "leader's work",
+            lead(context, board, roles, stop_work).await,
+        )
+    });
+    first_end(parts, stop).await
+}
+
+/// What the leader's work needs.
+#[derive(Clone)]
+struct Context {
+    client: Client,
+    namespace: String,
+    identity: String,
+    node_image: String,
+}
+
+async fn connect(kubeconfig: Option<std::path::PathBuf>) -> anyhow::Result<Client> {
+    let config = match kubeconfig {
+        Some(path) => {
+            let file = kube::config::Kubeconfig::read_from(&path)
+                .with_context(|| format!("read the kubeconfig {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+        }
+        None => Config::infer()
+            .await
+            .context("find the API server: no service account and no kubeconfig")?,
+    };
+    Client::try_from(config).context("build the Kubernetes client")
+}
+
+async fn named<E: std::error::Error + Send + Sync + 'static>(
+    name: &'static str,
+    part: impl Future<Output = Result<(), E>>,
+) -> Part {
+    (name, part.await.map_err(anyhow::Error::from))
+}
+
+/// Ends when the process is asked to stop; cancels `stop` then.
+async fn signals(stop: CancellationToken) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        () = stop.cancelled() => {}
+    }
+    stop.cancel();
+    Ok(())
+}
+
+/// Keeps readiness and the leader metric equal to the role.
+async fn show_role(
+    mut roles: watch::Receiver<Role>,
+    board: Board,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
+    loop {
+        let role = roles.borrow_and_update().clone();
+        metrics.leads(role == Role::Leader);
+        match role {
+            Role::Unknown => {}
+            Role::Standby { leader } => board.good("lease", format!("standby; `{leader}` leads")),
+            Role::Leader => board.good("lease", "leader"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = roles.changed() => if changed.is_err() { return Ok(()) }
+        }
+    }
+}
+
+/// Waits for the custom resources and for the lease, then does the leader's work until `stop`.
+async fn lead(
+    context: Context,
+    board: Board,
+    mut roles: watch::Receiver<Role>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let prepared = async {
+        crds::wait_served(&context.client, &board).await;
+        roles
+            .wait_for(|role| *role == Role::Leader)
+            .await
+            .map(|_| ())
+    };
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        leads = prepared => leads.map_err(|_| anyhow!("the election ended before this replica led"))?,
+    }
+    work(context, stop).await
+}
+
+/// Everything that only the leader does.
+async fn work(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
+    let Context {
+        client: _,
+        namespace,
+        identity,
+        node_image,
+    } = context;
+    tracing::info!(
+        namespace,
+        identity,
+        node_image,
+        "no controller is built yet"
+    );
+    stop.cancelled().await;
+    Ok(())
+}
+
+/// Waits for the first part that ends, stops the others and waits for them.
+async fn first_end(mut parts: JoinSet<Part>, stop: CancellationToken) -> anyhow::Result<()> {
+    let first = ended(parts.join_next().await, &stop);
+    stop.cancel();
+    let rest = async {
+        while let Some(part) = parts.join_next().await {
+            if let Err(error) = ended(Some(part), &stop) {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "a part ended badly while stopping"
+                );
+            }
+        }
+    };
+    if tokio::time::timeout(STOP_WITHIN, rest).await.is_err() {
+        tracing::warn!("some parts did not stop in {} s", STOP_WITHIN.as_secs());
+    }
+    first
+}
+
+/// Judges the end of a part: only a part that ends after `stop` without an error ended well.
+fn ended(
+    part: Option<Result<Part, tokio::task::JoinError>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    match part {
+        None => Ok(()),
+        Some(Err(panic)) => Err(panic).context("a part of the agent failed"),
+        Some(Ok((name, Err(error)))) => Err(error).context(format!("the part `{name}` failed")),
+        Some(Ok((name, Ok(())))) if !stop.is_cancelled() => {
+            Err(anyhow!("the part `{name}` ended by itself"))
+        }
+        Some(Ok(_)) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_by_itself_stops_the_others_and_is_named() {
+        let stop = CancellationToken::new();
+        let mut parts = JoinSet::new();
+        parts.spawn(async { ("leader lease", Ok(())) });
+        let other = stop.clone();
+        parts.spawn(async move {
+            other.cancelled().await;
+            ("probes", Ok(()))
+        });
+        let error = first_end(parts, stop.clone()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the part `leader lease` ended by itself");
+        assert!(stop.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_stop_that_was_asked_for_ends_well() {
+        let stop = CancellationToken::new();
+        let mut parts = JoinSet::new();
+        let waits = stop.clone();
+        parts.spawn(async move {
+            waits.cancelled().await;
+            ("probes", Ok(()))
+        });
+        stop.cancel();
+        first_end(parts, stop).await.unwrap();
+    }
+}
