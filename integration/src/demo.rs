@@ -133,8 +133,7 @@ pub fn ensure_password(clusters: &[Cluster]) -> anyhow::Result<String> {
     }
     let password = match password {
         Some(known) => known,
-        None => shell::succeed("openssl", &["rand", "-hex", "16"], &[], "")
-            .map(|s| s.trim().to_owned())?,
+        None => random_password()?,
     };
     for cluster in clusters {
         cluster.apply(&format!(
