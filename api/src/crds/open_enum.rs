@@ -1,26 +1,26 @@
-//! String values that are closed in the schema and open in Rust.
+//! String values that are open in Rust, and closed in the schema where the public definition closes them.
 
-/// Declares an enum of known words with an `Other` variant for words that this build does not know.
+/// Declares an enum of known words (`closed enum`: the schema lists them; `open enum`: it lists none) with an `Other` variant for words that this build does not know.
 ///
 /// An object that another version stored must stay readable, so an unknown word is kept, not refused; the schema lists the
 /// known words, so that the API server refuses a new object with an unknown one.
 macro_rules! open_enum {
     (
         $(#[$doc:meta])*
-        pub enum $name:ident {
+        pub $listed:ident enum $name:ident {
             $( $(#[$variant_doc:meta])* $variant:ident = $word:literal, )+
         }
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name {
-            $( $(#[$variant_doc])* $variant, )+
+            $( #[doc = concat!("`", $word, "`. ")] $(#[$variant_doc])* $variant, )+
             /// A word that this build does not know, kept as it is.
             Other(String),
         }
 
         impl $name {
-            /// The words that the schema lists.
+            /// The known words.
             pub const WORDS: &[&str] = &[$($word),+];
 
             /// The word as it stands in the object.
@@ -70,10 +70,20 @@ macro_rules! open_enum {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "enum": Self::WORDS })
+                $crate::crds::open_enum::word_schema!($listed)
             }
         }
     };
 }
 
-pub(crate) use open_enum;
+/// Schema of an enum's words.
+macro_rules! word_schema {
+    (closed) => {
+        schemars::json_schema!({ "type": "string", "enum": Self::WORDS })
+    };
+    (open) => {
+        schemars::json_schema!({ "type": "string" })
+    };
+}
+
+pub(crate) use {open_enum, word_schema};

@@ -192,7 +192,7 @@ pub struct MemberReport {
 
 open_enum! {
     /// What a shard does.
-    pub enum ShardRole {
+    pub closed enum ShardRole {
         /// Takes writes.
         Primary = "primary",
         /// Follows the primary.
@@ -223,7 +223,7 @@ pub struct ShardReport {
 
 open_enum! {
     /// State of a replication link, seen from its receiving side.
-    pub enum LinkState {
+    pub closed enum LinkState {
         /// No connection yet.
         Connecting = "connecting",
         /// Catching up.
