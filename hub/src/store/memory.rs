@@ -9,9 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::watch;
 
-use super::{
-    Batch, Change, Entry, Fence, Read, Revision, Store, StoreError, Txn, Watch, following,
-};
+use super::{Batch, Change, Entry, Fence, Read, Revision, Store, StoreError, Txn, Watch};
 
 #[derive(Debug, Default)]
 struct State {
@@ -80,7 +78,7 @@ impl MemoryStore {
             check.verify(state.entries.get(&check.key).map(|entry| entry.modified))?;
         }
         state.term = fence.0;
-        let revision = following(state.head);
+        let revision = state.head.next();
         let mut changes = Vec::new();
         for (key, value) in parts.writes {
             if state.write(&key, value.as_ref(), revision) {

@@ -1,0 +1,98 @@
+//! Changes of the server that the module follows.
+
+use std::ffi::c_void;
+
+use valkey_module::raw;
+
+use super::{guarded, load, role};
+use crate::server::{Ctx, OK, api};
+use crate::shard::SHARD;
+
+/// Keys whose metadata one turn of the clock looks at; about 50 µs of work.
+const SWEEP: usize = 200;
+
+/// Subscribes to all of them.
+pub(crate) fn register(ctx: Ctx) -> Option<()> {
+    subscribe(
+        ctx,
+        raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
+        on_role,
+    )?;
+    subscribe(ctx, raw::REDISMODULE_EVENT_LOADING, on_loading)?;
+    subscribe(ctx, raw::REDISMODULE_EVENT_MODULE_CHANGE, on_modules)?;
+    subscribe(ctx, raw::REDISMODULE_EVENT_CRON_LOOP, on_cron)
+}
+
+type Callback =
+    unsafe extern "C" fn(*mut raw::RedisModuleCtx, raw::RedisModuleEvent, u64, *mut c_void);
+
+fn subscribe(ctx: Ctx, id: u64, callback: Callback) -> Option<()> {
+    let event = raw::RedisModuleEvent { id, dataver: 1 };
+    // SAFETY: the context is valid; the callback lives as long as the module, which cannot be unloaded.
+    let status =
+        unsafe { api!(RedisModule_SubscribeToServerEvent)(ctx.raw(), event, Some(callback)) };
+    (status == OK).then_some(())
+}
+
+/// Promotion and demotion both end the life under way.
+unsafe extern "C" fn on_role(
+    _: *mut raw::RedisModuleCtx,
+    _: raw::RedisModuleEvent,
+    role: u64,
+    _: *mut c_void,
+) {
+    guarded(|| {
+        role::set_replica(role == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA);
+        if let Some(mut shard) = SHARD.get() {
+            shard.end_life();
+        }
+    });
+}
+
+/// A snapshot replaces everything, also if it has no metadata in it.
+unsafe extern "C" fn on_loading(
+    _: *mut raw::RedisModuleCtx,
+    _: raw::RedisModuleEvent,
+    phase: u64,
+    _: *mut c_void,
+) {
+    let starts = [
+        raw::REDISMODULE_SUBEVENT_LOADING_RDB_START,
+        raw::REDISMODULE_SUBEVENT_LOADING_AOF_START,
+        raw::REDISMODULE_SUBEVENT_LOADING_REPL_START,
+    ];
+    guarded(|| {
+        if starts.contains(&phase)
+            && let Some(mut shard) = SHARD.get()
+        {
+            shard.clear();
+        }
+    });
+}
+
+/// Commands came or went.
+unsafe extern "C" fn on_modules(
+    ctx: *mut raw::RedisModuleCtx,
+    _: raw::RedisModuleEvent,
+    _: u64,
+    _: *mut c_void,
+) {
+    // SAFETY: the server gives a context that is valid until this function returns.
+    guarded(|| load::refresh(unsafe { Ctx::new(ctx) }));
+}
+
+/// Forgets stable metadata, a little at a time.
+unsafe extern "C" fn on_cron(
+    _: *mut raw::RedisModuleCtx,
+    _: raw::RedisModuleEvent,
+    _: u64,
+    _: *mut c_void,
+) {
+    guarded(|| {
+        if let Some(mut shard) = SHARD.get()
+            && let Some(replica) = &mut shard.replica
+        {
+            replica.collect(SWEEP);
+        }
+    });
+}

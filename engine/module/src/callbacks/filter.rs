@@ -1,0 +1,187 @@
+//! The command filter: renames client writes to the module's twins and refuses what has none.
+//!
+//! It sees every command before it is looked up, also at the queueing of a transaction and inside scripts, but neither what is
+//! loaded from the append-only file nor the module's own native calls. The primary's replication link is let through as it is.
+
+use std::ffi::c_int;
+
+use valkey_module::raw;
+
+use super::command::fits;
+use super::guarded;
+use super::role;
+use crate::commands::{COMMANDS, REFUSED};
+use crate::policy::{Reason, Refusal, Rule, Table};
+use crate::server::client::Client;
+use crate::server::text::{self, Text};
+use crate::server::{Ctx, MainThread, api};
+use crate::transaction;
+
+/// What the filter needs at hand.
+pub(crate) struct Filter {
+    /// The rules of all commands.
+    pub(crate) table: Table,
+    /// The names of `COMMANDS`, in the same order.
+    pub(crate) names: Vec<Text>,
+    /// The name of the command that refuses.
+    pub(crate) refused: Text,
+    /// The user that may administrate.
+    pub(crate) internal_user: Vec<u8>,
+    /// A context that outlives callbacks.
+    pub(crate) ctx: Ctx,
+}
+
+/// Filled at load.
+pub(crate) static FILTER: MainThread<Option<Filter>> = MainThread::new(None);
+
+/// The command that is about to be looked up.
+struct Pending(*mut raw::RedisModuleCommandFilterCtx);
+
+impl Pending {
+    fn len(&self) -> c_int {
+        // SAFETY: the server keeps the command alive while the filter runs.
+        unsafe { api!(RedisModule_CommandFilterArgsCount)(self.0) }
+    }
+
+    fn arg(&self, place: c_int) -> &[u8] {
+        // SAFETY: as for `len`; a place beyond the end gives null.
+        let argument = unsafe { api!(RedisModule_CommandFilterArgGet)(self.0, place) };
+        if argument.is_null() {
+            return &[];
+        }
+        // SAFETY: the argument lives until the filter replaces or deletes it.
+        unsafe { text::bytes(argument) }
+    }
+
+    fn client_id(&self) -> u64 {
+        // SAFETY: as for `len`.
+        unsafe { api!(RedisModule_CommandFilterGetClientId)(self.0) }
+    }
+
+    fn rename(&self, name: &Text) {
+        // SAFETY: as for `len`; the reference is given away.
+        unsafe { api!(RedisModule_CommandFilterArgReplace)(self.0, 0, name.share()) };
+    }
+
+    fn replace_all(&self, arguments: &[&Text]) {
+        for place in (1..self.len()).rev() {
+            // SAFETY: as for `len`; the place is below the count.
+            unsafe { api!(RedisModule_CommandFilterArgDelete)(self.0, place) };
+        }
+        for (place, argument) in (0..).zip(arguments) {
+            if place == 0 {
+                self.rename(argument);
+            } else {
+                // SAFETY: as for `len`; the place is at most the count, the reference is given away.
+                unsafe {
+                    api!(RedisModule_CommandFilterArgInsert)(self.0, place, argument.share())
+                };
+            }
+        }
+    }
+}
+
+impl Filter {
+    /// The client is the internal user on the Unix socket.
+    pub(crate) fn is_operator(&self, ctx: Ctx, client: Client) -> bool {
+        client.unix_socket() && self.is_internal_user(ctx, client)
+    }
+
+    fn is_internal_user(&self, ctx: Ctx, client: Client) -> bool {
+        client
+            .user(ctx)
+            .is_some_and(|user| user.bytes() == self.internal_user)
+    }
+
+    fn rule(&self, pending: &Pending) -> Option<Rule> {
+        match self.table.get(pending.arg(0))? {
+            Rule::Container => self.table.get_sub(pending.arg(0), pending.arg(1)),
+            rule => Some(rule),
+        }
+    }
+
+    fn apply(&self, pending: &Pending) {
+        let Some(rule) = self.rule(pending) else {
+            return;
+        };
+        match rule {
+            Rule::Exec => return transaction::begin(),
+            Rule::Select if !selects_other_database(pending.arg(1)) => return,
+            Rule::Twin(place)
+                if !fits(COMMANDS[place].arity, pending.len().unsigned_abs() as usize) =>
+            {
+                return;
+            }
+            Rule::Twin(place) if !role::is_replica() => return pending.rename(&self.names[place]),
+            _ => {}
+        }
+        let client = Client::by_id(pending.client_id());
+        let user = client.and_then(|client| client.user(self.ctx));
+        let is_primary_link = client.is_some() && user.is_none();
+        if is_primary_link {
+            return;
+        }
+        let internal = user.is_some_and(|user| user.bytes() == self.internal_user);
+        let on_socket = client.is_some_and(Client::unix_socket);
+        match rule {
+            Rule::Twin(place) => pending.rename(&self.names[place]),
+            Rule::Handshake if internal => {}
+            Rule::Administrative if internal && on_socket => {}
+            Rule::Handshake | Rule::Administrative => {
+                self.refuse(pending, client, Reason::Administrative)
+            }
+            Rule::Refused(reason) => self.refuse(pending, client, reason),
+            Rule::Select => self.refuse(pending, client, Reason::Database),
+            Rule::Exec | Rule::Container => {}
+        }
+    }
+
+    /// Outside a transaction the command becomes `crdt.refused`, which answers with the reason. A client that queues would get
+    /// that answer only at EXEC, with the other commands done: there the name becomes one that no command has, so that the
+    /// server rejects it at once and EXEC aborts; the reason is in the rejected name.
+    fn refuse(&self, pending: &Pending, client: Option<Client>, reason: Reason) {
+        let mut command = String::from_utf8_lossy(pending.arg(0)).into_owned();
+        if self.table.get(pending.arg(0)) == Some(Rule::Container) {
+            command = format!("{command} {}", String::from_utf8_lossy(pending.arg(1)));
+        }
+        if client.is_some_and(Client::queueing) {
+            let sentence = Refusal {
+                command: &command,
+                reason,
+            }
+            .to_string();
+            pending.replace_all(&[&Text::new(sentence.trim_start_matches('\'').as_bytes())]);
+            return;
+        }
+        let (command, reason) = (
+            Text::new(command.as_bytes()),
+            Text::new(reason.word().as_bytes()),
+        );
+        pending.replace_all(&[&self.refused, &command, &reason]);
+    }
+}
+
+/// SELECT of anything else than 0; what is no number the server itself refuses.
+fn selects_other_database(argument: &[u8]) -> bool {
+    std::str::from_utf8(argument)
+        .ok()
+        .and_then(|text| text.parse::<i64>().ok())
+        .is_some_and(|number| number != 0)
+}
+
+/// The function that the server calls before each command.
+///
+/// # Safety
+/// Called by the server.
+pub(crate) unsafe extern "C" fn on_command(pending: *mut raw::RedisModuleCommandFilterCtx) {
+    let pending = Pending(pending);
+    let done = guarded(|| {
+        let filter = FILTER.get()?;
+        filter.as_ref()?.apply(&pending);
+        Some(())
+    });
+    if done.flatten().is_none() {
+        // Without its tables the filter cannot tell a read from a write.
+        pending.replace_all(&[&Text::new(REFUSED.to_bytes())]);
+    }
+}

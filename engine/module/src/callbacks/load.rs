@@ -1,0 +1,229 @@
+//! Loading: registers commands, data, events and the filter, and sets what the module cannot do without.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr;
+
+use valkey_module::raw;
+
+use super::command::Command;
+use super::filter::{FILTER, Filter};
+use super::{aux, events, filter, guarded, info, role};
+use crate::commands::{COMMANDS, REFUSED};
+use crate::policy::{self, Described, Table};
+use crate::server::native::{Native, Value};
+use crate::server::text::{self, Text};
+use crate::server::{Ctx, OK, api};
+
+/// Name of the module, and of its section in INFO.
+const NAME: &CStr = c"crdt";
+/// Version that MODULE LIST shows.
+const VERSION: c_int = 1;
+
+/// Settings of the server without which metadata would be lost or values would vanish unseen.
+const SETTINGS: &[(&[u8], &[u8])] = &[
+    // A rewrite of the append-only file into plain commands would lose the metadata.
+    (b"aof-use-rdb-preamble", b"yes"),
+    // Expiry and eviction by the server alone would delete keys that the other regions keep.
+    (b"import-mode", b"yes"),
+];
+
+/// The entry point that the server looks for.
+///
+/// # Safety
+/// Called by the server, once, with the arguments of the `loadmodule` line.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ValkeyModule_OnLoad(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    let name = NAME.as_ptr().cast::<c_char>();
+    let version = raw::REDISMODULE_APIVER_1.cast_signed();
+    // SAFETY: the first call into the server, with the context it gave; nothing is allocated before it.
+    if unsafe { raw::Export_RedisModule_Init(ctx, name, VERSION, version) } != OK {
+        return raw::REDISMODULE_ERR as c_int;
+    }
+    // SAFETY: the server gives `argc` valid strings at `argv`.
+    let outcome = guarded(|| unsafe {
+        let arguments: Vec<_> = (0..usize::try_from(argc).unwrap_or(0))
+            .map(|place| text::bytes(*argv.add(place)))
+            .collect();
+        load(Ctx::new(ctx), &arguments)
+    });
+    match outcome {
+        Some(Ok(())) => OK,
+        Some(Err(reason)) => {
+            // SAFETY: the context is valid until this function returns.
+            unsafe { Ctx::new(ctx) }.warn(&format!("cannot load: {reason}"));
+            raw::REDISMODULE_ERR as c_int
+        }
+        None => raw::REDISMODULE_ERR as c_int,
+    }
+}
+
+/// Why the module does not load.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error("unknown module argument '{0}'; known: internal-user NAME")]
+    Argument(String),
+    #[error("module argument internal-user: a user name is missing")]
+    UserMissing,
+    #[error("the server refused to register {0}")]
+    Register(String),
+    #[error("the server did not list its commands, so writes cannot be told from reads")]
+    Commands,
+    #[error("the server refused CONFIG SET {name} {value}: {reason}")]
+    Setting {
+        name: String,
+        value: String,
+        reason: String,
+    },
+}
+
+fn load(ctx: Ctx, arguments: &[&[u8]]) -> Result<(), LoadError> {
+    let internal_user = internal_user(arguments)?;
+    for command in COMMANDS {
+        register(ctx, command)?;
+    }
+    aux::register(ctx).ok_or_else(|| LoadError::Register("the metadata's data type".into()))?;
+    info::register(ctx).ok_or_else(|| LoadError::Register("the INFO section".into()))?;
+    events::register(ctx).ok_or_else(|| LoadError::Register("the server events".into()))?;
+    for (name, value) in SETTINGS {
+        configure(ctx, name, value)?;
+    }
+    role::set_replica(ctx.flags().replica());
+    let table = table(ctx)?;
+    // SAFETY: a context without a client, made once and kept until the process ends.
+    let lasting = unsafe { Ctx::new(api!(RedisModule_GetDetachedThreadSafeContext)(ctx.raw())) };
+    let filter = Filter {
+        table,
+        names: COMMANDS
+            .iter()
+            .map(|command| Text::new(command.name.to_bytes()))
+            .collect(),
+        refused: Text::new(REFUSED.to_bytes()),
+        internal_user,
+        ctx: lasting,
+    };
+    if let Some(mut place) = FILTER.get() {
+        *place = Some(filter);
+    }
+    // SAFETY: the function lives as long as the module, which cannot be unloaded.
+    let registered = unsafe {
+        let flags = raw::REDISMODULE_CMDFILTER_NOSELF.cast_signed();
+        api!(RedisModule_RegisterCommandFilter)(ctx.raw(), Some(filter::on_command), flags)
+    };
+    if registered.is_null() {
+        Err(LoadError::Register("the command filter".into()))
+    } else {
+        Ok(())
+    }
+}
+
+fn internal_user(arguments: &[&[u8]]) -> Result<Vec<u8>, LoadError> {
+    match arguments {
+        [b"internal-user", name] if !name.is_empty() => Ok(name.to_vec()),
+        [] | [b"internal-user", ..] => Err(LoadError::UserMissing),
+        [other, ..] => Err(LoadError::Argument(
+            String::from_utf8_lossy(other).into_owned(),
+        )),
+    }
+}
+
+fn register(ctx: Ctx, command: &Command) -> Result<(), LoadError> {
+    let refused = || LoadError::Register(command.name.to_string_lossy().into_owned());
+    let (first, last, step) = command.keys;
+    // SAFETY: name and flags are C strings that live for ever; the entry is a function of this library.
+    let created = unsafe {
+        let (name, flags) = (command.name.as_ptr(), command.flags.as_ptr());
+        api!(RedisModule_CreateCommand)(ctx.raw(), name, command.entry, flags, first, last, step)
+    };
+    if created != OK {
+        return Err(refused());
+    }
+    // SAFETY: the command was registered just now under this name.
+    let status = unsafe {
+        let registered = api!(RedisModule_GetCommand)(ctx.raw(), command.name.as_ptr());
+        api!(RedisModule_SetCommandACLCategories)(registered, command.categories.as_ptr())
+    };
+    if status == OK { Ok(()) } else { Err(refused()) }
+}
+
+fn configure(ctx: Ctx, name: &[u8], value: &[u8]) -> Result<(), LoadError> {
+    let reply = Native::run(ctx, c"CONFIG", &[b"SET", name, value]);
+    let error = match &reply {
+        None => Some("no CONFIG command".to_owned()),
+        Some(reply) => reply
+            .value()
+            .error()
+            .map(|error| String::from_utf8_lossy(error).into_owned()),
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match error {
+        None => Ok(()),
+        Some(reason) => Err(LoadError::Setting {
+            name: text(name),
+            value: text(value),
+            reason,
+        }),
+    }
+}
+
+/// The rules for the commands that the server has now.
+fn table(ctx: Ctx) -> Result<Table, LoadError> {
+    let reply = Native::run(ctx, c"COMMAND", &[]).ok_or(LoadError::Commands)?;
+    let commands: Vec<_> = reply.value().elements().filter_map(describe).collect();
+    if !commands.iter().any(|command| command.name == "set") {
+        return Err(LoadError::Commands);
+    }
+    Ok(policy::rules(&commands, |name| {
+        COMMANDS
+            .iter()
+            .position(|command| command.twin_of == Some(name))
+    }))
+}
+
+/// Judges all commands anew, after a module came or went.
+pub(crate) fn refresh(ctx: Ctx) {
+    let table = match table(ctx) {
+        Ok(table) => table,
+        Err(error) => return ctx.warn(&error.to_string()),
+    };
+    if let Some(mut filter) = FILTER.get()
+        && let Some(filter) = filter.as_mut()
+    {
+        filter.table = table;
+    }
+}
+
+/// One element of the reply of COMMAND: name, arity, flags, key positions, …, subcommands in the tenth place.
+fn describe(command: Value<'_>) -> Option<Described> {
+    let text = |value: Value<'_>| {
+        value
+            .bytes()
+            .map(|bytes| String::from_utf8_lossy(bytes).to_ascii_lowercase())
+    };
+    let fields: Vec<_> = command.elements().collect();
+    Some(Described {
+        name: text(*fields.first()?)?,
+        flags: fields.get(2)?.elements().filter_map(text).collect(),
+        subcommands: fields
+            .get(9)
+            .map(|subs| subs.elements().filter_map(describe).collect())
+            .unwrap_or_default(),
+    })
+}
+
+/// Makes the module's data type; `None` if the server refuses.
+pub(crate) fn create_data_type(
+    ctx: Ctx,
+    name: &CStr,
+    version: c_int,
+    methods: &mut raw::RedisModuleTypeMethods,
+) -> Option<()> {
+    // SAFETY: the server copies the methods; the name has the nine characters that it asks for.
+    let made = unsafe {
+        api!(RedisModule_CreateDataType)(ctx.raw(), name.as_ptr(), version, ptr::from_mut(methods))
+    };
+    (!made.is_null()).then_some(())
+}

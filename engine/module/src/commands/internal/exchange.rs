@@ -1,0 +1,136 @@
+//! Effects and clocks on their way: from peers, to peers, from the file, from the primary.
+
+use meridian_crdt::{Batch, Clock, Effect, InstanceId, Replica, Write};
+
+use super::{admit, number};
+use crate::callbacks::command::Invocation;
+use crate::commands::APPLY;
+use crate::digest;
+use crate::error::Error;
+use crate::server::reply::Reply;
+use crate::server::{self, Ctx};
+use crate::shard::Shard;
+use crate::view::NativeView;
+use crate::write::{Writer, hold};
+
+/// `crdt.e effect`: one local write of this server's past, or of its primary.
+pub(crate) fn effect(call: &Invocation<'_>) -> Result<Reply, Error> {
+    if !call.flags.replayed() {
+        return Err(Error::ReplayOnly {
+            command: "crdt.e".into(),
+        });
+    }
+    let mut shard = hold()?;
+    replay(call.ctx, configured(&mut shard)?, call.arg(1))?;
+    call.ctx.replicate_verbatim();
+    Ok(Reply::Ok)
+}
+
+/// `CRDT.APPLY source batch`: what another region sent; answers how many effects were new.
+pub(crate) fn apply(call: &Invocation<'_>) -> Result<Reply, Error> {
+    admit(call)?;
+    let source = InstanceId(number("crdt.apply", call, 1, "source instance id")?);
+    let batch = Batch::decode(call.arg(2)).map_err(engine)?;
+    let mut shard = hold()?;
+    shard.enter(None);
+    let replica = configured(&mut shard)?;
+    if call.flags.replayed() {
+        for effect in &batch.effects {
+            replay(call.ctx, replica, effect)?;
+        }
+        call.ctx.replicate_verbatim();
+        return Ok(Reply::count(batch.effects.len()));
+    }
+    let mut view = NativeView::new(call.ctx);
+    match replica.apply_batch(&mut view, server::now_ms(), source, &batch) {
+        Ok(applied) => {
+            if applied.done > 0 {
+                call.ctx.replicate_verbatim();
+            }
+            Ok(Reply::Integer(applied.done.cast_signed()))
+        }
+        Err(failed) => {
+            let included = usize::try_from(failed.applied.done + failed.applied.duplicates)
+                .unwrap_or(usize::MAX);
+            if failed.applied.done > 0 {
+                let prefix = Batch {
+                    effects: batch.effects.into_iter().take(included).collect(),
+                    more: false,
+                };
+                call.ctx.replicate(APPLY, &[call.arg(1), &prefix.encode()]);
+            }
+            Err(Error::Engine(format!("source instance {source}: {failed}")))
+        }
+    }
+}
+
+fn replay(ctx: Ctx, replica: &mut Replica, bytes: &[u8]) -> Result<(), Error> {
+    let effect = Effect::decode(bytes).map_err(engine)?;
+    replica
+        .replay(&mut NativeView::new(ctx), &effect)
+        .map(drop)
+        .map_err(engine)
+}
+
+/// `CRDT.PULL clock requester bytes`: effects that the requester's clock lacks, and whether there are more.
+pub(crate) fn pull(call: &Invocation<'_>) -> Result<Reply, Error> {
+    admit(call)?;
+    let theirs = Clock::decode(call.arg(1)).map_err(engine)?;
+    let requester = InstanceId(number("crdt.pull", call, 2, "requester instance id")?);
+    let bytes: usize = number("crdt.pull", call, 3, "most bytes")?;
+    let mut shard = hold()?;
+    shard.enter(None);
+    let batch = configured(&mut shard)?
+        .pull(requester, &theirs, bytes)
+        .map_err(engine)?;
+    let blob = if batch.is_empty() {
+        Vec::new()
+    } else {
+        batch.encode()
+    };
+    Ok(Reply::Array(vec![
+        Reply::Bulk(blob),
+        Reply::flag(batch.more),
+    ]))
+}
+
+/// `CRDT.REPORT clock`: this region cannot lose what the clock names. An effect like a write.
+pub(crate) fn report(call: &Invocation<'_>) -> Result<Reply, Error> {
+    admit(call)?;
+    let clock = Clock::decode(call.arg(1)).map_err(engine)?;
+    Writer::open(call)?.write(Write::Report { clock })?;
+    Ok(Reply::Ok)
+}
+
+/// `CRDT.CLOCK`: what this shard has received and written, for machines and as JSON.
+pub(crate) fn clock(call: &Invocation<'_>) -> Result<Reply, Error> {
+    admit(call)?;
+    let mut shard = hold()?;
+    let clock = configured(&mut shard)?.clock();
+    Ok(Reply::Array(vec![
+        Reply::Bulk(clock.encode()),
+        Reply::Bulk(clock.to_string().into_bytes()),
+    ]))
+}
+
+/// `CRDT.DIGEST`: 64 hexadecimal digits, the first half over all values, the second over the clock.
+pub(crate) fn digest(call: &Invocation<'_>) -> Result<Reply, Error> {
+    admit(call)?;
+    let shard = hold()?;
+    let clock = shard
+        .replica
+        .as_ref()
+        .map(|replica| replica.clock().clone())
+        .unwrap_or_default();
+    Ok(Reply::Bulk(
+        digest::of(&mut NativeView::new(call.ctx), &clock)?.into_bytes(),
+    ))
+}
+
+fn configured(shard: &mut Shard) -> Result<&mut Replica, Error> {
+    shard.replica.as_mut().ok_or(Error::NotConfigured)
+}
+
+fn engine(error: impl ToString) -> Error {
+    Error::Engine(error.to_string())
+}

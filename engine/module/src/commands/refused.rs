@@ -1,0 +1,16 @@
+//! The answer to commands that the filter lets nobody run.
+
+use crate::callbacks::command::Invocation;
+use crate::error::Error;
+use crate::policy::{Reason, Refusal};
+use crate::server::reply::Reply;
+
+/// `crdt.refused command reason`.
+pub(crate) fn refused(call: &Invocation<'_>) -> Result<Reply, Error> {
+    let command = String::from_utf8_lossy(call.arg(1));
+    Err(Refusal {
+        command: &command,
+        reason: Reason::of_word(call.arg(2)),
+    }
+    .into())
+}
