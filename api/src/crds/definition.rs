@@ -12,9 +12,6 @@ use super::{
     RedisEnterpriseCluster, RedisEnterpriseDatabase, RedisEnterpriseRemoteCluster,
 };
 
-#[cfg(test)]
-mod tests;
-
 /// A derived definition that does not have the expected form. It means a defect of this build, not of its input.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionError {
