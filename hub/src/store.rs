@@ -19,6 +19,7 @@ use std::fmt;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+pub use meridian_api::ids::Revision;
 
 pub use txn::{Check, Expect, Txn};
 
@@ -26,24 +27,6 @@ pub use txn::{Check, Expect, Txn};
 pub const MAX_OPERATIONS: usize = 100;
 /// Most bytes of keys and values that one transaction may write. etcd allows 1.5 MiB for a whole request.
 pub const MAX_BYTES: usize = 1024 * 1024;
-
-/// A point in the history of one store. 0 is the empty store; every changing transaction takes the next number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Revision(pub u64);
-
-impl Revision {
-    /// The revision after this one.
-    #[must_use]
-    pub fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-impl fmt::Display for Revision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// The term under which a writer writes. A store refuses a writer whose term is lower than one that it has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -197,6 +180,11 @@ impl StoreError {
             source: source.into(),
         }
     }
+}
+
+/// The revision that the next changing transaction takes.
+fn following(head: Revision) -> Revision {
+    Revision(head.0 + 1)
 }
 
 struct Shown(Option<Revision>);

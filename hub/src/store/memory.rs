@@ -9,7 +9,9 @@ use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::watch;
 
-use super::{Batch, Change, Entry, Fence, Read, Revision, Store, StoreError, Txn, Watch};
+use super::{
+    Batch, Change, Entry, Fence, Read, Revision, Store, StoreError, Txn, Watch, following,
+};
 
 #[derive(Debug, Default)]
 struct State {
@@ -78,7 +80,7 @@ impl MemoryStore {
             check.verify(state.entries.get(&check.key).map(|entry| entry.modified))?;
         }
         state.term = fence.0;
-        let revision = state.head.next();
+        let revision = following(state.head);
         let mut changes = Vec::new();
         for (key, value) in parts.writes {
             if state.write(&key, value.as_ref(), revision) {

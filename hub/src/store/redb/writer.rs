@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{COMPACTED, ENTRIES, LOG, LogKey, LogValue, META, REVISION, TERM, number};
 use crate::store::txn::Parts;
-use crate::store::{Fence, Revision, StoreError};
+use crate::store::{Fence, Revision, StoreError, following};
 
 /// Transactions that may wait for the writer. A caller beyond that waits for room, so memory stays bounded by
 /// this number times the largest transaction.
@@ -244,12 +244,12 @@ impl<'t> Tables<'t> {
             self.meta.insert(TERM, fence.0)?;
         }
         let head = Revision(number(&self.meta, REVISION)?);
-        let changed = self.write(parts.writes, head.next())?;
+        let changed = self.write(parts.writes, following(head))?;
         if !changed {
             return Ok(Ok(head));
         }
-        self.meta.insert(REVISION, head.next().0)?;
-        Ok(Ok(head.next()))
+        self.meta.insert(REVISION, head.0 + 1)?;
+        Ok(Ok(following(head)))
     }
 
     fn write(

@@ -1,0 +1,100 @@
+//! TLS for both listeners: a certificate that is swapped while running, and the listener that shakes hands.
+
+mod listener;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
+
+pub use listener::{PeerAddress, TlsListener};
+
+use crate::ca::ServerIdentity;
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The library refused the certificate, the key or the settings.
+    #[error("TLS could not be set up")]
+    Rustls(#[from] rustls::Error),
+    /// The root that client certificates are checked against was refused.
+    #[error("the verifier of client certificates could not be made: {0}")]
+    Verifier(String),
+}
+
+/// The server certificate in use. Connections that stand keep theirs; new ones get the newest.
+#[derive(Debug)]
+pub struct LiveCertificate(ArcSwap<CertifiedKey>);
+
+impl LiveCertificate {
+    /// Starts with this certificate.
+    ///
+    /// # Errors
+    /// [`TlsError::Rustls`] if the key cannot be used.
+    pub fn new(identity: ServerIdentity) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self(ArcSwap::from_pointee(certified(identity)?))))
+    }
+
+    /// Uses this certificate for every handshake from now on.
+    ///
+    /// # Errors
+    /// As [`LiveCertificate::new`]; the old certificate stays in use.
+    pub fn swap(&self, identity: ServerIdentity) -> Result<(), TlsError> {
+        self.0.store(Arc::new(certified(identity)?));
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for LiveCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+fn certified(identity: ServerIdentity) -> Result<CertifiedKey, TlsError> {
+    let ServerIdentity { chain, key } = identity;
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
+    Ok(CertifiedKey::new(chain, key))
+}
+
+/// Settings of the link: TLS 1.3 and HTTP/2 only. A client certificate is asked for and, if given, must verify; the
+/// services decide which calls demand one, because a cluster that joins has none yet.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn link_config(
+    certificate: Arc<LiveCertificate>,
+    root: &CertificateDer<'static>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone())?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|e| TlsError::Verifier(e.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Settings of the web API: TLS 1.2 or 1.3, HTTP/1.1 or HTTP/2, no client certificates.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn web_config(certificate: Arc<LiveCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
