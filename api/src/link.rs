@@ -3,6 +3,7 @@
 //! [`proto`] is generated from `proto/link.proto`, which documents every message.
 
 pub mod codes;
+pub mod enroll;
 
 /// Messages, clients and servers generated from `proto/link.proto` (package `meridian.link.v1`).
 #[expect(
