@@ -40,7 +40,7 @@ impl Log {
     /// Appends the next effect of an origin; a hole makes the stream start anew behind it.
     pub(crate) fn push(&mut self, origin: Origin, seq: u64, frame: Frame) {
         let stream = self.streams.entry(origin).or_default();
-        let next = stream.first + stream.frames.len() as u64;
+        let next = stream.first.saturating_add(stream.frames.len() as u64);
         if stream.frames.is_empty() || next != seq {
             self.bytes -= stream.bytes;
             self.effects -= stream.frames.len();
@@ -104,11 +104,9 @@ impl Log {
             .skip(usize::try_from(from - first).unwrap_or(usize::MAX)))
     }
 
-    /// Every kept effect: origin, number of the first, effects.
-    pub(crate) fn streams(&self) -> impl Iterator<Item = (Origin, u64, &VecDeque<Frame>)> {
-        self.streams
-            .iter()
-            .map(|(origin, s)| (*origin, s.first, &s.frames))
+    /// The kept effects of each origin, oldest first.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = &VecDeque<Frame>> {
+        self.streams.values().map(|stream| &stream.frames)
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -3,7 +3,8 @@
 use super::Replica;
 use crate::batch::Batch;
 use crate::codec::DecodeError;
-use crate::effect::Effect;
+use crate::effect::{Effect, Op};
+use crate::entry::{Change, Entry};
 use crate::id::{Dot, InstanceId, Origin};
 use crate::log::Frame;
 use crate::view::{View, ViewError};
@@ -103,6 +104,12 @@ pub enum ApplyError {
     View(#[from] ViewError),
 }
 
+/// An effect and the bytes it came as.
+struct Received {
+    effect: Effect,
+    bytes: Arc<[u8]>,
+}
+
 impl Replica {
     /// Applies one effect of another participant, or a lost one of this participant.
     ///
@@ -160,11 +167,11 @@ impl Replica {
         now_ms: u64,
         source: InstanceId,
         frames: &[Arc<[u8]>],
-    ) -> Result<Vec<(Effect, Arc<[u8]>)>, ApplyError> {
-        let mut effects: Vec<(Effect, Arc<[u8]>)> = Vec::new();
+    ) -> Result<Vec<Received>, ApplyError> {
+        let mut effects: Vec<Received> = Vec::new();
         for frame in frames {
             let effect = Effect::decode(frame)?;
-            if let Some((first, _)) = effects.first() {
+            if let Some(Received { effect: first, .. }) = effects.first() {
                 let same = first.group.is_some() && first.group == effect.group;
                 if !same || first.dot.origin != effect.dot.origin {
                     break;
@@ -175,7 +182,10 @@ impl Replica {
                 .inspect_err(|_| {
                     self.counters.refused += 1;
                 })?;
-            effects.push((effect, Arc::clone(frame)));
+            effects.push(Received {
+                effect,
+                bytes: Arc::clone(frame),
+            });
         }
         Ok(effects)
     }
@@ -183,10 +193,10 @@ impl Replica {
     fn apply_all(
         &mut self,
         view: &mut dyn View,
-        effects: Vec<(Effect, Arc<[u8]>)>,
+        effects: Vec<Received>,
         applied: &mut Applied,
     ) -> Result<(), ApplyError> {
-        for (effect, bytes) in effects {
+        for Received { effect, bytes } in effects {
             let checked = self.follows(&effect, self.clock.get(effect.dot.origin));
             match self.conclude(view, checked, &effect, Some(bytes))? {
                 Outcome::Done => applied.done += 1,
@@ -251,7 +261,7 @@ impl Replica {
         if seq <= have {
             return Ok(Outcome::Duplicate);
         }
-        if seq == have + 1 {
+        if seq - have == 1 {
             Ok(Outcome::Done)
         } else {
             Err(ApplyError::Gap {
@@ -309,7 +319,84 @@ impl Replica {
         Ok(())
     }
 
-    fn change(&mut self, _view: &mut dyn View, _effect: &Effect) -> Result<(), ViewError> {
-        Ok(())
+    fn change(&mut self, view: &mut dyn View, effect: &Effect) -> Result<(), ViewError> {
+        match &effect.op {
+            Op::SetString {
+                key,
+                value,
+                generation,
+            } => self.touch(view, effect, key, |entry, change| {
+                entry.set_string(change, value, *generation)
+            }),
+            Op::Increment {
+                key,
+                delta,
+                generation,
+            } => self.touch(view, effect, key, |entry, change| {
+                entry.increment(change, *delta, *generation)
+            }),
+            Op::SetAdd {
+                key,
+                elements,
+                generation,
+            } => self.touch(view, effect, key, |entry, change| {
+                entry.set_add(change, elements, *generation)
+            }),
+            Op::SetRemove { key, elements } => self.touch(view, effect, key, |entry, change| {
+                entry.set_remove(change, elements)
+            }),
+            Op::HashSet {
+                key,
+                fields,
+                generation,
+            } => self.touch(view, effect, key, |entry, change| {
+                entry.hash_set(change, fields, *generation)
+            }),
+            Op::HashRemove { key, fields } => self.touch(view, effect, key, |entry, change| {
+                entry.hash_remove(change, fields)
+            }),
+            Op::HashIncrement {
+                key,
+                field,
+                delta,
+                generation,
+            } => self.touch(view, effect, key, |entry, change| {
+                entry.hash_increment(change, field, *delta, *generation)
+            }),
+            Op::Delete { keys } => keys.iter().try_for_each(|key| {
+                self.touch(view, effect, key, |entry, change| entry.delete(change))
+            }),
+            Op::Report { clock } => {
+                self.stability.report(effect.dot.origin, clock);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the metadata of one key out, lets `act` change it, and puts it back unless it is empty.
+    fn touch(
+        &mut self,
+        view: &mut dyn View,
+        effect: &Effect,
+        key: &[u8],
+        act: impl FnOnce(&mut Entry, &mut Change<'_>) -> Result<(), ViewError>,
+    ) -> Result<(), ViewError> {
+        let (key, mut entry) = self
+            .entries
+            .remove_entry(key)
+            .unwrap_or_else(|| (key.to_vec(), Entry::default()));
+        let acted = act(
+            &mut entry,
+            &mut Change {
+                key: &key,
+                effect,
+                own: &self.clock,
+                view,
+            },
+        );
+        if !entry.is_empty() {
+            self.entries.insert(key, entry);
+        }
+        acted
     }
 }

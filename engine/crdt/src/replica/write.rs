@@ -87,6 +87,24 @@ pub enum Number {
     Float,
 }
 
+impl Number {
+    /// What a string key that holds something else answers.
+    fn refusal(self) -> WriteError {
+        match self {
+            Self::Integer => WriteError::NotInteger,
+            Self::Float => WriteError::NotFloat,
+        }
+    }
+
+    /// What a hash field that holds something else answers.
+    fn hash_refusal(self) -> WriteError {
+        match self {
+            Self::Integer => WriteError::HashNotInteger,
+            Self::Float => WriteError::HashNotFloat,
+        }
+    }
+}
+
 /// A local write that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -192,20 +210,6 @@ impl Replica {
                     generation,
                 }
             }
-            Write::Increment { key, delta, number } => {
-                let generation = self.creation(view, &key, Kind::String)?;
-                let value = view.string(&key)?;
-                let unsuitable = match number {
-                    Number::Integer => WriteError::NotInteger,
-                    Number::Float => WriteError::NotFloat,
-                };
-                check_sum(value.as_deref(), delta, number, unsuitable)?;
-                Op::Increment {
-                    key,
-                    delta,
-                    generation,
-                }
-            }
             Write::SetAdd { key, elements } => {
                 let generation = self.creation(view, &key, Kind::Set)?;
                 Op::SetAdd {
@@ -236,6 +240,11 @@ impl Replica {
                     fields: filled(fields)?,
                 }
             }
+            Write::Delete { keys } => Op::Delete {
+                keys: filled(keys)?,
+            },
+            Write::Report { clock } => self.report(clock)?,
+            Write::Increment { key, delta, number } => self.increment(view, key, delta, number)?,
             Write::HashIncrement {
                 key,
                 field,
@@ -243,12 +252,12 @@ impl Replica {
                 number,
             } => {
                 let generation = self.creation(view, &key, Kind::Hash)?;
-                let value = view.hash_get(&key, &field)?;
-                let unsuitable = match number {
-                    Number::Integer => WriteError::HashNotInteger,
-                    Number::Float => WriteError::HashNotFloat,
-                };
-                check_sum(value.as_deref(), delta, number, unsuitable)?;
+                check_sum(
+                    view.hash_get(&key, &field)?,
+                    delta,
+                    number,
+                    number.hash_refusal(),
+                )?;
                 Op::HashIncrement {
                     key,
                     field,
@@ -256,18 +265,32 @@ impl Replica {
                     generation,
                 }
             }
-            Write::Delete { keys } => Op::Delete {
-                keys: filled(keys)?,
-            },
-            Write::Report { clock } => {
-                if !self.clock.includes(&clock) {
-                    return Err(WriteError::ReportAhead {
-                        report: clock,
-                        clock: self.clock.clone(),
-                    });
-                }
-                Op::Report { clock }
-            }
+        })
+    }
+
+    fn increment(
+        &self,
+        view: &mut dyn View,
+        key: Vec<u8>,
+        delta: Decimal,
+        number: Number,
+    ) -> Result<Op, WriteError> {
+        let generation = self.creation(view, &key, Kind::String)?;
+        check_sum(view.string(&key)?, delta, number, number.refusal())?;
+        Ok(Op::Increment {
+            key,
+            delta,
+            generation,
+        })
+    }
+
+    fn report(&self, report: Clock) -> Result<Op, WriteError> {
+        if self.clock.includes(&report) {
+            return Ok(Op::Report { clock: report });
+        }
+        Err(WriteError::ReportAhead {
+            report,
+            clock: self.clock.clone(),
         })
     }
 
@@ -305,7 +328,7 @@ fn filled<T>(items: Vec<T>) -> Result<Vec<T>, WriteError> {
 
 /// Refuses an increment that the value's text or size does not allow.
 fn check_sum(
-    value: Option<&[u8]>,
+    value: Option<Vec<u8>>,
     delta: Decimal,
     number: Number,
     unsuitable: WriteError,
@@ -314,7 +337,9 @@ fn check_sum(
         Number::Integer => Decimal::parse_integer,
         Number::Float => Decimal::parse,
     };
-    let current = value.map_or(Some(Decimal::ZERO), read).ok_or(unsuitable)?;
+    let current = value
+        .map_or(Some(Decimal::ZERO), |value| read(&value))
+        .ok_or(unsuitable)?;
     if delta.is_within_limit() && current.plus(delta).is_within_limit() {
         return Ok(());
     }
