@@ -111,6 +111,9 @@ const HARMLESS: &[&str] = &[
     "client|help",
     "client|info",
     "client|list",
+    "commandlog|get",
+    "commandlog|help",
+    "commandlog|len",
     "latency|doctor",
     "latency|graph",
     "latency|help",
@@ -125,11 +128,13 @@ const HARMLESS: &[&str] = &[
 /// Commands without the `admin` flag that are for the operator all the same.
 const OPERATOR: &[&str] = &[
     "asking",
+    "client|import-source",
     "flushall",
     "flushdb",
     "readonly",
     "readwrite",
     "restore-asking",
+    "script|debug",
 ];
 
 /// Commands without the `write` flag that change the value of their key.

@@ -1,0 +1,177 @@
+//! Regions that hand effects to one another.
+
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use redis::Value;
+
+use crate::harness::{Server, assert_equal, exchange, ok, pull, refused, run};
+
+fn text(text: &str) -> Value {
+    Value::BulkString(text.into())
+}
+
+#[test]
+fn counters_add_up_and_sets_unite() {
+    let servers = [1, 2, 3].map(|id| Server::member(id, "1,2,3"));
+    let mut clients: Vec<_> = servers.iter().map(Server::client).collect();
+    for (number, client) in (1..).zip(&mut clients) {
+        ok(client, &format!("incrby n {number}0"));
+        ok(client, &format!("sadd s {number}"));
+        ok(client, &format!("hset h f{number} v"));
+        ok(client, &format!("hincrby h total {number}"));
+        ok(client, "incrbyfloat x 0.1");
+    }
+    let all: Vec<_> = servers.iter().collect();
+    exchange(&all);
+    assert_equal(&all);
+    for client in &mut clients {
+        assert_eq!(ok(client, "get n"), text("60"));
+        assert_eq!(ok(client, "get x"), text("0.3"));
+        assert_eq!(ok(client, "scard s"), Value::Int(3));
+        assert_eq!(ok(client, "hlen h"), Value::Int(4));
+        assert_eq!(ok(client, "hget h total"), text("6"));
+    }
+}
+
+#[test]
+fn a_removal_spares_what_it_has_not_seen() {
+    let (one, two) = (Server::member(1, "1,2"), Server::member(2, "1,2"));
+    let both = [&one, &two];
+    ok(&mut one.client(), "sadd s a b");
+    exchange(&both);
+    ok(&mut one.client(), "srem s a b");
+    ok(&mut two.client(), "sadd s a");
+    exchange(&both);
+    assert_equal(&both);
+    assert_eq!(
+        ok(&mut one.client(), "smembers s"),
+        Value::Array(vec![text("a")])
+    );
+}
+
+#[test]
+fn nothing_is_applied_twice() {
+    let (one, two) = (Server::member(1, "1,2"), Server::member(2, "1,2"));
+    ok(&mut one.client(), "incr n");
+    ok(&mut one.client(), "incr n");
+    let (clock, _): (Vec<u8>, String) =
+        redis::cmd("CRDT.CLOCK").query(&mut two.internal()).unwrap();
+    let (batch, _): (Vec<u8>, u8) = redis::cmd("CRDT.PULL")
+        .arg(clock)
+        .arg(2)
+        .arg(1 << 20)
+        .query(&mut one.internal())
+        .unwrap();
+    for new in [2_u64, 0, 0] {
+        let applied: u64 = redis::cmd("CRDT.APPLY")
+            .arg(1)
+            .arg(&batch)
+            .query(&mut two.internal())
+            .unwrap();
+        assert_eq!(applied, new);
+    }
+    assert_eq!(ok(&mut two.client(), "get n"), text("2"));
+    assert_eq!(two.info("crdt", "crdt_ovc_filtered_effect_reqs"), "4");
+}
+
+#[test]
+fn strangers_and_garbage_are_refused_by_name() {
+    let (one, three) = (Server::member(1, "1,2"), Server::member(3, "1,3"));
+    ok(&mut three.client(), "set k v");
+    let (clock, _): (Vec<u8>, String) =
+        redis::cmd("CRDT.CLOCK").query(&mut one.internal()).unwrap();
+    let (batch, _): (Vec<u8>, u8) = redis::cmd("CRDT.PULL")
+        .arg(clock)
+        .arg(1)
+        .arg(1 << 20)
+        .query(&mut three.internal())
+        .unwrap();
+    let mut internal = one.internal();
+    let words = run(&mut internal, &[b"CRDT.APPLY".as_slice(), b"3", &batch]).unwrap_err();
+    assert!(
+        words.contains("source instance 3") && words.contains("no member"),
+        "{words}"
+    );
+    assert!(refused(&mut internal, "crdt.apply 2 garbage").contains("batch"));
+    assert!(refused(&mut internal, "crdt.pull garbage 2 1").contains("clock"));
+    assert!(refused(&mut internal, "crdt.config set 1 1 1,2,3").contains("raise the version"));
+    assert!(
+        refused(&mut internal, "crdt.config set 2 2 1,2").contains("never changes its instance")
+    );
+    assert_eq!(ok(&mut one.client(), "exists k"), Value::Int(0));
+}
+
+#[test]
+fn reports_of_all_members_let_metadata_go() {
+    let (one, two) = (Server::member(1, "1,2"), Server::member(2, "1,2"));
+    let both = [&one, &two];
+    ok(&mut one.client(), "sadd s a b c");
+    ok(&mut two.client(), "hset h f v");
+    exchange(&both);
+    assert_ne!(one.info("crdt", "crdt_gc_pending"), "0");
+    let report = |server: &Server| {
+        let mut internal = server.internal();
+        let (clock, _): (Vec<u8>, String) = redis::cmd("CRDT.CLOCK").query(&mut internal).unwrap();
+        redis::cmd("CRDT.REPORT")
+            .arg(clock)
+            .exec(&mut internal)
+            .unwrap();
+    };
+    for _ in 0..2 {
+        both.iter().for_each(|server| report(server));
+        exchange(&both);
+    }
+    for server in both {
+        crate::harness::wait_until("no metadata is left", || {
+            server.info("crdt", "crdt_gc_pending") == "0"
+        });
+    }
+    assert_equal(&both);
+    ok(&mut one.client(), "srem s a");
+    pull(&one, 1, &two, 2);
+    assert_eq!(ok(&mut two.client(), "scard s"), Value::Int(2));
+}
+
+/// Random writes in three regions with exchanges at random moments.
+#[test]
+fn random_writes_converge() {
+    let servers = [1, 2, 3].map(|id| Server::member(id, "1,2,3"));
+    let mut clients: Vec<_> = servers.iter().map(Server::client).collect();
+    let mut random = SmallRng::seed_from_u64(4);
+    for _ in 0..1_500 {
+        let place = random.random_range(0..3);
+        let (key, element) = (random.random_range(0..4), random.random_range(0..3));
+        let commands = [
+            format!("set k{key} {element}"),
+            format!("incrby k{key} {element}"),
+            format!("sadd k{key} {element}"),
+            format!("srem k{key} {element}"),
+            format!("hset k{key} f{element} {element}"),
+            format!("hincrby k{key} f{element} 2"),
+            format!("hdel k{key} f{element}"),
+            format!("del k{key}"),
+        ];
+        let command: Vec<_> = commands.choose(&mut random).unwrap().split(' ').collect();
+        if let Err(words) = run(&mut clients[place], &command) {
+            assert!(
+                words.starts_with("WRONGTYPE") || words.contains("not an integer"),
+                "{command:?}: {words}"
+            );
+        }
+        if random.random_ratio(1, 20) {
+            let (from, to) = (random.random_range(0..3_u32), random.random_range(0..3_u32));
+            if from != to {
+                pull(
+                    &servers[from as usize],
+                    from + 1,
+                    &servers[to as usize],
+                    to + 1,
+                );
+            }
+        }
+    }
+    let all: Vec<_> = servers.iter().collect();
+    exchange(&all);
+    assert_equal(&all);
+}

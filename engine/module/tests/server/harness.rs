@@ -1,0 +1,361 @@
+//! Servers as child processes, and connections to them.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime};
+
+use redis::{Client, Connection, RedisError, Value};
+use tempfile::TempDir;
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+const INTERNAL: &str = "meridian-internal";
+const SECRET: &str = "only-in-tests";
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    directory: TempDir,
+    arguments: Vec<String>,
+    pub port: u16,
+}
+
+impl Server {
+    /// A plain server without the module.
+    pub fn plain() -> Self {
+        Self::launch(Vec::new())
+    }
+
+    /// A server with the module, without a configuration.
+    pub fn blank(options: &[&str]) -> Self {
+        let module = module().to_string_lossy().into_owned();
+        let mut arguments: Vec<_> = ["--appendonly", "yes", "--appendfsync", "everysec"]
+            .map(String::from)
+            .into();
+        arguments.extend(options.iter().map(ToString::to_string));
+        arguments.extend([
+            "--loadmodule".to_owned(),
+            module,
+            "internal-user".to_owned(),
+            INTERNAL.to_owned(),
+        ]);
+        Self::launch(arguments)
+    }
+
+    /// A server with the module as instance `id` among `members`.
+    pub fn member(id: u32, members: &str) -> Self {
+        let server = Self::blank(&[]);
+        server.configure(id, 1, members);
+        server
+    }
+
+    fn launch(arguments: Vec<String>) -> Self {
+        let directory = TempDir::new().unwrap();
+        let users = format!(
+            "user default on nopass ~* &* +@all\nuser {INTERNAL} on >{SECRET} ~* &* +@all\n"
+        );
+        std::fs::write(directory.path().join("users.acl"), users).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let child = spawn(directory.path(), port, &arguments);
+        Self {
+            child,
+            directory,
+            arguments,
+            port,
+        }
+    }
+
+    /// Ends the server without warning and starts it again on the same files.
+    pub fn crash_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = spawn(self.directory.path(), self.port, &self.arguments);
+    }
+
+    pub fn configure(&self, id: u32, version: u64, members: &str) {
+        let mut internal = self.internal();
+        let reply = run(
+            &mut internal,
+            &[
+                "CRDT.CONFIG",
+                "SET",
+                &id.to_string(),
+                &version.to_string(),
+                members,
+            ],
+        );
+        assert_eq!(reply, Ok(Value::Okay));
+    }
+
+    /// The default user over TCP.
+    pub fn client(&self) -> Connection {
+        connect(&format!("redis://127.0.0.1:{}/", self.port))
+    }
+
+    /// The default user over TCP with the newer protocol.
+    pub fn client_resp3(&self) -> Connection {
+        connect(&format!("redis://127.0.0.1:{}/?protocol=resp3", self.port))
+    }
+
+    /// The default user on the Unix socket.
+    pub fn socket_client(&self) -> Connection {
+        connect(&format!("unix://{}", self.socket().display()))
+    }
+
+    /// The internal user on the Unix socket.
+    pub fn internal(&self) -> Connection {
+        connect(&format!(
+            "unix://{}?user={INTERNAL}&pass={SECRET}",
+            self.socket().display()
+        ))
+    }
+
+    /// The internal user over TCP.
+    pub fn internal_over_tcp(&self) -> Connection {
+        connect(&format!(
+            "redis://{INTERNAL}:{SECRET}@127.0.0.1:{}/",
+            self.port
+        ))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("s.sock")
+    }
+
+    /// The value of one field of `INFO crdt` or another section.
+    pub fn info(&self, section: &str, field: &str) -> String {
+        let text: String = redis::cmd("INFO")
+            .arg(section)
+            .query(&mut self.internal())
+            .unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("INFO {section} has no {field}: {text}"))
+            .to_owned()
+    }
+
+    pub fn digest(&self) -> String {
+        redis::cmd("CRDT.DIGEST")
+            .query(&mut self.internal())
+            .unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts the server and returns once it takes connections.
+fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Child {
+    let mut child = Command::new(valkey_server())
+        .current_dir(directory)
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--unixsocket",
+            "s.sock",
+        ])
+        .args([
+            "--aclfile",
+            "users.acl",
+            "--save",
+            "",
+            "--repl-diskless-sync-delay",
+            "0",
+            "--databases",
+            "16",
+        ])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let output = child.stdout.take().unwrap();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            // Read to the end, or the server would block on a full pipe.
+            let _ = tell.send(line);
+        }
+    });
+    let deadline = Instant::now() + PATIENCE;
+    let mut log = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let line = told
+            .recv_timeout(left)
+            .unwrap_or_else(|_| panic!("the server did not start:\n{}", log.join("\n")));
+        if line.contains("Ready to accept connections unix") {
+            return child;
+        }
+        log.push(line);
+    }
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
+}
+
+fn valkey_server() -> PathBuf {
+    std::env::var_os("MERIDIAN_VALKEY_SERVER")
+        .map_or_else(|| workspace().join("tools/valkey-server"), PathBuf::from)
+}
+
+/// The library under test, which must not be older than its sources: cargo does not build it for these tests.
+fn module() -> PathBuf {
+    let library = std::env::current_exe()
+        .unwrap()
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("libcrdt.so");
+    let built = std::fs::metadata(&library).and_then(|file| file.modified());
+    let built = built.unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; run: cargo build -p crdt-module",
+            library.display()
+        )
+    });
+    for sources in ["engine/module/src", "engine/crdt/src"] {
+        let newest = newest(&workspace().join(sources));
+        assert!(
+            newest <= built,
+            "{} is older than {sources}; run: cargo build -p crdt-module",
+            library.display()
+        );
+    }
+    library
+}
+
+fn newest(directory: &Path) -> SystemTime {
+    let entries = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let times = entries.map(|path| {
+        if path.is_dir() {
+            newest(&path)
+        } else {
+            std::fs::metadata(&path).unwrap().modified().unwrap()
+        }
+    });
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn connect(url: &str) -> Connection {
+    let connection = Client::open(url)
+        .unwrap()
+        .get_connection_with_timeout(PATIENCE)
+        .unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection
+}
+
+/// An error as the server worded it.
+fn words(error: &RedisError) -> String {
+    format!(
+        "{} {}",
+        error.code().unwrap_or("-"),
+        error.detail().unwrap_or_default()
+    )
+}
+
+/// Runs one command; an error is the server's words.
+pub fn run<A: redis::ToRedisArgs>(
+    connection: &mut Connection,
+    command: &[A],
+) -> Result<Value, String> {
+    let mut request = redis::Cmd::new();
+    for argument in command {
+        request.arg(argument);
+    }
+    request.query(connection).map_err(|error| words(&error))
+}
+
+/// Runs one command that must succeed.
+pub fn ok(connection: &mut Connection, command: &str) -> Value {
+    let arguments: Vec<_> = command.split(' ').collect();
+    run(connection, &arguments).unwrap_or_else(|error| panic!("{command}: {error}"))
+}
+
+/// Runs one command that must fail; the server's words.
+pub fn refused(connection: &mut Connection, command: &str) -> String {
+    let arguments: Vec<_> = command.split(' ').collect();
+    match run(connection, &arguments) {
+        Err(error) => error,
+        Ok(reply) => panic!("{command} was accepted: {reply:?}"),
+    }
+}
+
+/// Waits until `condition` holds, looking again at short intervals.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(
+            Instant::now() < deadline,
+            "waited {PATIENCE:?} in vain until {what}"
+        );
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Effects that `from` has for `to`, handed over until none are left; how many were new.
+pub fn pull(from: &Server, from_id: u32, to: &Server, to_id: u32) -> u64 {
+    let (mut source, mut target) = (from.internal(), to.internal());
+    let mut applied = 0;
+    loop {
+        let (clock, _): (Vec<u8>, String) = redis::cmd("CRDT.CLOCK").query(&mut target).unwrap();
+        let (batch, more): (Vec<u8>, u8) = redis::cmd("CRDT.PULL")
+            .arg(clock)
+            .arg(to_id)
+            .arg(64 << 10)
+            .query(&mut source)
+            .unwrap();
+        if !batch.is_empty() {
+            let new: u64 = redis::cmd("CRDT.APPLY")
+                .arg(from_id)
+                .arg(batch)
+                .query(&mut target)
+                .unwrap();
+            applied += new;
+        }
+        if more == 0 {
+            return applied;
+        }
+    }
+}
+
+/// Everybody pulls from everybody, once.
+pub fn exchange(servers: &[&Server]) {
+    for (to, target) in (1..).zip(servers) {
+        for (from, source) in (1..).zip(servers) {
+            if from != to {
+                pull(source, from, target, to);
+            }
+        }
+    }
+}
+
+/// All servers hold the same values and clocks.
+pub fn assert_equal(servers: &[&Server]) {
+    let digests: Vec<_> = servers.iter().map(|server| server.digest()).collect();
+    assert!(
+        digests.windows(2).all(|pair| pair[0] == pair[1]),
+        "digests differ: {digests:#?}"
+    );
+}
