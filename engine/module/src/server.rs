@@ -76,9 +76,10 @@ impl Flags {
         self.has(raw::REDISMODULE_CTX_FLAGS_SLAVE)
     }
 
-    /// The command comes from the primary's replication link or from the append-only file.
+    /// The command comes from the primary's replication link or from the append-only file. While the server loads, it runs
+    /// no client's command that is not marked for it, and none of the module's that asks for this is.
     pub(crate) fn replayed(self) -> bool {
-        self.has(raw::REDISMODULE_CTX_FLAGS_REPLICATED)
+        self.has(raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING)
     }
 }
 

@@ -55,10 +55,9 @@ pub(crate) fn spop(call: &Invocation<'_>) -> Result<Reply, Error> {
         remove(&mut writer, key, popped.clone())?;
         return Ok(Reply::optional(popped.into_iter().next()));
     }
-    let count = number::integer(call.arg(2)).ok_or(Error::NotInteger)?;
-    if count < 0 {
-        return Err(Error::NotPositive);
-    }
+    let count = number::integer(call.arg(2))
+        .filter(|count| *count >= 0)
+        .ok_or(Error::NotPositive)?;
     let mut writer = Writer::open(call)?;
     writer.require(key, Kind::Set)?;
     let popped = writer.view.random_members(key, count)?;

@@ -14,29 +14,44 @@ impl Native {
     /// Runs `command arguments…`. Nothing of it goes to the append-only file or the replicas; the module's own filter does not
     /// see it. `None` if the server knows no such command.
     pub(crate) fn run(ctx: Ctx, command: &CStr, arguments: &[&[u8]]) -> Option<Self> {
-        let texts: Vec<Text> = arguments
-            .iter()
-            .map(|argument| Text::new(argument))
-            .collect();
-        let pointers: Vec<_> = texts.iter().map(Text::raw).collect();
-        Self::run_shared(ctx, command, &pointers)
-    }
-
-    /// As [`Native::run`], with arguments that are the server's strings already.
-    pub(crate) fn run_shared(
-        ctx: Ctx,
-        command: &CStr,
-        arguments: &[*mut raw::RedisModuleString],
-    ) -> Option<Self> {
-        // SAFETY: "v" takes an array of strings and its length, both living until the call returns; "E" asks for errors as replies.
-        let reply = unsafe {
-            api!(RedisModule_Call)(
-                ctx.raw(),
-                command.as_ptr(),
-                c"vE".as_ptr(),
-                arguments.as_ptr(),
-                arguments.len(),
-            )
+        let (ctx, command) = (ctx.raw(), command.as_ptr());
+        // "E" asks for errors as replies. "b" takes a pointer and a length and makes a string that nobody else holds, which the
+        // server may then store in its compact forms; the longer lists, with "v", are of elements that it copies anyway.
+        let reply = match *arguments {
+            // SAFETY: the format fits the arguments, which live until the call returns.
+            [one] => unsafe {
+                api!(RedisModule_Call)(ctx, command, c"bE".as_ptr(), one.as_ptr(), one.len())
+            },
+            // SAFETY: as above.
+            [one, two] => unsafe {
+                let format = c"bbE".as_ptr();
+                api!(RedisModule_Call)(
+                    ctx,
+                    command,
+                    format,
+                    one.as_ptr(),
+                    one.len(),
+                    two.as_ptr(),
+                    two.len(),
+                )
+            },
+            _ => {
+                let texts: Vec<Text> = arguments
+                    .iter()
+                    .map(|argument| Text::new(argument))
+                    .collect();
+                let pointers: Vec<_> = texts.iter().map(Text::raw).collect();
+                // SAFETY: "v" takes an array of strings and its length, both living until the call returns.
+                unsafe {
+                    api!(RedisModule_Call)(
+                        ctx,
+                        command,
+                        c"vE".as_ptr(),
+                        pointers.as_ptr(),
+                        pointers.len(),
+                    )
+                }
+            }
         };
         (!reply.is_null()).then_some(Self(reply))
     }

@@ -18,19 +18,10 @@ const VALUES: &[&str] = &[
     "1.25",
     "text",
     "007",
-    "9223372036854775807",
+    "1x",
     "\u{fc}\u{0}x",
 ];
-const NUMBERS: &[&str] = &[
-    "1",
-    "-2",
-    "100",
-    "0",
-    "x",
-    "1.5",
-    "",
-    "-9223372036854775808",
-];
+const NUMBERS: &[&str] = &["1", "-2", "100", "0", "x", "1.5", "", "+5"];
 const FLOATS: &[&str] = &["0.1", "-0.25", "3", "5.0e3", "x", "", "1e-3"];
 
 /// A random command: mostly valid, often on a key of the wrong kind.
@@ -132,12 +123,12 @@ fn compare(mut ours: Connection, mut plain: Connection, seed: u64, steps: usize)
         assert_eq!(
             settled(got, unordered),
             settled(expected, unordered),
-            "seed {seed}, after {tail:#?}"
+            "seed {seed}, after {tail:?}"
         );
         assert_eq!(
             contents(&mut ours),
             contents(&mut plain),
-            "seed {seed}, after {tail:#?}"
+            "seed {seed}, after {tail:?}"
         );
     }
 }
@@ -171,13 +162,13 @@ fn transactions_reply_as_those_of_a_plain_server() {
             assert_eq!(
                 run(&mut ours, step),
                 run(&mut theirs, step),
-                "{step:?} of {steps:#?}"
+                "{step:?} of {steps:?}"
             );
         }
         assert_eq!(
             contents(&mut ours),
             contents(&mut theirs),
-            "after {steps:#?}"
+            "after {steps:?}"
         );
     }
 }
@@ -212,6 +203,8 @@ fn counters_end_at_two_to_the_58() {
     );
     let words = run(&mut client, &["incr", "n"]).unwrap_err();
     assert_eq!(words, "ERR increment or decrement would overflow");
+    let words = run(&mut client, &["decrby", "n", "-9223372036854775808"]).unwrap_err();
+    assert_eq!(words, "ERR decrement would overflow");
 }
 
 /// Keyspace notifications, blocked readers and encodings come from the native commands underneath.

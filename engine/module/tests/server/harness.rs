@@ -15,9 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const INTERNAL: &str = "meridian-internal";
 const SECRET: &str = "only-in-tests";
 
-/// A running server; killed when dropped.
+/// A running server.
 pub struct Server {
-    child: Child,
+    process: Process,
     directory: TempDir,
     arguments: Vec<String>,
     pub port: u16,
@@ -63,9 +63,9 @@ impl Server {
             .local_addr()
             .unwrap()
             .port();
-        let child = spawn(directory.path(), port, &arguments);
+        let process = spawn(directory.path(), port, &arguments);
         Self {
-            child,
+            process,
             directory,
             arguments,
             port,
@@ -74,9 +74,8 @@ impl Server {
 
     /// Ends the server without warning and starts it again on the same files.
     pub fn crash_and_restart(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.child = spawn(self.directory.path(), self.port, &self.arguments);
+        self.process.kill();
+        self.process = spawn(self.directory.path(), self.port, &self.arguments);
     }
 
     pub fn configure(&self, id: u32, version: u64, members: &str) {
@@ -149,16 +148,25 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+/// A child that does not outlive this value.
+struct Process(Child);
+
+impl Process {
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
 /// Starts the server and returns once it takes connections.
-fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Child {
-    let mut child = Command::new(valkey_server())
+fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Process {
+    let child = Command::new(valkey_server())
         .current_dir(directory)
         .args([
             "--port",
@@ -183,7 +191,8 @@ fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Child {
         .stderr(Stdio::inherit())
         .spawn()
         .unwrap();
-    let output = child.stdout.take().unwrap();
+    let mut process = Process(child);
+    let output = process.0.stdout.take().unwrap();
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -199,7 +208,7 @@ fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Child {
             .recv_timeout(left)
             .unwrap_or_else(|_| panic!("the server did not start:\n{}", log.join("\n")));
         if line.contains("Ready to accept connections unix") {
-            return child;
+            return process;
         }
         log.push(line);
     }
