@@ -64,7 +64,7 @@ pub(crate) enum Error {
         found: String,
     },
     #[error(
-        "ERR the effect of this write could not be handed to the append-only file and the replicas; see the server's log"
+        "ERR the effect of this write was not taken for the append-only file and the replicas; writes are refused until this server restarts"
     )]
     NotPropagated,
     #[error("ERR {0}")]

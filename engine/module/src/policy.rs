@@ -125,17 +125,9 @@ const HARMLESS: &[&str] = &[
     "slowlog|len",
 ];
 
-/// Commands without the `admin` flag that are for the operator all the same.
-const OPERATOR: &[&str] = &[
-    "asking",
-    "client|import-source",
-    "flushall",
-    "flushdb",
-    "readonly",
-    "readwrite",
-    "restore-asking",
-    "script|debug",
-];
+/// Commands without the `admin` flag that are for the operator all the same: reading keys that have expired, and stopping the
+/// server for a debugger.
+const OPERATOR: &[&str] = &["client|import-source", "script|debug"];
 
 /// Commands without the `write` flag that change the value of their key.
 const HIDDEN_WRITES: &[&str] = &["pfcount"];

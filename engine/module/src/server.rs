@@ -154,6 +154,12 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(micros).unwrap_or(0) / 1000
 }
 
+/// Microseconds of a clock that never goes back, from an arbitrary start.
+pub(crate) fn monotonic_micros() -> u64 {
+    // SAFETY: takes no argument and reads a clock.
+    unsafe { api!(RedisModule_MonotonicMicroseconds)() }
+}
+
 /// A C string of `text`; anything from a NUL byte on is cut.
 pub(crate) fn c_text(text: &str) -> CString {
     let bytes = text.as_bytes();

@@ -70,10 +70,10 @@ impl<'a> Writer<'a> {
         ensure_life(replica);
         let written = replica.write(&mut self.view, server::now_ms(), write)?;
         if self.call.ctx.replicate(EFFECT, &[&written.bytes]) {
-            Ok(())
-        } else {
-            Err(Error::NotPropagated)
+            return Ok(());
         }
+        callbacks::stop_writes();
+        Err(Error::NotPropagated)
     }
 
     /// Refuses a key that holds another kind.

@@ -5,11 +5,13 @@ use std::ffi::c_void;
 use valkey_module::raw;
 
 use super::{guarded, load, role};
-use crate::server::{Ctx, OK, api};
+use crate::server::{self, Ctx, OK, api};
 use crate::shard::SHARD;
 
-/// Keys whose metadata one turn of the clock looks at; about 50 µs of work.
-const SWEEP: usize = 200;
+/// Longest time that one turn of the server's clock (ten a second) spends on forgetting, microseconds.
+const SWEEP_MICROS: u64 = 3_000;
+/// Keys between two looks at the time.
+const SWEEP_KEYS: usize = 256;
 
 /// Subscribes to all of them.
 pub(crate) fn register(ctx: Ctx) -> Option<()> {
@@ -92,7 +94,8 @@ unsafe extern "C" fn on_cron(
         if let Some(mut shard) = SHARD.get()
             && let Some(replica) = &mut shard.replica
         {
-            replica.collect(SWEEP);
+            let end = server::monotonic_micros() + SWEEP_MICROS;
+            while replica.collect(SWEEP_KEYS) && server::monotonic_micros() < end {}
         }
     });
 }

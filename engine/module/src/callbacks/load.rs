@@ -82,6 +82,11 @@ enum LoadError {
 
 fn load(ctx: Ctx, arguments: &[&[u8]]) -> Result<(), LoadError> {
     let internal_user = internal_user(arguments)?;
+    // SAFETY: the context is valid. A truncated snapshot then fails the load instead of ending the process.
+    unsafe {
+        let options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS as c_int;
+        api!(RedisModule_SetModuleOptions)(ctx.raw(), options);
+    }
     for command in COMMANDS {
         register(ctx, command)?;
     }

@@ -1,5 +1,9 @@
 //! Regions that hand effects to one another.
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use meridian_crdt::{Batch, Clock, Dot, Effect, Hlc, Incarnation, InstanceId, Op, Origin};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -131,6 +135,53 @@ fn reports_of_all_members_let_metadata_go() {
     ok(&mut one.client(), "srem s a");
     pull(&one, 1, &two, 2);
     assert_eq!(ok(&mut two.client(), "scard s"), Value::Int(2));
+}
+
+/// A batch of instance 2 with one effect, stamped this far ahead of the wall clock.
+fn batch_ahead(ahead: Duration) -> Vec<u8> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the stamp has to be ahead of the server's own clock"
+    )]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + ahead;
+    let origin = Origin {
+        instance: InstanceId(2),
+        incarnation: Incarnation(7),
+    };
+    let effect = Effect {
+        dot: Dot { origin, seq: 1 },
+        hlc: Hlc::from_millis(u64::try_from(now.as_millis()).unwrap()),
+        context: Clock::new(),
+        group: None,
+        op: Op::Delete {
+            keys: vec![b"k".to_vec()],
+        },
+    };
+    Batch {
+        effects: vec![Arc::from(effect.encode())],
+        more: false,
+    }
+    .encode()
+}
+
+#[test]
+fn a_stamp_from_the_future_stalls_its_source_and_is_never_skipped() {
+    let one = Server::member(1, "1,2");
+    let mut internal = one.internal();
+    let far = batch_ahead(Duration::from_secs(600));
+    for _ in 0..2 {
+        let words = run(&mut internal, &[b"CRDT.APPLY".as_slice(), b"2", &far]).unwrap_err();
+        assert!(
+            words.contains("source instance 2") && words.contains("ahead"),
+            "{words}"
+        );
+        assert_eq!(one.info("crdt", "crdt_clock"), "{}");
+    }
+    let near = batch_ahead(Duration::from_secs(5));
+    assert_eq!(
+        run(&mut internal, &[b"CRDT.APPLY".as_slice(), b"2", &near]),
+        Ok(Value::Int(1))
+    );
 }
 
 /// Random writes in three regions with exchanges at random moments.

@@ -140,6 +140,35 @@ fn administrative_commands_are_for_the_internal_user_on_the_socket() {
     ok(&mut server.client(), "client setname x");
 }
 
+/// With I/O threads the server looks commands up before the filter has seen them.
+#[test]
+fn the_filter_holds_with_io_threads() {
+    let server = Server::blank(&["--io-threads", "4", "--events-per-io-thread", "0"]);
+    server.configure(1, 1, "1");
+    std::thread::scope(|scope| {
+        for place in 0..8 {
+            let mut client = server.client();
+            scope.spawn(move || {
+                for round in 0..200 {
+                    let mut pipe = redis::pipe();
+                    pipe.cmd("SET")
+                        .arg(format!("k{place}"))
+                        .arg(round)
+                        .cmd("INCR")
+                        .arg(format!("n{place}"));
+                    let replies: (String, u64) = pipe.query(&mut client).unwrap();
+                    assert_eq!(replies, ("OK".to_owned(), round + 1));
+                    assert!(refused(&mut client, "zadd z 1 a").contains("not supported"));
+                }
+            });
+        }
+    });
+    assert_eq!(
+        server.info("crdt", "crdt_written"),
+        (8 * 200 * 2).to_string()
+    );
+}
+
 /// Commands about the connection itself, which would upset the test's own.
 const CONNECTION: &[&str] = &[
     "auth",

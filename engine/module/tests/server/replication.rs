@@ -52,6 +52,42 @@ fn a_replica_gets_values_and_metadata_by_snapshot_and_by_stream() {
     assert!(refused(&mut replica.client(), "set k v").starts_with("READONLY"));
 }
 
+/// A replica that starts as one, as a pod that comes back does.
+#[test]
+fn a_server_that_starts_as_a_replica_follows() {
+    let primary = Server::member(1, "1,2");
+    ok(&mut primary.client(), "incr n");
+    let port = primary.port.to_string();
+    let replica = Server::blank(&[
+        "--replicaof",
+        "127.0.0.1",
+        &port,
+        "--primaryuser",
+        "meridian-internal",
+        "--primaryauth",
+        "only-in-tests",
+    ]);
+    wait_until("the replica is in sync", || {
+        replica.info("replication", "master_link_status") == "up"
+    });
+    ok(&mut primary.client(), "incr n");
+    caught_up(&replica, &primary);
+    assert!(refused(&mut replica.client(), "set k v").starts_with("READONLY"));
+    assert!(refused(&mut replica.internal(), "crdt.config set 1 2 1,2").starts_with("READONLY"));
+}
+
+/// A replica that takes writes would change values without metadata.
+#[test]
+fn a_writable_replica_takes_no_writes() {
+    let (primary, replica) = (
+        Server::member(1, "1,2"),
+        Server::blank(&["--replica-read-only", "no"]),
+    );
+    follow(&replica, &primary);
+    assert!(refused(&mut replica.client(), "set k v").starts_with("READONLY"));
+    assert!(refused(&mut replica.client(), "zadd z 1 a").contains("not supported"));
+}
+
 #[test]
 fn a_promoted_replica_goes_on_under_an_incarnation_of_its_own() {
     let (primary, peer) = (Server::member(1, "1,2"), Server::member(2, "1,2"));
