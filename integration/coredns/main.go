@@ -5,6 +5,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
 
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
@@ -14,7 +15,7 @@ import (
 
 // The order of the list is the order in which a query passes through the plugins.
 func init() {
-	dnsserver.Directives = []string{"ready", "errors", "cache", "kubernetes", "template"}
+	dnsserver.Directives = []string{"bind", "ready", "errors", "cache", "kubernetes", "template"}
 }
 
 func main() { coremain.Run() }

@@ -1,3 +1,6 @@
-//! The lab command.
+//! The command `lab`: real Kubernetes clusters on this machine.
 
-fn main() {}
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    Ok(meridian_integration::lab::main().await?)
+}

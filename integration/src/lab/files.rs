@@ -1,0 +1,67 @@
+//! Writing files of the lab so that a killed run leaves whole ones or none.
+
+use std::fs;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::error::{Result, file};
+
+/// Writes a file for everybody to read: first beside its place, then moved there.
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+    write_with_mode(path, text, 0o644)
+}
+
+/// As [`write`], readable by its owner only.
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
+    write_with_mode(path, text, 0o600)
+}
+
+fn write_with_mode(path: &Path, text: &str, mode: u32) -> Result<()> {
+    use std::io::Write;
+    if let Some(parent) = path.parent() {
+        make_folder(parent)?;
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = Path::new(&beside);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode);
+    let mut handle = options.open(beside).map_err(file("write", beside))?;
+    handle
+        .set_permissions(fs::Permissions::from_mode(mode))
+        .map_err(file("write", beside))?;
+    handle
+        .write_all(text.as_bytes())
+        .map_err(file("write", beside))?;
+    fs::rename(beside, path).map_err(file("write", path))
+}
+
+/// Makes a folder and those above it.
+pub(crate) fn make_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(file("make the folder", path))
+}
+
+/// Removes a file or a whole folder; one that is not there is fine.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let result = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(file("remove", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The last lines of a log, for an error message.
+pub(crate) fn tail(path: &Path, lines: usize) -> String {
+    let Ok(bytes) = fs::read(path) else {
+        return "(no such file)".to_owned();
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}

@@ -1,0 +1,195 @@
+//! Bridge, network namespaces and links of a lab, made with `ip` and `iptables`. Everything is named after the lab's
+//! id, so that what a killed run left behind is found by name.
+
+use std::path::Path;
+
+use super::command::{run, run_with_input};
+use super::error::Result;
+use super::plan::{ClusterPlan, LabPlan, NodePlan};
+
+/// Chain of the rules that cut a namespace off from others (see `fault`).
+pub(crate) const CUT_CHAIN: &str = "LAB-CUT";
+
+/// Makes the lab's bridge with the machine's address on it, unless it is there.
+pub(crate) async fn ensure_bridge(lab: &LabPlan) -> Result<()> {
+    let bridge = lab.bridge();
+    if !link_exists(&bridge) {
+        let script = format!(
+            "link add {bridge} type bridge\naddr add {}/16 dev {bridge}\nlink set {bridge} up\n",
+            lab.host()
+        );
+        run_with_input("ip", &["-batch", "-"], &script).await?;
+    }
+    if bridged_packets_are_filtered() {
+        for interface in [["-i", &bridge], ["-o", &bridge]] {
+            let [direction, name] = interface;
+            let rule = ["FORWARD", direction, name, "-j", "ACCEPT"];
+            if run("iptables", &[["-w", "-C"].as_slice(), &rule].concat())
+                .await
+                .is_err()
+            {
+                run("iptables", &[["-w", "-I"].as_slice(), &rule].concat()).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the machine passes packets between bridge ports through its own firewall, which may drop them.
+fn bridged_packets_are_filtered() -> bool {
+    std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables")
+        .is_ok_and(|text| text.trim() == "1")
+}
+
+/// Removes the bridge and the machine's rules for it.
+pub(crate) async fn remove_bridge(lab: &LabPlan) -> Result<()> {
+    let bridge = lab.bridge();
+    for direction in ["-i", "-o"] {
+        let rule = ["FORWARD", direction, &bridge, "-j", "ACCEPT"];
+        while run("iptables", &[["-w", "-C"].as_slice(), &rule].concat())
+            .await
+            .is_ok()
+        {
+            run("iptables", &[["-w", "-D"].as_slice(), &rule].concat()).await?;
+        }
+    }
+    if link_exists(&bridge) {
+        run("ip", &["link", "delete", &bridge]).await?;
+    }
+    Ok(())
+}
+
+/// What a namespace of the lab is to look like.
+pub(crate) struct NamespacePlan {
+    name: String,
+    script: String,
+    pods: String,
+}
+
+impl NamespacePlan {
+    /// A node's namespace: its address, and a way to the pods of each other node.
+    pub(crate) fn node(cluster: &ClusterPlan, node: &NodePlan, nodes: &[NodePlan]) -> Self {
+        Self::new(
+            cluster,
+            &node.namespace,
+            node.address,
+            nodes.iter().filter(|other| other.index != node.index),
+        )
+    }
+
+    /// The control plane's namespace: its address, and a way to the pods (webhooks are called there).
+    pub(crate) fn control_plane(cluster: &ClusterPlan, nodes: &[NodePlan]) -> Self {
+        Self::new(
+            cluster,
+            &cluster.namespace(),
+            cluster.address(),
+            nodes.iter(),
+        )
+    }
+
+    fn new<'a>(
+        cluster: &ClusterPlan,
+        name: &str,
+        address: std::net::Ipv4Addr,
+        others: impl Iterator<Item = &'a NodePlan>,
+    ) -> Self {
+        let mut script = format!(
+            "link set lo up\naddr replace {address}/16 dev eth0\nlink set eth0 up\nroute replace default via {}\n",
+            cluster.lab().host()
+        );
+        for other in others {
+            script.push_str(&format!(
+                "route replace {} via {}\n",
+                other.pods, other.address
+            ));
+        }
+        Self {
+            name: name.to_owned(),
+            script,
+            pods: cluster.pods(),
+        }
+    }
+
+    /// Makes the namespace what it is to be; one that is there is only corrected.
+    pub(crate) async fn ensure(&self, lab: &LabPlan) -> Result<()> {
+        let name = &self.name;
+        if !(namespace_exists(name) && link_exists(name)) {
+            remove_namespace(name).await?;
+            let script = format!(
+                "netns add {name}\nlink add {name} type veth peer name eth0 netns {name}\nlink set {name} master {}\n",
+                lab.bridge()
+            );
+            run_with_input("ip", &["-batch", "-"], &script).await?;
+        }
+        run("ip", &["link", "set", name, "up"]).await?;
+        run_with_input("ip", &["-n", name, "-batch", "-"], &self.script).await?;
+        let pods = &self.pods;
+        // Pods that leave the cluster do so under their node's address, as with any cluster whose pod network is private.
+        let rules = format!(
+            "set -e\necho 1 > /proc/sys/net/ipv4/ip_forward\n\
+             iptables -w -t nat -C POSTROUTING -s {pods} ! -d {pods} -j MASQUERADE 2>/dev/null || \
+             iptables -w -t nat -A POSTROUTING -s {pods} ! -d {pods} -j MASQUERADE\n\
+             iptables -w -t raw -n -L {CUT_CHAIN} >/dev/null 2>&1 || iptables -w -t raw -N {CUT_CHAIN}\n\
+             iptables -w -t raw -C PREROUTING -j {CUT_CHAIN} 2>/dev/null || iptables -w -t raw -A PREROUTING -j {CUT_CHAIN}\n"
+        );
+        run_inside(name, &["sh", "-c", &rules]).await?;
+        Ok(())
+    }
+}
+
+/// Runs a command in a network namespace (and in nothing else of it, unlike `ip netns exec`).
+pub(crate) async fn run_inside(namespace: &str, arguments: &[&str]) -> Result<String> {
+    let entry = format!("--net=/run/netns/{namespace}");
+    run(
+        "nsenter",
+        &[[entry.as_str(), "--"].as_slice(), arguments].concat(),
+    )
+    .await
+}
+
+/// Removes a namespace and its link; those that are not there are fine.
+pub(crate) async fn remove_namespace(name: &str) -> Result<()> {
+    // The link first: with its namespace it would go too, but at a later moment of the kernel's choice.
+    if link_exists(name) {
+        run("ip", &["link", "delete", name]).await?;
+    }
+    if namespace_exists(name) {
+        run("ip", &["netns", "delete", name]).await?;
+    }
+    Ok(())
+}
+
+/// Takes the machine's side of a namespace's link up or down. Down: nobody reaches it, and nobody gets a refusal.
+pub(crate) async fn set_link(name: &str, up: bool) -> Result<()> {
+    run("ip", &["link", "set", name, if up { "up" } else { "down" }])
+        .await
+        .map(drop)
+}
+
+/// The names of all namespaces and links of this lab that the machine has, whoever made them.
+pub(crate) fn leftovers(lab: &LabPlan) -> Vec<String> {
+    let prefix = format!("{}-", lab.bridge());
+    let mut names: Vec<String> = ["/run/netns", "/sys/class/net"]
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flat_map(|entries| {
+            entries
+                .flatten()
+                .filter_map(|entry| entry.file_name().into_string().ok())
+        })
+        .filter(|name| name.starts_with(&prefix))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Whether the machine has a network namespace of this name.
+pub(crate) fn namespace_exists(name: &str) -> bool {
+    Path::new("/run/netns").join(name).exists()
+}
+
+/// Whether the machine has a link of this name.
+pub(crate) fn link_exists(name: &str) -> bool {
+    Path::new("/sys/class/net").join(name).exists()
+}

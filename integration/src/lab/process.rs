@@ -1,0 +1,278 @@
+//! Processes of the lab: who they are, whether they live, how they end. A process is known by its pid, the moment of
+//! its start and the machine's boot, so that a pid which the system gave to somebody else is never touched.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use super::error::{LabError, Result, file};
+
+/// A process that can be told from a later one with the same pid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRecord {
+    /// Its pid as the machine sees it.
+    pub pid: u32,
+    /// When it started, in clock ticks since the machine's boot.
+    pub started: u64,
+    /// Which boot of the machine that was.
+    pub boot: String,
+}
+
+impl ProcessRecord {
+    /// The record of a living process; `None` if there is none with this pid.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let stat = Stat::parse(&stat)?;
+        (stat.state != 'Z').then(|| Self {
+            pid,
+            started: stat.started,
+            boot: boot_id(),
+        })
+    }
+
+    /// Whether this very process still runs (one that ended but was not waited for does not).
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        Self::of(self.pid).as_ref() == Some(self)
+    }
+
+    /// Sends a signal to this very process. Returns whether it was there to get it.
+    #[must_use]
+    pub fn signal(&self, signal: Signal) -> bool {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
+            return false;
+        };
+        // The descriptor holds on to whatever has the pid now; only then is it compared, so nobody slips in between.
+        let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return false;
+        };
+        self.is_alive() && pidfd_send_signal(descriptor, signal).is_ok()
+    }
+
+    /// Reads a record that [`ProcessRecord::write`] wrote; `None` if there is no such file.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        match fs::read_to_string(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(file("read", path)(error)),
+            Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|error| LabError::State {
+                    path: path.to_owned(),
+                    reason: error.to_string(),
+                }),
+        }
+    }
+
+    /// Writes the record so that a reader finds all of it or nothing.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string(self).map_err(|error| LabError::State {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        super::files::write(path, &text)
+    }
+}
+
+struct Stat {
+    state: char,
+    started: u64,
+}
+
+impl Stat {
+    /// Reads `/proc/PID/stat`: the name in parentheses may itself hold spaces and parentheses (proc(5), fields 3 and 22).
+    fn parse(text: &str) -> Option<Self> {
+        let rest = &text[text.rfind(')')? + 1..];
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let started = fields.nth(18)?.parse().ok()?;
+        Some(Self { state, started })
+    }
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// All pids of the machine.
+fn pids() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The number of a process's namespace of this kind (`net`, `pid`), while it has one.
+fn namespace_of(pid: u32, kind: &str) -> Option<String> {
+    fs::read_link(format!("/proc/{pid}/ns/{kind}"))
+        .ok()
+        .map(|link| link.to_string_lossy().into_owned())
+}
+
+/// The living processes in the network namespace of this name.
+#[must_use]
+pub(crate) fn in_network_namespace(name: &str) -> Vec<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(metadata) = fs::metadata(format!("/run/netns/{name}")) else {
+        return Vec::new();
+    };
+    let wanted = format!("net:[{}]", metadata.ino());
+    pids()
+        .into_iter()
+        .filter(|pid| namespace_of(*pid, "net").as_deref() == Some(&wanted))
+        .collect()
+}
+
+/// Kills everything that runs in a network namespace, and everything in the process namespaces found there (the
+/// containers of a node have network namespaces of their own). Returns when the last of them is gone.
+pub(crate) async fn kill_namespace(name: &str) -> Result<()> {
+    let own = namespace_of(std::process::id(), "pid");
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let mut process_namespaces = BTreeSet::new();
+    loop {
+        let direct = in_network_namespace(name);
+        process_namespaces.extend(
+            direct
+                .iter()
+                .filter_map(|pid| namespace_of(*pid, "pid"))
+                .filter(|found| Some(found) != own.as_ref()),
+        );
+        let left: BTreeSet<u32> = pids()
+            .into_iter()
+            .filter(|pid| {
+                namespace_of(*pid, "pid").is_some_and(|found| process_namespaces.contains(&found))
+            })
+            .chain(direct)
+            .collect();
+        let left: Vec<ProcessRecord> = left.into_iter().filter_map(ProcessRecord::of).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        for process in &left {
+            // One that ended by itself in between is what was wanted.
+            let _was_there = process.signal(Signal::KILL);
+        }
+        if Instant::now() > deadline {
+            let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
+            return Err(LabError::Machine {
+                what: format!("processes of {name}"),
+                found: format!(
+                    "pids {} are still there 15 s after SIGKILL",
+                    pids.join(", ")
+                ),
+                next: "look at what they wait for in /proc/PID/stack".to_owned(),
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A process of a unit, as the machine sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningProcess {
+    /// Name of its program.
+    pub name: String,
+    /// Which process it is.
+    pub process: ProcessRecord,
+    /// Resident memory in bytes.
+    pub resident: u64,
+}
+
+/// What runs in a network namespace, with its memory.
+#[must_use]
+pub(crate) fn running_in(namespace: &str) -> Vec<RunningProcess> {
+    in_network_namespace(namespace)
+        .into_iter()
+        .filter_map(|pid| {
+            let process = ProcessRecord::of(pid)?;
+            let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+            let name = Path::new(command.split('\0').next()?)
+                .file_name()?
+                .to_string_lossy()
+                .into_owned();
+            let resident =
+                resident_bytes(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)?;
+            Some(RunningProcess {
+                name,
+                process,
+                resident,
+            })
+        })
+        .collect()
+}
+
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
+        let line =
+            "42 (a) b (c)) S 1 42 42 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 98765 1000 200 184467";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.state, stat.started), ('S', 98765));
+    }
+
+    #[test]
+    fn a_record_with_another_start_is_another_process_and_gets_no_signal() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let record = ProcessRecord::of(child.id()).unwrap();
+        let reused = ProcessRecord {
+            started: record.started + 1,
+            ..record.clone()
+        };
+        let other_boot = ProcessRecord {
+            boot: "another".to_owned(),
+            ..record.clone()
+        };
+        assert!(!reused.signal(Signal::KILL) && !other_boot.signal(Signal::KILL));
+        assert!(record.is_alive(), "the process with the reused pid was hit");
+        assert!(record.signal(Signal::KILL));
+        child.wait().unwrap();
+        assert!(!record.is_alive());
+    }
+
+    #[test]
+    fn an_ended_process_that_nobody_waited_for_is_not_alive() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while ProcessRecord::of(child.id()).is_some() {
+            assert!(Instant::now() < deadline, "`true` runs on");
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn resident_memory_is_read_in_bytes() {
+        assert_eq!(
+            resident_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"),
+            Some(2_097_152)
+        );
+        assert_eq!(resident_bytes("Name:\tx\n"), None);
+    }
+}
