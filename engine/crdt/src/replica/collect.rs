@@ -14,39 +14,39 @@ pub(super) struct Sweep {
 }
 
 impl Replica {
-    /// Visits the metadata of up to `budget` keys and drops what is stable. Values never change. Returns whether the walk
-    /// is unfinished; call again until it is not. A finished walk begins anew only when there is something new to drop.
+    /// Visits the metadata of up to `budget` keys (at least one) and drops what is stable. Values never change. Returns whether there is
+    /// more to visit now; otherwise a further call does nothing until a clock has moved.
     pub fn collect(&mut self, budget: usize) -> bool {
         self.stability.advance(&self.config.members, &self.clock);
-        let now = (self.stability.cut().clone(), self.clock.clone());
+        let now = Some((self.stability.cut().clone(), self.clock.clone()));
         if self.sweep.last.is_none() {
-            if self.sweep.begun.as_ref() == Some(&now) {
+            if self.sweep.begun == now {
                 return false;
             }
-            self.sweep.begun = Some(now);
+            self.sweep.begun.clone_from(&now);
         }
         let start = self
             .sweep
             .last
             .take()
             .map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
         let mut empty = Vec::new();
         let mut walk = self.entries.range_mut((start, Bound::Unbounded));
-        for (key, entry) in walk.by_ref().take(budget) {
+        for (key, entry) in walk.by_ref().take(budget.max(1)) {
             entry.collect(self.stability.cut(), &self.clock);
             if entry.is_empty() {
                 empty.push(key.clone());
             }
-            self.sweep.last = Some(key.clone());
+            last = Some(key);
         }
-        let unfinished = walk.next().is_some();
-        if !unfinished {
-            self.sweep.last = None;
+        if walk.next().is_some() {
+            self.sweep.last = last.cloned();
         }
         for key in &empty {
             self.entries.remove(key);
         }
         self.counters.collected += empty.len() as u64;
-        unfinished
+        self.sweep.last.is_some() || self.sweep.begun != now
     }
 }
