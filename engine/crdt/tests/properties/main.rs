@@ -2,6 +2,12 @@
 //!
 //! `PROPTEST_CASES` raises the number of runs.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what builds a case for a test fails like the test itself"
+)]
+
 mod bytes;
 mod convergence;
 mod history;

@@ -26,7 +26,7 @@ impl MemoryView {
         match self.0.get(key) {
             None => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(wrong("read a string")),
+            Some(Value::Set(_) | Value::Map(_)) => Err(wrong("read a string")),
         }
     }
 
@@ -37,7 +37,7 @@ impl MemoryView {
             .or_insert_with(|| Value::Set(BTreeSet::new()))
         {
             Value::Set(set) => Ok(set),
-            _ => Err(wrong("change a set")),
+            Value::Text(_) | Value::Map(_) => Err(wrong("change a set")),
         }
     }
 
@@ -48,7 +48,7 @@ impl MemoryView {
             .or_insert_with(|| Value::Map(BTreeMap::new()))
         {
             Value::Map(map) => Ok(map),
-            _ => Err(wrong("change a hash")),
+            Value::Text(_) | Value::Set(_) => Err(wrong("change a hash")),
         }
     }
 }
@@ -102,7 +102,7 @@ impl View for MemoryView {
         match self.0.get(key) {
             None => Ok(None),
             Some(Value::Map(map)) => Ok(map.get(field).cloned()),
-            Some(_) => Err(wrong("read a hash")),
+            Some(Value::Text(_) | Value::Set(_)) => Err(wrong("read a hash")),
         }
     }
 
