@@ -4,5 +4,9 @@
 //! reads no clock and runs no task, so that every crate may depend on it.
 
 pub mod crds;
+pub mod fault;
+pub mod identity;
 pub mod ids;
 pub mod link;
+pub mod validate;
+pub mod web;

@@ -3,7 +3,11 @@
 //! [`proto`] is generated from `proto/link.proto`, which documents every message.
 
 pub mod codes;
+pub mod digest;
 pub mod enroll;
+mod position;
+
+pub use self::position::{Position, PositionError};
 
 /// Messages, clients and servers generated from `proto/link.proto` (package `meridian.link.v1`).
 #[expect(

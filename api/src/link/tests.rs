@@ -74,3 +74,35 @@ proptest! {
         let _ = proto::AgentFrame::decode(&bytes[..]);
     }
 }
+
+#[test]
+fn a_position_survives_the_wire() {
+    let wire = proto::StorePosition {
+        store_id: "6f0c2a52-3b5e-4a3e-9d57-0d9a3c1f1e11".into(),
+        term: 3,
+        incarnation: u64::MAX,
+        revision: 9,
+    };
+    let position = Position::required("Hello.last", Some(&wire)).unwrap();
+    assert_eq!(proto::StorePosition::from(position), wire);
+}
+
+#[test]
+fn a_position_that_is_none_names_the_field() {
+    assert_eq!(Position::optional("Hello.last", None), Ok(None));
+    let missing = Position::required("Apply.upto", None)
+        .unwrap_err()
+        .to_string();
+    assert!(missing.contains("Apply.upto"), "{missing}");
+    let wire = proto::StorePosition {
+        store_id: "x".into(),
+        ..Default::default()
+    };
+    let wrong = Position::required("Apply.upto", Some(&wire))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        wrong.contains("Apply.upto.store_id") && wrong.contains("\"x\""),
+        "{wrong}"
+    );
+}

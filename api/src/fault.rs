@@ -1,0 +1,143 @@
+//! Why a request failed, in the terms that every interface shares: HTTP, gRPC, the command line.
+
+use serde::{Deserialize, Serialize};
+
+use crate::validate::FieldError;
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The request breaks rules; each is named.
+    #[error("{detail}")]
+    Invalid {
+        /// What is wrong, in a sentence.
+        detail: String,
+        /// Each broken rule.
+        errors: Vec<FieldError>,
+    },
+    /// The object does not exist.
+    #[error("{kind} {name:?} does not exist")]
+    NotFound {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The object is not in the state that the request expects.
+    #[error("{detail}")]
+    Conflict {
+        /// What was expected, what was found, and the next step.
+        detail: String,
+    },
+    /// The answer cannot be given now, but may be later.
+    #[error("{detail}")]
+    Unavailable {
+        /// What is missing.
+        detail: String,
+        /// When to try again, milliseconds; 0 if unknown.
+        retry_after_ms: u32,
+    },
+    /// The caller did not prove who it is.
+    #[error("{detail}")]
+    Unauthorized {
+        /// What was missing.
+        detail: String,
+    },
+    /// The caller may not do this.
+    #[error("{detail}")]
+    Forbidden {
+        /// What may not be done and who may.
+        detail: String,
+    },
+    /// A defect. The detail goes to the log; the caller gets the request's number.
+    #[error("internal error: {detail}")]
+    Internal {
+        /// What happened.
+        detail: String,
+    },
+}
+
+/// The kind of a [`Fault`] without its details; its text form is part of the web interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// [`Fault::Invalid`].
+    Invalid,
+    /// [`Fault::NotFound`].
+    NotFound,
+    /// [`Fault::Conflict`].
+    Conflict,
+    /// [`Fault::Unavailable`].
+    Unavailable,
+    /// [`Fault::Unauthorized`].
+    Unauthorized,
+    /// [`Fault::Forbidden`].
+    Forbidden,
+    /// [`Fault::Internal`].
+    Internal,
+}
+
+impl Fault {
+    /// The kind.
+    pub fn kind(&self) -> FaultKind {
+        match self {
+            Self::Invalid { .. } => FaultKind::Invalid,
+            Self::NotFound { .. } => FaultKind::NotFound,
+            Self::Conflict { .. } => FaultKind::Conflict,
+            Self::Unavailable { .. } => FaultKind::Unavailable,
+            Self::Unauthorized { .. } => FaultKind::Unauthorized,
+            Self::Forbidden { .. } => FaultKind::Forbidden,
+            Self::Internal { .. } => FaultKind::Internal,
+        }
+    }
+
+    /// Invalid for these reasons.
+    pub fn invalid(what: &str, errors: Vec<FieldError>) -> Self {
+        let detail = match &errors[..] {
+            [only] => format!("{what}: {only}"),
+            more => format!("{what}: {} fields are wrong", more.len()),
+        };
+        Self::Invalid { detail, errors }
+    }
+}
+
+impl FaultKind {
+    /// The HTTP status code.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Invalid => 422,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::Unavailable => 503,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::Internal => 500,
+        }
+    }
+
+    /// A short title for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Invalid => "The request is invalid",
+            Self::NotFound => "Not found",
+            Self::Conflict => "The request conflicts with the present state",
+            Self::Unavailable => "Not available now",
+            Self::Unauthorized => "Not authenticated",
+            Self::Forbidden => "Not allowed",
+            Self::Internal => "Internal error",
+        }
+    }
+
+    /// The URI that names the kind of problem (RFC 9457, `type`).
+    pub fn type_uri(self) -> &'static str {
+        match self {
+            Self::Invalid => "urn:meridian:problem:invalid",
+            Self::NotFound => "urn:meridian:problem:not-found",
+            Self::Conflict => "urn:meridian:problem:conflict",
+            Self::Unavailable => "urn:meridian:problem:unavailable",
+            Self::Unauthorized => "urn:meridian:problem:unauthorized",
+            Self::Forbidden => "urn:meridian:problem:forbidden",
+            Self::Internal => "urn:meridian:problem:internal",
+        }
+    }
+}
