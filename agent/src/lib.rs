@@ -9,6 +9,7 @@
 
 pub mod args;
 pub mod clock;
+pub mod controllers;
 pub mod k8s;
 pub mod link;
 pub mod metrics;
