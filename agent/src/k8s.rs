@@ -8,6 +8,8 @@ pub mod crds;
 pub mod drive;
 pub mod events;
 pub mod fault;
+pub mod finalizer;
 pub mod lease;
 pub mod names;
 pub mod own;
+pub mod quantity;

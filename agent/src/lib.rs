@@ -14,4 +14,5 @@ pub mod k8s;
 pub mod link;
 pub mod metrics;
 pub mod probes;
+pub mod rigger;
 pub mod run;

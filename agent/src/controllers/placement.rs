@@ -9,11 +9,11 @@ use std::fmt;
 use crate::k8s::names::ordinal;
 
 /// Share of a pod's memory limit that datasets may take; the rest is for buffers, forks and the processes themselves.
-pub const USABLE_PERCENT: i64 = 70;
+pub(super) const USABLE_PERCENT: i64 = 70;
 
 /// A node that might take a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
+pub(super) struct Node {
     /// Name of the pod.
     pub pod: String,
     /// Whether the pod is ready.
@@ -24,7 +24,7 @@ pub struct Node {
 
 /// A shard that has its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
+pub(super) struct Placed {
     /// Name of the pod.
     pub pod: String,
     /// Memory that its dataset may take, in bytes.
@@ -33,7 +33,7 @@ pub struct Placed {
 
 /// Why no node can take a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoPlace {
+pub(super) enum NoPlace {
     /// No pod is ready.
     NotReady {
         /// How many pods exist.
@@ -65,7 +65,11 @@ impl fmt::Display for NoPlace {
 ///
 /// # Errors
 /// [`NoPlace`]: no node can take it now.
-pub fn place<'a>(nodes: &'a [Node], placed: &[Placed], needed: i64) -> Result<&'a str, NoPlace> {
+pub(super) fn place<'a>(
+    nodes: &'a [Node],
+    placed: &[Placed],
+    needed: i64,
+) -> Result<&'a str, NoPlace> {
     let ready: Vec<_> = nodes
         .iter()
         .filter(|node| node.ready)
@@ -195,7 +199,14 @@ mod tests {
 
     #[test]
     fn ordinals_are_compared_as_numbers() {
-        assert_eq!(place(&[node("r-10", true, 1000), node("r-9", true, 1000)], &[], 100), Ok("r-9"));
+        assert_eq!(
+            place(
+                &[node("r-10", true, 1000), node("r-9", true, 1000)],
+                &[],
+                100
+            ),
+            Ok("r-9")
+        );
     }
 
     #[test]

@@ -23,11 +23,11 @@ use crate::k8s::{
 /// All hash slots: the one shard that a database has for now.
 const ALL_SLOTS: &str = "0-16383";
 /// Client ports that are given out, both ends included.
-pub const PORTS: std::ops::RangeInclusive<i32> = 10_000..=19_999;
+pub(super) const PORTS: std::ops::RangeInclusive<i32> = 10_000..=19_999;
 
 /// Where a database stood last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
+pub(super) struct Memory {
     /// Highest epoch that was ordered.
     pub epoch: i64,
     /// Pod of the primary.
@@ -39,14 +39,14 @@ pub struct Memory {
 impl Memory {
     /// What the annotation of `meta` remembers; nothing if it is absent or was edited into something else.
     #[must_use]
-    pub fn read(meta: &ObjectMeta) -> Option<Self> {
+    pub(super) fn read(meta: &ObjectMeta) -> Option<Self> {
         let text = meta.annotations.as_ref()?.get(MEMORY)?;
         serde_json::from_str(text).ok()
     }
 
     /// What a topology says.
     #[must_use]
-    pub fn of(spec: &DatabaseTopologySpec) -> Option<Self> {
+    pub(super) fn of(spec: &DatabaseTopologySpec) -> Option<Self> {
         let primary = spec.shards.first()?.primary.clone()?;
         Some(Self {
             epoch: spec.epoch,
@@ -58,7 +58,7 @@ impl Memory {
 
 /// What the database asks for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Wanted {
+pub(super) struct Wanted {
     /// The database.
     pub database: DatabaseReference,
     /// Name of the REC.
@@ -79,7 +79,7 @@ pub struct Wanted {
 
 /// What is there.
 #[derive(Debug, Clone, Default)]
-pub struct Found {
+pub(super) struct Found {
     /// The topology under the database's name.
     pub existing: Option<DatabaseTopology>,
     /// Places that are remembered, from the database object and from its EndpointSlices.
@@ -94,7 +94,7 @@ pub struct Found {
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Change {
+pub(super) enum Change {
     /// It says what it must.
     Keep(Box<DatabaseTopology>),
     /// Replace it by compare-and-swap.
@@ -112,7 +112,7 @@ pub enum Change {
 
 /// Why there is no topology to write.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum TopologyError {
+pub(super) enum TopologyError {
     /// Another database has the name.
     #[error(
         "the DatabaseTopology `{name}` serves the {kind} `{name}`: two databases of one namespace cannot share a name; rename one"
@@ -151,7 +151,7 @@ pub enum TopologyError {
 impl TopologyError {
     /// The class of this error.
     #[must_use]
-    pub fn fault(&self) -> Fault {
+    pub(super) fn fault(&self) -> Fault {
         match self {
             Self::NameTaken { .. } => Fault::Foreign,
             Self::PortTaken { .. } => Fault::Invalid,
@@ -166,7 +166,7 @@ impl TopologyError {
 ///
 /// # Errors
 /// [`TopologyError`]: there is nothing that may be written now.
-pub fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyError> {
+pub(super) fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyError> {
     if let Some(existing) = &found.existing {
         return update(wanted, existing, found);
     }

@@ -32,11 +32,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     apply::{Object, Objects},
+    conditions::{Finding, conditions},
     events::Events,
     fault::Fault,
     own::{FIELD_MANAGER, MANAGED_BY},
 };
-use crate::metrics::Metrics;
+use crate::{clock, metrics::Metrics};
 
 /// Looks that may run at the same time, per kind: enough to hide the API server's latency, few enough to spare it.
 const CONCURRENT: u16 = 8;
@@ -68,9 +69,9 @@ pub trait Driver: Send + Sync + 'static {
         object: &Self::Kind,
     ) -> impl Future<Output = Result<Option<Duration>, Self::Error>> + Send;
 
-    /// Status of an object that this build cannot read, as a merge patch.
-    fn unreadable(why: &str) -> Value {
-        json!({ "specStatus": "Invalid", "conditions": [], "message": why })
+    /// Classic words of an object that this build cannot read, beside `specStatus`.
+    fn unreadable() -> Value {
+        json!({})
     }
 }
 
@@ -121,6 +122,24 @@ where
         child
             .labels()
             .get(label)
+            .map(|name| ObjectRef::new(name).within(&namespace))
+    }
+}
+
+/// Maps an object to the object of kind `K` that has the same name.
+pub fn same_name<Other, K>(
+    namespace: &str,
+) -> impl Fn(Other) -> Option<ObjectRef<K>> + use<Other, K>
+where
+    Other: Resource,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    let namespace = namespace.to_owned();
+    move |other: Other| {
+        other
+            .meta()
+            .name
+            .as_ref()
             .map(|name| ObjectRef::new(name).within(&namespace))
     }
 }
@@ -242,12 +261,25 @@ async fn unreadable<D: Driver>(state: &State<D>, invalid: &InvalidObject) -> Act
         uid: meta.uid.clone(),
         ..ObjectReference::default()
     };
-    state
+    // Only once, because the write itself brings the object back.
+    if !state
         .report
         .events
         .warning(&about, "Unreadable", &text)
-        .await;
-    let patch = json!({ "metadata": { "uid": meta.uid }, "status": D::unreadable(&text) });
+        .await
+    {
+        return Action::requeue(REST);
+    }
+    let mut status = D::unreadable();
+    status["specStatus"] = json!("Invalid");
+    let finding = Finding::no("Ready", "Unreadable", text);
+    status["conditions"] = json!(conditions(
+        &[],
+        &[finding],
+        meta.generation,
+        &clock::now_text()
+    ));
+    let patch = json!({ "metadata": { "uid": meta.uid }, "status": status });
     let api: Api<DeserializeGuard<D::Kind>> = state.objects.api();
     let params = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),

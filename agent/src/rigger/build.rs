@@ -24,7 +24,7 @@ const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// How clients reach a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reach {
+pub(super) enum Reach {
     /// A virtual address inside the cluster.
     ClusterIp,
     /// A DNS name that answers with the pod's address.
@@ -38,8 +38,11 @@ impl Reach {
     ///
     /// # Errors
     /// The first word that is none of `cluster_ip`, `headless`, `load_balancer`.
-    pub fn parse(list: &str) -> Result<BTreeSet<Self>, String> {
-        let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+    pub(super) fn parse(list: &str) -> Result<BTreeSet<Self>, String> {
+        let words = list
+            .split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty());
         words
             .map(|word| match word {
                 "cluster_ip" => Ok(Self::ClusterIp),
@@ -52,7 +55,7 @@ impl Reach {
 
     /// What is made where the field is left out.
     #[must_use]
-    pub fn default_set() -> BTreeSet<Self> {
+    pub(super) fn default_set() -> BTreeSet<Self> {
         BTreeSet::from([Self::ClusterIp, Self::Headless])
     }
 
@@ -67,7 +70,7 @@ impl Reach {
 
 /// What the cluster and the database ask of the Services.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
+pub(super) struct Policy {
     /// Services to make.
     pub reach: BTreeSet<Reach>,
     /// Services are called after the port (`redis-<port>`) instead of the database.
@@ -82,7 +85,7 @@ pub struct Policy {
 
 /// A Service and its slice.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Built {
+pub(super) struct Built {
     /// Without a selector.
     pub service: Service,
     /// `None`: leave the slice as it is.
@@ -90,22 +93,40 @@ pub struct Built {
 }
 
 /// The endpoint to write: `None` leaves the slices as they are, `Some(None)` leads nowhere.
-pub type Lead<'a> = Option<Option<&'a Target>>;
+pub(super) type Lead<'a> = Option<Option<&'a Target>>;
 
 /// All Services of a database. `memory` is the text of the annotation that says where the database stood last.
 #[must_use]
-pub fn build(topology: &DatabaseTopologySpec, policy: &Policy, lead: Lead<'_>, memory: Option<&str>) -> Vec<Built> {
+pub(super) fn build(
+    topology: &DatabaseTopologySpec,
+    policy: &Policy,
+    lead: Lead<'_>,
+    memory: Option<&str>,
+) -> Vec<Built> {
     let owner = Owner::database(&topology.cluster, &topology.database.name);
-    let base = if policy.name_by_port { format!("redis-{}", topology.port) } else { topology.database.name.clone() };
+    let base = if policy.name_by_port {
+        format!("redis-{}", topology.port)
+    } else {
+        topology.database.name.clone()
+    };
     let one = |reach: &Reach| {
         let name = format!("{base}{}", reach.suffix());
         let slice = lead.map(|target| slice(&name, &owner, topology.port, target, memory));
-        Built { service: service(&name, *reach, &owner, topology, policy), slice }
+        Built {
+            service: service(&name, *reach, &owner, topology, policy),
+            slice,
+        }
     };
     policy.reach.iter().map(one).collect()
 }
 
-fn service(name: &str, reach: Reach, owner: &Owner, topology: &DatabaseTopologySpec, policy: &Policy) -> Service {
+fn service(
+    name: &str,
+    reach: Reach,
+    owner: &Owner,
+    topology: &DatabaseTopologySpec,
+    policy: &Policy,
+) -> Service {
     let mut labels = policy.labels.clone();
     labels.extend(owner.labels());
     let port = match reach {
@@ -120,7 +141,14 @@ fn service(name: &str, reach: Reach, owner: &Owner, topology: &DatabaseTopologyS
             ..ObjectMeta::default()
         },
         spec: Some(ServiceSpec {
-            type_: Some(if reach == Reach::LoadBalancer { "LoadBalancer" } else { "ClusterIP" }.to_owned()),
+            type_: Some(
+                if reach == Reach::LoadBalancer {
+                    "LoadBalancer"
+                } else {
+                    "ClusterIP"
+                }
+                .to_owned(),
+            ),
             cluster_ip: (reach == Reach::Headless).then(|| "None".to_owned()),
             ports: Some(vec![ServicePort {
                 name: Some(PORT_NAME.to_owned()),
@@ -137,11 +165,17 @@ fn service(name: &str, reach: Reach, owner: &Owner, topology: &DatabaseTopologyS
 
 /// Name of the slice of a Service. One address family for now: that of the pod network.
 #[must_use]
-pub fn slice_name(service: &str) -> String {
+pub(super) fn slice_name(service: &str) -> String {
     format!("{service}-meridian")
 }
 
-fn slice(service: &str, owner: &Owner, port: i32, target: Option<&Target>, memory: Option<&str>) -> EndpointSlice {
+fn slice(
+    service: &str,
+    owner: &Owner,
+    port: i32,
+    target: Option<&Target>,
+    memory: Option<&str>,
+) -> EndpointSlice {
     let mut labels = owner.labels();
     labels.insert(SERVICE_NAME.to_owned(), service.to_owned());
     labels.insert(SLICE_MANAGED_BY.to_owned(), "meridian-agent".to_owned());
@@ -150,7 +184,8 @@ fn slice(service: &str, owner: &Owner, port: i32, target: Option<&Target>, memor
         metadata: ObjectMeta {
             name: Some(slice_name(service)),
             labels: Some(labels),
-            annotations: memory.map(|memory| BTreeMap::from([(MEMORY.to_owned(), memory.to_owned())])),
+            annotations: memory
+                .map(|memory| BTreeMap::from([(MEMORY.to_owned(), memory.to_owned())])),
             ..ObjectMeta::default()
         },
         address_type: if v6 { "IPv6" } else { "IPv4" }.to_owned(),
@@ -167,7 +202,11 @@ fn slice(service: &str, owner: &Owner, port: i32, target: Option<&Target>, memor
 fn endpoint(target: &Target) -> Endpoint {
     Endpoint {
         addresses: vec![target.address.clone()],
-        conditions: Some(EndpointConditions { ready: Some(true), serving: Some(true), terminating: Some(false) }),
+        conditions: Some(EndpointConditions {
+            ready: Some(true),
+            serving: Some(true),
+            terminating: Some(false),
+        }),
         node_name: target.host.clone(),
         target_ref: Some(ObjectReference {
             kind: Some("Pod".to_owned()),

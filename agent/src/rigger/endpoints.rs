@@ -10,7 +10,7 @@ use meridian_api::crds::topology::{DatabaseTopology, MemberReport, ShardRole};
 
 /// What the slices must say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
+pub(super) enum Decision {
     /// Lead clients to this pod.
     Lead(Target),
     /// Leave the slices as they are.
@@ -27,7 +27,7 @@ pub enum Decision {
 
 /// A pod that serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub(super) struct Target {
     /// Name of the pod.
     pub pod: String,
     /// Uid of the pod.
@@ -40,22 +40,48 @@ pub struct Target {
 
 /// Decides for `topology` with the REC's `pods` and the slice that exists now.
 #[must_use]
-pub fn decide(topology: &DatabaseTopology, pods: &[Pod], current: Option<&EndpointSlice>) -> Decision {
-    let Some(primary) = topology.spec.shards.first().and_then(|shard| shard.primary.as_deref()) else {
-        return Decision::Nowhere { why: "no node may take writes".to_owned() };
+pub(super) fn decide(
+    topology: &DatabaseTopology,
+    pods: &[Pod],
+    current: Option<&EndpointSlice>,
+) -> Decision {
+    let Some(primary) = topology
+        .spec
+        .shards
+        .first()
+        .and_then(|shard| shard.primary.as_deref())
+    else {
+        return Decision::Nowhere {
+            why: "no node may take writes".to_owned(),
+        };
     };
     let epoch = topology.spec.epoch;
     let Some(member) = confirmed(topology, primary) else {
         let why = format!("`{primary}` has not confirmed epoch {epoch} yet");
-        return if leads_to_live_pod(current, pods) { Decision::Keep { why } } else { Decision::Nowhere { why } };
+        return if leads_to_live_pod(current, pods) {
+            Decision::Keep { why }
+        } else {
+            Decision::Nowhere { why }
+        };
     };
-    let serves = member.shards.iter().any(|shard| shard.role == ShardRole::Primary && shard.ready);
+    let serves = member
+        .shards
+        .iter()
+        .any(|shard| shard.role == ShardRole::Primary && shard.ready);
     if !serves {
-        return Decision::Nowhere { why: format!("the shard on `{primary}` does not answer") };
+        return Decision::Nowhere {
+            why: format!("the shard on `{primary}` does not answer"),
+        };
     }
-    match pods.iter().find(|pod| pod.name_any() == primary).and_then(target) {
+    match pods
+        .iter()
+        .find(|pod| pod.name_any() == primary)
+        .and_then(target)
+    {
         Some(target) => Decision::Lead(target),
-        None => Decision::Nowhere { why: format!("the pod `{primary}` has no address") },
+        None => Decision::Nowhere {
+            why: format!("the pod `{primary}` has no address"),
+        },
     }
 }
 
@@ -63,22 +89,40 @@ pub fn decide(topology: &DatabaseTopology, pods: &[Pod], current: Option<&Endpoi
 fn confirmed<'a>(topology: &'a DatabaseTopology, node: &str) -> Option<&'a MemberReport> {
     let uid = topology.metadata.uid.as_deref()?;
     let members = &topology.status.as_ref()?.members;
-    members.iter().find(|m| m.node == node && m.topology_uid == uid && m.epoch == topology.spec.epoch)
+    members
+        .iter()
+        .find(|m| m.node == node && m.topology_uid == uid && m.epoch == topology.spec.epoch)
 }
 
 fn target(pod: &Pod) -> Option<Target> {
     if pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let address = pod.status.as_ref()?.pod_ip.clone().filter(|ip| !ip.is_empty())?;
+    let address = pod
+        .status
+        .as_ref()?
+        .pod_ip
+        .clone()
+        .filter(|ip| !ip.is_empty())?;
     let host = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-    Some(Target { pod: pod.name_any(), uid: pod.uid(), host, address })
+    Some(Target {
+        pod: pod.name_any(),
+        uid: pod.uid(),
+        host,
+        address,
+    })
 }
 
 fn leads_to_live_pod(current: Option<&EndpointSlice>, pods: &[Pod]) -> bool {
-    let Some(endpoint) = current.and_then(|slice| slice.endpoints.as_deref()?.first()) else { return false };
-    let Some(address) = endpoint.addresses.first() else { return false };
-    pods.iter().filter_map(target).any(|live| live.address == *address)
+    let Some(endpoint) = current.and_then(|slice| slice.endpoints.as_deref()?.first()) else {
+        return false;
+    };
+    let Some(address) = endpoint.addresses.first() else {
+        return false;
+    };
+    pods.iter()
+        .filter_map(target)
+        .any(|live| live.address == *address)
 }
 
 #[cfg(test)]
@@ -92,7 +136,10 @@ mod tests {
     }
 
     fn slice(address: &str) -> EndpointSlice {
-        serde_json::from_value(json!({"addressType": "IPv4", "endpoints": [{"addresses": [address]}]})).unwrap()
+        serde_json::from_value(
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": [address]}]}),
+        )
+        .unwrap()
     }
 
     fn topology(epoch: i64, reports: &[(&str, i64, &str, bool)]) -> DatabaseTopology {
@@ -124,16 +171,31 @@ mod tests {
 
     #[test]
     fn the_endpoint_is_switched_only_to_a_node_that_confirmed_this_epoch_of_this_topology() {
-        let pods = [pod("rec-0", Some("10.0.0.1")), pod("rec-1", Some("10.0.0.2"))];
+        let pods = [
+            pod("rec-0", Some("10.0.0.1")),
+            pod("rec-1", Some("10.0.0.2")),
+        ];
         let old = slice("10.0.0.2");
         let cases = [
             ("confirmed and ready", vec![("rec-0", 2, "T", true)], "lead"),
             ("older epoch", vec![("rec-0", 1, "T", true)], "keep"),
-            ("newer epoch than ordered", vec![("rec-0", 3, "T", true)], "keep"),
+            (
+                "newer epoch than ordered",
+                vec![("rec-0", 3, "T", true)],
+                "keep",
+            ),
             ("another topology", vec![("rec-0", 2, "OLD", true)], "keep"),
-            ("another node confirmed", vec![("rec-1", 2, "T", true)], "keep"),
+            (
+                "another node confirmed",
+                vec![("rec-1", 2, "T", true)],
+                "keep",
+            ),
             ("nobody reported", vec![], "keep"),
-            ("confirmed and not answering", vec![("rec-0", 2, "T", false)], "nowhere"),
+            (
+                "confirmed and not answering",
+                vec![("rec-0", 2, "T", false)],
+                "nowhere",
+            ),
         ];
         for (name, reports, expected) in cases {
             let decision = decide(&topology(2, &reports), &pods, Some(&old));
@@ -152,11 +214,26 @@ mod tests {
     #[test]
     fn the_target_is_the_pods_present_address() {
         let pods = [pod("rec-0", Some("10.0.0.7"))];
-        let Decision::Lead(target) = decide(&topology(1, &[("rec-0", 1, "T", true)]), &pods, Some(&slice("10.0.0.1"))) else {
+        let Decision::Lead(target) = decide(
+            &topology(1, &[("rec-0", 1, "T", true)]),
+            &pods,
+            Some(&slice("10.0.0.1")),
+        ) else {
             panic!("expected a target");
         };
-        assert_eq!((target.address.as_str(), target.uid.as_deref(), target.host.as_deref()), ("10.0.0.7", Some("u-rec-0"), Some("host")));
-        let gone = decide(&topology(1, &[("rec-0", 1, "T", true)]), &[pod("rec-0", None)], None);
+        assert_eq!(
+            (
+                target.address.as_str(),
+                target.uid.as_deref(),
+                target.host.as_deref()
+            ),
+            ("10.0.0.7", Some("u-rec-0"), Some("host"))
+        );
+        let gone = decide(
+            &topology(1, &[("rec-0", 1, "T", true)]),
+            &[pod("rec-0", None)],
+            None,
+        );
         assert_eq!(kind(&gone), "nowhere");
     }
 }
