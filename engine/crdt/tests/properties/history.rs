@@ -46,6 +46,38 @@ proptest! {
         prop_assert_eq!(replica.incarnation(), None);
     }
 
+    /// The observer has none of what the others found stable before they wrote.
+    #[test]
+    fn who_receives_everything_from_the_beginning_ends_alike_in_any_order_between_origins(
+        regions in 2..=4_usize,
+        steps in steps(Mix { crashes: 2, gossip: 16 }, 100),
+        order in proptest::collection::vec(any::<Index>(), 400),
+    ) {
+        let mut world = World::new(regions, true);
+        steps.iter().for_each(|step| { world.step(step); });
+        world.settle();
+        let mut streams = std::collections::BTreeMap::<_, std::collections::VecDeque<_>>::new();
+        for effect in &world.regions[0].history {
+            streams.entry(effect.dot.origin).or_default().push_back(effect.clone());
+        }
+        for stream in streams.values_mut() {
+            stream.make_contiguous().sort_by_key(|effect| effect.dot.seq);
+        }
+        let mut replica = Replica::new(config(9, 9), Limits::default()).unwrap();
+        let (mut view, mut received) = (MemoryView::default(), vec![]);
+        for place in order.iter().cycle() {
+            let open: Vec<_> = streams.iter().filter(|(_, s)| !s.is_empty()).map(|(origin, _)| *origin).collect();
+            if open.is_empty() {
+                break;
+            }
+            let next = streams.get_mut(&open[place.index(open.len())]).and_then(|s| s.pop_front()).unwrap();
+            replica.replay(&mut view, &next).unwrap();
+            received.push(next);
+            prop_assert_eq!(&view, &crate::world::expected(&received));
+        }
+        prop_assert_eq!(&view, &world.regions[0].view);
+    }
+
     #[test]
     fn a_snapshot_is_the_whole_state_but_the_incarnation(
         regions in 2..=4_usize,

@@ -212,7 +212,7 @@ fn nothing_is_stable_while_a_lost_tail_is_on_its_way() {
         world.step(&Step::Fetch {
             from,
             to,
-            bytes: 10_000,
+            transactions: 100,
         });
         world.step(&Step::Deliver { from, to });
     };
