@@ -385,6 +385,7 @@ impl Replica {
             .entries
             .remove_entry(key)
             .unwrap_or_else(|| (key.to_vec(), Entry::default()));
+        let before = entry.waiting();
         let acted = act(
             &mut entry,
             &mut Change {
@@ -394,6 +395,7 @@ impl Replica {
                 view,
             },
         );
+        self.waiting = self.waiting + entry.waiting() - before;
         if !entry.is_empty() {
             self.entries.insert(key, entry);
         }

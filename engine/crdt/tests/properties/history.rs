@@ -1,7 +1,7 @@
 //! Restarts: effects that come again, snapshots in the middle, and lives.
 
 use crate::steps::{Mix, steps};
-use crate::view::MemoryView;
+use crate::view::{FailingView, MemoryView};
 use crate::world::{Step, World, config};
 use meridian_crdt::{Limits, Outcome, Replica};
 use proptest::prelude::*;
@@ -101,6 +101,30 @@ proptest! {
             let region = &world.regions[changed];
             prop_assert_eq!(&region.view, &crate::world::expected(&region.history));
         }
+    }
+
+    #[test]
+    fn an_effect_that_the_store_refused_halfway_is_applied_whole_the_second_time(
+        steps in steps(Mix { crashes: 0, gossip: 10 }, 80),
+        failures in proptest::collection::vec(0..6_u8, 1..40),
+    ) {
+        let mut world = World::new(3, true);
+        steps.iter().for_each(|step| { world.step(step); });
+        let history = &world.regions[0].history;
+        let mut replica = Replica::new(config(1, 3), Limits::default()).unwrap();
+        let mut view = FailingView::default();
+        for (effect, failure) in history.iter().zip(failures.iter().cycle()) {
+            view.fails_in = Some(*failure);
+            let clock = replica.clock().clone();
+            if replica.replay(&mut view, effect).is_err() {
+                prop_assert_eq!(replica.clock(), &clock);
+                prop_assert_eq!(replica.replay(&mut view, effect), Ok(Outcome::Done));
+            }
+            if failure % 2 == 0 {
+                while replica.collect(1) {}
+            }
+        }
+        prop_assert_eq!(&view.values, &world.regions[0].view);
     }
 
     #[test]
