@@ -3,6 +3,7 @@
 use meridian_crdt::{Batch, Clock, Effect, InstanceId, Replica, Write};
 
 use super::{admit, number};
+use crate::callbacks;
 use crate::callbacks::command::Invocation;
 use crate::commands::APPLY;
 use crate::digest;
@@ -57,7 +58,9 @@ pub(crate) fn apply(call: &Invocation<'_>) -> Result<Reply, Error> {
                     effects: batch.effects.into_iter().take(included).collect(),
                     more: false,
                 };
-                call.ctx.replicate(APPLY, &[call.arg(1), &prefix.encode()]);
+                if !call.ctx.replicate_two(APPLY, call.arg(1), &prefix.encode()) {
+                    callbacks::stop_writes();
+                }
             }
             Err(Error::Engine(format!("source instance {source}: {failed}")))
         }
