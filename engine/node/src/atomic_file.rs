@@ -34,7 +34,11 @@ pub enum FileError {
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FileError {
     let path = path.to_owned();
-    move |source| FileError::Io { action, path, source }
+    move |source| FileError::Io {
+        action,
+        path,
+        source,
+    }
 }
 
 /// Replaces the content of `path`, readable by the owner only.
@@ -56,7 +60,9 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
     file.write_all(content).map_err(io("write", &beside))?;
     file.sync_all().map_err(io("fsync", &beside))?;
     fs::rename(&beside, path).map_err(io("rename to", path))?;
-    File::open(directory).and_then(|d| d.sync_all()).map_err(io("fsync directory", directory))
+    File::open(directory)
+        .and_then(|d| d.sync_all())
+        .map_err(io("fsync directory", directory))
 }
 
 /// [`write`] of `value` as indented JSON.
@@ -64,8 +70,10 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
 /// # Errors
 /// As [`write`].
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
-    let mut text = serde_json::to_vec_pretty(value)
-        .map_err(|source| FileError::Content { path: path.to_owned(), source })?;
+    let mut text = serde_json::to_vec_pretty(value).map_err(|source| FileError::Content {
+        path: path.to_owned(),
+        source,
+    })?;
     text.push(b'\n');
     write(path, &text)
 }
@@ -80,7 +88,12 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileErro
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(io("read", path)(e)),
     };
-    serde_json::from_slice(&text).map(Some).map_err(|source| FileError::Content { path: path.to_owned(), source })
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|source| FileError::Content {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Makes a directory (and those above it) that only the owner may enter.
@@ -89,7 +102,11 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileErro
 /// [`FileError::Io`] if it cannot be made.
 pub fn make_dir(path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create directory", path))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(io("create directory", path))
 }
 
 #[cfg(test)]
@@ -105,7 +122,10 @@ mod tests {
         write_json(&path, &vec![1_u8, 2]).unwrap();
         write_json(&path, &vec![3_u8]).unwrap();
         assert_eq!(read_json::<Vec<u8>>(&path).unwrap(), Some(vec![3]));
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]

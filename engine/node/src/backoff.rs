@@ -14,13 +14,22 @@ pub struct Schedule {
 }
 
 /// Restarts of a child process: the first is nearly immediate, a crash loop costs one start every few seconds.
-pub const RESTART: Schedule = Schedule { min: Duration::from_millis(50), max: Duration::from_secs(5) };
+pub const RESTART: Schedule = Schedule {
+    min: Duration::from_millis(50),
+    max: Duration::from_secs(5),
+};
 
 /// Connections to another region: short enough that a healed network is used within a second or two.
-pub const RECONNECT: Schedule = Schedule { min: Duration::from_millis(100), max: Duration::from_secs(2) };
+pub const RECONNECT: Schedule = Schedule {
+    min: Duration::from_millis(100),
+    max: Duration::from_secs(2),
+};
 
 /// Requests to the Kubernetes API.
-pub const API: Schedule = Schedule { min: Duration::from_millis(200), max: Duration::from_secs(15) };
+pub const API: Schedule = Schedule {
+    min: Duration::from_millis(200),
+    max: Duration::from_secs(15),
+};
 
 impl Schedule {
     /// The wait before attempt number `attempt` (from 0), jittered by `seed`.
@@ -48,7 +57,10 @@ mod tests {
     fn waits_grow_and_stay_within_cap_and_jitter() {
         for seed in 0..50 {
             let first = RESTART.delay(0, seed);
-            assert!(first >= RESTART.min && first <= RESTART.min * 2, "{first:?}");
+            assert!(
+                first >= RESTART.min && first <= RESTART.min * 2,
+                "{first:?}"
+            );
             let late = RESTART.delay(40, seed);
             assert!(late >= RESTART.max && late <= RESTART.max * 2, "{late:?}");
         }

@@ -21,7 +21,8 @@ pub fn now() -> Instant {
 #[must_use]
 pub fn rfc3339(wall_ms: u64) -> String {
     let ms = i64::try_from(wall_ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "unknown".to_owned(), |t| format!("{t:.3}"))
+    jiff::Timestamp::from_millisecond(ms)
+        .map_or_else(|_| "unknown".to_owned(), |t| format!("{t:.3}"))
 }
 
 #[cfg(test)]

@@ -24,7 +24,10 @@ pub struct DesiredState {
 
 impl Default for DesiredState {
     fn default() -> Self {
-        Self { format: FORMAT, databases: BTreeMap::new() }
+        Self {
+            format: FORMAT,
+            databases: BTreeMap::new(),
+        }
     }
 }
 
@@ -32,7 +35,10 @@ impl DesiredState {
     /// Every shard with its process name.
     pub fn shards(&self) -> impl Iterator<Item = (ShardName, &DesiredDatabase, &DesiredShard)> {
         self.databases.iter().flat_map(|(database, desired)| {
-            desired.shards.iter().map(move |(id, shard)| (ShardName::new(database, *id), desired, shard))
+            desired
+                .shards
+                .iter()
+                .map(move |(id, shard)| (ShardName::new(database, *id), desired, shard))
         })
     }
 }
@@ -79,7 +85,16 @@ impl DesiredShard {
     /// `true` if a running shard must be started again to become `wanted`; everything else is changed while it runs.
     #[must_use]
     pub fn needs_restart(&self, wanted: &Self) -> bool {
-        let Self { role: _, bind, port, max_memory_bytes: _, eviction_policy: _, persistence: _, engine, password: _ } = self;
+        let Self {
+            role: _,
+            bind,
+            port,
+            max_memory_bytes: _,
+            eviction_policy: _,
+            persistence: _,
+            engine,
+            password: _,
+        } = self;
         (bind, port, engine) != (&wanted.bind, &wanted.port, &wanted.engine)
     }
 }

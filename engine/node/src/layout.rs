@@ -14,7 +14,9 @@ pub struct Layout {
 
 /// A path of ours that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the socket path {path} is {found} bytes long, the system allows {SOCKET_PATH_MAX}: choose a shorter --dir or --run-dir")]
+#[error(
+    "the socket path {path} is {found} bytes long, the system allows {SOCKET_PATH_MAX}: choose a shorter --dir or --run-dir"
+)]
 pub struct SocketPathTooLong {
     /// The path.
     pub path: PathBuf,
@@ -26,7 +28,10 @@ impl Layout {
     /// A layout with the data below `data` and sockets and secrets below `run` (default: `<data>/run`).
     #[must_use]
     pub fn new(data: &Path, run: Option<&Path>) -> Self {
-        Self { data: data.to_owned(), run: run.map_or_else(|| data.join("run"), Path::to_owned) }
+        Self {
+            data: data.to_owned(),
+            run: run.map_or_else(|| data.join("run"), Path::to_owned),
+        }
     }
 
     /// The data directory.
@@ -65,6 +70,12 @@ impl Layout {
         self.data.join("paused.json")
     }
 
+    /// The topologies that the child followed last, for a start while nobody can be asked.
+    #[must_use]
+    pub fn topologies(&self) -> PathBuf {
+        self.data.join("topologies.json")
+    }
+
     /// The topology of a standalone region.
     #[must_use]
     pub fn standalone(&self) -> PathBuf {
@@ -98,7 +109,10 @@ impl Layout {
     /// The files of one shard.
     #[must_use]
     pub fn shard(&self, name: &str) -> ShardLayout {
-        ShardLayout { directory: self.shards().join(name), socket: self.run.join(format!("{name}.sock")) }
+        ShardLayout {
+            directory: self.shards().join(name),
+            socket: self.run.join(format!("{name}.sock")),
+        }
     }
 
     /// Refuses socket paths that the system would cut off.
@@ -107,7 +121,14 @@ impl Layout {
     /// [`SocketPathTooLong`] for a path that does not fit.
     pub fn check_socket(path: &Path) -> Result<(), SocketPathTooLong> {
         let found = path.as_os_str().len();
-        if found > SOCKET_PATH_MAX { Err(SocketPathTooLong { path: path.to_owned(), found }) } else { Ok(()) }
+        if found > SOCKET_PATH_MAX {
+            Err(SocketPathTooLong {
+                path: path.to_owned(),
+                found,
+            })
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -167,9 +188,15 @@ mod tests {
     #[test]
     fn run_files_default_to_below_the_data() {
         let layout = Layout::new(Path::new("/d"), None);
-        assert_eq!(layout.supervisor_socket(), Path::new("/d/run/supervisor.sock"));
+        assert_eq!(
+            layout.supervisor_socket(),
+            Path::new("/d/run/supervisor.sock")
+        );
         let layout = Layout::new(Path::new("/d"), Some(Path::new("/run/m")));
         assert_eq!(layout.shard("db-1").socket, Path::new("/run/m/db-1.sock"));
-        assert_eq!(layout.shard("db-1").config(), Path::new("/d/shards/db-1/valkey.conf"));
+        assert_eq!(
+            layout.shard("db-1").config(),
+            Path::new("/d/shards/db-1/valkey.conf")
+        );
     }
 }

@@ -41,7 +41,10 @@ impl Lock {
     /// # Errors
     /// [`LockError::Held`] if it is taken, [`LockError::Io`] if the file cannot be used.
     pub fn take(path: &Path, holder: &str) -> Result<Self, LockError> {
-        let io = |source| LockError::Io { path: path.to_owned(), source };
+        let io = |source| LockError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -55,8 +58,15 @@ impl Lock {
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
                 file.read_to_string(&mut holder).map_err(io)?;
-                let holder = if holder.trim().is_empty() { "an unnamed process" } else { holder.trim() };
-                return Err(LockError::Held { path: path.to_owned(), holder: holder.to_owned() });
+                let holder = if holder.trim().is_empty() {
+                    "an unnamed process"
+                } else {
+                    holder.trim()
+                };
+                return Err(LockError::Held {
+                    path: path.to_owned(),
+                    holder: holder.to_owned(),
+                });
             }
             Err(e) => return Err(io(e.into())),
         }

@@ -84,23 +84,30 @@ pub enum Pid1Error {
     OwnPath(#[source] std::io::Error),
 }
 
-/// Runs until a signal asks it to stop; returns when every process it started has ended.
+/// Takes the data directory for this process; nothing below it may be written before.
+///
+/// # Errors
+/// [`Pid1Error`] if another process has it, naming that process.
+pub fn hold(layout: &Layout) -> Result<Lock, Pid1Error> {
+    atomic_file::make_dir(layout.data())?;
+    let command: Vec<String> = std::env::args().take(4).collect();
+    let since = clock::rfc3339(clock::wall_ms());
+    let holder = format!(
+        "process {} ({}, since {since})",
+        std::process::id(),
+        command.join(" ")
+    );
+    Ok(Lock::take(&layout.lock(), &holder)?)
+}
+
+/// Runs until a signal asks it to stop; returns when every process it started has ended. `_held` is the lock of [`hold`].
 ///
 /// Must run on a current-thread runtime in the main thread: children are told when *that* thread dies.
 ///
 /// # Errors
 /// [`Pid1Error`] if it cannot start. Later trouble with shards is logged, reported and retried instead.
-pub async fn run(config: Config) -> Result<(), Pid1Error> {
+pub async fn run(config: Config, _held: Lock) -> Result<(), Pid1Error> {
     let layout = &config.layout;
-    atomic_file::make_dir(layout.data())?;
-    let command: Vec<String> = std::env::args().take(4).collect();
-    let holder = format!(
-        "process {} ({}, since {})",
-        std::process::id(),
-        command.join(" "),
-        clock::rfc3339(clock::wall_ms())
-    );
-    let _lock = Lock::take(&layout.lock(), &holder)?;
     for directory in [layout.run().to_owned(), layout.shards()] {
         atomic_file::make_dir(&directory)?;
     }
@@ -110,7 +117,15 @@ pub async fn run(config: Config) -> Result<(), Pid1Error> {
     let (sender, requests) = mpsc::channel(REQUEST_QUEUE);
     let socket = socket::serve(&layout.supervisor_socket(), sender.clone())?;
     let probes = match config.probe_listen {
-        Some(address) => Some(probes::serve(address, sender, config.layout.clone(), internal_secret.clone()).await?),
+        Some(address) => Some(
+            probes::serve(
+                address,
+                sender,
+                config.layout.clone(),
+                internal_secret.clone(),
+            )
+            .await?,
+        ),
         None => None,
     };
     let signals = Signals::new()?;
@@ -184,7 +199,11 @@ impl Supervisor {
     }
 
     fn stop(&mut self, why: &str) {
-        info!(why, grace_ms = self.config.grace.as_millis(), "stopping shards in order");
+        info!(
+            why,
+            grace_ms = self.config.grace.as_millis(),
+            "stopping shards in order"
+        );
         self.stopping = true;
         self.units.send_all(Event::Unwant);
     }
@@ -217,7 +236,9 @@ impl Supervisor {
         self.refusals = verdict.refusals;
         if verdict.accepted != self.obeyed || !self.informed {
             // First on disk, then in the world: a role must never be forgotten once it was taken.
-            if let Err(error) = atomic_file::write_json(&self.config.layout.obeyed(), &verdict.accepted) {
+            if let Err(error) =
+                atomic_file::write_json(&self.config.layout.obeyed(), &verdict.accepted)
+            {
                 warn!(error = %crate::run::chain(&error), "orders cannot be stored; everything stays as it is");
                 return;
             }
@@ -237,7 +258,14 @@ impl Supervisor {
                 .iter()
                 .map(|(name, d)| {
                     let topology_uid = d.topology_uid.clone();
-                    (name.clone(), OrderNumbers { topology_uid, epoch: d.epoch, generation: d.generation })
+                    (
+                        name.clone(),
+                        OrderNumbers {
+                            topology_uid,
+                            epoch: d.epoch,
+                            generation: d.generation,
+                        },
+                    )
                 })
                 .collect(),
             refusals: self.refusals.clone(),

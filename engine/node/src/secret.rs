@@ -27,7 +27,9 @@ pub enum SecretError {
 /// [`SecretError`] if there is no randomness or the file cannot be written.
 pub fn create(path: &Path) -> Result<String, SecretError> {
     let mut bytes = [0_u8; 32];
-    SysRng.try_fill_bytes(&mut bytes).map_err(SecretError::Random)?;
+    SysRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(SecretError::Random)?;
     let secret = hex(&bytes);
     atomic_file::write(path, secret.as_bytes())?;
     Ok(secret)
@@ -42,15 +44,20 @@ pub fn sha256_hex(text: &str) -> String {
 /// `true` if `text` is what [`sha256_hex`] makes.
 #[must_use]
 pub fn is_sha256_hex(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]

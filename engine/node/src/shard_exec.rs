@@ -35,10 +35,17 @@ pub enum ShardExecError {
 /// # Errors
 /// [`ShardExecError`]; on success it does not return.
 pub fn exec(directory: &Path, valkey: &Path) -> Result<Infallible, ShardExecError> {
-    let files: ShardLayout = ShardLayout { directory: directory.to_owned(), socket: PathBuf::new() };
+    let files: ShardLayout = ShardLayout {
+        directory: directory.to_owned(),
+        socket: PathBuf::new(),
+    };
     let signal = Some(rustix::process::Signal::TERM);
-    rustix::process::set_parent_process_death_signal(signal).map_err(|e| ShardExecError::Prepare(e.into()))?;
-    let lock = Lock::take(&files.lock(), &format!("process {} (Valkey)", std::process::id()))?;
+    rustix::process::set_parent_process_death_signal(signal)
+        .map_err(|e| ShardExecError::Prepare(e.into()))?;
+    let lock = Lock::take(
+        &files.lock(),
+        &format!("process {} (Valkey)", std::process::id()),
+    )?;
     lock.keep_over_exec().map_err(ShardExecError::Prepare)?;
     let mut command = Command::new(valkey);
     command.arg(files.config());
@@ -47,7 +54,10 @@ pub fn exec(directory: &Path, valkey: &Path) -> Result<Infallible, ShardExecErro
         command.args(["--appendonly", "no"]);
     }
     let source = command.exec();
-    Err(ShardExecError::Exec { program: valkey.to_owned(), source })
+    Err(ShardExecError::Exec {
+        program: valkey.to_owned(),
+        source,
+    })
 }
 
 /// Finds `program` in the search path unless it names a file already.
@@ -68,7 +78,9 @@ pub fn resolve(program: &Path, search: Option<&std::ffi::OsStr>) -> PathBuf {
 /// Where the module is looked for: beside this program, then where images have it.
 #[must_use]
 pub fn default_module(own_path: Option<&Path>) -> PathBuf {
-    let beside = own_path.and_then(Path::parent).map(|directory| directory.join("libcrdt.so"));
+    let beside = own_path
+        .and_then(Path::parent)
+        .map(|directory| directory.join("libcrdt.so"));
     match beside {
         Some(path) if path.is_file() => path,
         Some(_) | None => PathBuf::from("/usr/lib/meridian/libcrdt.so"),
@@ -95,7 +107,13 @@ mod tests {
         std::fs::write(&program, "").unwrap();
         let search = dir.path().as_os_str();
         assert_eq!(resolve(Path::new("valkey-server"), Some(search)), program);
-        assert_eq!(resolve(Path::new("/x/valkey-server"), Some(search)), Path::new("/x/valkey-server"));
-        assert_eq!(resolve(Path::new("absent"), Some(search)), Path::new("absent"));
+        assert_eq!(
+            resolve(Path::new("/x/valkey-server"), Some(search)),
+            Path::new("/x/valkey-server")
+        );
+        assert_eq!(
+            resolve(Path::new("absent"), Some(search)),
+            Path::new("absent")
+        );
     }
 }

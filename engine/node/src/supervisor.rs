@@ -80,7 +80,11 @@ pub enum Action {
 pub fn attempts_after(phase: &Phase, now: Instant) -> u32 {
     match *phase {
         Phase::Running { since, attempt, .. } => {
-            if now.saturating_duration_since(since) >= HEALTHY_AFTER { 0 } else { attempt.saturating_add(1) }
+            if now.saturating_duration_since(since) >= HEALTHY_AFTER {
+                0
+            } else {
+                attempt.saturating_add(1)
+            }
         }
         Phase::Waiting { attempt, .. } => attempt.saturating_add(1),
         Phase::Stopped | Phase::Stopping { .. } => 0,
@@ -92,7 +96,11 @@ pub fn attempts_after(phase: &Phase, now: Instant) -> u32 {
 pub fn deadline(phase: &Phase) -> Option<Instant> {
     match *phase {
         Phase::Waiting { at, .. } => Some(at),
-        Phase::Stopping { kill_at, killed: false, .. } => Some(kill_at),
+        Phase::Stopping {
+            kill_at,
+            killed: false,
+            ..
+        } => Some(kill_at),
         Phase::Stopped | Phase::Running { .. } | Phase::Stopping { .. } => None,
     }
 }
@@ -101,39 +109,123 @@ pub fn deadline(phase: &Phase) -> Option<Instant> {
 #[must_use]
 pub fn next(phase: Phase, event: Event, now: Instant, grace: Duration) -> (Phase, Action) {
     match (phase, event) {
-        (Phase::Stopped, Event::Want | Event::Restart) => (Phase::Waiting { at: now, attempt: 0 }, Action::Start),
+        (Phase::Stopped, Event::Want | Event::Restart) => (
+            Phase::Waiting {
+                at: now,
+                attempt: 0,
+            },
+            Action::Start,
+        ),
         (Phase::Waiting { .. }, Event::Unwant) => (Phase::Stopped, Action::None),
         (Phase::Waiting { at, .. }, Event::Tick) if now >= at => (phase, Action::Start),
-        (Phase::Waiting { attempt, .. }, Event::Started { pid }) => {
-            (Phase::Running { pid, since: now, attempt }, Action::None)
-        }
-        (Phase::Waiting { .. } | Phase::Running { .. }, Event::Ended { wait }) => {
-            (Phase::Waiting { at: now + wait, attempt: attempts_after(&phase, now) }, Action::None)
-        }
+        (Phase::Waiting { attempt, .. }, Event::Started { pid }) => (
+            Phase::Running {
+                pid,
+                since: now,
+                attempt,
+            },
+            Action::None,
+        ),
+        (Phase::Waiting { .. } | Phase::Running { .. }, Event::Ended { wait }) => (
+            Phase::Waiting {
+                at: now + wait,
+                attempt: attempts_after(&phase, now),
+            },
+            Action::None,
+        ),
         (Phase::Running { pid, .. }, Event::Unwant | Event::Restart) => {
             let again = event == Event::Restart;
-            (Phase::Stopping { pid, kill_at: now + grace, again, killed: false }, Action::Terminate(pid))
+            (
+                Phase::Stopping {
+                    pid,
+                    kill_at: now + grace,
+                    again,
+                    killed: false,
+                },
+                Action::Terminate(pid),
+            )
         }
-        (Phase::Stopping { pid, kill_at, killed, .. }, Event::Want | Event::Restart) => {
-            (Phase::Stopping { pid, kill_at, again: true, killed }, Action::None)
+        (
+            Phase::Stopping {
+                pid,
+                kill_at,
+                killed,
+                ..
+            },
+            Event::Want | Event::Restart,
+        ) => (
+            Phase::Stopping {
+                pid,
+                kill_at,
+                again: true,
+                killed,
+            },
+            Action::None,
+        ),
+        (
+            Phase::Stopping {
+                pid,
+                kill_at,
+                killed,
+                ..
+            },
+            Event::Unwant,
+        ) => (
+            Phase::Stopping {
+                pid,
+                kill_at,
+                again: false,
+                killed,
+            },
+            Action::None,
+        ),
+        (
+            Phase::Stopping {
+                pid,
+                kill_at,
+                again,
+                killed: false,
+            },
+            Event::Tick,
+        ) if now >= kill_at => (
+            Phase::Stopping {
+                pid,
+                kill_at,
+                again,
+                killed: true,
+            },
+            Action::Kill(pid),
+        ),
+        (Phase::Stopping { again: true, .. }, Event::Ended { .. }) => (
+            Phase::Waiting {
+                at: now,
+                attempt: 0,
+            },
+            Action::Start,
+        ),
+        (Phase::Stopping { again: false, .. }, Event::Ended { .. }) => {
+            (Phase::Stopped, Action::None)
         }
-        (Phase::Stopping { pid, kill_at, killed, .. }, Event::Unwant) => {
-            (Phase::Stopping { pid, kill_at, again: false, killed }, Action::None)
-        }
-        (Phase::Stopping { pid, kill_at, again, killed: false }, Event::Tick) if now >= kill_at => {
-            (Phase::Stopping { pid, kill_at, again, killed: true }, Action::Kill(pid))
-        }
-        (Phase::Stopping { again: true, .. }, Event::Ended { .. }) => {
-            (Phase::Waiting { at: now, attempt: 0 }, Action::Start)
-        }
-        (Phase::Stopping { again: false, .. }, Event::Ended { .. }) => (Phase::Stopped, Action::None),
         (Phase::Stopped, Event::Started { pid }) => {
             // Asked to stop between the start and its report.
-            (Phase::Stopping { pid, kill_at: now + grace, again: false, killed: false }, Action::Terminate(pid))
+            (
+                Phase::Stopping {
+                    pid,
+                    kill_at: now + grace,
+                    again: false,
+                    killed: false,
+                },
+                Action::Terminate(pid),
+            )
         }
         (
             Phase::Stopped | Phase::Waiting { .. } | Phase::Running { .. } | Phase::Stopping { .. },
-            Event::Want | Event::Unwant | Event::Restart | Event::Started { .. } | Event::Ended { .. } | Event::Tick,
+            Event::Want
+            | Event::Unwant
+            | Event::Restart
+            | Event::Started { .. }
+            | Event::Ended { .. }
+            | Event::Tick,
         ) => (phase, Action::None),
     }
 }

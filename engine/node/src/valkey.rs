@@ -3,5 +3,6 @@
 mod config;
 mod ping;
 
-pub use config::{ShardFiles, starts_without_aof, render_acl, render_config};
+pub(crate) use config::persistence;
+pub use config::{ShardFiles, render_acl, render_config, starts_without_aof};
 pub use ping::{Answer, ping};

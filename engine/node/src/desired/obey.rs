@@ -41,7 +41,11 @@ pub fn obey(last: &DesiredState, proposal: &DesiredState) -> Verdict {
     let mut accepted = DesiredState::default();
     let mut refusals = Vec::new();
     for (name, wanted) in &proposal.databases {
-        match last.databases.get(name).map(|known| regression(name, known, wanted)) {
+        match last
+            .databases
+            .get(name)
+            .map(|known| regression(name, known, wanted))
+        {
             None | Some(None) => {
                 accepted.databases.insert(name.clone(), wanted.clone());
             }
@@ -83,7 +87,11 @@ fn regression(name: &str, known: &DesiredDatabase, wanted: &DesiredDatabase) -> 
     if newer {
         return None;
     }
-    let found = if same { "the topology" } else { "a topology with another UID" };
+    let found = if same {
+        "the topology"
+    } else {
+        "a topology with another UID"
+    };
     Some(Refusal {
         database: name.to_owned(),
         reason: RefusalReason::TopologyRegressed,
@@ -118,9 +126,16 @@ mod tests {
         for (known, wanted, followed) in cases {
             let known = database(known.0, known.1, known.2, known.3);
             let wanted = database(wanted.0, wanted.1, wanted.2, wanted.3);
-            let verdict = obey(&state(&[("db", known.clone())]), &state(&[("db", wanted.clone())]));
+            let verdict = obey(
+                &state(&[("db", known.clone())]),
+                &state(&[("db", wanted.clone())]),
+            );
             let expected = if followed { &wanted } else { &known };
-            assert_eq!(verdict.accepted, state(&[("db", expected.clone())]), "{known:?} then {wanted:?}");
+            assert_eq!(
+                verdict.accepted,
+                state(&[("db", expected.clone())]),
+                "{known:?} then {wanted:?}"
+            );
             assert_eq!(verdict.refusals.is_empty(), followed);
         }
     }

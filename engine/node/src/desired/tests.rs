@@ -26,7 +26,10 @@ pub(crate) fn database(uid: &str, epoch: u64, generation: u64, shards: u32) -> D
 pub(crate) fn state(databases: &[(&str, DesiredDatabase)]) -> DesiredState {
     DesiredState {
         format: FORMAT,
-        databases: databases.iter().map(|(name, d)| ((*name).to_owned(), d.clone())).collect(),
+        databases: databases
+            .iter()
+            .map(|(name, d)| ((*name).to_owned(), d.clone()))
+            .collect(),
     }
 }
 
@@ -41,9 +44,18 @@ fn what_can_change_while_running_needs_no_restart() {
         ..shard()
     };
     assert!(!running.needs_restart(&live));
-    assert!(running.needs_restart(&DesiredShard { port: 12001, ..shard() }));
-    assert!(running.needs_restart(&DesiredShard { bind: "127.0.0.1".to_owned(), ..shard() }));
-    assert!(running.needs_restart(&DesiredShard { engine: Engine::ActiveActive, ..shard() }));
+    assert!(running.needs_restart(&DesiredShard {
+        port: 12001,
+        ..shard()
+    }));
+    assert!(running.needs_restart(&DesiredShard {
+        bind: "127.0.0.1".to_owned(),
+        ..shard()
+    }));
+    assert!(running.needs_restart(&DesiredShard {
+        engine: Engine::ActiveActive,
+        ..shard()
+    }));
 }
 
 #[test]

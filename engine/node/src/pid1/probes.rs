@@ -33,11 +33,19 @@ pub(super) async fn serve(
 ) -> Result<JoinHandle<()>, Pid1Error> {
     let listener = TcpListener::bind(address)
         .await
-        .map_err(|source| Pid1Error::Listen { address: address.to_string(), purpose: "probes", source })?;
+        .map_err(|source| Pid1Error::Listen {
+            address: address.to_string(),
+            purpose: "probes",
+            source,
+        })?;
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .with_state(Probes { requests, layout, internal_secret });
+        .with_state(Probes {
+            requests,
+            layout,
+            internal_secret,
+        });
     Ok(tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "probes are no longer served");
@@ -48,24 +56,34 @@ pub(super) async fn serve(
 async fn livez(State(probes): State<Probes>) -> (StatusCode, String) {
     match probes.report().await {
         Some(_) => (StatusCode::OK, "ok: the supervisor answers\n".to_owned()),
-        None => (StatusCode::INTERNAL_SERVER_ERROR, "the supervisor does not answer\n".to_owned()),
+        None => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the supervisor does not answer\n".to_owned(),
+        ),
     }
 }
 
 async fn readyz(State(probes): State<Probes>) -> (StatusCode, String) {
     let Some(report) = probes.report().await else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the supervisor does not answer\n".to_owned());
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the supervisor does not answer\n".to_owned(),
+        );
     };
     let mut reasons = reasons_from(&report);
     for (name, unit) in report.units.iter().filter(|(name, _)| *name != "sync") {
         if unit.state == "running"
-            && let Answer::NotReady(reason) = ping(&probes.layout.shard(name).socket, &probes.internal_secret).await
+            && let Answer::NotReady(reason) =
+                ping(&probes.layout.shard(name).socket, &probes.internal_secret).await
         {
             reasons.push(format!("shard {name} does not serve: {reason}"));
         }
     }
     if reasons.is_empty() {
-        (StatusCode::OK, "ok: every shard of this node serves\n".to_owned())
+        (
+            StatusCode::OK,
+            "ok: every shard of this node serves\n".to_owned(),
+        )
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n")
     }
@@ -80,12 +98,19 @@ fn reasons_from(report: &Report) -> Vec<String> {
     if !report.informed {
         let sync = report.units.get("sync");
         let state = sync.map_or("unknown", |unit| unit.state.as_str());
-        let last = sync.and_then(|unit| unit.last_end.as_ref()).map_or(String::new(), |end| format!(", ended last with {end}"));
-        reasons.push(format!("no topology heard yet (process sync is {state}{last})"));
+        let last = sync
+            .and_then(|unit| unit.last_end.as_ref())
+            .map_or(String::new(), |end| format!(", ended last with {end}"));
+        reasons.push(format!(
+            "no topology heard yet (process sync is {state}{last})"
+        ));
     }
     for (name, unit) in report.units.iter().filter(|(name, _)| *name != "sync") {
         if unit.state != "running" {
-            let last = unit.last_end.as_ref().map_or(String::new(), |end| format!(", ended last with {end}"));
+            let last = unit
+                .last_end
+                .as_ref()
+                .map_or(String::new(), |end| format!(", ended last with {end}"));
             reasons.push(format!("shard {name} is {}{last}", unit.state));
         }
     }
@@ -96,10 +121,19 @@ impl Probes {
     async fn report(&self) -> Option<Report> {
         let (reply, answer) = oneshot::channel();
         let exchange = async {
-            self.requests.send(Request { verb: Verb::Status, reply }).await.ok()?;
+            self.requests
+                .send(Request {
+                    verb: Verb::Status,
+                    reply,
+                })
+                .await
+                .ok()?;
             answer.await.ok()
         };
-        tokio::time::timeout(PATIENCE, exchange).await.ok().flatten()
+        tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .ok()
+            .flatten()
     }
 }
 
@@ -110,13 +144,21 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn report(informed: bool, shard: &str) -> Report {
-        let unit = |state: &str| UnitReport { state: state.to_owned(), pid: None, starts: 1, last_end: Some("signal 9".to_owned()) };
+        let unit = |state: &str| UnitReport {
+            state: state.to_owned(),
+            pid: None,
+            starts: 1,
+            last_end: Some("signal 9".to_owned()),
+        };
         Report {
             informed,
             stopping: false,
             databases: BTreeMap::new(),
             refusals: Vec::new(),
-            units: BTreeMap::from([("sync".to_owned(), unit("waiting")), ("db-1".to_owned(), unit(shard))]),
+            units: BTreeMap::from([
+                ("sync".to_owned(), unit("waiting")),
+                ("db-1".to_owned(), unit(shard)),
+            ]),
         }
     }
 
@@ -129,7 +171,10 @@ mod tests {
     fn every_reason_names_its_object() {
         let reasons = reasons_from(&report(false, "waiting"));
         assert_eq!(reasons.len(), 2);
-        assert!(reasons[0].contains("sync is waiting, ended last with signal 9"), "{reasons:?}");
+        assert!(
+            reasons[0].contains("sync is waiting, ended last with signal 9"),
+            "{reasons:?}"
+        );
         assert!(reasons[1].contains("shard db-1 is waiting"), "{reasons:?}");
     }
 }

@@ -45,11 +45,18 @@ pub(super) fn prepare(
     let files = config.layout.shard(name.as_str());
     Layout::check_socket(&files.socket)?;
     if shard.engine == crate::desired::Engine::ActiveActive && !config.module.exists() {
-        return Err(ShardError::NoModule { path: config.module.clone() });
+        return Err(ShardError::NoModule {
+            path: config.module.clone(),
+        });
     }
     set_foreign_data_aside(&files, owner)?;
     atomic_file::make_dir(&files.directory)?;
-    atomic_file::write_json(&files.owner(), &Owner { owner: owner.to_owned() })?;
+    atomic_file::write_json(
+        &files.owner(),
+        &Owner {
+            owner: owner.to_owned(),
+        },
+    )?;
     write_files(config, name, shard, internal_secret)
 }
 
@@ -61,7 +68,11 @@ pub(super) fn write_files(
     internal_secret: &str,
 ) -> Result<(), ShardError> {
     let layout = config.layout.shard(name.as_str());
-    let files = ShardFiles { layout: &layout, module: &config.module, log_to_file: config.shards_log_to_file };
+    let files = ShardFiles {
+        layout: &layout,
+        module: &config.module,
+        log_to_file: config.shards_log_to_file,
+    };
     atomic_file::write(&layout.config(), render_config(shard, &files).as_bytes())?;
     atomic_file::write(&layout.acl(), render_acl(shard, internal_secret).as_bytes())?;
     Ok(())
@@ -69,14 +80,22 @@ pub(super) fn write_files(
 
 /// Data of another database with the same name is neither served nor deleted: its directory gets another name.
 fn set_foreign_data_aside(files: &ShardLayout, owner: &str) -> Result<(), ShardError> {
-    let Some(found) = atomic_file::read_json::<Owner>(&files.owner())? else { return Ok(()) };
+    let Some(found) = atomic_file::read_json::<Owner>(&files.owner())? else {
+        return Ok(());
+    };
     if found.owner == owner {
         return Ok(());
     }
-    let aside = files.directory.with_extension(format!("of-{}-until-{}", found.owner.replace('/', "_"), clock::wall_ms()));
+    let aside = files.directory.with_extension(format!(
+        "of-{}-until-{}",
+        found.owner.replace('/', "_"),
+        clock::wall_ms()
+    ));
     warn!(found = found.owner, wanted = owner, aside = %aside.display(), "data of another owner is set aside");
-    std::fs::rename(&files.directory, &aside)
-        .map_err(|source| ShardError::Aside { path: files.directory.clone(), source })
+    std::fs::rename(&files.directory, &aside).map_err(|source| ShardError::Aside {
+        path: files.directory.clone(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -103,7 +122,10 @@ mod tests {
         prepare(&config, &name, "first", &shard(), "s").unwrap();
         std::fs::write(files.directory.join("data"), "precious").unwrap();
         prepare(&config, &name, "first", &shard(), "s").unwrap();
-        assert!(files.directory.join("data").exists(), "the same owner keeps its directory");
+        assert!(
+            files.directory.join("data").exists(),
+            "the same owner keeps its directory"
+        );
         prepare(&config, &name, "second", &shard(), "s").unwrap();
         assert!(!files.directory.join("data").exists());
         let kept = std::fs::read_dir(config.layout.shards())
@@ -111,6 +133,9 @@ mod tests {
             .map(|entry| entry.unwrap().path())
             .find(|path| path.join("data").exists())
             .expect("the first owner's data is still there");
-        assert_eq!(std::fs::read_to_string(kept.join("data")).unwrap(), "precious");
+        assert_eq!(
+            std::fs::read_to_string(kept.join("data")).unwrap(),
+            "precious"
+        );
     }
 }

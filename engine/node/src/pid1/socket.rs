@@ -118,18 +118,31 @@ pub async fn ask(path: &Path, verb: Verb) -> Result<Report, AskError> {
         stream.read_to_end(&mut answer).await?;
         Ok(answer)
     };
-    let io = |source| AskError::Io { path: path.to_owned(), source };
+    let io = |source| AskError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let answer = tokio::time::timeout(PATIENCE, exchange)
         .await
         .map_err(|_elapsed| io(std::io::ErrorKind::TimedOut.into()))?
         .map_err(io)?;
-    serde_json::from_slice(&answer).map_err(|source| AskError::Answer { path: path.to_owned(), source })
+    serde_json::from_slice(&answer).map_err(|source| AskError::Answer {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Listens at `path` and passes questions on.
-pub(super) fn serve(path: &Path, requests: mpsc::Sender<Request>) -> Result<JoinHandle<()>, Pid1Error> {
+pub(super) fn serve(
+    path: &Path,
+    requests: mpsc::Sender<Request>,
+) -> Result<JoinHandle<()>, Pid1Error> {
     Layout::check_socket(path)?;
-    let listen = |source| Pid1Error::Listen { address: path.display().to_string(), purpose: "the child's questions", source };
+    let listen = |source| Pid1Error::Listen {
+        address: path.display().to_string(),
+        purpose: "the child's questions",
+        source,
+    };
     match std::fs::remove_file(path) {
         Ok(()) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -149,11 +162,18 @@ pub(super) fn serve(path: &Path, requests: mpsc::Sender<Request>) -> Result<Join
 async fn converse(stream: UnixStream, requests: mpsc::Sender<Request>) {
     let (reading, mut writing) = stream.into_split();
     let mut line = String::new();
-    if BufReader::new(reading.take(QUESTION_MAX)).read_line(&mut line).await.is_err() {
+    if BufReader::new(reading.take(QUESTION_MAX))
+        .read_line(&mut line)
+        .await
+        .is_err()
+    {
         return;
     }
     let Ok(verb) = serde_json::from_str(&line) else {
-        tracing::warn!(question = line.trim(), "a question that this version does not understand");
+        tracing::warn!(
+            question = line.trim(),
+            "a question that this version does not understand"
+        );
         return;
     };
     let (reply, answer) = oneshot::channel();

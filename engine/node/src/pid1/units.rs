@@ -65,15 +65,28 @@ pub(super) struct Units {
 impl Units {
     pub(super) fn new(config: Config, internal_secret: String) -> std::io::Result<Self> {
         let program = std::env::current_exe()?;
-        let sync = Unit { phase: Phase::Stopped, starts: 0, last_end: None, shard: None };
-        Ok(Self { config, internal_secret, program, units: BTreeMap::from([(UnitName::Sync, sync)]) })
+        let sync = Unit {
+            phase: Phase::Stopped,
+            starts: 0,
+            last_end: None,
+            shard: None,
+        };
+        Ok(Self {
+            config,
+            internal_secret,
+            program,
+            units: BTreeMap::from([(UnitName::Sync, sync)]),
+        })
     }
 
     /// Makes the shards what `desired` says.
     pub(super) fn follow(&mut self, desired: &DesiredState) {
         let mut wanted = BTreeMap::new();
         for (name, database, shard) in desired.shards() {
-            wanted.insert(UnitName::Shard(name), (database.owner.clone(), shard.clone()));
+            wanted.insert(
+                UnitName::Shard(name),
+                (database.owner.clone(), shard.clone()),
+            );
         }
         let known: Vec<UnitName> = self.units.keys().cloned().collect();
         for name in known {
@@ -84,7 +97,11 @@ impl Units {
         for (name, shard) in wanted {
             let event = match self.units.get(&name) {
                 Some(unit) => match &unit.shard {
-                    Some((owner, running)) if *owner == shard.0 && !running.needs_restart(&shard.1) => Event::Want,
+                    Some((owner, running))
+                        if *owner == shard.0 && !running.needs_restart(&shard.1) =>
+                    {
+                        Event::Want
+                    }
                     Some(_) | None => Event::Restart,
                 },
                 None => Event::Want,
@@ -105,9 +122,14 @@ impl Units {
 
     /// Brings the files of a running shard up to date; the child makes the shard read them.
     fn rewrite(&self, name: &UnitName) {
-        let UnitName::Shard(shard_name) = name else { return };
-        let Some((_, shard)) = self.units.get(name).and_then(|u| u.shard.as_ref()) else { return };
-        if let Err(e) = shards::write_files(&self.config, shard_name, shard, &self.internal_secret) {
+        let UnitName::Shard(shard_name) = name else {
+            return;
+        };
+        let Some((_, shard)) = self.units.get(name).and_then(|u| u.shard.as_ref()) else {
+            return;
+        };
+        if let Err(e) = shards::write_files(&self.config, shard_name, shard, &self.internal_secret)
+        {
             warn!(shard = %name, error = %crate::run::chain(&e), "its files were not brought up to date");
         }
     }
@@ -121,8 +143,14 @@ impl Units {
 
     /// Feeds one event to one process's state machine and does what it asks.
     pub(super) fn send(&mut self, name: &UnitName, event: Event) {
-        let grace = if *name == UnitName::Sync { CHILD_GRACE } else { self.config.grace };
-        let Some(unit) = self.units.get_mut(name) else { return };
+        let grace = if *name == UnitName::Sync {
+            CHILD_GRACE
+        } else {
+            self.config.grace
+        };
+        let Some(unit) = self.units.get_mut(name) else {
+            return;
+        };
         let (phase, action) = next(unit.phase, event, clock::now(), grace);
         unit.phase = phase;
         match action {
@@ -137,14 +165,23 @@ impl Units {
                 self.signal(name, pid, Signal::KILL);
             }
         }
-        if matches!(self.units.get(name), Some(Unit { phase: Phase::Stopped, .. })) && *name != UnitName::Sync {
+        if matches!(
+            self.units.get(name),
+            Some(Unit {
+                phase: Phase::Stopped,
+                ..
+            })
+        ) && *name != UnitName::Sync
+        {
             self.units.remove(name);
         }
     }
 
     fn start(&mut self, name: &UnitName) -> Event {
         let started = self.spawn(name);
-        let Some(unit) = self.units.get_mut(name) else { return Event::Tick };
+        let Some(unit) = self.units.get_mut(name) else {
+            return Event::Tick;
+        };
         match started {
             Ok(pid) => {
                 unit.starts += 1;
@@ -155,7 +192,9 @@ impl Units {
                 let reason = crate::run::chain(e.as_ref());
                 error!(unit = %name, error = reason, "cannot be started");
                 unit.last_end = Some(reason);
-                Event::Ended { wait: restart_wait(&unit.phase) }
+                Event::Ended {
+                    wait: restart_wait(&unit.phase),
+                }
             }
         }
     }
@@ -165,7 +204,12 @@ impl Units {
         let layout = &self.config.layout;
         match name {
             UnitName::Sync => {
-                command.arg("sync").arg("--dir").arg(layout.data()).arg("--run-dir").arg(layout.run());
+                command
+                    .arg("sync")
+                    .arg("--dir")
+                    .arg(layout.data())
+                    .arg("--run-dir")
+                    .arg(layout.run());
                 command.arg("--source").arg(match self.config.source {
                     Source::Kubernetes => "kubernetes",
                     Source::Standalone => "standalone",
@@ -177,9 +221,20 @@ impl Units {
                     .get(name)
                     .and_then(|unit| unit.shard.as_ref())
                     .ok_or("it has no configuration: this is a defect of the supervisor")?;
-                shards::prepare(&self.config, shard_name, owner, shard, &self.internal_secret)?;
+                shards::prepare(
+                    &self.config,
+                    shard_name,
+                    owner,
+                    shard,
+                    &self.internal_secret,
+                )?;
                 let files = layout.shard(shard_name.as_str());
-                command.arg("shard").arg("--dir").arg(files.directory).arg("--valkey-server").arg(&self.config.valkey);
+                command
+                    .arg("shard")
+                    .arg("--dir")
+                    .arg(files.directory)
+                    .arg("--valkey-server")
+                    .arg(&self.config.valkey);
             }
         }
         let child = command.stdin(Stdio::null()).spawn()?;
@@ -187,7 +242,9 @@ impl Units {
     }
 
     fn signal(&self, name: &UnitName, pid: i32, signal: Signal) {
-        let Some(pid) = Pid::from_raw(pid) else { return };
+        let Some(pid) = Pid::from_raw(pid) else {
+            return;
+        };
         if let Err(e) = kill_process(pid, signal) {
             warn!(unit = %name, ?signal, error = %e, "the signal was not delivered");
         }
@@ -197,11 +254,17 @@ impl Units {
     pub(super) fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
-            let Some(name) = self.units.iter().find(|(_, u)| pid_of(&u.phase) == Some(pid)).map(|(n, _)| n.clone())
+            let Some(name) = self
+                .units
+                .iter()
+                .find(|(_, u)| pid_of(&u.phase) == Some(pid))
+                .map(|(n, _)| n.clone())
             else {
                 continue;
             };
-            let Some(unit) = self.units.get_mut(&name) else { continue };
+            let Some(unit) = self.units.get_mut(&name) else {
+                continue;
+            };
             let how = describe(status);
             if matches!(unit.phase, Phase::Stopping { .. }) {
                 info!(unit = %name, pid, how, "ended as asked");
@@ -219,7 +282,10 @@ impl Units {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.units.values().filter_map(|unit| deadline(&unit.phase)).min()
+        self.units
+            .values()
+            .filter_map(|unit| deadline(&unit.phase))
+            .min()
     }
 
     pub(super) fn all_ended(&self) -> bool {
@@ -239,7 +305,10 @@ impl Units {
             starts: unit.starts,
             last_end: unit.last_end.clone(),
         };
-        self.units.iter().map(|(name, unit)| (name.to_string(), report(unit))).collect()
+        self.units
+            .iter()
+            .map(|(name, unit)| (name.to_string(), report(unit)))
+            .collect()
     }
 }
 

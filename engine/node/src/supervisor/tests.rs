@@ -11,49 +11,155 @@ fn waiting(at: Instant, attempt: u32) -> Phase {
 }
 
 fn stopping(kill_at: Instant, again: bool, killed: bool) -> Phase {
-    Phase::Stopping { pid: 7, kill_at, again, killed }
+    Phase::Stopping {
+        pid: 7,
+        kill_at,
+        again,
+        killed,
+    }
 }
 
 #[test]
 fn every_phase_answers_every_event() {
     let now = crate::clock::now() + HEALTHY_AFTER * 2;
     let later = now + GRACE;
-    let young = Phase::Running { pid: 7, since: now, attempt: 2 };
-    let old = Phase::Running { pid: 7, since: now - HEALTHY_AFTER, attempt: 2 };
-    let fresh = Phase::Running { pid: 7, since: now, attempt: 3 };
+    let young = Phase::Running {
+        pid: 7,
+        since: now,
+        attempt: 2,
+    };
+    let old = Phase::Running {
+        pid: 7,
+        since: now - HEALTHY_AFTER,
+        attempt: 2,
+    };
+    let fresh = Phase::Running {
+        pid: 7,
+        since: now,
+        attempt: 3,
+    };
     let table = [
         (Phase::Stopped, Event::Want, waiting(now, 0), Action::Start),
         (Phase::Stopped, Event::Unwant, Phase::Stopped, Action::None),
-        (Phase::Stopped, Event::Restart, waiting(now, 0), Action::Start),
-        (Phase::Stopped, STARTED, stopping(later, false, false), Action::Terminate(7)),
+        (
+            Phase::Stopped,
+            Event::Restart,
+            waiting(now, 0),
+            Action::Start,
+        ),
+        (
+            Phase::Stopped,
+            STARTED,
+            stopping(later, false, false),
+            Action::Terminate(7),
+        ),
         (Phase::Stopped, ENDED, Phase::Stopped, Action::None),
         (Phase::Stopped, Event::Tick, Phase::Stopped, Action::None),
-        (waiting(later, 3), Event::Want, waiting(later, 3), Action::None),
-        (waiting(later, 3), Event::Unwant, Phase::Stopped, Action::None),
-        (waiting(later, 3), Event::Restart, waiting(later, 3), Action::None),
+        (
+            waiting(later, 3),
+            Event::Want,
+            waiting(later, 3),
+            Action::None,
+        ),
+        (
+            waiting(later, 3),
+            Event::Unwant,
+            Phase::Stopped,
+            Action::None,
+        ),
+        (
+            waiting(later, 3),
+            Event::Restart,
+            waiting(later, 3),
+            Action::None,
+        ),
         (waiting(now, 3), STARTED, fresh, Action::None),
         (waiting(now, 3), ENDED, waiting(now + WAIT, 4), Action::None),
-        (waiting(later, 3), Event::Tick, waiting(later, 3), Action::None),
+        (
+            waiting(later, 3),
+            Event::Tick,
+            waiting(later, 3),
+            Action::None,
+        ),
         (waiting(now, 3), Event::Tick, waiting(now, 3), Action::Start),
         (young, Event::Want, young, Action::None),
-        (young, Event::Unwant, stopping(later, false, false), Action::Terminate(7)),
-        (young, Event::Restart, stopping(later, true, false), Action::Terminate(7)),
+        (
+            young,
+            Event::Unwant,
+            stopping(later, false, false),
+            Action::Terminate(7),
+        ),
+        (
+            young,
+            Event::Restart,
+            stopping(later, true, false),
+            Action::Terminate(7),
+        ),
         (young, STARTED, young, Action::None),
         (young, ENDED, waiting(now + WAIT, 3), Action::None),
         (old, ENDED, waiting(now + WAIT, 0), Action::None),
         (young, Event::Tick, young, Action::None),
-        (stopping(later, false, false), Event::Want, stopping(later, true, false), Action::None),
-        (stopping(later, true, false), Event::Unwant, stopping(later, false, false), Action::None),
-        (stopping(later, false, false), Event::Restart, stopping(later, true, false), Action::None),
-        (stopping(later, false, false), STARTED, stopping(later, false, false), Action::None),
-        (stopping(later, false, false), ENDED, Phase::Stopped, Action::None),
-        (stopping(later, true, false), ENDED, waiting(now, 0), Action::Start),
-        (stopping(later, true, false), Event::Tick, stopping(later, true, false), Action::None),
-        (stopping(now, true, false), Event::Tick, stopping(now, true, true), Action::Kill(7)),
-        (stopping(now, true, true), Event::Tick, stopping(now, true, true), Action::None),
+        (
+            stopping(later, false, false),
+            Event::Want,
+            stopping(later, true, false),
+            Action::None,
+        ),
+        (
+            stopping(later, true, false),
+            Event::Unwant,
+            stopping(later, false, false),
+            Action::None,
+        ),
+        (
+            stopping(later, false, false),
+            Event::Restart,
+            stopping(later, true, false),
+            Action::None,
+        ),
+        (
+            stopping(later, false, false),
+            STARTED,
+            stopping(later, false, false),
+            Action::None,
+        ),
+        (
+            stopping(later, false, false),
+            ENDED,
+            Phase::Stopped,
+            Action::None,
+        ),
+        (
+            stopping(later, true, false),
+            ENDED,
+            waiting(now, 0),
+            Action::Start,
+        ),
+        (
+            stopping(later, true, false),
+            Event::Tick,
+            stopping(later, true, false),
+            Action::None,
+        ),
+        (
+            stopping(now, true, false),
+            Event::Tick,
+            stopping(now, true, true),
+            Action::Kill(7),
+        ),
+        (
+            stopping(now, true, true),
+            Event::Tick,
+            stopping(now, true, true),
+            Action::None,
+        ),
     ];
     for (phase, event, expected, action) in table {
-        assert_eq!(next(phase, event, now, GRACE), (expected, action), "{phase:?} on {event:?}");
+        assert_eq!(
+            next(phase, event, now, GRACE),
+            (expected, action),
+            "{phase:?} on {event:?}"
+        );
     }
 }
 

@@ -38,11 +38,21 @@ pub fn render_config(shard: &DesiredShard, files: &ShardFiles<'_>) -> String {
     line(&["unixsocketperm", "700"]);
     line(&["dir", &path(&files.layout.directory)]);
     line(&["aclfile", &path(&files.layout.acl())]);
-    line(&["protected-mode", if protected(shard) { "yes" } else { "no" }]);
+    line(&[
+        "protected-mode",
+        if protected(shard) { "yes" } else { "no" },
+    ]);
     line(&["databases", "1"]);
     line(&["daemonize", "no"]);
     line(&["loglevel", "notice"]);
-    line(&["logfile", &if files.log_to_file { path(&files.layout.log()) } else { String::new() }]);
+    line(&[
+        "logfile",
+        &if files.log_to_file {
+            path(&files.layout.log())
+        } else {
+            String::new()
+        },
+    ]);
     line(&["enable-debug-command", "no"]);
     line(&["enable-module-command", "no"]);
     line(&["enable-protected-configs", "no"]);
@@ -57,7 +67,12 @@ pub fn render_config(shard: &DesiredShard, files: &ShardFiles<'_>) -> String {
         Engine::Plain => {}
         Engine::ActiveActive => {
             line(&["import-mode", "yes"]);
-            line(&["loadmodule", &path(files.module), "internal-user", INTERNAL_USER]);
+            line(&[
+                "loadmodule",
+                &path(files.module),
+                "internal-user",
+                INTERNAL_USER,
+            ]);
         }
     }
     text
@@ -70,9 +85,15 @@ pub(crate) fn persistence(persistence: Persistence) -> Vec<(&'static str, String
         Persistence::Disabled => ("no", "everysec", String::new()),
         Persistence::AofEverySecond => ("yes", "everysec", String::new()),
         Persistence::AofAlways => ("yes", "always", String::new()),
-        Persistence::SnapshotEveryHours(hours) => ("no", "everysec", format!("{} 1", u32::from(hours) * 3600)),
+        Persistence::SnapshotEveryHours(hours) => {
+            ("no", "everysec", format!("{} 1", u32::from(hours) * 3600))
+        }
     };
-    vec![("appendfsync", appendfsync.to_owned()), ("save", save), ("appendonly", appendonly.to_owned())]
+    vec![
+        ("appendfsync", appendfsync.to_owned()),
+        ("save", save),
+        ("appendonly", appendonly.to_owned()),
+    ]
 }
 
 /// The content of the ACL file: the default user (the database's clients) and the node's own.
@@ -99,13 +120,20 @@ pub fn starts_without_aof(has_snapshot: bool, has_aof: bool) -> bool {
 /// Only a shard that nobody gave a password to, and that was not declared open, is kept to this machine.
 fn protected(shard: &DesiredShard) -> bool {
     match shard.password {
-        Password::NoneOnLoopback => shard.bind.parse::<IpAddr>().map_or(true, |ip| !ip.is_loopback()),
+        Password::NoneOnLoopback => shard
+            .bind
+            .parse::<IpAddr>()
+            .map_or(true, |ip| !ip.is_loopback()),
         Password::Sha256(_) | Password::None => false,
     }
 }
 
 fn quoted(word: &str) -> String {
-    if !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:".contains(&b)) {
+    if !word.is_empty()
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_./:".contains(&b))
+    {
         return word.to_owned();
     }
     format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
@@ -119,36 +147,73 @@ mod tests {
 
     fn config(shard: &DesiredShard) -> String {
         let layout = Layout::new(Path::new("/data dir"), Some(Path::new("/run/m"))).shard("db-1");
-        render_config(shard, &ShardFiles { layout: &layout, module: Path::new("/lib/libcrdt.so"), log_to_file: false })
+        render_config(
+            shard,
+            &ShardFiles {
+                layout: &layout,
+                module: Path::new("/lib/libcrdt.so"),
+                log_to_file: false,
+            },
+        )
     }
 
     #[test]
     fn a_plain_shard_has_no_module_and_no_import_mode() {
         let text = config(&shard());
-        assert!(!text.contains("loadmodule") && !text.contains("import-mode"), "{text}");
+        assert!(
+            !text.contains("loadmodule") && !text.contains("import-mode"),
+            "{text}"
+        );
         assert!(text.contains("\ndir \"/data dir/shards/db-1\"\n"), "{text}");
-        assert!(text.contains("\nlogfile \"\"\n") && text.contains("\nsave \"\"\n"), "{text}");
+        assert!(
+            text.contains("\nlogfile \"\"\n") && text.contains("\nsave \"\"\n"),
+            "{text}"
+        );
         assert!(text.contains("\nenable-debug-command no\n"), "{text}");
     }
 
     #[test]
     fn an_active_active_shard_loads_the_module_with_the_internal_user() {
-        let text = config(&DesiredShard { engine: Engine::ActiveActive, ..shard() });
+        let text = config(&DesiredShard {
+            engine: Engine::ActiveActive,
+            ..shard()
+        });
         assert!(text.contains("\nimport-mode yes\n"), "{text}");
-        assert!(text.contains("\nloadmodule /lib/libcrdt.so internal-user meridian-internal\n"), "{text}");
+        assert!(
+            text.contains("\nloadmodule /lib/libcrdt.so internal-user meridian-internal\n"),
+            "{text}"
+        );
     }
 
     #[test]
     fn each_persistence_has_its_settings() {
         let cases = [
             (Persistence::Disabled, "appendonly no", "save \"\""),
-            (Persistence::AofEverySecond, "appendonly yes", "appendfsync everysec"),
-            (Persistence::AofAlways, "appendonly yes", "appendfsync always"),
-            (Persistence::SnapshotEveryHours(6), "appendonly no", "save \"21600 1\""),
+            (
+                Persistence::AofEverySecond,
+                "appendonly yes",
+                "appendfsync everysec",
+            ),
+            (
+                Persistence::AofAlways,
+                "appendonly yes",
+                "appendfsync always",
+            ),
+            (
+                Persistence::SnapshotEveryHours(6),
+                "appendonly no",
+                "save \"21600 1\"",
+            ),
         ];
         for (persistence, one, two) in cases {
-            let text = config(&DesiredShard { persistence, ..shard() });
-            assert!(text.contains(one) && text.contains(two), "{persistence:?}: {text}");
+            let text = config(&DesiredShard {
+                persistence,
+                ..shard()
+            });
+            assert!(
+                text.contains(one) && text.contains(two),
+                "{persistence:?}: {text}"
+            );
         }
     }
 
@@ -156,17 +221,50 @@ mod tests {
     fn a_shard_without_password_is_open_only_on_loopback_or_on_request() {
         let open = "protected-mode no";
         assert!(!config(&shard()).contains(open));
-        assert!(config(&DesiredShard { bind: "127.0.0.1".to_owned(), ..shard() }).contains(open));
-        assert!(config(&DesiredShard { password: Password::None, ..shard() }).contains(open));
-        assert!(config(&DesiredShard { password: Password::Sha256("0".repeat(64)), ..shard() }).contains(open));
+        assert!(
+            config(&DesiredShard {
+                bind: "127.0.0.1".to_owned(),
+                ..shard()
+            })
+            .contains(open)
+        );
+        assert!(
+            config(&DesiredShard {
+                password: Password::None,
+                ..shard()
+            })
+            .contains(open)
+        );
+        assert!(
+            config(&DesiredShard {
+                password: Password::Sha256("0".repeat(64)),
+                ..shard()
+            })
+            .contains(open)
+        );
     }
 
     #[test]
     fn users_are_hashes_and_clients_cannot_administer() {
-        let acl = render_acl(&DesiredShard { password: Password::Sha256("ab".repeat(32)), ..shard() }, "internal");
-        assert!(acl.contains(&format!("user default on #{} ", "ab".repeat(32))), "{acl}");
+        let acl = render_acl(
+            &DesiredShard {
+                password: Password::Sha256("ab".repeat(32)),
+                ..shard()
+            },
+            "internal",
+        );
+        assert!(
+            acl.contains(&format!("user default on #{} ", "ab".repeat(32))),
+            "{acl}"
+        );
         assert!(acl.contains(" -@admin "), "{acl}");
-        assert!(acl.contains(&format!("user {INTERNAL_USER} on #{} ", sha256_hex("internal"))), "{acl}");
+        assert!(
+            acl.contains(&format!(
+                "user {INTERNAL_USER} on #{} ",
+                sha256_hex("internal")
+            )),
+            "{acl}"
+        );
         assert!(!acl.contains(" internal "), "{acl}");
     }
 

@@ -31,7 +31,9 @@ pub async fn ping(socket: &Path, internal_secret: &str) -> Answer {
 
 async fn exchange(socket: &Path, secret: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(format!("AUTH {INTERNAL_USER} {secret}\r\nPING\r\n").as_bytes()).await?;
+    stream
+        .write_all(format!("AUTH {INTERNAL_USER} {secret}\r\nPING\r\n").as_bytes())
+        .await?;
     let mut reply = Vec::new();
     while lines(&reply) < 2 {
         let mut chunk = [0_u8; 512];
@@ -64,7 +66,10 @@ mod tests {
     fn only_a_pong_is_ready() {
         assert_eq!(judge("+OK\r\n+PONG\r\n"), Answer::Ready);
         let loading = "LOADING Valkey is loading the dataset in memory";
-        assert_eq!(judge(&format!("+OK\r\n-{loading}\r\n")), Answer::NotReady(loading.to_owned()));
+        assert_eq!(
+            judge(&format!("+OK\r\n-{loading}\r\n")),
+            Answer::NotReady(loading.to_owned())
+        );
         assert!(matches!(judge(""), Answer::NotReady(_)));
     }
 }
