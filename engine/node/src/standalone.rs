@@ -116,86 +116,89 @@ pub fn store(layout: &Layout, region: &Region) -> Result<(), StandaloneError> {
 /// The file for `region`, numbered after `before`.
 #[must_use]
 pub fn file(region: &Region, before: Option<&Topology>) -> StandaloneFile {
-    let Region {
-        id,
-        listen,
-        sync_listen,
-        peers,
-        certs,
-        database,
-        max_memory_bytes,
-        aof_always,
-        metrics_listen,
-    } = region;
-    let node = format!("region-{id}");
-    let guid = format!("standalone/{database}");
-    let member = |instance: u32, endpoint: &str| TopologyMember {
-        instance_id: i64::from(instance),
-        name: format!("region-{instance}"),
-        endpoint: endpoint.to_owned(),
-        server_name: format!("{database}.region-{instance}.standalone.meridian.internal"),
-        spiffe_id: region_spiffe_id(instance),
-        local: instance == *id,
-    };
-    let own = sync_listen.to_string();
-    let mut members: Vec<TopologyMember> = peers
-        .iter()
-        .map(|(peer, endpoint)| member(*peer, endpoint))
-        .collect();
-    members.push(member(*id, &own));
-    members.sort_by_key(|m| m.instance_id);
-    let known = before.and_then(|t| t.spec.active_active.as_ref());
-    let ids =
-        |members: &[TopologyMember]| members.iter().map(|m| m.instance_id).collect::<Vec<_>>();
-    let config_version = known.map_or(1, |k| {
-        k.config_version + i64::from(ids(&k.members) != ids(&members))
-    });
-    let spec = DatabaseTopologySpec {
-        database: DatabaseReference {
-            kind: "RedisEnterpriseActiveActiveDatabase".to_owned(),
-            namespace: CLUSTER.to_owned(),
-            name: database.clone(),
-            uid: guid.clone(),
-        },
-        cluster: CLUSTER.to_owned(),
-        epoch: 1,
-        fence: None,
-        port: i32::from(listen.port()),
-        memory_bytes: i64::try_from(*max_memory_bytes).unwrap_or(i64::MAX),
-        eviction_policy: "noeviction".to_owned(),
-        persistence: if *aof_always {
-            Persistence::AofAlways
-        } else {
-            Persistence::AofEverySecond
-        },
-        replication: false,
-        shards: vec![ShardAssignment {
-            id: 1,
-            slots: "0-16383".to_owned(),
-            primary: Some(node.clone()),
-            ..ShardAssignment::default()
-        }],
-        active_active: Some(ActiveActiveMembership {
-            guid,
-            instance_id: i64::from(*id),
-            config_version,
-            members,
-            ghosts: Vec::new(),
-        }),
-    };
+    let spec = spec(region, before.and_then(|t| t.spec.active_active.as_ref()));
     let generation = before.map_or(1, |t| t.generation + u64::from(t.spec != spec));
     StandaloneFile {
-        node,
+        node: region_name(region.id),
         topology: Topology {
-            name: database.clone(),
+            name: region.database.clone(),
             uid: CLUSTER.to_owned(),
             generation,
             spec,
         },
-        bind: listen.ip().to_string(),
-        sync_listen: *sync_listen,
-        certs: certs.clone(),
-        metrics_listen: *metrics_listen,
+        bind: region.listen.ip().to_string(),
+        sync_listen: region.sync_listen,
+        certs: region.certs.clone(),
+        metrics_listen: region.metrics_listen,
+    }
+}
+
+fn region_name(id: u32) -> String {
+    format!("region-{id}")
+}
+
+fn spec(region: &Region, before: Option<&ActiveActiveMembership>) -> DatabaseTopologySpec {
+    let membership = membership(region, before);
+    let persistence = if region.aof_always {
+        Persistence::AofAlways
+    } else {
+        Persistence::AofEverySecond
+    };
+    let primary = Some(region_name(region.id));
+    DatabaseTopologySpec {
+        database: DatabaseReference {
+            kind: "RedisEnterpriseActiveActiveDatabase".to_owned(),
+            namespace: CLUSTER.to_owned(),
+            name: region.database.clone(),
+            uid: membership.guid.clone(),
+        },
+        cluster: CLUSTER.to_owned(),
+        epoch: 1,
+        fence: None,
+        port: i32::from(region.listen.port()),
+        memory_bytes: i64::try_from(region.max_memory_bytes).unwrap_or(i64::MAX),
+        eviction_policy: "noeviction".to_owned(),
+        persistence,
+        replication: false,
+        shards: vec![ShardAssignment {
+            id: 1,
+            slots: "0-16383".to_owned(),
+            primary,
+            ..ShardAssignment::default()
+        }],
+        active_active: Some(membership),
+    }
+}
+
+fn membership(region: &Region, before: Option<&ActiveActiveMembership>) -> ActiveActiveMembership {
+    let member = |instance: u32, endpoint: String| TopologyMember {
+        instance_id: i64::from(instance),
+        name: region_name(instance),
+        endpoint,
+        server_name: format!(
+            "{}.region-{instance}.standalone.meridian.internal",
+            region.database
+        ),
+        spiffe_id: region_spiffe_id(instance),
+        local: instance == region.id,
+    };
+    let mut members: Vec<TopologyMember> = region
+        .peers
+        .iter()
+        .map(|(peer, endpoint)| member(*peer, endpoint.clone()))
+        .collect();
+    members.push(member(region.id, region.sync_listen.to_string()));
+    members.sort_by_key(|m| m.instance_id);
+    let ids =
+        |members: &[TopologyMember]| members.iter().map(|m| m.instance_id).collect::<Vec<_>>();
+    ActiveActiveMembership {
+        guid: format!("standalone/{}", region.database),
+        instance_id: i64::from(region.id),
+        config_version: before.map_or(1, |b| {
+            b.config_version + i64::from(ids(&b.members) != ids(&members))
+        }),
+        members,
+        ghosts: Vec::new(),
     }
 }
 

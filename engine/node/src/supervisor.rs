@@ -108,17 +108,57 @@ pub fn deadline(phase: &Phase) -> Option<Instant> {
 /// The step. `grace` is how long a process may take to end before it is killed.
 #[must_use]
 pub fn next(phase: Phase, event: Event, now: Instant, grace: Duration) -> (Phase, Action) {
-    match (phase, event) {
-        (Phase::Stopped, Event::Want | Event::Restart) => (
+    match phase {
+        Phase::Stopped => from_stopped(event, now, grace),
+        Phase::Waiting { at, attempt } => from_waiting(at, attempt, event, now),
+        Phase::Running { pid, .. } => from_running(pid, phase, event, now, grace),
+        Phase::Stopping {
+            pid,
+            kill_at,
+            again,
+            killed,
+        } => from_stopping(
+            Ending {
+                pid,
+                kill_at,
+                again,
+                killed,
+            },
+            event,
+            now,
+        ),
+    }
+}
+
+fn from_stopped(event: Event, now: Instant, grace: Duration) -> (Phase, Action) {
+    match event {
+        Event::Want | Event::Restart => (
             Phase::Waiting {
                 at: now,
                 attempt: 0,
             },
             Action::Start,
         ),
-        (Phase::Waiting { .. }, Event::Unwant) => (Phase::Stopped, Action::None),
-        (Phase::Waiting { at, .. }, Event::Tick) if now >= at => (phase, Action::Start),
-        (Phase::Waiting { attempt, .. }, Event::Started { pid }) => (
+        // It was unwanted between its start and the report of it.
+        Event::Started { pid } => (
+            Phase::Stopping {
+                pid,
+                kill_at: now + grace,
+                again: false,
+                killed: false,
+            },
+            Action::Terminate(pid),
+        ),
+        Event::Unwant | Event::Ended { .. } | Event::Tick => (Phase::Stopped, Action::None),
+    }
+}
+
+fn from_waiting(at: Instant, attempt: u32, event: Event, now: Instant) -> (Phase, Action) {
+    let phase = Phase::Waiting { at, attempt };
+    match event {
+        Event::Unwant => (Phase::Stopped, Action::None),
+        Event::Tick if now >= at => (phase, Action::Start),
+        Event::Started { pid } => (
             Phase::Running {
                 pid,
                 since: now,
@@ -126,14 +166,26 @@ pub fn next(phase: Phase, event: Event, now: Instant, grace: Duration) -> (Phase
             },
             Action::None,
         ),
-        (Phase::Waiting { .. } | Phase::Running { .. }, Event::Ended { wait }) => (
+        Event::Ended { wait } => (
             Phase::Waiting {
                 at: now + wait,
                 attempt: attempts_after(&phase, now),
             },
             Action::None,
         ),
-        (Phase::Running { pid, .. }, Event::Unwant | Event::Restart) => {
+        Event::Want | Event::Restart | Event::Tick => (phase, Action::None),
+    }
+}
+
+fn from_running(
+    pid: i32,
+    phase: Phase,
+    event: Event,
+    now: Instant,
+    grace: Duration,
+) -> (Phase, Action) {
+    match event {
+        Event::Unwant | Event::Restart => {
             let again = event == Event::Restart;
             (
                 Phase::Stopping {
@@ -145,88 +197,51 @@ pub fn next(phase: Phase, event: Event, now: Instant, grace: Duration) -> (Phase
                 Action::Terminate(pid),
             )
         }
-        (
-            Phase::Stopping {
-                pid,
-                kill_at,
-                killed,
-                ..
-            },
-            Event::Want | Event::Restart,
-        ) => (
-            Phase::Stopping {
-                pid,
-                kill_at,
-                again: true,
-                killed,
+        Event::Ended { wait } => (
+            Phase::Waiting {
+                at: now + wait,
+                attempt: attempts_after(&phase, now),
             },
             Action::None,
         ),
-        (
-            Phase::Stopping {
-                pid,
-                kill_at,
-                killed,
-                ..
-            },
-            Event::Unwant,
-        ) => (
-            Phase::Stopping {
-                pid,
-                kill_at,
-                again: false,
-                killed,
-            },
-            Action::None,
-        ),
-        (
-            Phase::Stopping {
-                pid,
-                kill_at,
-                again,
-                killed: false,
-            },
-            Event::Tick,
-        ) if now >= kill_at => (
-            Phase::Stopping {
-                pid,
-                kill_at,
-                again,
-                killed: true,
-            },
-            Action::Kill(pid),
-        ),
-        (Phase::Stopping { again: true, .. }, Event::Ended { .. }) => (
+        Event::Want | Event::Started { .. } | Event::Tick => (phase, Action::None),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Ending {
+    pid: i32,
+    kill_at: Instant,
+    again: bool,
+    killed: bool,
+}
+
+fn from_stopping(ending: Ending, event: Event, now: Instant) -> (Phase, Action) {
+    let Ending {
+        pid,
+        kill_at,
+        again,
+        killed,
+    } = ending;
+    let stopping = |again, killed| Phase::Stopping {
+        pid,
+        kill_at,
+        again,
+        killed,
+    };
+    match event {
+        Event::Want | Event::Restart => (stopping(true, killed), Action::None),
+        Event::Unwant => (stopping(false, killed), Action::None),
+        Event::Tick if now >= kill_at && !killed => (stopping(again, true), Action::Kill(pid)),
+        Event::Ended { .. } if again => (
             Phase::Waiting {
                 at: now,
                 attempt: 0,
             },
             Action::Start,
         ),
-        (Phase::Stopping { again: false, .. }, Event::Ended { .. }) => {
-            (Phase::Stopped, Action::None)
-        }
-        (Phase::Stopped, Event::Started { pid }) => {
-            // Asked to stop between the start and its report.
-            (
-                Phase::Stopping {
-                    pid,
-                    kill_at: now + grace,
-                    again: false,
-                    killed: false,
-                },
-                Action::Terminate(pid),
-            )
-        }
-        (
-            Phase::Stopped | Phase::Waiting { .. } | Phase::Running { .. } | Phase::Stopping { .. },
-            Event::Want
-            | Event::Unwant
-            | Event::Restart
-            | Event::Started { .. }
-            | Event::Ended { .. }
-            | Event::Tick,
-        ) => (phase, Action::None),
+        Event::Ended { .. } => (Phase::Stopped, Action::None),
+        Event::Started { .. } | Event::Tick => (stopping(again, killed), Action::None),
     }
 }
 

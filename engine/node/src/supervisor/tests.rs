@@ -19,148 +19,131 @@ fn stopping(kill_at: Instant, again: bool, killed: bool) -> Phase {
     }
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Row = (Event, Phase, Action);
+
+fn check(phase: Phase, now: Instant, rows: &[Row]) {
+    for (event, expected, action) in rows {
+        assert_eq!(
+            next(phase, *event, now, GRACE),
+            (*expected, *action),
+            "{phase:?} on {event:?}"
+        );
+    }
+}
+
 #[test]
-fn every_phase_answers_every_event() {
-    let now = crate::clock::now() + HEALTHY_AFTER * 2;
-    let later = now + GRACE;
+fn stopped_answers_every_event() {
+    let now = crate::clock::now();
+    let rows = [
+        (Event::Want, waiting(now, 0), Action::Start),
+        (Event::Unwant, Phase::Stopped, Action::None),
+        (Event::Restart, waiting(now, 0), Action::Start),
+        (
+            STARTED,
+            stopping(now + GRACE, false, false),
+            Action::Terminate(7),
+        ),
+        (ENDED, Phase::Stopped, Action::None),
+        (Event::Tick, Phase::Stopped, Action::None),
+    ];
+    check(Phase::Stopped, now, &rows);
+}
+
+#[test]
+fn waiting_answers_every_event() {
+    let now = crate::clock::now();
+    let later = waiting(now + HOUR, 3);
+    let rows = [
+        (Event::Want, later, Action::None),
+        (Event::Unwant, Phase::Stopped, Action::None),
+        (Event::Restart, later, Action::None),
+        (
+            STARTED,
+            Phase::Running {
+                pid: 7,
+                since: now,
+                attempt: 3,
+            },
+            Action::None,
+        ),
+        (ENDED, waiting(now + WAIT, 4), Action::None),
+        (Event::Tick, later, Action::None),
+    ];
+    check(later, now, &rows);
+    check(
+        waiting(now, 3),
+        now,
+        &[(Event::Tick, waiting(now, 3), Action::Start)],
+    );
+}
+
+#[test]
+fn running_answers_every_event() {
+    let now = crate::clock::now() + HEALTHY_AFTER;
     let young = Phase::Running {
         pid: 7,
         since: now,
         attempt: 2,
     };
-    let old = Phase::Running {
+    let rows = [
+        (Event::Want, young, Action::None),
+        (
+            Event::Unwant,
+            stopping(now + GRACE, false, false),
+            Action::Terminate(7),
+        ),
+        (
+            Event::Restart,
+            stopping(now + GRACE, true, false),
+            Action::Terminate(7),
+        ),
+        (STARTED, young, Action::None),
+        (ENDED, waiting(now + WAIT, 3), Action::None),
+        (Event::Tick, young, Action::None),
+    ];
+    check(young, now, &rows);
+    let healthy = Phase::Running {
         pid: 7,
         since: now - HEALTHY_AFTER,
         attempt: 2,
     };
-    let fresh = Phase::Running {
-        pid: 7,
-        since: now,
-        attempt: 3,
-    };
-    let table = [
-        (Phase::Stopped, Event::Want, waiting(now, 0), Action::Start),
-        (Phase::Stopped, Event::Unwant, Phase::Stopped, Action::None),
-        (
-            Phase::Stopped,
-            Event::Restart,
-            waiting(now, 0),
-            Action::Start,
-        ),
-        (
-            Phase::Stopped,
-            STARTED,
-            stopping(later, false, false),
-            Action::Terminate(7),
-        ),
-        (Phase::Stopped, ENDED, Phase::Stopped, Action::None),
-        (Phase::Stopped, Event::Tick, Phase::Stopped, Action::None),
-        (
-            waiting(later, 3),
-            Event::Want,
-            waiting(later, 3),
-            Action::None,
-        ),
-        (
-            waiting(later, 3),
-            Event::Unwant,
-            Phase::Stopped,
-            Action::None,
-        ),
-        (
-            waiting(later, 3),
-            Event::Restart,
-            waiting(later, 3),
-            Action::None,
-        ),
-        (waiting(now, 3), STARTED, fresh, Action::None),
-        (waiting(now, 3), ENDED, waiting(now + WAIT, 4), Action::None),
-        (
-            waiting(later, 3),
-            Event::Tick,
-            waiting(later, 3),
-            Action::None,
-        ),
-        (waiting(now, 3), Event::Tick, waiting(now, 3), Action::Start),
-        (young, Event::Want, young, Action::None),
-        (
-            young,
-            Event::Unwant,
-            stopping(later, false, false),
-            Action::Terminate(7),
-        ),
-        (
-            young,
-            Event::Restart,
-            stopping(later, true, false),
-            Action::Terminate(7),
-        ),
-        (young, STARTED, young, Action::None),
-        (young, ENDED, waiting(now + WAIT, 3), Action::None),
-        (old, ENDED, waiting(now + WAIT, 0), Action::None),
-        (young, Event::Tick, young, Action::None),
-        (
-            stopping(later, false, false),
-            Event::Want,
-            stopping(later, true, false),
-            Action::None,
-        ),
-        (
-            stopping(later, true, false),
-            Event::Unwant,
-            stopping(later, false, false),
-            Action::None,
-        ),
-        (
-            stopping(later, false, false),
-            Event::Restart,
-            stopping(later, true, false),
-            Action::None,
-        ),
-        (
-            stopping(later, false, false),
-            STARTED,
-            stopping(later, false, false),
-            Action::None,
-        ),
-        (
-            stopping(later, false, false),
-            ENDED,
-            Phase::Stopped,
-            Action::None,
-        ),
-        (
-            stopping(later, true, false),
-            ENDED,
-            waiting(now, 0),
-            Action::Start,
-        ),
-        (
-            stopping(later, true, false),
-            Event::Tick,
-            stopping(later, true, false),
-            Action::None,
-        ),
-        (
-            stopping(now, true, false),
-            Event::Tick,
-            stopping(now, true, true),
-            Action::Kill(7),
-        ),
-        (
-            stopping(now, true, true),
-            Event::Tick,
-            stopping(now, true, true),
-            Action::None,
-        ),
+    check(
+        healthy,
+        now,
+        &[(ENDED, waiting(now + WAIT, 0), Action::None)],
+    );
+}
+
+#[test]
+fn stopping_answers_every_event() {
+    let now = crate::clock::now();
+    let at = now + HOUR;
+    let rows = [
+        (Event::Want, stopping(at, true, false), Action::None),
+        (Event::Unwant, stopping(at, false, false), Action::None),
+        (Event::Restart, stopping(at, true, false), Action::None),
+        (STARTED, stopping(at, false, false), Action::None),
+        (ENDED, Phase::Stopped, Action::None),
+        (Event::Tick, stopping(at, false, false), Action::None),
     ];
-    for (phase, event, expected, action) in table {
-        assert_eq!(
-            next(phase, event, now, GRACE),
-            (expected, action),
-            "{phase:?} on {event:?}"
-        );
-    }
+    check(stopping(at, false, false), now, &rows);
+    check(
+        stopping(at, true, false),
+        now,
+        &[(ENDED, waiting(now, 0), Action::Start)],
+    );
+    check(
+        stopping(now, true, false),
+        now,
+        &[(Event::Tick, stopping(now, true, true), Action::Kill(7))],
+    );
+    check(
+        stopping(now, true, true),
+        now,
+        &[(Event::Tick, stopping(now, true, true), Action::None)],
+    );
 }
 
 proptest! {

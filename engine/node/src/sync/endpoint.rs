@@ -41,7 +41,7 @@ const ACCEPT_QUEUE: usize = 16;
 
 /// A database that other regions may pull from here.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub(super) struct Source {
     /// Its name.
     pub database: String,
     /// Who is a member.
@@ -52,7 +52,7 @@ pub struct Source {
 
 /// What the endpoint serves; replaced as a whole when topologies change.
 #[derive(Clone, Debug, Default)]
-pub struct Table {
+pub(super) struct Table {
     /// By the database's identity.
     pub sources: BTreeMap<String, Source>,
     /// By server name.
@@ -60,14 +60,14 @@ pub struct Table {
 }
 
 /// The table in use.
-pub type SharedTable = Arc<ArcSwap<Table>>;
+pub(super) type SharedTable = Arc<ArcSwap<Table>>;
 
 /// How the address of another pod's endpoint is made of its name.
-pub type PodAddress = Arc<dyn Fn(&str) -> String + Send + Sync>;
+pub(super) type PodAddress = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 /// Who is at the other end of an accepted connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Remote {
+pub(super) enum Remote {
     /// A certificate of our authority proved this SPIFFE id; the connection asked for this database.
     Verified {
         /// Its SPIFFE id.
@@ -81,7 +81,7 @@ pub enum Remote {
 
 /// The endpoint.
 #[derive(Clone)]
-pub struct Endpoint {
+pub(super) struct Endpoint {
     /// What it serves.
     pub table: SharedTable,
     /// How it recognises other regions.
@@ -95,7 +95,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// The error of the server, if it ends by itself.
-    pub async fn serve(
+    pub(super) async fn serve(
         self,
         listener: TcpListener,
         stop: CancellationToken,

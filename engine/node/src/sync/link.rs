@@ -15,11 +15,11 @@ use super::topology::Peer;
 use crate::backoff::RECONNECT;
 use crate::clock;
 
-pub use status::{LinkStatus, State, StatusView};
+pub(super) use status::{LinkStatus, State, StatusView};
 
 /// How regions recognise each other.
 #[derive(Clone, Debug)]
-pub enum Security {
+pub(super) enum Security {
     /// By certificates.
     Tls(Arc<Certificates>),
     /// Not at all.
@@ -28,7 +28,7 @@ pub enum Security {
 
 /// What a link needs.
 #[derive(Clone, Debug)]
-pub struct LinkConfig {
+pub(super) struct LinkConfig {
     /// The database, for logs.
     pub database: String,
     /// Its identity in all regions.
@@ -45,7 +45,7 @@ pub struct LinkConfig {
 
 /// The status of a link, shared between the link and those who show it.
 #[derive(Clone, Debug)]
-pub struct SharedStatus {
+pub(super) struct SharedStatus {
     status: Arc<Mutex<LinkStatus>>,
     edges: watch::Sender<u64>,
 }
@@ -53,7 +53,7 @@ pub struct SharedStatus {
 impl SharedStatus {
     /// A link that has not begun. `edges` counts changes of state.
     #[must_use]
-    pub fn new(edges: watch::Sender<u64>) -> Self {
+    pub(super) fn new(edges: watch::Sender<u64>) -> Self {
         Self {
             status: Arc::new(Mutex::new(LinkStatus::new(clock::now(), clock::wall_ms()))),
             edges,
@@ -62,7 +62,7 @@ impl SharedStatus {
 
     /// How it is now.
     #[must_use]
-    pub fn view(&self) -> StatusView {
+    pub(super) fn view(&self) -> StatusView {
         self.lock().view(clock::now(), clock::wall_ms())
     }
 
@@ -87,7 +87,7 @@ impl SharedStatus {
 }
 
 /// Pulls until `stop`.
-pub async fn run(
+pub(super) async fn run(
     config: LinkConfig,
     shard: watch::Receiver<ShardState>,
     mut paused: watch::Receiver<bool>,

@@ -87,10 +87,6 @@ impl Node {
         self.edges.subscribe()
     }
 
-    pub(super) fn stopped(&self) -> CancellationToken {
-        self.stop.clone()
-    }
-
     /// Runs what was followed before this process started.
     pub(super) async fn resume(&self) {
         let _turn = self.proposing.lock().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub use generated::*;
+pub(super) use generated::*;
 
 mod generated {
     #![allow(
@@ -18,25 +18,25 @@ mod generated {
 }
 
 /// The only version so far.
-pub const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 1;
 
 /// A batch is asked for in about this size.
-pub const BATCH_BYTES: u64 = 1 << 20;
+pub(super) const BATCH_BYTES: u64 = 1 << 20;
 
 /// And sent in parts of at most this size.
-pub const PART_BYTES: usize = 1 << 20;
+pub(super) const PART_BYTES: usize = 1 << 20;
 
 /// No message is larger than a part and its frame.
-pub const MESSAGE_MAX: usize = PART_BYTES + (64 << 10);
+pub(super) const MESSAGE_MAX: usize = PART_BYTES + (64 << 10);
 
 /// An effect can be as large as a Valkey value.
-pub const BATCH_MAX: usize = (512 << 20) + (64 << 20);
+pub(super) const BATCH_MAX: usize = (512 << 20) + (64 << 20);
 
 /// How often a source that has nothing says so.
-pub const IDLE_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const IDLE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// HTTP/2 pings: without them a connection that died in the middle is never noticed.
-pub const PING_INTERVAL: Duration = Duration::from_secs(2);
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a ping may take.
-pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(3);

@@ -16,14 +16,14 @@ use crate::desired::DesiredShard;
 use crate::secret::INTERNAL_USER;
 use crate::valkey::persistence;
 
-pub use watch::{ShardState, Watched, watch};
+pub(super) use watch::{ShardState, Watched, watch};
 
 /// A command that takes longer than this has lost its shard. Loading and big batches are below it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why a shard did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum ShardError {
+pub(super) enum ShardError {
     /// It does not run, or the connection broke.
     #[error("shard {shard} does not answer ({command})")]
     Gone {
@@ -52,7 +52,7 @@ pub enum ShardError {
 impl ShardError {
     /// The first word of a refusal.
     #[must_use]
-    pub fn code(&self) -> Option<&str> {
+    pub(super) fn code(&self) -> Option<&str> {
         match self {
             Self::Gone { .. } => None,
             Self::Refused { code, .. } => Some(code),
@@ -62,7 +62,7 @@ impl ShardError {
 
 /// How to reach a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardAddress {
+pub(super) struct ShardAddress {
     /// Its process name.
     pub name: String,
     /// Its Unix socket.
@@ -73,14 +73,14 @@ pub struct ShardAddress {
 
 /// A connection to a shard, shared by all who hold a copy.
 #[derive(Clone, Debug)]
-pub struct Shard {
+pub(super) struct Shard {
     name: String,
     connection: MultiplexedConnection,
 }
 
 /// A shard's clock: what the engine compares, and what people read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Clock {
+pub(super) struct Clock {
     /// The engine's encoding.
     pub blob: Bytes,
     /// The same as JSON text.
@@ -89,7 +89,7 @@ pub struct Clock {
 
 /// What a source has for a receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub(super) struct Batch {
     /// The engine's encoding; empty: nothing.
     pub data: Bytes,
     /// There is more at once.
@@ -101,7 +101,7 @@ impl Shard {
     ///
     /// # Errors
     /// [`ShardError::Gone`] if the shard or the secret is not there.
-    pub async fn connect(address: &ShardAddress) -> Result<Self, ShardError> {
+    pub(super) async fn connect(address: &ShardAddress) -> Result<Self, ShardError> {
         let name = address.name.clone();
         let gone = |source| ShardError::Gone {
             shard: name.clone(),
@@ -157,7 +157,7 @@ impl Shard {
     ///
     /// # Errors
     /// [`ShardError`] as for every command.
-    pub async fn ping(&self) -> Result<(), ShardError> {
+    pub(super) async fn ping(&self) -> Result<(), ShardError> {
         self.ask::<String>("PING", &redis::cmd("PING"))
             .await
             .map(drop)
@@ -167,7 +167,7 @@ impl Shard {
     ///
     /// # Errors
     /// [`ShardError`] as for every command.
-    pub async fn settle(&self, desired: &DesiredShard) -> Result<(), ShardError> {
+    pub(super) async fn settle(&self, desired: &DesiredShard) -> Result<(), ShardError> {
         let mut command = redis::cmd("CONFIG");
         command
             .arg("SET")
@@ -189,7 +189,7 @@ impl Shard {
     ///
     /// # Errors
     /// [`ShardError`] as for every command.
-    pub async fn configure(&self, membership: &Membership) -> Result<(), ShardError> {
+    pub(super) async fn configure(&self, membership: &Membership) -> Result<(), ShardError> {
         let join = |ids: &mut dyn Iterator<Item = u32>| {
             ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
         };
@@ -216,7 +216,7 @@ impl Shard {
     ///
     /// # Errors
     /// [`ShardError`] as for every command.
-    pub async fn clock(&self) -> Result<Clock, ShardError> {
+    pub(super) async fn clock(&self) -> Result<Clock, ShardError> {
         let (blob, text): (Bytes, String) =
             self.ask("CRDT.CLOCK", &redis::cmd("CRDT.CLOCK")).await?;
         Ok(Clock { blob, text })
@@ -226,7 +226,7 @@ impl Shard {
     ///
     /// # Errors
     /// [`ShardError`]; the code says if the backlog no longer reaches back that far.
-    pub async fn pull(
+    pub(super) async fn pull(
         &self,
         clock: &[u8],
         requester: u32,
@@ -245,7 +245,7 @@ impl Shard {
     ///
     /// # Errors
     /// [`ShardError`] as for every command.
-    pub async fn apply(&self, source: u32, batch: &[u8]) -> Result<u64, ShardError> {
+    pub(super) async fn apply(&self, source: u32, batch: &[u8]) -> Result<u64, ShardError> {
         let mut command = redis::cmd("CRDT.APPLY");
         command.arg(source).arg(batch);
         self.ask("CRDT.APPLY", &command).await
@@ -255,7 +255,7 @@ impl Shard {
     ///
     /// # Errors
     /// [`ShardError`] as for every command.
-    pub async fn report(&self, durable: &[u8]) -> Result<(), ShardError> {
+    pub(super) async fn report(&self, durable: &[u8]) -> Result<(), ShardError> {
         let mut command = redis::cmd("CRDT.REPORT");
         command.arg(durable);
         self.ask::<redis::Value>("CRDT.REPORT", &command)
@@ -267,7 +267,7 @@ impl Shard {
     ///
     /// # Errors
     /// [`ShardError`] as for every command.
-    pub async fn wait_for_disk(&self, patience: Duration) -> Result<bool, ShardError> {
+    pub(super) async fn wait_for_disk(&self, patience: Duration) -> Result<bool, ShardError> {
         let mut command = redis::cmd("WAITAOF");
         command
             .arg(1)

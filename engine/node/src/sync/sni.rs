@@ -18,11 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What another pod of the same cluster puts in front of a connection that it relays. It is not the beginning of any TLS record,
 /// and a connection that carries it is never relayed again: no circle, however stale two topologies are.
-pub const RELAY_MARK: &[u8] = b"MERIDIAN-RELAY-1\n";
+pub(super) const RELAY_MARK: &[u8] = b"MERIDIAN-RELAY-1\n";
 
 /// Why a connection cannot be routed.
 #[derive(Debug, thiserror::Error)]
-pub enum SniError {
+pub(super) enum SniError {
     /// It ended or stayed silent.
     #[error("the connection gave no complete TLS hello")]
     Io(#[from] io::Error),
@@ -39,7 +39,7 @@ pub enum SniError {
 
 /// A connection whose hello was read.
 #[derive(Debug)]
-pub struct Greeted {
+pub(super) struct Greeted {
     /// The server name, in lower case.
     pub server_name: String,
     /// `true` if another pod relayed it.
@@ -52,7 +52,7 @@ pub struct Greeted {
 ///
 /// # Errors
 /// [`SniError`] if it is none, or has no name.
-pub async fn greet(mut stream: TcpStream) -> Result<Greeted, SniError> {
+pub(super) async fn greet(mut stream: TcpStream) -> Result<Greeted, SniError> {
     let reading = async {
         let mut seen = Vec::new();
         loop {
@@ -114,7 +114,7 @@ fn server_name(hello: &[u8]) -> Result<Option<String>, SniError> {
 
 /// A connection with bytes put back in front of it.
 #[derive(Debug)]
-pub struct Rewound {
+pub(super) struct Rewound {
     front: Vec<u8>,
     taken: usize,
     stream: TcpStream,
@@ -123,7 +123,7 @@ pub struct Rewound {
 impl Rewound {
     /// A connection from which nothing was read.
     #[must_use]
-    pub fn untouched(stream: TcpStream) -> Self {
+    pub(super) fn untouched(stream: TcpStream) -> Self {
         Self {
             front: Vec::new(),
             taken: 0,

@@ -14,14 +14,14 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use verify::MemberVerifier;
-pub use verify::spiffe_id;
+pub(super) use verify::spiffe_id;
 
 /// The application protocol: HTTP/2.
 const ALPN: &[u8] = b"h2";
 
 /// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub(super) enum TlsError {
     /// A file is missing or is not PEM.
     #[error("read {path}")]
     Read {
@@ -59,7 +59,7 @@ pub enum TlsError {
 
 /// One set of certificates, ready for use.
 #[derive(Debug)]
-pub struct Material {
+pub(super) struct Material {
     /// The bytes it was made from, to notice changes.
     raw: Vec<u8>,
     server: Arc<ServerConfig>,
@@ -72,7 +72,7 @@ pub struct Material {
 
 /// The certificates of this node, exchanged while running when their files change.
 #[derive(Debug)]
-pub struct Certificates {
+pub(super) struct Certificates {
     directory: PathBuf,
     current: ArcSwapOption<Material>,
 }
@@ -80,7 +80,7 @@ pub struct Certificates {
 impl Certificates {
     /// Certificates from `tls.crt`, `tls.key` and `ca.crt` in `directory`; nothing is read yet.
     #[must_use]
-    pub fn new(directory: &Path) -> Self {
+    pub(super) fn new(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
             current: ArcSwapOption::empty(),
@@ -91,7 +91,7 @@ impl Certificates {
     ///
     /// # Errors
     /// [`TlsError`] if they cannot be used; the earlier ones then stay in use.
-    pub fn reload(&self) -> Result<bool, TlsError> {
+    pub(super) fn reload(&self) -> Result<bool, TlsError> {
         let raw = read_all(&self.directory);
         if self
             .current
@@ -110,7 +110,7 @@ impl Certificates {
     ///
     /// # Errors
     /// [`TlsError::Missing`] if there are none.
-    pub fn current(&self) -> Result<Arc<Material>, TlsError> {
+    pub(super) fn current(&self) -> Result<Arc<Material>, TlsError> {
         self.current.load_full().ok_or_else(|| TlsError::Missing {
             directory: self.directory.clone(),
         })
@@ -172,7 +172,7 @@ impl Material {
 
     /// For accepting another region; its chain is verified, its identity is the caller's to check.
     #[must_use]
-    pub fn server(&self) -> Arc<ServerConfig> {
+    pub(super) fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
 
@@ -180,7 +180,7 @@ impl Material {
     ///
     /// # Errors
     /// [`TlsError::Use`] if the own certificate and key do not fit together.
-    pub fn client(&self, spiffe_id: &str) -> Result<Arc<ClientConfig>, TlsError> {
+    pub(super) fn client(&self, spiffe_id: &str) -> Result<Arc<ClientConfig>, TlsError> {
         let verifier = MemberVerifier::new(
             Arc::clone(&self.roots),
             Arc::clone(&self.provider),

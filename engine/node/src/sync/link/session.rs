@@ -33,7 +33,7 @@ const STALLING: [&str; 3] = ["BACKLOGGONE", "CRDTFUTURE", "CRDTFORMAT"];
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
+pub(super) enum SessionError {
     /// The other region is not known well enough yet.
     #[error("the membership has no {0} for this region yet")]
     Incomplete(&'static str),
@@ -91,7 +91,7 @@ impl From<Status> for SessionError {
 impl SessionError {
     /// `true` if trying again will not help by itself.
     #[must_use]
-    pub fn stalls(&self) -> bool {
+    pub(super) fn stalls(&self) -> bool {
         match self {
             Self::Source(_, code) => *code == Code::OutOfRange,
             Self::Rejected(error) => error.code().is_some_and(|code| STALLING.contains(&code)),

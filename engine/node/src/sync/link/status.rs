@@ -10,7 +10,7 @@ const SILENCE: Duration = Duration::from_millis(1100);
 /// The states of a link, seen from the region that pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub(crate) enum State {
     /// No connection yet.
     Connecting,
     /// Connected, and catching up.
@@ -28,7 +28,7 @@ pub enum State {
 impl State {
     /// As status and metrics spell it.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
             Self::Syncing => "syncing",
@@ -42,7 +42,7 @@ impl State {
 
 /// What is known about a link.
 #[derive(Clone, Debug)]
-pub struct LinkStatus {
+pub(crate) struct LinkStatus {
     state: State,
     since_ms: u64,
     error: Option<String>,
@@ -61,7 +61,7 @@ pub struct LinkStatus {
 /// A link at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StatusView {
+pub(crate) struct StatusView {
     /// Its state.
     pub state: State,
     /// Since when, RFC 3339.
@@ -85,7 +85,7 @@ pub struct StatusView {
 impl LinkStatus {
     /// A link that has not begun.
     #[must_use]
-    pub fn new(_now: Instant, wall_ms: u64) -> Self {
+    pub(crate) fn new(_now: Instant, wall_ms: u64) -> Self {
         Self {
             state: State::Connecting,
             since_ms: wall_ms,
@@ -101,7 +101,7 @@ impl LinkStatus {
     }
 
     /// Goes to `state`; `true` if that is a change.
-    pub fn change(
+    pub(crate) fn change(
         &mut self,
         state: State,
         error: Option<String>,
@@ -122,19 +122,19 @@ impl LinkStatus {
     }
 
     /// The source introduced itself.
-    pub fn welcomed(&mut self, config_version: u64, now: Instant) {
+    pub(crate) fn welcomed(&mut self, config_version: u64, now: Instant) {
         self.source_config_version = Some(config_version);
         self.heard = Some(now);
     }
 
     /// The first part of a batch came.
-    pub fn batch_began(&mut self, now: Instant) {
+    pub(crate) fn batch_began(&mut self, now: Instant) {
         self.heard = Some(now);
         self.behind_since.get_or_insert(now);
     }
 
     /// A batch was applied.
-    pub fn batch_applied(&mut self, batch: &Applied, now: Instant) {
+    pub(crate) fn batch_applied(&mut self, batch: &Applied, now: Instant) {
         self.bytes += batch.bytes;
         self.effects += batch.effects;
         self.heard = Some(now);
@@ -149,7 +149,7 @@ impl LinkStatus {
     }
 
     /// The source has nothing new.
-    pub fn idle(&mut self, source_clock: &str, now: Instant) {
+    pub(crate) fn idle(&mut self, source_clock: &str, now: Instant) {
         self.heard = Some(now);
         self.behind_since = None;
         self.source_clock = Some(source_clock.to_owned());
@@ -157,7 +157,7 @@ impl LinkStatus {
 
     /// How it is at `now`.
     #[must_use]
-    pub fn view(&self, now: Instant, wall_ms: u64) -> StatusView {
+    pub(crate) fn view(&self, now: Instant, wall_ms: u64) -> StatusView {
         StatusView {
             state: self.state,
             since: crate::clock::rfc3339(self.since_ms),
@@ -196,7 +196,7 @@ impl LinkStatus {
 
 /// A batch that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// Its size.
     pub bytes: u64,
     /// Effects in it that were new.

@@ -150,7 +150,7 @@ impl Database {
                 .spawn(durable::run(address, self.state.clone(), self.stop.clone()));
         }
         let mut configs = BTreeMap::new();
-        for membership in membership {
+        if let Some(membership) = membership {
             for (id, peer) in &membership.peers {
                 let config = LinkConfig {
                     database: self.database.clone(),

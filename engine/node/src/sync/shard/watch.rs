@@ -26,7 +26,7 @@ const POLL_PLAIN: Duration = Duration::from_millis(500);
 
 /// What a shard should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watched {
+pub(crate) struct Watched {
     /// How to reach it.
     pub address: ShardAddress,
     /// Its settings.
@@ -37,7 +37,7 @@ pub struct Watched {
 
 /// What a shard is.
 #[derive(Clone, Debug, Default)]
-pub struct ShardState {
+pub(crate) struct ShardState {
     /// A connection, while it answers and is configured.
     pub shard: Option<Shard>,
     /// Its clock, while it answers and is Active-Active.
@@ -47,7 +47,7 @@ pub struct ShardState {
 }
 
 /// Follows a shard until `stop`; what it should be may change while it runs.
-pub async fn watch(
+pub(crate) async fn watch(
     mut wanted: watch::Receiver<Watched>,
     state: watch::Sender<ShardState>,
     stop: CancellationToken,

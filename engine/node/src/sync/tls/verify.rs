@@ -11,7 +11,7 @@ use x509_parser::extensions::GeneralName;
 
 /// Why a certificate names nobody, or the wrong one.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
+pub(crate) enum IdentityError {
     /// It cannot be read.
     #[error("the certificate cannot be read")]
     Unreadable,
@@ -32,7 +32,7 @@ pub enum IdentityError {
 ///
 /// # Errors
 /// [`IdentityError`] if it carries none or several.
-pub fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<String, IdentityError> {
+pub(crate) fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<String, IdentityError> {
     let (_, parsed) =
         x509_parser::parse_x509_certificate(certificate).map_err(|_| IdentityError::Unreadable)?;
     let names = parsed
