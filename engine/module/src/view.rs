@@ -19,12 +19,18 @@ use crate::server::native::Native;
 pub(crate) struct NativeView {
     ctx: Ctx,
     open: Option<OpenKey>,
+    /// Elements that sets gained by [`View::set_insert`].
+    pub(crate) gained: usize,
 }
 
 impl NativeView {
     /// Values as the context of a command or event reaches them.
     pub(crate) fn new(ctx: Ctx) -> Self {
-        Self { ctx, open: None }
+        Self {
+            ctx,
+            open: None,
+            gained: 0,
+        }
     }
 
     /// The key, opened if it is not.
@@ -205,7 +211,9 @@ impl View for NativeView {
     }
 
     fn set_insert(&mut self, key: &[u8], element: &[u8]) -> Result<(), ViewError> {
-        self.run("add to a set", c"SADD", &[key, element]).map(drop)
+        let reply = self.run("add to a set", c"SADD", &[key, element])?;
+        self.gained += usize::from(reply.value().integer() == Some(1));
+        Ok(())
     }
 
     fn set_remove(&mut self, key: &[u8], element: &[u8]) -> Result<(), ViewError> {

@@ -83,9 +83,10 @@ enum LoadError {
 fn load(ctx: Ctx, arguments: &[&[u8]]) -> Result<(), LoadError> {
     let internal_user = internal_user(arguments)?;
     // A truncated snapshot fails the load instead of ending the process; keys count as modified when the module says so, not
-    // whenever it had them open.
+    // whenever it had them open; what the module replicates are its own commands, which need no check.
     let options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
-        | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
+        | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED
+        | raw::VALKEYMODULE_OPTIONS_SKIP_COMMAND_VALIDATION;
     // SAFETY: the context is valid.
     unsafe {
         let options = options.cast_signed();
