@@ -205,6 +205,11 @@ impl Replica {
         self.stability.reported(member)
     }
 
+    /// Whether a [`Write::Report`] of `durable` would tell the others anything new. Without writes reports come to an end.
+    pub fn is_report_due(&self, durable: &Clock) -> bool {
+        self.stability.is_report_due(self.config.instance, durable)
+    }
+
     /// Figures as of now.
     pub fn stats(&self) -> Stats {
         let Counters {

@@ -305,6 +305,8 @@ impl Replica {
         if seq == 1 {
             self.stability.born(origin, &effect.context);
         }
+        let is_report = matches!(effect.op, Op::Report { .. });
+        self.stability.received(effect.dot, is_report);
         self.clock.raise(origin, seq);
         self.hlc = self.hlc.max(effect.hlc);
         self.log.push(

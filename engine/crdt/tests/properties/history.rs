@@ -13,6 +13,8 @@ const MIX: Mix = Mix {
 };
 
 proptest! {
+    #![proptest_config(crate::runs())]
+
     #[test]
     fn replaying_again_from_any_point_changes_nothing(
         regions in 2..=4_usize,

@@ -412,14 +412,24 @@ impl World {
         }
     }
 
-    /// Two rounds in which everything is made durable, reported, delivered and forgotten.
+    /// Everything is made durable, reported where that is due, delivered and forgotten, until nobody has anything to say.
     pub(crate) fn quiesce(&mut self) {
-        for _ in 0..3 {
+        loop {
+            let mut reports = 0;
             for region in 0..self.regions.len() {
                 self.step(&Step::Persist { region });
-                self.step(&Step::Report { region });
+                let Region {
+                    replica, durable, ..
+                } = &self.regions[region];
+                if replica.is_report_due(&durable.clock) {
+                    reports += 1;
+                    self.step(&Step::Report { region });
+                }
             }
             self.settle();
+            if reports == 0 {
+                break;
+            }
         }
         for region in &mut self.regions {
             while region.replica.collect(3) {}
