@@ -1,0 +1,8 @@
+//! The hub's nouns. Pure: no I/O, no clock, no randomness; moments and identities come in as arguments.
+
+pub mod access;
+pub mod cluster;
+pub mod database;
+pub mod desired;
+pub mod lineage;
+pub mod remote;

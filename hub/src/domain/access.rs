@@ -1,0 +1,231 @@
+//! Secrets that people carry: join tokens and the web API's bearer tokens. Only their hashes are kept.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use meridian_api::ids::ClusterUid;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::cluster::DeviceKey;
+
+/// Bytes of a token's secret part: too many to guess.
+const SECRET: usize = 32;
+/// Bytes of a token's public part, which names it in listings.
+const ID: usize = 8;
+
+/// What a token opens; its prefix, so that a leaked one is recognized and one kind is never taken for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Joins one cluster, once.
+    Join,
+    /// Calls the web API.
+    Api,
+}
+
+impl Purpose {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Join => "mrdj",
+            Self::Api => "mrda",
+        }
+    }
+}
+
+/// SHA-256 of a token's secret part. The secret has 256 random bits, so no slow hash is needed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretHash(String);
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(…)")
+    }
+}
+
+/// A token in clear: `<prefix>.<id>.<secret>`. It is shown to a person once and kept nowhere.
+pub struct Token {
+    purpose: Purpose,
+    id: String,
+    secret: Zeroizing<String>,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({}.{}.…)", self.purpose.prefix(), self.id)
+    }
+}
+
+/// A text that is not a token of the expected kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}.<id>.<secret>, as it was printed when the token was made")]
+pub struct NotAToken {
+    expected: &'static str,
+}
+
+impl Token {
+    /// Makes a token of random bytes.
+    #[must_use]
+    pub fn from_random(purpose: Purpose, id: [u8; ID], secret: [u8; SECRET]) -> Self {
+        let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            purpose,
+            id,
+            secret: Zeroizing::new(URL_SAFE_NO_PAD.encode(secret)),
+        }
+    }
+
+    /// Reads a token that somebody presents.
+    ///
+    /// # Errors
+    /// [`NotAToken`] for any other text; the text itself is never repeated.
+    pub fn parse(purpose: Purpose, text: &str) -> Result<Self, NotAToken> {
+        let refused = NotAToken {
+            expected: purpose.prefix(),
+        };
+        let mut parts = text.trim().split('.');
+        let (prefix, id, secret) = (parts.next(), parts.next(), parts.next());
+        let (Some(prefix), Some(id), Some(secret), None) = (prefix, id, secret, parts.next())
+        else {
+            return Err(refused);
+        };
+        let is_id = id.len() == 2 * ID
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if prefix != purpose.prefix() || !is_id || secret.is_empty() {
+            return Err(refused);
+        }
+        Ok(Self {
+            purpose,
+            id: id.to_owned(),
+            secret: Zeroizing::new(secret.to_owned()),
+        })
+    }
+
+    /// The public part.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The whole token, to be shown once.
+    #[must_use]
+    pub fn reveal(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!(
+            "{}.{}.{}",
+            self.purpose.prefix(),
+            self.id,
+            self.secret.as_str()
+        ))
+    }
+
+    /// What is kept of it.
+    #[must_use]
+    pub fn hash(&self) -> SecretHash {
+        let hash = digest(&SHA256, self.secret.as_bytes());
+        SecretHash(URL_SAFE_NO_PAD.encode(hash))
+    }
+
+    /// Whether this is the token whose hash was kept; takes the same time wherever they differ.
+    #[must_use]
+    pub fn matches(&self, kept: &SecretHash) -> bool {
+        let presented = self.hash();
+        aws_lc_rs::constant_time::verify_slices_are_equal(presented.0.as_bytes(), kept.0.as_bytes())
+            .is_ok()
+    }
+}
+
+/// A join token as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinToken {
+    /// Public part.
+    pub id: String,
+    /// Name that the cluster will have, and the only one that may use the token.
+    pub cluster_name: String,
+    /// Hash of the secret part.
+    pub hash: SecretHash,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is refused.
+    pub expires_at: Timestamp,
+    /// Who used it; a used token works again only for the same device of the same cluster.
+    pub used_by: Option<TokenUse>,
+}
+
+/// The one use of a join token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenUse {
+    /// Device key that joined.
+    pub device_key: DeviceKey,
+    /// Cluster that joined.
+    pub cluster: ClusterUid,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A bearer token of the web API as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiToken {
+    /// Public part.
+    pub id: String,
+    /// Who holds it, for people.
+    pub holder: String,
+    /// Hash of the secret part.
+    pub hash: SecretHash,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> Token {
+        Token::from_random(Purpose::Join, [7; ID], [9; SECRET])
+    }
+
+    #[test]
+    fn a_revealed_token_is_read_back_and_matches_its_hash() {
+        let parsed = Token::parse(Purpose::Join, &token().reveal()).unwrap();
+        assert_eq!(parsed.id(), "0707070707070707");
+        assert!(parsed.matches(&token().hash()));
+    }
+
+    #[test]
+    fn another_secret_does_not_match() {
+        let other = Token::from_random(Purpose::Join, [7; ID], [8; SECRET]);
+        assert!(!other.matches(&token().hash()));
+    }
+
+    #[test]
+    fn a_token_of_another_kind_or_shape_is_refused() {
+        let clear = token().reveal();
+        for text in [
+            "",
+            "mrdj",
+            "mrdj.0707070707070707.",
+            "mrdj.07.x",
+            &clear.replace("mrdj", "mrda"),
+            "a.b.c.d",
+        ] {
+            assert!(Token::parse(Purpose::Join, text).is_err(), "{text}");
+        }
+        assert!(Token::parse(Purpose::Api, &clear).is_err());
+    }
+
+    #[test]
+    fn neither_debug_nor_the_refusal_shows_the_secret() {
+        let clear = token().reveal();
+        let secret = clear.rsplit('.').next().unwrap();
+        assert!(!format!("{:?}{:?}", token(), token().hash()).contains(secret));
+        let refused = Token::parse(Purpose::Api, &clear).unwrap_err();
+        assert!(!refused.to_string().contains(secret));
+    }
+}

@@ -1,0 +1,87 @@
+//! Active-Active databases: what a person wants, and what was allocated for it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use meridian_api::ids::{ObjectId, PlanNumber, StoreId, Term};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A participant as the spec names it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Participant {
+    /// Name of its remote cluster (RERC).
+    pub name: String,
+    /// Port of its replication address, if it is not that of the REC.
+    #[serde(default)]
+    pub external_replication_port: Option<i64>,
+}
+
+impl Database {
+    /// The participants in the order of the spec. A stored spec was valid when it was stored, so one that cannot be
+    /// read has none.
+    #[must_use]
+    pub fn participants(&self) -> Vec<Participant> {
+        let list = self
+            .spec
+            .get("participatingClusters")
+            .cloned()
+            .unwrap_or_default();
+        serde_json::from_value(list).unwrap_or_default()
+    }
+}
+
+/// An Active-Active database as a person wants it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Database {
+    /// Name, the same on every member.
+    pub name: String,
+    /// The hub's identity of the REAADB object.
+    pub object_id: ObjectId,
+    /// The hub's identity of its `ActiveActiveInstance` objects.
+    pub instance_object_id: ObjectId,
+    /// Identity of the database among its instances; drawn at creation.
+    pub guid: String,
+    /// The REAADB's spec as it was given, complete.
+    pub spec: Value,
+    /// Labels of the REAADB.
+    pub labels: BTreeMap<String, String>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Rises with each change of the spec.
+    pub generation: i64,
+    /// Set once a person confirmed its deletion; there is no way back.
+    pub deletion: Option<Deletion>,
+}
+
+/// A confirmed deletion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deletion {
+    /// Who confirmed it.
+    pub approval: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What was allocated for a database, and the plan that did it last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Membership {
+    /// Number of the membership; rises with every change of instances or ghosts.
+    pub config_version: u64,
+    /// Remote cluster → its instance id.
+    pub instances: BTreeMap<String, u64>,
+    /// Highest instance id ever given; none up to it is given again.
+    pub highest_instance_id: u64,
+    /// Instance ids that were members once.
+    pub ghosts: Vec<u64>,
+    /// Plan that last changed anything for this database.
+    pub plan_number: PlanNumber,
+    /// Term of the hub that made that plan.
+    pub hub_term: Term,
+    /// Store of the hub that made that plan.
+    pub store_id: StoreId,
+}

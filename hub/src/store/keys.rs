@@ -1,0 +1,174 @@
+//! The only place that spells keys. A [`Key`] or [`Prefix`] carries the type of what lies under it.
+//!
+//! `/meta` store birth, starts, counters · `/doubt`, `/adopted` lineage in question · `/cluster`, `/cluster-name`,
+//! `/removed`, `/presence`, `/session` members · `/token`, `/user` secrets' hashes · `/recs`, `/remote` inventory ·
+//! `/database`, `/membership` intent and its allocations · `/desired`, `/outcome`, `/observed` per member and object.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use meridian_api::ids::{ClusterUid, ObjectId, Term};
+
+use super::records::{Counters, NameHolder, SessionEpoch, StoredObservation, StoredOutcome};
+use crate::domain::access::{ApiToken, JoinToken};
+use crate::domain::cluster::{Cluster, PresenceEdge, RecInventory, RemovedCluster};
+use crate::domain::database::{Database, Membership};
+use crate::domain::desired::Desired;
+use crate::domain::lineage::{Accepted, Birth, Doubt, Start};
+use crate::domain::remote::Remote;
+
+/// Where one record of type `R` lies.
+pub struct Key<R> {
+    text: String,
+    of: PhantomData<fn() -> R>,
+}
+
+/// Where all records of type `R` of one kind lie.
+pub struct Prefix<R> {
+    text: String,
+    of: PhantomData<fn() -> R>,
+}
+
+impl<R> Key<R> {
+    fn new(text: String) -> Self {
+        Self {
+            text,
+            of: PhantomData,
+        }
+    }
+
+    /// The key as the store knows it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl<R> Prefix<R> {
+    fn new(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            of: PhantomData,
+        }
+    }
+
+    /// The prefix as the store knows it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl<R> fmt::Debug for Key<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl<R> fmt::Debug for Prefix<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $one:ident($($argument:ident: $type:ty),*) / $all:ident: $record:ty = $prefix:literal $format:literal;)*) => {
+        $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $one($($argument: $type),*) -> Key<$record> {
+                Key::new(format!(concat!($prefix, $format), $($argument),*))
+            }
+
+            /// All of them.
+            #[must_use]
+            pub fn $all() -> Prefix<$record> {
+                Prefix::new($prefix)
+            }
+        )*
+    };
+}
+
+kinds! {
+    /// One start of the hub.
+    start(term: Term) / starts: Start = "/meta/start/" "{:020}";
+    /// A reason to apply nothing; named by the cluster that raised it, or `hub`.
+    doubt(by: &str) / doubts: Doubt = "/doubt/" "{}";
+    /// A position outside of the line that a person accepted for a cluster.
+    adopted(cluster: ClusterUid) / all_adopted: Accepted = "/adopted/" "{}";
+    /// A member.
+    cluster(uid: ClusterUid) / clusters: Cluster = "/cluster/" "{}";
+    /// Which cluster has a name.
+    cluster_name(name: &str) / cluster_names: NameHolder = "/cluster-name/" "{}";
+    /// A removed registration.
+    removed(uid: ClusterUid) / all_removed: RemovedCluster = "/removed/" "{}";
+    /// Last edge of a member's presence.
+    presence(uid: ClusterUid) / presences: PresenceEdge = "/presence/" "{}";
+    /// Highest session epoch of a member.
+    session(uid: ClusterUid) / sessions: SessionEpoch = "/session/" "{}";
+    /// A join token.
+    token(id: &str) / tokens: JoinToken = "/token/" "{}";
+    /// A bearer token of the web API.
+    user(id: &str) / users: ApiToken = "/user/" "{}";
+    /// The RECs of a member.
+    recs(cluster: ClusterUid) / all_recs: RecInventory = "/recs/" "{}";
+    /// A remote cluster.
+    remote(name: &str) / remotes: Remote = "/remote/" "{}";
+    /// An Active-Active database as a person wants it.
+    database(name: &str) / databases: Database = "/database/" "{}";
+    /// What was allocated for an Active-Active database.
+    membership(database: ObjectId) / memberships: Membership = "/membership/" "{}";
+    /// What a member is to make true of an object.
+    desired(cluster: ClusterUid, object: ObjectId) / all_desired: Desired = "/desired/" "{}/{}";
+    /// What became of an object on a member.
+    outcome(cluster: ClusterUid, object: ObjectId) / outcomes: StoredOutcome = "/outcome/" "{}/{}";
+    /// What a member observes of an object.
+    observed(cluster: ClusterUid, object: ObjectId) / all_observed: StoredObservation = "/observed/" "{}/{}";
+}
+
+/// The store's birth.
+#[must_use]
+pub fn birth() -> Key<Birth> {
+    Key::new("/meta/birth".to_owned())
+}
+
+/// The hub's counters.
+#[must_use]
+pub fn counters() -> Key<Counters> {
+    Key::new("/meta/counters".to_owned())
+}
+
+/// All that one member is to make true.
+#[must_use]
+pub fn desired_of(cluster: ClusterUid) -> Prefix<Desired> {
+    Prefix::new(&format!("/desired/{cluster}/"))
+}
+
+/// All outcomes of one member.
+#[must_use]
+pub fn outcomes_of(cluster: ClusterUid) -> Prefix<StoredOutcome> {
+    Prefix::new(&format!("/outcome/{cluster}/"))
+}
+
+/// All observations of one member.
+#[must_use]
+pub fn observed_of(cluster: ClusterUid) -> Prefix<StoredObservation> {
+    Prefix::new(&format!("/observed/{cluster}/"))
+}
+
+/// The cluster and the object of a key below `/desired/`, `/outcome/` or `/observed/`; `None` for any other key.
+#[must_use]
+pub fn cluster_and_object(key: &str) -> Option<(ClusterUid, ObjectId)> {
+    let mut parts = key.strip_prefix('/')?.split('/');
+    let (_, cluster, object) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    Some((cluster.parse().ok()?, object.parse().ok()?))
+}
+
+/// The last part of a key: the name or identity of its record.
+#[must_use]
+pub fn last_part(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or(key)
+}
