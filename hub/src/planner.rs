@@ -1,0 +1,135 @@
+//! What should be true, as a pure function of what is wanted and what is known at one revision. No I/O, no clock, no
+//! randomness: the same input gives the same plan, and planning again after carrying a plan out plans nothing.
+
+pub mod active_active;
+pub mod check;
+mod objects;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use meridian_api::ids::{ClusterUid, ObjectId, PlanNumber, Revision, StoreId, Term};
+
+use crate::domain::cluster::{Cluster, RecInventory};
+use crate::domain::database::{Database, Membership};
+use crate::domain::desired::{Action, Desired};
+use crate::domain::remote::Remote;
+
+/// Where an object lies: on which member, and which.
+pub type Place = (ClusterUid, ObjectId);
+
+/// Everything that a plan depends on, read at one revision.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Store and term under which the plan is made.
+    pub reign: (StoreId, Term),
+    /// Highest plan number given so far.
+    pub plan_number: PlanNumber,
+    /// No instance id up to this one is given.
+    pub instance_id_floor: u64,
+    /// No config version up to this one is given.
+    pub config_version_floor: u64,
+    /// Trust domain of identities.
+    pub trust_domain: String,
+    /// Members.
+    pub clusters: BTreeMap<ClusterUid, Cluster>,
+    /// Remote clusters by name.
+    pub remotes: BTreeMap<String, Remote>,
+    /// What each member reported.
+    pub recs: BTreeMap<ClusterUid, RecInventory>,
+    /// What people want, by name.
+    pub databases: BTreeMap<String, Database>,
+    /// What was allocated, by the database's object id.
+    pub memberships: BTreeMap<ObjectId, Membership>,
+    /// What members are told now, with the revision that told it.
+    pub desired: BTreeMap<Place, (Desired, Revision)>,
+    /// Revisions that members carried out.
+    pub done: BTreeMap<Place, Revision>,
+}
+
+/// What to write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Number of this plan; that of the input if it changes nothing.
+    pub number: PlanNumber,
+    /// New allocations.
+    pub memberships: BTreeMap<ObjectId, Membership>,
+    /// What members are to be told.
+    pub tell: BTreeMap<Place, Desired>,
+    /// Tombstones that are carried out: nothing remains to be said about these objects.
+    pub forget: BTreeSet<Place>,
+    /// Databases that are gone from every member, by name.
+    pub finished: BTreeSet<String>,
+    /// What is done and what is waited for, for people; by database.
+    pub report: BTreeMap<String, Vec<String>>,
+}
+
+impl Plan {
+    /// Whether carrying it out would change nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.memberships.is_empty()
+            && self.tell.is_empty()
+            && self.forget.is_empty()
+            && self.finished.is_empty()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            number,
+            memberships: _,
+            tell,
+            forget,
+            finished,
+            report,
+        } = self;
+        writeln!(f, "plan {number}")?;
+        for ((cluster, _), desired) in tell {
+            let verb = match &desired.action {
+                Action::Upsert { .. } => "tell",
+                Action::Delete { .. } => "DELETE on",
+            };
+            writeln!(
+                f,
+                "  {verb} {cluster}: {} {}/{}",
+                desired.kind, desired.namespace, desired.name
+            )?;
+        }
+        for (cluster, object) in forget {
+            writeln!(f, "  forget {object} on {cluster}: it is gone there")?;
+        }
+        for database in finished {
+            writeln!(f, "  forget database {database}: it is gone everywhere")?;
+        }
+        for (database, lines) in report {
+            for line in lines {
+                writeln!(f, "  {database}: {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Plans everything.
+#[must_use]
+pub fn plan(input: &Input) -> Plan {
+    let number = PlanNumber(input.plan_number.0 + 1);
+    let mut plan = Plan {
+        number,
+        ..Plan::default()
+    };
+    let mut remotes_needed = BTreeMap::new();
+    for database in input.databases.values() {
+        active_active::plan_one(input, database, &mut plan, &mut remotes_needed);
+    }
+    active_active::plan_remotes(input, remotes_needed, &mut plan);
+    if plan.is_empty() {
+        plan.number = input.plan_number;
+    }
+    plan
+}

@@ -1,0 +1,164 @@
+//! An independent look at a plan before it is carried out. It shares no code with the planner: it states what must never
+//! happen, whatever the planner believes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meridian_api::ids::ObjectId;
+
+use super::{Input, Place, Plan};
+use crate::domain::database::Database;
+use crate::domain::desired::{Action, Desired};
+
+/// A rule that a plan breaks. It is a defect of the planner: the plan is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Breach {
+    /// A data-bearing object would be deleted although nobody confirmed that.
+    #[error(
+        "{kind} {name} would be deleted on {place:?} although no person confirmed the deletion of its database"
+    )]
+    Unapproved {
+        /// Kind of the object.
+        kind: String,
+        /// Name of the object.
+        name: String,
+        /// Where.
+        place: Place,
+    },
+    /// An object that holds data would be forgotten although its deletion was not carried out.
+    #[error("the object at {0:?} would be forgotten although its tombstone is not carried out")]
+    ForgottenEarly(Place),
+    /// A database would be forgotten although members still hold it.
+    #[error("database {0} would be forgotten although members are still told about it")]
+    FinishedEarly(String),
+    /// An instance id would be given twice.
+    #[error("instance id {id} of database {database} is given twice, or was given before")]
+    InstanceIdReused {
+        /// Object id of the database.
+        database: ObjectId,
+        /// The id.
+        id: u64,
+    },
+    /// A config version would not rise although the membership changes.
+    #[error(
+        "config version {new} of database {database} is not above {old} although its membership changes"
+    )]
+    ConfigVersionStands {
+        /// Object id of the database.
+        database: ObjectId,
+        /// The version before.
+        old: u64,
+        /// The version after.
+        new: u64,
+    },
+    /// The plan changes something but has no number of its own.
+    #[error("plan {0} changes something, and its number was given before")]
+    NumberReused(u64),
+}
+
+/// Looks for breaches.
+///
+/// # Errors
+/// The first [`Breach`].
+pub fn check(input: &Input, plan: &Plan) -> Result<(), Breach> {
+    if !plan.is_empty() && plan.number <= input.plan_number {
+        return Err(Breach::NumberReused(plan.number.0));
+    }
+    let owners = owners(input);
+    for (place, desired) in &plan.tell {
+        check_deletion(place, desired, &owners)?;
+    }
+    for place in &plan.forget {
+        check_forgotten(input, place)?;
+    }
+    for name in &plan.finished {
+        check_finished(input, plan, name)?;
+    }
+    for (database, membership) in &plan.memberships {
+        check_membership(input, *database, membership)?;
+    }
+    Ok(())
+}
+
+/// Database that each data-bearing object belongs to.
+fn owners(input: &Input) -> BTreeMap<ObjectId, &Database> {
+    let databases = input.databases.values();
+    databases
+        .flat_map(|database| {
+            [
+                (database.object_id, database),
+                (database.instance_object_id, database),
+            ]
+        })
+        .collect()
+}
+
+fn check_deletion(
+    place: &Place,
+    desired: &Desired,
+    owners: &BTreeMap<ObjectId, &Database>,
+) -> Result<(), Breach> {
+    let Action::Delete { approval, .. } = &desired.action else {
+        return Ok(());
+    };
+    let confirmed = owners
+        .get(&place.1)
+        .is_some_and(|database| database.deletion.is_some());
+    if desired.data_bearing && (!confirmed || approval.is_empty()) {
+        let (kind, name) = (desired.kind.clone(), desired.name.clone());
+        return Err(Breach::Unapproved {
+            kind,
+            name,
+            place: *place,
+        });
+    }
+    Ok(())
+}
+
+fn check_forgotten(input: &Input, place: &Place) -> Result<(), Breach> {
+    let carried_out = input.desired.get(place).is_some_and(|(told, revision)| {
+        matches!(told.action, Action::Delete { .. }) && input.done.get(place) >= Some(revision)
+    });
+    if carried_out {
+        Ok(())
+    } else {
+        Err(Breach::ForgottenEarly(*place))
+    }
+}
+
+fn check_finished(input: &Input, plan: &Plan, name: &str) -> Result<(), Breach> {
+    let Some(database) = input.databases.get(name) else {
+        return Ok(());
+    };
+    let mine = [database.object_id, database.instance_object_id];
+    let mut held = input.desired.keys().filter(|place| mine.contains(&place.1));
+    if database.deletion.is_some() && held.all(|place| plan.forget.contains(place)) {
+        return Ok(());
+    }
+    Err(Breach::FinishedEarly(name.to_owned()))
+}
+
+fn check_membership(
+    input: &Input,
+    database: ObjectId,
+    membership: &crate::domain::database::Membership,
+) -> Result<(), Breach> {
+    let old = input.memberships.get(&database);
+    let mut seen: BTreeSet<u64> = membership.ghosts.iter().copied().collect();
+    let floor = old
+        .map_or(0, |old| old.highest_instance_id)
+        .max(input.instance_id_floor);
+    for (name, id) in &membership.instances {
+        let kept = old.is_some_and(|old| old.instances.get(name) == Some(id));
+        if !seen.insert(*id) || (!kept && *id <= floor) || *id > membership.highest_instance_id {
+            return Err(Breach::InstanceIdReused { database, id: *id });
+        }
+    }
+    let before = old.map_or(input.config_version_floor, |old| old.config_version);
+    let moved = old
+        .is_none_or(|old| old.instances != membership.instances || old.ghosts != membership.ghosts);
+    if membership.config_version < before || (moved && membership.config_version == before) {
+        let (old, new) = (before, membership.config_version);
+        return Err(Breach::ConfigVersionStands { database, old, new });
+    }
+    Ok(())
+}
