@@ -13,17 +13,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::{Args, Command, RunArgs},
-    controllers,
     k8s::{
         apply::Objects,
         crds,
-        drive::Report,
-        events::Events,
         lease::{Elector, Role},
     },
     metrics::Metrics,
     probes::{self, Board},
-    rigger,
 };
 
 /// Name of the leader lease.
@@ -121,7 +117,6 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         namespace,
         identity,
         node_image,
-        metrics,
     };
     parts.spawn(async move {
         (
@@ -139,7 +134,6 @@ struct Context {
     namespace: String,
     identity: String,
     node_image: String,
-    metrics: Arc<Metrics>,
 }
 
 async fn connect(kubeconfig: Option<std::path::PathBuf>) -> anyhow::Result<Client> {
@@ -223,24 +217,18 @@ async fn lead(
 /// Everything that only the leader does.
 async fn work(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
     let Context {
-        client,
+        client: _,
         namespace,
         identity,
         node_image,
-        metrics,
     } = context;
-    tracing::info!(identity, "leads: the controllers start");
-    let objects = Objects::new(client.clone(), &namespace);
-    let report = Report {
-        events: Events::new(client, &identity),
-        metrics,
-    };
-    let controllers =
-        controllers::Context::new(objects.clone(), report.clone(), node_image, stop.clone());
-    tokio::join!(
-        controllers::run(controllers),
-        rigger::run(objects, report, stop)
+    tracing::info!(
+        namespace,
+        identity,
+        node_image,
+        "no controller is built yet"
     );
+    stop.cancelled().await;
     Ok(())
 }
 

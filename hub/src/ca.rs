@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use jiff::{SignedDuration, Timestamp};
-use meridian_api::ids::{ClusterUid, IdError};
+use meridian_api::identity::{SpiffeId, TrustDomain};
+use meridian_api::ids::ClusterUid;
 use rcgen::{
     CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
@@ -23,7 +24,6 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
 
-pub use identity::{Identity, TrustDomain};
 pub use root::Origin;
 
 /// How far certificates are back-dated, so that a member whose clock is behind can use them at once.
@@ -76,9 +76,6 @@ pub enum CaError {
     /// A presented certificate does not carry exactly one identity of this trust domain.
     #[error("presented certificate: {0}")]
     Identity(String),
-    /// A presented identity names no cluster.
-    #[error("presented certificate: the identity names no cluster")]
-    ClusterId(#[from] IdError),
     /// The signature could not be made.
     #[error("could not sign")]
     Sign(#[source] rcgen::Error),
@@ -94,7 +91,7 @@ pub struct Issued {
     /// End of its life.
     pub not_after: Timestamp,
     /// Identity in it.
-    pub identity: Identity,
+    pub identity: SpiffeId,
 }
 
 /// A server certificate with its private key.
@@ -179,7 +176,12 @@ impl Authority {
         csr: &[u8],
         now: Timestamp,
     ) -> Result<Issued, CaError> {
-        self.issue(Identity::Agent { cluster }, &[], csr, now)
+        self.issue(
+            SpiffeId::agent(self.trust_domain.clone(), cluster),
+            &[],
+            csr,
+            now,
+        )
     }
 
     /// The certificate with which the nodes of a REC meet their peers, as client and as server.
@@ -188,7 +190,7 @@ impl Authority {
     /// As [`Authority::issue_agent`], and [`CaError::Name`] for a DNS name that is none.
     pub fn issue_peer(
         &self,
-        identity: Identity,
+        identity: SpiffeId,
         dns_names: &[String],
         csr: &[u8],
         now: Timestamp,
@@ -200,26 +202,26 @@ impl Authority {
     ///
     /// # Errors
     /// [`CaError::Identity`] unless it carries exactly one URI, which is of this trust domain.
-    pub fn identify(&self, certificate: &CertificateDer<'_>) -> Result<Identity, CaError> {
+    pub fn identify(&self, certificate: &CertificateDer<'_>) -> Result<SpiffeId, CaError> {
         identity::of_certificate(certificate, &self.trust_domain)
     }
 
     fn issue(
         &self,
-        identity: Identity,
+        identity: SpiffeId,
         dns_names: &[String],
         csr: &[u8],
         now: Timestamp,
     ) -> Result<Issued, CaError> {
         let key = public_key(csr)?;
-        let uri = identity.uri(&self.trust_domain);
+        let uri = identity.to_string();
         let mut names = vec![SanType::URI(ia5(&uri)?)];
         for name in dns_names {
             names.push(SanType::DnsName(ia5(name)?));
         }
-        let (purposes, life) = match &identity {
-            Identity::Agent { .. } => (vec![ExtendedKeyUsagePurpose::ClientAuth], AGENT_LIFE),
-            Identity::Peer { .. } => {
+        let (purposes, life) = match &identity.rec {
+            None => (vec![ExtendedKeyUsagePurpose::ClientAuth], AGENT_LIFE),
+            Some(_) => {
                 let both = [
                     ExtendedKeyUsagePurpose::ClientAuth,
                     ExtendedKeyUsagePurpose::ServerAuth,

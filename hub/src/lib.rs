@@ -1,6 +1,15 @@
 //! The hub: holds the global state, decides for every cluster, and tells each agent what to make true.
 
+pub mod app;
+pub mod args;
 pub mod ca;
 pub mod clock;
+pub mod domain;
+pub mod link;
+pub mod metrics;
+pub mod planner;
+pub mod run;
 pub mod store;
+pub mod tasks;
 pub mod tls;
+pub mod web;

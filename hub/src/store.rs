@@ -5,9 +5,11 @@
 //! only what both an embedded file and etcd can keep: reads of one revision, compare-and-swap transactions of at
 //! most [`MAX_OPERATIONS`] operations, a watch that resumes from a revision, and refusal of writers of an older term.
 //!
-//! Used by `app`, `lineage` and `tasks`. Only `keys` spells keys and only `records` knows what the bytes mean.
+//! Used by `app`, `lineage` and `tasks`. Only [`keys`] spells keys and only [`records`] knows what the bytes mean.
 
+pub mod keys;
 pub mod memory;
+pub mod records;
 pub mod redb;
 mod txn;
 

@@ -18,10 +18,11 @@ mod snapshot;
 use crate::clock::Clock;
 use crate::decimal::Decimal;
 use crate::effect::{Effect, Generation};
+use crate::hlc::Stamp;
 use crate::id::{Dot, Origin};
 use crate::view::{Kind, View, ViewError};
 use cell::{Cell, Place};
-use generations::{Birth, Fate, Generations};
+use generations::{Fate, Generations};
 use pending::Pending;
 use std::collections::BTreeMap;
 
@@ -48,10 +49,10 @@ enum Items {
 /// The last add of each origin. A removal that has seen it has seen all earlier ones of that origin.
 type Adds = BTreeMap<Origin, Add>;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Add {
     seq: u64,
-    birth: Birth,
+    generation: Option<Stamp>,
 }
 
 /// One effect at one key.
@@ -110,13 +111,13 @@ impl Entry {
             Items::Set(_) | Items::Hash(_) => self.retain_unseen(change)?,
         }
         let fate = self.admit(change, Kind::String, of)?;
-        if let (Fate::Alive(birth), false) = (fate, self.pending.takes_key(change.dot())) {
+        if let (Fate::Alive(generation), false) = (fate, self.pending.takes_key(change.dot())) {
             if matches!(self.items, Items::None) {
                 self.items = Items::String(Cell::default());
             }
             if let Items::String(cell) = &mut self.items {
                 cell.fill(change, Place::Key)?;
-                cell.assign(change.effect.stamp(), birth, to);
+                cell.assign(change.effect.stamp(), generation, to);
             }
         }
         self.show_string(change)
@@ -129,7 +130,7 @@ impl Entry {
         of: Generation,
     ) -> Result<(), ViewError> {
         let fate = self.admit(change, Kind::String, of)?;
-        let Fate::Alive(birth) = fate else {
+        let Fate::Alive(generation) = fate else {
             return Ok(());
         };
         if self.pending.takes_key(change.dot()) {
@@ -140,7 +141,7 @@ impl Entry {
         }
         if let Items::String(cell) = &mut self.items {
             cell.fill(change, Place::Key)?;
-            cell.increment(change.dot(), birth, by);
+            cell.increment(change.dot(), generation, by);
         }
         self.show_string(change)
     }
@@ -152,7 +153,7 @@ impl Entry {
         of: Generation,
     ) -> Result<(), ViewError> {
         let fate = self.admit(change, Kind::Set, of)?;
-        let Fate::Alive(birth) = fate else {
+        let Fate::Alive(generation) = fate else {
             return Ok(());
         };
         let Dot { origin, seq } = change.dot();
@@ -165,13 +166,9 @@ impl Entry {
                 self.items = Items::Set(BTreeMap::new());
             }
             if let Items::Set(set) = &mut self.items {
-                set.entry(element.clone()).or_default().insert(
-                    origin,
-                    Add {
-                        seq,
-                        birth: birth.clone(),
-                    },
-                );
+                set.entry(element.clone())
+                    .or_default()
+                    .insert(origin, Add { seq, generation });
             }
         }
         Ok(())
@@ -182,9 +179,8 @@ impl Entry {
         change: &mut Change<'_>,
         elements: &[Vec<u8>],
     ) -> Result<(), ViewError> {
-        let unseen = change.unseen();
         for element in elements {
-            self.pending.remove_element(element, &unseen);
+            self.pending.remove_element(element, &change.unseen());
         }
         match &mut self.items {
             Items::Set(set) => {
@@ -220,20 +216,19 @@ impl Entry {
         of: Generation,
     ) -> Result<(), ViewError> {
         let fate = self.admit(change, Kind::Hash, of)?;
-        let unseen = change.unseen();
         for (field, value) in fields {
-            self.pending.remove_field(field, &unseen);
-            let wanted = match &fate {
-                Fate::Alive(birth) if !self.pending.takes_field(field, change.dot()) => {
-                    Some(birth.clone())
+            self.pending.remove_field(field, &change.unseen());
+            let wanted = match fate {
+                Fate::Alive(generation) if !self.pending.takes_field(field, change.dot()) => {
+                    Some(generation)
                 }
                 Fate::Alive(_) | Fate::Dead => None,
             };
             self.with_field(change, field, wanted.is_some(), |cell, change| {
                 cell.retain(|item| !change.effect.context.covers(item.dot));
-                if let Some(birth) = wanted {
+                if let Some(generation) = wanted {
                     cell.fill(change, Place::Field(field))?;
-                    cell.assign(change.effect.stamp(), birth, value);
+                    cell.assign(change.effect.stamp(), generation, value);
                 }
                 Ok(())
             })?;
@@ -246,9 +241,8 @@ impl Entry {
         change: &mut Change<'_>,
         fields: &[Vec<u8>],
     ) -> Result<(), ViewError> {
-        let unseen = change.unseen();
         for field in fields {
-            self.pending.remove_field(field, &unseen);
+            self.pending.remove_field(field, &change.unseen());
             self.with_field(change, field, false, |cell, change| {
                 cell.retain(|item| !change.effect.context.covers(item.dot));
                 Ok(())
@@ -265,7 +259,7 @@ impl Entry {
         of: Generation,
     ) -> Result<(), ViewError> {
         let fate = self.admit(change, Kind::Hash, of)?;
-        let Fate::Alive(birth) = fate else {
+        let Fate::Alive(generation) = fate else {
             return Ok(());
         };
         if self.pending.takes_field(field, change.dot()) {
@@ -276,7 +270,7 @@ impl Entry {
                 *cell = Cell::stable(change, Place::Field(field))?;
             }
             cell.fill(change, Place::Field(field))?;
-            cell.increment(change.dot(), birth, by);
+            cell.increment(change.dot(), generation, by);
             Ok(())
         })
     }
@@ -325,7 +319,9 @@ impl Entry {
         of: Generation,
     ) -> Result<Fate, ViewError> {
         let stamp = match of {
-            Generation::Stable => return self.admit_stable(change, kind),
+            Generation::Stable => {
+                return Ok(self.generations.fate_of_stable(kind, change.context()));
+            }
             Generation::Own => change.effect.stamp(),
             Generation::Named(stamp) => stamp,
         };
@@ -333,27 +329,7 @@ impl Entry {
             self.kill_others(change, kind, stamp)?;
             self.generations.raise(kind, stamp);
         }
-        let outlived = self.pending.outlives(kind, stamp.dot);
-        Ok(if outlived {
-            Fate::Dead
-        } else {
-            self.generations.fate(kind, stamp)
-        })
-    }
-
-    /// As [`admit`](Self::admit), for a writer without a generation on record. Who has received what such a writer had
-    /// knows the generation of its kind; only who is behind (a newcomer) must conclude from the writer's context that the
-    /// generations in it were smaller.
-    fn admit_stable(&mut self, change: &mut Change<'_>, kind: Kind) -> Result<Fate, ViewError> {
-        if !change.own.includes(change.context()) {
-            self.kill_seen_others(change, kind)?;
-            self.pending.outlive_others(kind, change.context());
-        }
-        let outlived = self.pending.outlives(kind, change.dot());
-        let fate = self
-            .generations
-            .fate_of_stable(kind, change.context(), change.own);
-        Ok(if outlived { Fate::Dead } else { fate })
+        Ok(self.generations.fate(kind, stamp))
     }
 
     fn drop_empty_items(&mut self) {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use jiff::{SignedDuration, Timestamp};
+use meridian_api::identity::TrustDomain;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -15,7 +16,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
-use super::{Authority, BACKDATE, CaError, TrustDomain, serial};
+use super::{Authority, BACKDATE, CaError, serial};
 
 const KEY_FILE: &str = "root.key";
 const CERTIFICATE_FILE: &str = "root.crt";
@@ -41,15 +42,7 @@ impl Authority {
         trust_domain: TrustDomain,
         now: Timestamp,
     ) -> Result<(Self, Origin), CaError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|source| CaError::File {
-                path: dir.to_owned(),
-                operation: "make the directory",
-                source,
-            })?;
+        make_private_dir(dir)?;
         let (key_path, certificate_path) = (dir.join(KEY_FILE), dir.join(CERTIFICATE_FILE));
         let origin = if key_path.exists() {
             Origin::Loaded
@@ -152,6 +145,15 @@ fn file(path: &Path, operation: &'static str, source: io::Error) -> CaError {
         operation,
         source,
     }
+}
+
+/// Makes a directory that only its owner may look into.
+///
+/// # Errors
+/// [`CaError::File`].
+pub(crate) fn make_private_dir(dir: &Path) -> Result<(), CaError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|e| file(dir, "make the directory", e))
 }
 
 /// Writes a file so that it is there whole or not at all, whatever ends the process.

@@ -1,7 +1,6 @@
 //! The bytes of one key's metadata inside a snapshot.
 
 use super::cell::{Cell, Increment, Sibling};
-use super::generations::Birth;
 use super::pending::Scopes;
 use super::{Add, Adds, Entry, Items};
 use crate::clock::Clock;
@@ -24,11 +23,6 @@ impl Entry {
             scopes.key.write(out);
             write_map(out, &scopes.elements, Clock::write);
             write_map(out, &scopes.fields, Clock::write);
-            out.count(scopes.outlived.len());
-            for (kind, clock) in &scopes.outlived {
-                out.byte(tag_of(*kind));
-                clock.write(out);
-            }
         }
         match &self.items {
             Items::None => out.byte(0),
@@ -56,16 +50,10 @@ impl Entry {
         if read_flag(input)? {
             let key = Clock::read(input)?;
             let elements = read_map(input, Clock::read)?;
-            let fields = read_map(input, Clock::read)?;
-            let mut outlived = BTreeMap::new();
-            for _ in 0..input.count()? {
-                outlived.insert(read_kind(input)?, Clock::read(input)?);
-            }
             entry.pending = Scopes {
                 key,
                 elements,
-                fields,
-                outlived,
+                fields: read_map(input, Clock::read)?,
             }
             .into();
         }
@@ -86,19 +74,19 @@ impl Cell {
         out.count(self.siblings.len());
         for Sibling {
             stamp,
-            birth,
+            generation,
             value,
         } in &self.siblings
         {
             stamp.write(out);
-            birth.write(out);
+            write_option(out, generation.as_ref(), |g, out| g.write(out));
             write_option(out, value.as_ref(), |value, out| out.bytes(value));
         }
         out.count(self.increments.len());
-        for (dot, Increment { delta, birth }) in &self.increments {
+        for (dot, Increment { delta, generation }) in &self.increments {
             dot.write(out);
             delta.write(out);
-            birth.write(out);
+            write_option(out, generation.as_ref(), |g, out| g.write(out));
         }
     }
 
@@ -109,53 +97,30 @@ impl Cell {
         };
         for _ in 0..input.count()? {
             let stamp = Stamp::read(input)?;
-            let birth = Birth::read(input)?;
+            let generation = read_option(input, Stamp::read)?;
             cell.siblings.push(Sibling {
                 stamp,
-                birth,
+                generation,
                 value: read_option(input, Reader::vec)?,
             });
         }
         for _ in 0..input.count()? {
             let (dot, delta) = (Dot::read(input)?, Decimal::read(input)?);
-            cell.increment(dot, Birth::read(input)?, delta);
+            cell.increment(dot, read_option(input, Stamp::read)?, delta);
         }
         Ok(cell)
     }
 }
 
-impl Birth {
-    fn write(&self, out: &mut Writer) {
-        match self {
-            Self::At(stamp) => {
-                out.byte(1);
-                stamp.write(out);
-            }
-            Self::Stable(seen) => {
-                out.byte(0);
-                seen.write(out);
-            }
-        }
-    }
-
-    fn read(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        if read_flag(input)? {
-            Ok(Self::At(Stamp::read(input)?))
-        } else {
-            Ok(Self::Stable(Clock::read(input)?))
-        }
-    }
-}
-
 fn write_adds(adds: &Adds, out: &mut Writer) {
     out.count(adds.len());
-    for (origin, Add { seq, birth }) in adds {
+    for (origin, Add { seq, generation }) in adds {
         Dot {
             origin: *origin,
             seq: *seq,
         }
         .write(out);
-        birth.write(out);
+        write_option(out, generation.as_ref(), |g, out| g.write(out));
     }
 }
 
@@ -167,7 +132,7 @@ fn read_adds(input: &mut Reader<'_>) -> Result<Adds, DecodeError> {
             dot.origin,
             Add {
                 seq: dot.seq,
-                birth: Birth::read(input)?,
+                generation: read_option(input, Stamp::read)?,
             },
         );
     }

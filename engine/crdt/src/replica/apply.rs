@@ -305,8 +305,6 @@ impl Replica {
         if seq == 1 {
             self.stability.born(origin, &effect.context);
         }
-        let is_report = matches!(effect.op, Op::Report { .. });
-        self.stability.received(effect.dot, is_report);
         self.clock.raise(origin, seq);
         self.hlc = self.hlc.max(effect.hlc);
         self.log.push(
@@ -387,7 +385,6 @@ impl Replica {
             .entries
             .remove_entry(key)
             .unwrap_or_else(|| (key.to_vec(), Entry::default()));
-        let before = entry.waiting();
         let acted = act(
             &mut entry,
             &mut Change {
@@ -397,7 +394,6 @@ impl Replica {
                 view,
             },
         );
-        self.waiting = self.waiting + entry.waiting() - before;
         if !entry.is_empty() {
             self.entries.insert(key, entry);
         }

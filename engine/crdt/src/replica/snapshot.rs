@@ -59,10 +59,9 @@ impl Replica {
         replica.hlc = Hlc(input.fixed()?);
         replica.stability = Stability::read(&mut input)?;
         for _ in 0..input.count()? {
-            let key = input.vec()?;
-            let entry = Entry::read(&mut input)?;
-            replica.waiting += entry.waiting();
-            replica.entries.insert(key, entry);
+            replica
+                .entries
+                .insert(input.vec()?, Entry::read(&mut input)?);
         }
         for _ in 0..input.count()? {
             let bytes: Arc<[u8]> = Arc::from(input.bytes()?);

@@ -1,0 +1,217 @@
+//! Use cases: the only door to the store for `web` and `link`. They read, check and commit; the tasks react to what they
+//! wrote. A use case that loses a race reads again and decides again.
+
+pub mod databases;
+pub mod enroll;
+pub mod members;
+pub mod reads;
+pub mod reign;
+pub mod tokens;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use meridian_api::fault::Fault;
+use meridian_api::ids::Revision;
+use meridian_api::validate::FieldError;
+use tokio::sync::watch;
+
+use crate::ca::{Authority, CaError};
+use crate::clock::Clock;
+use crate::store::{Fence, Store, StoreError, Txn};
+use enroll::Challenges;
+use reign::Reign;
+
+/// Why a use case did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The request breaks rules.
+    #[error("{summary}")]
+    Invalid {
+        /// For people.
+        summary: String,
+        /// Field by field.
+        fields: Vec<FieldError>,
+    },
+    /// There is no such thing.
+    #[error("{kind} {name:?} does not exist{hint}")]
+    NotFound {
+        /// What kind of thing.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What exists instead, or an empty text.
+        hint: String,
+    },
+    /// The state of the hub does not allow it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The caller is not who may do this; the reason is safe to tell.
+    #[error("{0}")]
+    Refused(String),
+    /// The hub applies nothing until a person decides.
+    #[error(
+        "the hub only observes: {0}; look at the members, then let it go on with POST /api/v1/hub/adopt"
+    )]
+    Observing(String),
+    /// Too much is waiting.
+    #[error("{0}")]
+    Busy(String),
+    /// A certificate could not be made; the request's fault or the authority's.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl AppError {
+    /// The whole reason in one line, field by field.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let Self::Invalid { summary, fields } = self else {
+            return self.to_string();
+        };
+        let fields: Vec<_> = fields.iter().map(ToString::to_string).collect();
+        format!("{summary}: {}", fields.join("; "))
+    }
+}
+
+impl From<AppError> for Fault {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Invalid { summary, fields } => Self::invalid(&summary, fields),
+            AppError::NotFound {
+                kind,
+                name,
+                hint: _,
+            } => Self::NotFound {
+                kind: kind.to_owned(),
+                name,
+            },
+            AppError::Conflict(detail) => Self::Conflict { detail },
+            AppError::Observing(_) => Self::Conflict {
+                detail: error.to_string(),
+            },
+            AppError::Refused(detail) => Self::Unauthorized { detail },
+            AppError::Busy(detail) => Self::Unavailable {
+                detail,
+                retry_after_ms: 1000,
+            },
+            AppError::Ca(_) | AppError::Store(_) => {
+                let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+                Self::Internal {
+                    detail: format!("{error}{}", source.unwrap_or_default()),
+                }
+            }
+        }
+    }
+}
+
+/// What is said to members about this hub.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Addresses of the link, `host:port`, as members reach them.
+    pub link_addresses: Vec<String>,
+    /// Address of the web API, `host:port`, as people reach it.
+    pub web_address: String,
+}
+
+/// The hub's use cases over one store.
+#[derive(Debug)]
+pub struct App {
+    store: Arc<dyn Store>,
+    ca: Arc<Authority>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    reign: ArcSwap<Reign>,
+    reign_changed: watch::Sender<()>,
+    challenges: Challenges,
+}
+
+impl App {
+    /// Opens the use cases under a reign that [`Reign::begin`] began.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        ca: Arc<Authority>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+        reign: Reign,
+    ) -> Self {
+        Self {
+            store,
+            ca,
+            clock,
+            settings,
+            reign: ArcSwap::from_pointee(reign),
+            reign_changed: watch::Sender::new(()),
+            challenges: Challenges::default(),
+        }
+    }
+
+    /// The store, for the tasks.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The certificate authority.
+    #[must_use]
+    pub fn ca(&self) -> &Authority {
+        &self.ca
+    }
+
+    /// The present moment.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What members are told about this hub.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The reign under which the hub decides now.
+    #[must_use]
+    pub fn reign(&self) -> Reign {
+        **self.reign.load()
+    }
+
+    /// Changes when a new reign begins in this process: every session must say Hello again.
+    #[must_use]
+    pub fn reign_changes(&self) -> watch::Receiver<()> {
+        self.reign_changed.subscribe()
+    }
+
+    /// Commits under the present reign.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn commit(&self, txn: Txn) -> Result<Revision, StoreError> {
+        self.store.commit(txn, Fence(self.reign().term.0)).await
+    }
+}
+
+/// Runs a read-check-commit cycle until nobody else's commit came between. Each turn that loses means that another
+/// writer made progress, so this ends.
+async fn until_uncontended<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, AppError>
+where
+    F: Future<Output = Result<T, AppError>>,
+{
+    loop {
+        match attempt().await {
+            Err(AppError::Store(StoreError::Conflict { key, .. })) => {
+                tracing::debug!(key, "another writer came between, deciding again");
+            }
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Active-Active databases: create, read, delete. What is written here is intent; the planner makes it so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meridian_api::crds::active_active::RedisEnterpriseActiveActiveDatabaseSpec;
+use meridian_api::ids::ObjectId;
+use meridian_api::validate::FieldError;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::members::new_object_id;
+use super::{App, AppError, until_uncontended};
+use crate::domain::database::{Database, Deletion};
+use crate::store::records::{self, Held, TxnExt as _};
+use crate::store::{Txn, keys};
+
+/// Kind of the object on members.
+const REAADB: &str = "RedisEnterpriseActiveActiveDatabase";
+/// Kind, as errors name it.
+const KIND: &str = "Active-Active database";
+
+/// A database to be created.
+#[derive(Clone, Debug)]
+pub struct NewDatabase {
+    /// Name.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Spec, already valid by itself.
+    pub spec: RedisEnterpriseActiveActiveDatabaseSpec,
+}
+
+/// An object that somebody wrote with kubectl on a member.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalWish<'a> {
+    /// Its kind.
+    pub kind: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The object as JSON.
+    pub body: &'a [u8],
+    /// Whether it is one of the hub's objects already.
+    pub known: bool,
+}
+
+/// The part of a written object that becomes intent.
+#[derive(Deserialize)]
+struct WrittenObject {
+    metadata: WrittenMetadata,
+    spec: RedisEnterpriseActiveActiveDatabaseSpec,
+}
+
+#[derive(Default, Deserialize)]
+struct WrittenMetadata {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+impl App {
+    /// Takes over an Active-Active database that was written on a member. Changes of known objects are refused: the
+    /// hub is where they are changed.
+    ///
+    /// # Errors
+    /// As [`App::create_database`].
+    pub async fn local_wish(&self, wish: &LocalWish<'_>) -> Result<ObjectId, AppError> {
+        if wish.kind != REAADB || wish.known {
+            return Err(AppError::Conflict(format!(
+                "{} {:?} is written on the hub; change it there, the change follows here",
+                wish.kind, wish.name
+            )));
+        }
+        let written: WrittenObject =
+            serde_json::from_slice(wish.body).map_err(|e| AppError::Invalid {
+                summary: format!("{REAADB} {:?} cannot be read", wish.name),
+                fields: vec![FieldError {
+                    field: "spec".to_owned(),
+                    found: e.to_string(),
+                    expected: "an object of this kind".to_owned(),
+                    remedy: "write it as the reference of the kind says".to_owned(),
+                }],
+            })?;
+        let labels = written.metadata.labels;
+        let new = NewDatabase {
+            name: wish.name.to_owned(),
+            labels,
+            spec: written.spec,
+        };
+        Ok(self.create_database(&new).await?.record.object_id)
+    }
+
+    /// Stores the intent of a new database.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] for participants that are unknown, [`AppError::Conflict`] if the name is taken here or on a
+    /// member, [`AppError::Observing`].
+    pub async fn create_database(&self, new: &NewDatabase) -> Result<Held<Database>, AppError> {
+        until_uncontended(|| async {
+            self.must_decide().await?;
+            let store = self.store().as_ref();
+            let key = keys::database(&new.name);
+            if let Some(held) = records::get(store, &key).await? {
+                let state = if held.record.deletion.is_some() {
+                    "is being deleted"
+                } else {
+                    "exists already"
+                };
+                return Err(AppError::Conflict(format!(
+                    "{KIND} {:?} {state}; choose another name",
+                    new.name
+                )));
+            }
+            let remotes = records::list(store, &keys::remotes()).await?.value;
+            let known: BTreeSet<_> = remotes
+                .iter()
+                .map(|held| held.record.name.as_str())
+                .collect();
+            check_participants(&new.spec, &known)?;
+            let spec = serde_json::to_value(&new.spec)
+                .map_err(|e| AppError::Conflict(format!("the spec has no JSON form: {e}")))?;
+            let database = Database {
+                name: new.name.clone(),
+                object_id: new_object_id()?,
+                instance_object_id: new_object_id()?,
+                guid: Uuid::new_v4().to_string(),
+                spec,
+                labels: new.labels.clone(),
+                created_at: self.now(),
+                generation: 1,
+                deletion: None,
+            };
+            let revision = self.commit(Txn::new().create(&key, &database)?).await?;
+            tracing::info!(
+                database = database.name,
+                guid = database.guid,
+                "a database was created"
+            );
+            let key = key.text().to_owned();
+            Ok(Held {
+                record: database,
+                created: revision,
+                modified: revision,
+                key,
+            })
+        })
+        .await
+    }
+
+    /// Marks a database for deletion on every participant. There is no way back.
+    ///
+    /// # Errors
+    /// [`AppError::NotFound`], [`AppError::Conflict`] unless `confirm` is its name, [`AppError::Observing`].
+    pub async fn delete_database(
+        &self,
+        name: &str,
+        confirm: Option<&str>,
+        holder: &str,
+    ) -> Result<Held<Database>, AppError> {
+        until_uncontended(|| async {
+            self.must_decide().await?;
+            let key = keys::database(name);
+            let held = self.database(name).await?;
+            if confirm != Some(name) {
+                return Err(AppError::Conflict(format!(
+                    "deleting {KIND} {name:?} deletes its data in every participating cluster; repeat the request with ?confirm={name} if that is meant"
+                )));
+            }
+            if held.record.deletion.is_some() {
+                return Ok(held);
+            }
+            let mut database = held.record.clone();
+            database.deletion = Some(Deletion { approval: holder.to_owned(), at: self.now() });
+            database.generation += 1;
+            let modified = self.commit(Txn::new().replace(&key, &held, &database)?).await?;
+            tracing::warn!(database = name, by = holder, "the deletion of a database was confirmed");
+            Ok(Held { record: database, modified, ..held })
+        })
+        .await
+    }
+
+    /// One database.
+    ///
+    /// # Errors
+    /// [`AppError::NotFound`].
+    pub async fn database(&self, name: &str) -> Result<Held<Database>, AppError> {
+        if let Some(held) = records::get(self.store().as_ref(), &keys::database(name)).await? {
+            return Ok(held);
+        }
+        let all = records::list(self.store().as_ref(), &keys::databases())
+            .await?
+            .value;
+        let names: Vec<_> = all.iter().map(|held| held.record.name.as_str()).collect();
+        let hint = if names.is_empty() {
+            String::new()
+        } else {
+            format!("; there are {}", names.join(", "))
+        };
+        Err(AppError::NotFound {
+            kind: KIND,
+            name: name.to_owned(),
+            hint,
+        })
+    }
+
+    /// Names of the databases in which one of these remote clusters takes part.
+    pub(super) async fn databases_over<'a>(
+        &self,
+        remotes: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<String>, AppError> {
+        let remotes: BTreeSet<_> = remotes.collect();
+        let all = records::list(self.store().as_ref(), &keys::databases())
+            .await?
+            .value;
+        let over = all.into_iter().filter(|held| {
+            let participants = held.record.participants();
+            participants
+                .iter()
+                .any(|participant| remotes.contains(participant.name.as_str()))
+        });
+        Ok(over.map(|held| held.record.name).collect())
+    }
+}
+
+fn check_participants(
+    spec: &RedisEnterpriseActiveActiveDatabaseSpec,
+    known: &BTreeSet<&str>,
+) -> Result<(), AppError> {
+    let known_names = if known.is_empty() {
+        "none: no member has reported a REC yet".to_owned()
+    } else {
+        known.iter().copied().collect::<Vec<_>>().join(", ")
+    };
+    let unknown = spec
+        .participating_clusters
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| !known.contains(p.name.as_str()));
+    let fields: Vec<_> = unknown
+        .map(|(i, participant)| FieldError {
+            field: format!("spec.participatingClusters[{i}].name"),
+            found: format!("{:?}", participant.name),
+            expected: format!("a remote cluster that the hub knows; it knows {known_names}"),
+            remedy: "name one of these, or let the cluster join and create its REC first"
+                .to_owned(),
+        })
+        .collect();
+    if fields.is_empty() {
+        return Ok(());
+    }
+    Err(AppError::Invalid {
+        summary: "the database names remote clusters that do not exist".to_owned(),
+        fields,
+    })
+}

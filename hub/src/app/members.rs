@@ -1,0 +1,460 @@
+//! Members: their sessions, what they report, and the removal of a registration.
+
+use std::collections::BTreeSet;
+
+use meridian_api::ids::{ClusterUid, IdError, ObjectId, Revision};
+use uuid::Uuid;
+
+use super::{App, AppError, until_uncontended};
+use crate::domain::cluster::{Cluster, Presence, PresenceEdge, Rec, RecInventory, RemovedCluster};
+use crate::domain::desired::Desired;
+use crate::domain::lineage::Position;
+use crate::domain::remote::{self, Remote};
+use crate::store::records::{
+    self, Held, NameHolder, SessionEpoch, StoredObservation, StoredOutcome, TxnExt as _,
+};
+use crate::store::{Read, StoreError, Txn, keys};
+
+/// How a session begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The member has everything up to this revision; changes after it follow.
+    Resume(Revision),
+    /// Everything follows.
+    Full,
+    /// Everything follows, and the member is told that a person lets it follow this store.
+    Adopt {
+        /// Who.
+        approval: String,
+    },
+    /// Nothing is applied or deleted; the member reports.
+    Observe(String),
+}
+
+/// A session that was let in.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// The member.
+    pub cluster: Cluster,
+    /// Rises with each session of the member.
+    pub epoch: u64,
+    /// How it begins.
+    pub mode: Mode,
+}
+
+/// What a deletion on a member is answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The object stays, or is made again.
+    Keep {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The object may go.
+    Delete {
+        /// Who approved.
+        approval: String,
+        /// Revision of the tombstone.
+        revision: Revision,
+    },
+}
+
+impl App {
+    /// A member that may speak.
+    ///
+    /// # Errors
+    /// [`AppError::Refused`] if it is none.
+    pub async fn member(&self, uid: ClusterUid) -> Result<Cluster, AppError> {
+        if let Some(known) = records::get(self.store().as_ref(), &keys::cluster(uid)).await? {
+            return Ok(known.record);
+        }
+        Err(AppError::Refused(
+            match records::get(self.store().as_ref(), &keys::removed(uid)).await? {
+                Some(removed) => format!(
+                    "the registration of {:?} was removed at {}; join again with a token",
+                    removed.record.name, removed.record.removed_at
+                ),
+                None => format!(
+                    "no member has the kube-system UID {uid}; open a session or join with a token"
+                ),
+            },
+        ))
+    }
+
+    /// Lets a session in and gives it an epoch above every other of that member.
+    ///
+    /// # Errors
+    /// [`AppError::Refused`] for a removed registration, [`AppError::Store`].
+    pub async fn admit(
+        &self,
+        uid: ClusterUid,
+        agent_version: &str,
+        last: Option<Position>,
+    ) -> Result<Admission, AppError> {
+        let cluster = self.admitted_cluster(uid, agent_version, last).await?;
+        let mode = self.mode(uid, last).await?;
+        let epoch = self.next_epoch(uid).await?;
+        Ok(Admission {
+            cluster,
+            epoch,
+            mode,
+        })
+    }
+
+    /// A verified certificate whose cluster is not in the store, and was not removed, proves that the store lost it.
+    async fn admitted_cluster(
+        &self,
+        uid: ClusterUid,
+        agent_version: &str,
+        last: Option<Position>,
+    ) -> Result<Cluster, AppError> {
+        until_uncontended(|| async {
+            let key = keys::cluster(uid);
+            match records::get(self.store().as_ref(), &key).await? {
+                Some(known) if known.record.agent_version == agent_version => Ok(known.record),
+                Some(known) => {
+                    let cluster = Cluster {
+                        agent_version: agent_version.to_owned(),
+                        ..known.record.clone()
+                    };
+                    self.commit(Txn::new().replace(&key, &known, &cluster)?)
+                        .await?;
+                    Ok(cluster)
+                }
+                None => self.relearn(uid, agent_version, last).await,
+            }
+        })
+        .await
+    }
+
+    async fn relearn(
+        &self,
+        uid: ClusterUid,
+        agent_version: &str,
+        last: Option<Position>,
+    ) -> Result<Cluster, AppError> {
+        if records::get(self.store().as_ref(), &keys::removed(uid))
+            .await?
+            .is_some()
+        {
+            self.member(uid).await?;
+        }
+        let text = uid.to_string();
+        let cluster = Cluster {
+            uid,
+            name: format!("recovered-{}", text.split('-').next().unwrap_or(&text)),
+            device_key: None,
+            agent_version: agent_version.to_owned(),
+            joined_at: self.now(),
+            join_state: String::new(),
+            previous_join_state: None,
+        };
+        let txn = Txn::new().create(&keys::cluster(uid), &cluster)?.create(
+            &keys::cluster_name(&cluster.name),
+            &NameHolder { cluster: uid },
+        )?;
+        self.commit(txn).await?;
+        let reason = format!(
+            "the cluster with kube-system UID {uid} has a certificate of this hub, but the store does not know it: the store was lost or an older copy was put back"
+        );
+        self.raise_doubt(uid, reason, last).await?;
+        Ok(cluster)
+    }
+
+    async fn mode(&self, uid: ClusterUid, last: Option<Position>) -> Result<Mode, AppError> {
+        let accepted = records::get(self.store().as_ref(), &keys::adopted(uid))
+            .await?
+            .map(|held| held.record);
+        let known = accepted.as_ref().and_then(|accepted| accepted.claimed);
+        if let Some(claimed) = last
+            && last != known
+            && let Err(stray) = self.line().await?.verify(claimed)
+        {
+            self.raise_doubt(uid, stray.to_string(), last).await?;
+        }
+        self.unless_observing(match (accepted, last) {
+            (Some(accepted), _) => Mode::Adopt {
+                approval: accepted.approval,
+            },
+            (None, Some(claimed)) => Mode::Resume(claimed.revision),
+            (None, None) => Mode::Full,
+        })
+        .await
+    }
+
+    async fn unless_observing(&self, mode: Mode) -> Result<Mode, AppError> {
+        match self.doubts().await?.into_values().next() {
+            Some(doubt) => Ok(Mode::Observe(doubt.reason)),
+            None => Ok(mode),
+        }
+    }
+
+    async fn next_epoch(&self, uid: ClusterUid) -> Result<u64, AppError> {
+        until_uncontended(|| async {
+            let key = keys::session(uid);
+            let held = records::get(self.store().as_ref(), &key).await?;
+            let epoch = held.as_ref().map_or(0, |held| held.record.epoch) + 1;
+            self.commit(Txn::new().upsert(&key, held.as_ref(), &SessionEpoch { epoch })?)
+                .await?;
+            Ok(epoch)
+        })
+        .await
+    }
+
+    /// Writes an edge of a member's presence; one of an older session than the last edge's is dropped.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn presence(
+        &self,
+        uid: ClusterUid,
+        presence: Presence,
+        session_epoch: u64,
+    ) -> Result<(), AppError> {
+        until_uncontended(|| async {
+            let key = keys::presence(uid);
+            let held = records::get(self.store().as_ref(), &key).await?;
+            if held
+                .as_ref()
+                .is_some_and(|held| held.record.session_epoch > session_epoch)
+            {
+                return Ok(());
+            }
+            let edge = PresenceEdge {
+                presence,
+                since: self.now(),
+                session_epoch,
+            };
+            self.commit(Txn::new().upsert(&key, held.as_ref(), &edge)?)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stores the RECs of a member and names those that are new. One that is missing keeps its name: a lost REC is
+    /// reported, never deleted.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn inventory(&self, uid: ClusterUid, mut recs: Vec<Rec>) -> Result<(), AppError> {
+        recs.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        until_uncontended(|| async {
+            let store = self.store().as_ref();
+            let cluster = self.member(uid).await?;
+            let key = keys::recs(uid);
+            let held = records::get(store, &key).await?;
+            let remotes = records::list(store, &keys::remotes()).await?.value;
+            let known: Vec<Remote> = remotes.into_iter().map(|held| held.record).collect();
+            let mut txn = Txn::new();
+            for ((namespace, rec), name) in remote::name_new(&cluster.name, uid, &recs, &known) {
+                let object_id = new_object_id()?;
+                let remote = Remote {
+                    object_id,
+                    name,
+                    cluster: uid,
+                    namespace,
+                    rec,
+                };
+                txn = txn.create(&keys::remote(&remote.name), &remote)?;
+            }
+            let unchanged = held.as_ref().is_some_and(|held| held.record.recs == recs);
+            if unchanged && txn.writes_nothing() {
+                return Ok(());
+            }
+            let inventory = RecInventory {
+                recs: recs.clone(),
+                as_of: self.now(),
+            };
+            self.commit(txn.upsert(&key, held.as_ref(), &inventory)?)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stores what became of an object; an outcome of an older revision than the stored one is dropped.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn outcome(
+        &self,
+        uid: ClusterUid,
+        object: ObjectId,
+        outcome: StoredOutcome,
+    ) -> Result<(), AppError> {
+        until_uncontended(|| async {
+            let key = keys::outcome(uid, object);
+            let held = records::get(self.store().as_ref(), &key).await?;
+            let known = held.as_ref().map(|held| &held.record);
+            let same = |known: &StoredOutcome| {
+                let StoredOutcome {
+                    revision,
+                    result,
+                    code,
+                    message,
+                    as_of: _,
+                } = known;
+                (*revision, *result, code, message)
+                    == (
+                        outcome.revision,
+                        outcome.result,
+                        &outcome.code,
+                        &outcome.message,
+                    )
+            };
+            if known.is_some_and(|known| known.revision > outcome.revision || same(known)) {
+                return Ok(());
+            }
+            self.commit(Txn::new().upsert(&key, held.as_ref(), &outcome)?)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stores what a member observes of an object.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn observe(
+        &self,
+        uid: ClusterUid,
+        object: ObjectId,
+        seen: StoredObservation,
+    ) -> Result<(), AppError> {
+        let txn = Txn::new().put_record(&keys::observed(uid, object), &seen)?;
+        self.commit(txn).await?;
+        Ok(())
+    }
+
+    /// What a member is to make true now, with the revision of each and of the whole.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn desired_of(
+        &self,
+        uid: ClusterUid,
+    ) -> Result<Read<Vec<Held<Desired>>>, StoreError> {
+        records::list(self.store().as_ref(), &keys::desired_of(uid)).await
+    }
+
+    /// The newest state of some of these objects, all at one revision; what is wanted no more is left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn desired_objects(
+        &self,
+        uid: ClusterUid,
+        objects: &BTreeSet<ObjectId>,
+    ) -> Result<Vec<Held<Desired>>, StoreError> {
+        // A whole key is a prefix that only it has, because identities have one length.
+        let prefixes = objects
+            .iter()
+            .map(|object| keys::desired(uid, *object).text().to_owned())
+            .collect();
+        records::all(
+            self.store()
+                .list(prefixes)
+                .await?
+                .value
+                .into_iter()
+                .flatten(),
+        )
+    }
+
+    /// Whether an object that a member asks about may go. Only a tombstone of this hub says yes.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn verdict(&self, uid: ClusterUid, object: ObjectId) -> Result<Verdict, AppError> {
+        let keep = |reason: &str| {
+            Ok(Verdict::Keep {
+                reason: reason.to_owned(),
+            })
+        };
+        if let Err(AppError::Observing(reason)) = self.must_decide().await {
+            return Ok(Verdict::Keep { reason });
+        }
+        let Some(desired) =
+            records::get(self.store().as_ref(), &keys::desired(uid, object)).await?
+        else {
+            return keep("this hub knows no such object, and what is unknown is never deleted");
+        };
+        match desired.record.approval() {
+            None => keep("the object is wanted; delete the database on the hub if it is to go"),
+            Some("") if desired.record.data_bearing => {
+                keep("nobody approved the deletion of its data")
+            }
+            Some(approval) => Ok(Verdict::Delete {
+                approval: approval.to_owned(),
+                revision: desired.modified,
+            }),
+        }
+    }
+
+    /// Removes the registration of a cluster. Nothing is sent to the member and no data is touched there; its
+    /// certificate opens nothing any more. A participant of a database is refused.
+    ///
+    /// # Errors
+    /// [`AppError::NotFound`], [`AppError::Conflict`] while it takes part in a database.
+    pub async fn remove_cluster(&self, name: &str) -> Result<(), AppError> {
+        until_uncontended(|| async {
+            let store = self.store().as_ref();
+            let Some(holder) = records::get(store, &keys::cluster_name(name)).await? else {
+                return Err(self.no_cluster(name).await?);
+            };
+            let uid = holder.record.cluster;
+            let remotes = records::list(store, &keys::remotes()).await?.value;
+            let mine: Vec<_> = remotes.into_iter().filter(|held| held.record.cluster == uid).collect();
+            let used = self.databases_over(mine.iter().map(|held| held.record.name.as_str())).await?;
+            if !used.is_empty() {
+                return Err(AppError::Conflict(format!(
+                    "cluster {name:?} takes part in {}; remove it from these databases, or delete them, first",
+                    used.join(", ")
+                )));
+            }
+            let removed = RemovedCluster { uid, name: name.to_owned(), removed_at: self.now() };
+            let mut txn = Txn::new()
+                .unchanged(&holder)
+                .delete(keys::cluster_name(name).text())
+                .delete(keys::cluster(uid).text())
+                .delete(keys::recs(uid).text())
+                .delete(keys::presence(uid).text())
+                .put_record(&keys::removed(uid), &removed)?;
+            for remote in mine {
+                txn = txn.unchanged(&remote).delete(remote.key);
+            }
+            self.commit(txn).await?;
+            tracing::info!(cluster = %uid, name, "the registration of a cluster was removed");
+            Ok(())
+        })
+        .await
+    }
+
+    async fn no_cluster(&self, name: &str) -> Result<AppError, AppError> {
+        let names = records::list(self.store().as_ref(), &keys::cluster_names())
+            .await?
+            .value;
+        let names: Vec<_> = names
+            .iter()
+            .map(|held| keys::last_part(&held.key))
+            .collect();
+        let hint = if names.is_empty() {
+            "; no cluster has joined".to_owned()
+        } else {
+            format!("; members are {}", names.join(", "))
+        };
+        Ok(AppError::NotFound {
+            kind: "cluster",
+            name: name.to_owned(),
+            hint,
+        })
+    }
+}
+
+/// A new identity for an object.
+pub(super) fn new_object_id() -> Result<ObjectId, AppError> {
+    ObjectId::new(Uuid::new_v4())
+        .map_err(|e: IdError| AppError::Conflict(format!("an identity could not be drawn: {e}")))
+}

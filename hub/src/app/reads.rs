@@ -1,0 +1,267 @@
+//! What people are shown, each listing read at one revision.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use meridian_api::ids::{ClusterUid, ObjectId};
+
+use super::{App, AppError};
+use crate::domain::cluster::{Cluster, Presence, PresenceEdge, RecInventory};
+use crate::domain::database::{Database, Membership};
+use crate::domain::desired::Desired;
+use crate::domain::remote::Remote;
+use crate::store::keys::{self, Prefix};
+use crate::store::records::{self, Held, StoredObservation, StoredOutcome};
+use crate::store::{Entry, Read, StoreError};
+
+/// A member with everything that is known of it.
+#[derive(Clone, Debug)]
+pub struct MemberView {
+    /// The registration.
+    pub cluster: Held<Cluster>,
+    /// Last edge of its presence, `None` if it never had a session.
+    pub presence: Option<PresenceEdge>,
+    /// What it reported last.
+    pub recs: Option<RecInventory>,
+}
+
+impl MemberView {
+    /// Whether it has a session now. What it reported before is stale if not.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.presence
+            .as_ref()
+            .is_some_and(|edge| edge.presence == Presence::Connected)
+    }
+}
+
+/// A remote cluster and the member it belongs to.
+#[derive(Clone, Debug)]
+pub struct RemoteView {
+    /// The remote cluster.
+    pub remote: Held<Remote>,
+    /// Its member; `None` only while a registration is being removed.
+    pub member: Option<MemberView>,
+}
+
+/// What is known of an object on a member.
+#[derive(Clone, Debug, Default)]
+pub struct ObjectView {
+    /// What the member is told.
+    pub desired: Option<Held<Desired>>,
+    /// What became of it.
+    pub outcome: Option<StoredOutcome>,
+    /// What the member observes.
+    pub observed: Option<StoredObservation>,
+}
+
+/// A participant of a database.
+#[derive(Clone, Debug)]
+pub struct ParticipantView {
+    /// Name of its remote cluster.
+    pub name: String,
+    /// The remote cluster with its member, `None` if no member reports it.
+    pub remote: Option<RemoteView>,
+    /// Its REAADB.
+    pub database: ObjectView,
+    /// Its `ActiveActiveInstance`.
+    pub instance: ObjectView,
+}
+
+/// A database with everything that is known of it.
+#[derive(Clone, Debug)]
+pub struct DatabaseView {
+    /// The intent.
+    pub database: Held<Database>,
+    /// What was allocated, `None` until it is planned.
+    pub membership: Option<Membership>,
+    /// Its participants, in the order of the spec.
+    pub participants: Vec<ParticipantView>,
+}
+
+/// Records by the last part of their key.
+fn keyed<K: FromStr + Ord, R>(held: Vec<Held<R>>) -> BTreeMap<K, Held<R>> {
+    held.into_iter()
+        .filter_map(|held| Some((keys::last_part(&held.key).parse().ok()?, held)))
+        .collect()
+}
+
+type Placed<R> = BTreeMap<(ClusterUid, ObjectId), Held<R>>;
+
+fn placed<R>(held: Vec<Held<R>>) -> Placed<R> {
+    held.into_iter()
+        .filter_map(|held| Some((keys::cluster_and_object(&held.key)?, held)))
+        .collect()
+}
+
+/// Takes one kind after the other out of a listing of several.
+struct Lists(std::vec::IntoIter<Vec<Entry>>);
+
+impl Lists {
+    fn next<R: serde::de::DeserializeOwned>(
+        &mut self,
+        _: &Prefix<R>,
+    ) -> Result<Vec<Held<R>>, StoreError> {
+        records::all(self.0.next().unwrap_or_default())
+    }
+}
+
+fn member_prefixes() -> Vec<String> {
+    let prefixes = [
+        keys::clusters().text().to_owned(),
+        keys::presences().text().to_owned(),
+    ];
+    prefixes
+        .into_iter()
+        .chain([keys::all_recs().text().to_owned()])
+        .collect()
+}
+
+fn members(lists: &mut Lists) -> Result<BTreeMap<ClusterUid, MemberView>, StoreError> {
+    let clusters = lists.next(&keys::clusters())?;
+    let mut presences: BTreeMap<ClusterUid, _> = keyed(lists.next(&keys::presences())?);
+    let mut recs: BTreeMap<ClusterUid, _> = keyed(lists.next(&keys::all_recs())?);
+    let views = clusters.into_iter().map(|cluster| {
+        let uid = cluster.record.uid;
+        let presence = presences.remove(&uid).map(|held| held.record);
+        let recs = recs.remove(&uid).map(|held| held.record);
+        (
+            uid,
+            MemberView {
+                cluster,
+                presence,
+                recs,
+            },
+        )
+    });
+    Ok(views.collect())
+}
+
+impl App {
+    async fn lists(&self, prefixes: Vec<String>) -> Result<Read<Lists>, StoreError> {
+        let Read { value, revision } = self.store().list(prefixes).await?;
+        Ok(Read {
+            value: Lists(value.into_iter()),
+            revision,
+        })
+    }
+
+    /// All members, by name.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn member_views(&self) -> Result<Read<Vec<MemberView>>, AppError> {
+        let Read {
+            value: mut lists,
+            revision,
+        } = self.lists(member_prefixes()).await?;
+        let mut views: Vec<_> = members(&mut lists)?.into_values().collect();
+        views.sort_by(|a, b| a.cluster.record.name.cmp(&b.cluster.record.name));
+        Ok(Read {
+            value: views,
+            revision,
+        })
+    }
+
+    /// All remote clusters, by name.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn remote_views(&self) -> Result<Read<Vec<RemoteView>>, AppError> {
+        let mut prefixes = member_prefixes();
+        prefixes.push(keys::remotes().text().to_owned());
+        let Read {
+            value: mut lists,
+            revision,
+        } = self.lists(prefixes).await?;
+        let members = members(&mut lists)?;
+        let remotes = lists.next(&keys::remotes())?.into_iter();
+        let view = |remote: Held<Remote>| RemoteView {
+            member: members.get(&remote.record.cluster).cloned(),
+            remote,
+        };
+        Ok(Read {
+            value: remotes.map(view).collect(),
+            revision,
+        })
+    }
+
+    /// All databases, by name.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn database_views(&self) -> Result<Read<Vec<DatabaseView>>, AppError> {
+        let mut prefixes = member_prefixes();
+        prefixes.extend([
+            keys::remotes().text().to_owned(),
+            keys::databases().text().to_owned(),
+            keys::memberships().text().to_owned(),
+            keys::all_desired().text().to_owned(),
+            keys::outcomes().text().to_owned(),
+            keys::all_observed().text().to_owned(),
+        ]);
+        let Read {
+            value: mut lists,
+            revision,
+        } = self.lists(prefixes).await?;
+        let members = members(&mut lists)?;
+        let remotes: BTreeMap<String, _> = keyed(lists.next(&keys::remotes())?);
+        let databases = lists.next(&keys::databases())?;
+        let memberships: BTreeMap<ObjectId, _> = keyed(lists.next(&keys::memberships())?);
+        let objects = Objects {
+            desired: placed(lists.next(&keys::all_desired())?),
+            outcomes: placed(lists.next(&keys::outcomes())?),
+            observed: placed(lists.next(&keys::all_observed())?),
+        };
+        let view = |database: Held<Database>| {
+            let participants = database
+                .record
+                .participants()
+                .into_iter()
+                .map(|participant| {
+                    let remote = remotes.get(&participant.name).cloned();
+                    let cluster = remote.as_ref().map(|remote| remote.record.cluster);
+                    ParticipantView {
+                        name: participant.name,
+                        remote: remote.map(|remote| RemoteView {
+                            member: members.get(&remote.record.cluster).cloned(),
+                            remote,
+                        }),
+                        database: objects.view(cluster, database.record.object_id),
+                        instance: objects.view(cluster, database.record.instance_object_id),
+                    }
+                });
+            DatabaseView {
+                participants: participants.collect(),
+                membership: memberships
+                    .get(&database.record.object_id)
+                    .map(|held| held.record.clone()),
+                database,
+            }
+        };
+        Ok(Read {
+            value: databases.into_iter().map(view).collect(),
+            revision,
+        })
+    }
+}
+
+struct Objects {
+    desired: Placed<Desired>,
+    outcomes: Placed<StoredOutcome>,
+    observed: Placed<StoredObservation>,
+}
+
+impl Objects {
+    fn view(&self, cluster: Option<ClusterUid>, object: ObjectId) -> ObjectView {
+        let Some(cluster) = cluster else {
+            return ObjectView::default();
+        };
+        let place = (cluster, object);
+        ObjectView {
+            desired: self.desired.get(&place).cloned(),
+            outcome: self.outcomes.get(&place).map(|held| held.record.clone()),
+            observed: self.observed.get(&place).map(|held| held.record.clone()),
+        }
+    }
+}

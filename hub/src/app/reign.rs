@@ -1,0 +1,301 @@
+//! The hub's reign over its store: (store id, term, incarnation), and the doubts that hold it back.
+//!
+//! Each start opens a new term. The store is known to have been lost if the certificate authority is older than it;
+//! it is known to have gone back in time if a member obeyed something that is not in its line.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use meridian_api::ids::{ClusterUid, Incarnation, PlanNumber, StoreId, Term};
+use uuid::Uuid;
+
+use super::{App, AppError, until_uncontended};
+use crate::ca::Origin;
+use crate::domain::lineage::{Accepted, Birth, Doubt, Line, Position, Start};
+use crate::store::records::{self, Counters, Held, TxnExt as _};
+use crate::store::{Fence, Read, Store, StoreError, Txn, keys};
+
+/// Name of the doubt that the hub itself raises.
+const HUB: &str = "hub";
+
+/// Under what the hub decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reign {
+    /// Identity of the store.
+    pub store_id: StoreId,
+    /// Term of this start.
+    pub term: Term,
+    /// Random number of this start.
+    pub incarnation: Incarnation,
+}
+
+impl Reign {
+    /// Opens a new term on the store. A new store under an old certificate authority is a lost one: the hub then only
+    /// observes.
+    ///
+    /// # Errors
+    /// [`StoreError`]; losing a race against another hub on the same store is tried again.
+    pub async fn begin(
+        store: &dyn Store,
+        authority: Origin,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        loop {
+            match Self::try_begin(store, authority, now).await {
+                Err(StoreError::Conflict { .. } | StoreError::Fenced { .. }) => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_begin(
+        store: &dyn Store,
+        authority: Origin,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let birth = records::get(store, &keys::birth()).await?;
+        let term = Term(store.term().await?.0 + 1);
+        let mut txn = Txn::new();
+        let store_id = birth
+            .as_ref()
+            .map_or_else(new_store_id, |birth| birth.record.store_id);
+        if birth.is_none() {
+            txn = txn.create(
+                &keys::birth(),
+                &Birth {
+                    store_id,
+                    created_at: now,
+                },
+            )?;
+            if authority == Origin::Loaded {
+                let reason =
+                    "the store is new, but the certificate authority is not: the store was lost"
+                        .to_owned();
+                txn = txn.put_record(
+                    &keys::doubt(HUB),
+                    &Doubt {
+                        reason,
+                        since: now,
+                        claimed: None,
+                    },
+                )?;
+            }
+        }
+        let reign = Self {
+            store_id,
+            term,
+            incarnation: Incarnation(rand::random()),
+        };
+        store
+            .commit(reign.opening(txn, now)?, Fence(term.0))
+            .await?;
+        Ok(reign)
+    }
+
+    /// Adds the start of this reign to the transaction that opens it.
+    fn opening(self, txn: Txn, now: Timestamp) -> Result<Txn, StoreError> {
+        let start = Start {
+            term: self.term,
+            incarnation: self.incarnation,
+            started_at: now,
+        };
+        txn.create(&keys::start(self.term), &start)
+    }
+}
+
+fn new_store_id() -> StoreId {
+    loop {
+        // Only the nil UUID is refused, which no UUID of version 4 is.
+        if let Ok(id) = StoreId::new(Uuid::new_v4()) {
+            return id;
+        }
+    }
+}
+
+/// What adopting did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adoption {
+    /// The doubts that a person settled, by who raised them.
+    pub settled: BTreeMap<String, Doubt>,
+    /// The reign that began.
+    pub reign: Reign,
+}
+
+/// Highest numbers that a member reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// Plan number.
+    pub plan_number: u64,
+    /// Instance id.
+    pub instance_id: u64,
+    /// Config version.
+    pub config_version: u64,
+}
+
+impl App {
+    /// The history of this store.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn line(&self) -> Result<Line, StoreError> {
+        let Read { value, revision } =
+            records::list(self.store().as_ref(), &keys::starts()).await?;
+        let starts = value.into_iter().map(|held: Held<Start>| {
+            let Start {
+                term,
+                incarnation,
+                started_at: _,
+            } = held.record;
+            (term, (incarnation, held.created))
+        });
+        Ok(Line {
+            store_id: self.reign().store_id,
+            starts: starts.collect(),
+            head: revision,
+        })
+    }
+
+    /// Why the hub only observes, by who raised it; empty if it may decide.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn doubts(&self) -> Result<BTreeMap<String, Doubt>, StoreError> {
+        let doubts = records::list(self.store().as_ref(), &keys::doubts())
+            .await?
+            .value;
+        Ok(doubts
+            .into_iter()
+            .map(|held| (keys::last_part(&held.key).to_owned(), held.record))
+            .collect())
+    }
+
+    /// Refuses while the hub only observes.
+    ///
+    /// # Errors
+    /// [`AppError::Observing`].
+    pub async fn must_decide(&self) -> Result<(), AppError> {
+        match self.doubts().await?.into_iter().next() {
+            Some((by, doubt)) => Err(AppError::Observing(format!(
+                "{} (raised by {by})",
+                doubt.reason
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes down that a member's memory and this store do not agree.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn raise_doubt(
+        &self,
+        by: ClusterUid,
+        reason: String,
+        claimed: Option<Position>,
+    ) -> Result<(), StoreError> {
+        tracing::error!(cluster = %by, reason, "the hub only observes from now on");
+        let doubt = Doubt {
+            reason,
+            since: self.now(),
+            claimed,
+        };
+        self.commit(Txn::new().put_record(&keys::doubt(&by.to_string()), &doubt)?)
+            .await
+            .map(|_| ())
+    }
+
+    /// Lets the hub go on after a person has looked: every raised position is accepted, and a new reign begins whose
+    /// term is above all of them.
+    ///
+    /// # Errors
+    /// [`AppError::Conflict`] if there is nothing to settle, [`AppError::Store`].
+    pub async fn adopt(&self, holder: &str) -> Result<Adoption, AppError> {
+        until_uncontended(|| async {
+            let doubts = records::list(self.store().as_ref(), &keys::doubts())
+                .await?
+                .value;
+            if doubts.is_empty() {
+                return Err(AppError::Conflict(
+                    "the hub is not observing: there is nothing to adopt".to_owned(),
+                ));
+            }
+            let adoption = self.adopt_all(doubts, holder).await?;
+            self.reign.store(Arc::new(adoption.reign));
+            self.reign_changed.send_replace(());
+            Ok(adoption)
+        })
+        .await
+    }
+
+    async fn adopt_all(
+        &self,
+        doubts: Vec<Held<Doubt>>,
+        holder: &str,
+    ) -> Result<Adoption, AppError> {
+        let Reign { store_id, term, .. } = self.reign();
+        let highest = doubts
+            .iter()
+            .filter_map(|held| held.record.claimed)
+            .map(|claimed| claimed.term.0)
+            .max();
+        let term = Term(term.0.max(highest.unwrap_or(0)) + 1);
+        let reign = Reign {
+            store_id,
+            term,
+            incarnation: Incarnation(rand::random()),
+        };
+        let mut txn = Txn::new();
+        let mut settled = BTreeMap::new();
+        for held in doubts {
+            let by = keys::last_part(&held.key).to_owned();
+            txn = txn.unchanged(&held).delete(held.key.clone());
+            if let Ok(cluster) = by.parse::<ClusterUid>() {
+                let accepted = Accepted {
+                    claimed: held.record.claimed,
+                    approval: holder.to_owned(),
+                };
+                txn = txn.put_record(&keys::adopted(cluster), &accepted)?;
+            }
+            settled.insert(by, held.record);
+        }
+        let txn = reign.opening(txn, self.now())?;
+        self.store().commit(txn, Fence(term.0)).await?;
+        tracing::warn!(term = %reign.term, settled = settled.len(), "a person let the hub go on");
+        Ok(Adoption { settled, reign })
+    }
+
+    /// Forgets that a member's position was accepted, once it has everything.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn settle_adoption(&self, cluster: ClusterUid) -> Result<(), StoreError> {
+        self.commit(Txn::new().delete(keys::adopted(cluster).text()))
+            .await
+            .map(|_| ())
+    }
+
+    /// Raises the allocators above what a member reports, so that nothing it has seen is given again.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn raise_allocators(&self, reported: Reported) -> Result<(), AppError> {
+        until_uncontended(|| async {
+            let held = records::get(self.store().as_ref(), &keys::counters()).await?;
+            let old = held
+                .as_ref()
+                .map_or_else(Counters::default, |held| held.record.clone());
+            let raised = Counters {
+                plan_number: PlanNumber(old.plan_number.0.max(reported.plan_number)),
+                instance_id_floor: old.instance_id_floor.max(reported.instance_id),
+                config_version_floor: old.config_version_floor.max(reported.config_version),
+            };
+            if raised != old {
+                self.commit(Txn::new().upsert(&keys::counters(), held.as_ref(), &raised)?)
+                    .await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,171 @@
+//! Join tokens for clusters, bearer tokens for people. Both are kept as hashes and shown once.
+
+use jiff::SignedDuration;
+use meridian_api::validate::FieldError;
+use zeroize::Zeroizing;
+
+use super::{App, AppError, until_uncontended};
+use crate::domain::access::{ApiToken, JoinToken, Purpose, Token};
+use crate::store::records::{self, TxnExt as _};
+use crate::store::{Read, Txn, keys};
+
+/// Longest life of a join token.
+pub const JOIN_TOKEN_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Life of a join token if none is asked for.
+pub const JOIN_TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(1);
+
+/// What a cluster needs in order to join; shown once.
+#[derive(Debug)]
+pub struct JoinMaterial {
+    /// Addresses of the hub's link.
+    pub hub_addresses: Vec<String>,
+    /// The root to pin, PEM.
+    pub ca_pem: String,
+    /// The token in clear.
+    pub token: Zeroizing<String>,
+    /// What is kept of it.
+    pub kept: JoinToken,
+}
+
+impl App {
+    /// Makes a join token for a cluster of this name.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] for a name or life that cannot be, [`AppError::Conflict`] if a member has the name.
+    pub async fn create_join_token(
+        &self,
+        cluster_name: &str,
+        life: SignedDuration,
+    ) -> Result<JoinMaterial, AppError> {
+        check_join_token(cluster_name, life)?;
+        until_uncontended(|| async {
+            let name_key = keys::cluster_name(cluster_name);
+            if records::get(self.store().as_ref(), &name_key).await?.is_some() {
+                return Err(AppError::Conflict(format!(
+                    "a cluster called {cluster_name:?} has joined already; choose another name, or remove its registration first"
+                )));
+            }
+            let token = Token::from_random(Purpose::Join, rand::random(), rand::random());
+            let now = self.now();
+            let kept = JoinToken {
+                id: token.id().to_owned(),
+                cluster_name: cluster_name.to_owned(),
+                hash: token.hash(),
+                created_at: now,
+                expires_at: now + life,
+                used_by: None,
+            };
+            self.commit(Txn::new().absent(name_key.text()).create(&keys::token(token.id()), &kept)?).await?;
+            Ok(JoinMaterial {
+                hub_addresses: self.settings().link_addresses.clone(),
+                ca_pem: self.ca().root_pem().to_owned(),
+                token: token.reveal(),
+                kept,
+            })
+        })
+        .await
+    }
+
+    /// All join tokens, used and unused.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn join_tokens(&self) -> Result<Read<Vec<JoinToken>>, AppError> {
+        let Read { value, revision } =
+            records::list(self.store().as_ref(), &keys::tokens()).await?;
+        Ok(Read {
+            value: value.into_iter().map(|held| held.record).collect(),
+            revision,
+        })
+    }
+
+    /// Forgets a join token; an unused one can join nobody any more.
+    ///
+    /// # Errors
+    /// [`AppError::NotFound`].
+    pub async fn delete_join_token(&self, id: &str) -> Result<(), AppError> {
+        let key = keys::token(id);
+        if records::get(self.store().as_ref(), &key).await?.is_none() {
+            let (kind, name, hint) = ("token", id.to_owned(), String::new());
+            return Err(AppError::NotFound { kind, name, hint });
+        }
+        self.commit(Txn::new().delete(key.text())).await?;
+        Ok(())
+    }
+
+    /// Draws a bearer token for a person: in clear, and as it is to be kept.
+    #[must_use]
+    pub fn draw_api_token(&self, holder: &str) -> (Zeroizing<String>, ApiToken) {
+        let token = Token::from_random(Purpose::Api, rand::random(), rand::random());
+        let kept = ApiToken {
+            id: token.id().to_owned(),
+            holder: holder.to_owned(),
+            hash: token.hash(),
+            created_at: self.now(),
+        };
+        (token.reveal(), kept)
+    }
+
+    /// Keeps a drawn bearer token; it opens the web API from now on.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn keep_api_token(&self, kept: &ApiToken) -> Result<(), AppError> {
+        self.commit(Txn::new().create(&keys::user(&kept.id), kept)?)
+            .await?;
+        Ok(())
+    }
+
+    /// The holder of a presented bearer token.
+    ///
+    /// # Errors
+    /// [`AppError::Refused`] if nobody holds it, [`AppError::Store`].
+    pub async fn authenticate(&self, presented: &str) -> Result<ApiToken, AppError> {
+        let refused = || AppError::Refused("the bearer token is not one of this hub".to_owned());
+        let token = Token::parse(Purpose::Api, presented).map_err(|_| refused())?;
+        let kept = records::get(self.store().as_ref(), &keys::user(token.id()))
+            .await?
+            .ok_or_else(refused)?;
+        if !token.matches(&kept.record.hash) {
+            return Err(refused());
+        }
+        Ok(kept.record)
+    }
+}
+
+fn check_join_token(cluster_name: &str, life: SignedDuration) -> Result<(), AppError> {
+    let mut fields = Vec::new();
+    if !is_label(cluster_name) {
+        fields.push(FieldError {
+            field: "spec.clusterName".to_owned(),
+            found: format!("{cluster_name:?}"),
+            expected: "1 to 63 lower-case letters, digits or '-', beginning and ending with a letter or digit"
+                .to_owned(),
+            remedy: "choose such a name".to_owned(),
+        });
+    }
+    if life <= SignedDuration::ZERO || life > JOIN_TOKEN_MAX {
+        fields.push(FieldError {
+            field: "spec.ttlSeconds".to_owned(),
+            found: life.as_secs().to_string(),
+            expected: format!("1 to {}", JOIN_TOKEN_MAX.as_secs()),
+            remedy: "make the token shortly before the cluster joins".to_owned(),
+        });
+    }
+    if fields.is_empty() {
+        return Ok(());
+    }
+    Err(AppError::Invalid {
+        summary: "the token cannot be made".to_owned(),
+        fields,
+    })
+}
+
+/// A DNS label (RFC 1123): cluster names become parts of host names and of object names.
+fn is_label(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let all = name.bytes().all(|b| inner(b) || b == b'-');
+    let ends =
+        name.bytes().next().is_some_and(inner) && name.bytes().next_back().is_some_and(inner);
+    all && ends && name.len() <= 63
+}

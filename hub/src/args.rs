@@ -1,0 +1,117 @@
+//! The command line. Every default is spelled here and nowhere else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The Meridian hub: holds the global state and decides for every cluster.
+#[derive(Debug, Parser)]
+#[command(name = "meridian-hub", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  A hub on one machine, for clusters that reach it as hub.example.com:
+    meridian-hub serve --data-dir /var/lib/meridian-hub --advertise-link hub.example.com:8444
+
+  The token of the first administrator, and whether the hub is up:
+    cat /var/lib/meridian-hub/admin-token
+    curl --cacert /var/lib/meridian-hub/ca/root.crt https://hub.example.com:8443/readyz";
+
+/// What the hub can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the web API and the link until SIGTERM or SIGINT.
+    #[command(after_help = EXAMPLES)]
+    Serve(Serve),
+}
+
+/// Settings of `serve`.
+#[derive(Args, Clone, Debug)]
+pub struct Serve {
+    /// Directory of the store, the certificate authority and the first administrator's token. Made if missing.
+    #[arg(long, value_name = "DIR", env = "MERIDIAN_HUB_DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// Address of the web API (HTTPS).
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        default_value = "0.0.0.0:8443",
+        env = "MERIDIAN_HUB_WEB_LISTEN"
+    )]
+    pub web_listen: SocketAddr,
+    /// Address of the link (gRPC over TLS 1.3) that agents connect to.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        default_value = "0.0.0.0:8444",
+        env = "MERIDIAN_HUB_LINK_LISTEN"
+    )]
+    pub link_listen: SocketAddr,
+    /// Address of the link as agents reach it; part of the join material. May be given several times.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        required = true,
+        value_delimiter = ',',
+        env = "MERIDIAN_HUB_ADVERTISE_LINK"
+    )]
+    pub advertise_link: Vec<String>,
+    /// Address of the web API as people reach it; the host of the first advertised link if not given.
+    #[arg(long, value_name = "HOST:PORT", env = "MERIDIAN_HUB_ADVERTISE_WEB")]
+    pub advertise_web: Option<String>,
+    /// First part of every identity that the hub signs. Cannot be changed once clusters have joined.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "meridian.local",
+        env = "MERIDIAN_HUB_TRUST_DOMAIN"
+    )]
+    pub trust_domain: String,
+    /// Form of the log on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "MERIDIAN_HUB_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// What is logged, as directives of the tracing library.
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "MERIDIAN_HUB_LOG"
+    )]
+    pub log: String,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_hub_without_an_advertised_link_is_refused() {
+        let refused =
+            Cli::try_parse_from(["meridian-hub", "serve", "--data-dir", "d"]).unwrap_err();
+        assert!(
+            refused.to_string().contains("--advertise-link"),
+            "{refused}"
+        );
+    }
+}

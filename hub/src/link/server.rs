@@ -1,0 +1,235 @@
+//! The gRPC services. They read the caller's identity from TLS, translate, and hand over.
+
+use std::net::SocketAddr;
+
+use axum::extract::ConnectInfo;
+use meridian_api::identity::SpiffeId;
+use meridian_api::ids::ClusterUid;
+use meridian_api::link::negotiate;
+use meridian_api::link::proto;
+use meridian_api::link::proto::enroll_server::{Enroll, EnrollServer};
+use meridian_api::link::proto::link_server::{Link, LinkServer};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use super::session::{self, Context, OUTGOING};
+use super::wire::{self, Malformed};
+use crate::app::AppError;
+use crate::app::enroll::{CHALLENGE_LIFE, Finish, Recover};
+use crate::ca::CaError;
+use crate::domain::cluster::DeviceKey;
+use crate::tls::PeerAddress;
+
+/// Largest frame that is accepted from an agent.
+const INCOMING_BYTES: usize = 4 * 1024 * 1024;
+
+/// Both services over one set of use cases.
+#[derive(Clone, Debug)]
+pub struct Service {
+    context: Context,
+    tracker: TaskTracker,
+}
+
+/// The router of the link, to be served on the link's listener.
+pub fn router(context: Context, tracker: TaskTracker) -> axum::Router {
+    let service = Service { context, tracker };
+    let enroll = EnrollServer::new(service.clone()).max_decoding_message_size(INCOMING_BYTES);
+    let link = LinkServer::new(service).max_decoding_message_size(INCOMING_BYTES);
+    Routes::new(enroll)
+        .add_service(link)
+        .prepare()
+        .into_axum_router()
+}
+
+fn peer<T>(request: &Request<T>) -> Result<&PeerAddress, Status> {
+    let info = request.extensions().get::<ConnectInfo<PeerAddress>>();
+    info.map(|ConnectInfo(peer)| peer)
+        .ok_or_else(|| Status::internal("the connection is unknown"))
+}
+
+fn status(error: AppError) -> Status {
+    match error {
+        AppError::Refused(reason) => Status::permission_denied(reason),
+        AppError::Busy(reason) => Status::resource_exhausted(reason),
+        error @ AppError::Invalid { .. } => Status::invalid_argument(error.explain()),
+        AppError::NotFound { .. } => Status::not_found(error.to_string()),
+        AppError::Conflict(reason) => Status::failed_precondition(reason),
+        AppError::Observing(_) => Status::failed_precondition(error.to_string()),
+        AppError::Ca(CaError::Request(_) | CaError::Algorithm(_) | CaError::Name { .. }) => {
+            Status::invalid_argument(error.to_string())
+        }
+        AppError::Ca(_) | AppError::Store(_) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a call of the link failed"
+            );
+            Status::unavailable("the hub could not do it now; its log says why")
+        }
+    }
+}
+
+fn invalid(malformed: Malformed) -> Status {
+    Status::invalid_argument(malformed.to_string())
+}
+
+impl Service {
+    /// The cluster that a member's certificate names. A certificate of a REC's nodes is for their peers and opens
+    /// nothing here.
+    fn caller<T>(&self, request: &Request<T>) -> Result<(ClusterUid, SocketAddr), Status> {
+        let peer = peer(request)?;
+        let Some(certificate) = &peer.certificate else {
+            return Err(Status::unauthenticated(
+                "no client certificate was presented; join with a token first",
+            ));
+        };
+        match self.context.app.ca().identify(certificate) {
+            Ok(SpiffeId {
+                cluster, rec: None, ..
+            }) => Ok((cluster, peer.address)),
+            Ok(SpiffeId { rec: Some(_), .. }) => Err(Status::permission_denied(
+                "this is a peer certificate; the link is for agents",
+            )),
+            Err(error) => Err(Status::permission_denied(error.to_string())),
+        }
+    }
+
+    fn result(&self, enrolled: &crate::app::enroll::Enrolled) -> Response<proto::EnrollResult> {
+        let app = &self.context.app;
+        Response::new(wire::enrolled(
+            enrolled,
+            app.ca(),
+            &app.settings().link_addresses,
+        ))
+    }
+}
+
+/// Refusals are written down: they are what an operator looks for when a cluster does not join.
+fn audited(call: &'static str, address: SocketAddr, error: AppError) -> Status {
+    tracing::warn!(audit = true, call, %address, reason = error.explain(), "refused");
+    status(error)
+}
+
+#[tonic::async_trait]
+impl Enroll for Service {
+    async fn begin(
+        &self,
+        request: Request<proto::EnrollBegin>,
+    ) -> Result<Response<proto::EnrollChallenge>, Status> {
+        let begin = request.into_inner();
+        let proto = negotiate(begin.proto_min, begin.proto_max)
+            .map_err(|e| Status::failed_precondition(e.to_string()))?;
+        let device_key = DeviceKey::new(&begin.device_public_key)
+            .map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let cluster = wire::parse("kube_system_uid", &begin.kube_system_uid).map_err(invalid)?;
+        let opened = self
+            .context
+            .app
+            .begin_enrolment(device_key, cluster)
+            .map_err(status)?;
+        Ok(Response::new(proto::EnrollChallenge {
+            challenge_id: opened.id,
+            nonce: opened.nonce.to_vec().into(),
+            expires_in_ms: u32::try_from(CHALLENGE_LIFE.as_millis()).unwrap_or(u32::MAX),
+            proto,
+            wall_ms: self.context.app.now().as_millisecond(),
+        }))
+    }
+
+    async fn finish(
+        &self,
+        request: Request<proto::EnrollFinish>,
+    ) -> Result<Response<proto::EnrollResult>, Status> {
+        let address = peer(&request)?.address;
+        let finish = request.into_inner();
+        let enrolled = self.context.app.finish_enrolment(Finish {
+            challenge_id: &finish.challenge_id,
+            token: &finish.token,
+            cluster_name: &finish.cluster_name,
+            signature: &finish.signature,
+            csr: &finish.csr_der,
+            agent_version: &finish.agent_version,
+        });
+        Ok(self.result(
+            &enrolled
+                .await
+                .map_err(|e| audited("Enroll.Finish", address, e))?,
+        ))
+    }
+
+    async fn recover(
+        &self,
+        request: Request<proto::RecoverProof>,
+    ) -> Result<Response<proto::EnrollResult>, Status> {
+        let address = peer(&request)?.address;
+        let recover = request.into_inner();
+        let enrolled = self.context.app.recover(Recover {
+            challenge_id: &recover.challenge_id,
+            signature: &recover.signature,
+            csr: &recover.csr_der,
+            join_state: &recover.join_state,
+        });
+        Ok(self.result(
+            &enrolled
+                .await
+                .map_err(|e| audited("Enroll.Recover", address, e))?,
+        ))
+    }
+}
+
+#[tonic::async_trait]
+impl Link for Service {
+    type SessionStream = ReceiverStream<Result<proto::HubFrame, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<tonic::Streaming<proto::AgentFrame>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (cluster, address) = self.caller(&request)?;
+        tracing::info!(%cluster, %address, "a session opens");
+        let (outgoing, frames) = mpsc::channel(OUTGOING);
+        self.tracker.spawn(session::serve(
+            self.context.clone(),
+            cluster,
+            request.into_inner(),
+            outgoing,
+        ));
+        Ok(Response::new(ReceiverStream::new(frames)))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<proto::RenewRequest>,
+    ) -> Result<Response<proto::EnrollResult>, Status> {
+        let (cluster, address) = self.caller(&request)?;
+        let enrolled = self
+            .context
+            .app
+            .renew(cluster, &request.into_inner().csr_der)
+            .await;
+        Ok(self.result(&enrolled.map_err(|e| audited("Link.Renew", address, e))?))
+    }
+
+    async fn issue_peer(
+        &self,
+        request: Request<proto::PeerCertificateRequest>,
+    ) -> Result<Response<proto::PeerCertificateReply>, Status> {
+        let (cluster, address) = self.caller(&request)?;
+        let wanted = request.into_inner();
+        let app = &self.context.app;
+        let rec = (wanted.rec_namespace.as_str(), wanted.rec_name.as_str());
+        let issued = app
+            .issue_peer(cluster, rec, &wanted.dns_names, &wanted.csr_der)
+            .await;
+        let issued = issued.map_err(|e| audited("Link.IssuePeer", address, e))?;
+        Ok(Response::new(proto::PeerCertificateReply {
+            certificate_chain: issued.chain.iter().map(|der| der.to_vec().into()).collect(),
+            trust: Some(wire::trust(app.ca())),
+            spiffe_id: issued.identity.to_string(),
+            not_before_ms: issued.not_before.as_millisecond(),
+            not_after_ms: issued.not_after.as_millisecond(),
+        }))
+    }
+}

@@ -1,0 +1,361 @@
+//! One connected agent as a value: `init` reads Hello and lets the session in, `run` speaks until something ends it,
+//! and leaving always gives the seat up and writes down that the member is unreachable. Generic over what comes in, so
+//! that tests need no network.
+
+mod inbound;
+mod outbound;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use meridian_api::ids::{ClusterUid, Revision};
+use meridian_api::link::proto::agent_frame::Frame as FromAgent;
+use meridian_api::link::proto::hub_frame::Frame;
+use meridian_api::link::{codes, negotiate, proto};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::sessions::{Seat, Sessions};
+use super::wire::{self, Malformed};
+use crate::app::members::{Admission, Mode};
+use crate::app::reign::Reign;
+use crate::app::{App, AppError};
+use crate::domain::cluster::Presence;
+use outbound::Window;
+
+/// Frames that may wait for the network. The session stops reading new work while they do, so this bounds its memory.
+pub const OUTGOING: usize = 8;
+
+/// Intervals of a session, by the monotonic clock of each side.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How long Hello may take.
+    pub hello: Duration,
+    /// Between two heartbeats.
+    pub beat: Duration,
+    /// Silence after which the session ends: three missed heartbeats.
+    pub idle: Duration,
+    /// Advice to the agent: its first attempt to come back is spread over this.
+    pub spread: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            hello: Duration::from_secs(10),
+            beat: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+            spread: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What sessions share.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Use cases.
+    pub app: Arc<App>,
+    /// The other sessions.
+    pub sessions: Sessions,
+    /// Intervals.
+    pub timing: Timing,
+    /// Cancelled when the hub stops.
+    pub stop: CancellationToken,
+}
+
+/// Where a session's frames go.
+pub type Outgoing = mpsc::Sender<Result<proto::HubFrame, Status>>;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    /// The agent said goodbye or its stream ended.
+    #[error("the agent left: {0}")]
+    Left(String),
+    /// Nobody reads what is sent.
+    #[error("the agent does not read")]
+    Deaf,
+    /// The hub ends it and says why.
+    #[error("{code}: {message}")]
+    Bye {
+        /// For machines.
+        code: &'static str,
+        /// For people.
+        message: String,
+    },
+}
+
+impl End {
+    fn bye(code: &'static str, message: impl ToString) -> Self {
+        Self::Bye {
+            code,
+            message: message.to_string(),
+        }
+    }
+}
+
+impl From<Malformed> for End {
+    fn from(malformed: Malformed) -> Self {
+        Self::bye(codes::PROTOCOL_ERROR, malformed)
+    }
+}
+
+impl From<AppError> for End {
+    fn from(error: AppError) -> Self {
+        if let AppError::Refused(reason) = error {
+            return Self::bye(codes::REVOKED, reason);
+        }
+        // The agent comes back, and the hub may have recovered by then.
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a session could not be served"
+        );
+        Self::bye(codes::SHUTDOWN, error)
+    }
+}
+
+/// A session that was let in.
+struct Session<In> {
+    context: Context,
+    /// From the certificate: the only identity that counts.
+    cluster: ClusterUid,
+    incoming: In,
+    outgoing: Outgoing,
+    seat: Seat,
+    epoch: u64,
+    reign: Reign,
+    observing: bool,
+    /// The member has still to receive everything, because a person let it follow this store.
+    adopting: bool,
+    heard: Instant,
+    window: Window,
+    /// Highest revision whose outcome is stored.
+    outcomes_to: u64,
+    /// Monotonic clock of the agent's last heartbeat.
+    echo: i64,
+    started: Instant,
+}
+
+/// Serves one stream of the member with this certificate until it ends.
+pub async fn serve<In>(context: Context, cluster: ClusterUid, incoming: In, outgoing: Outgoing)
+where
+    In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin + Send,
+{
+    let farewell = outgoing.clone();
+    let end = match Session::init(context, cluster, incoming, outgoing).await {
+        Ok(mut session) => {
+            let end = session.run().await;
+            session.leave(&end).await;
+            end
+        }
+        Err(end) => end,
+    };
+    tracing::info!(%cluster, reason = %end, "a session ended");
+    if let End::Bye { code, message } = end {
+        let frame = proto::HubFrame {
+            frame: Some(wire::bye(code, message)),
+        };
+        // The agent may be gone already; then nobody misses the goodbye.
+        drop(farewell.try_send(Ok(frame)));
+    }
+}
+
+impl<In> Session<In>
+where
+    In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin + Send,
+{
+    async fn init(
+        context: Context,
+        cluster: ClusterUid,
+        mut incoming: In,
+        outgoing: Outgoing,
+    ) -> Result<Self, End> {
+        let hello = tokio::select! {
+            () = context.stop.cancelled() => return Err(End::bye(codes::SHUTDOWN, "the hub stops")),
+            hello = timeout(context.timing.hello, read_hello(&mut incoming)) => hello
+                .map_err(|_| End::bye(codes::PROTOCOL_ERROR, format!("no Hello within {:?}", context.timing.hello)))??,
+        };
+        check_identity(cluster, &hello.kube_system_uid)?;
+        let proto =
+            negotiate(hello.proto_min, hello.proto_max).map_err(|e| End::bye(codes::VERSION, e))?;
+        let last = hello.last.as_ref().map(wire::position).transpose()?;
+        // Read before the admission: a reign that begins in between ends this session at once.
+        let reign = context.app.reign();
+        let admission = context
+            .app
+            .admit(cluster, &hello.agent_version, last)
+            .await?;
+        let seat = context
+            .sessions
+            .take_seat(cluster, admission.epoch, context.app.now());
+        let seat = seat.map_err(|e| End::bye(codes::SUPERSEDED, e))?;
+        let mut session = Self {
+            cluster,
+            incoming,
+            outgoing,
+            seat,
+            epoch: admission.epoch,
+            reign,
+            observing: matches!(admission.mode, Mode::Observe(_)),
+            adopting: matches!(admission.mode, Mode::Adopt { .. }),
+            heard: Instant::now(),
+            window: Window::default(),
+            outcomes_to: 0,
+            echo: hello.mono_ms,
+            started: Instant::now(),
+            context,
+        };
+        let welcomed = session.welcome(proto, &admission, hello).await;
+        match welcomed {
+            Ok(()) => Ok(session),
+            Err(end) => {
+                session.leave(&end).await;
+                Err(end)
+            }
+        }
+    }
+
+    async fn welcome(
+        &mut self,
+        proto: u32,
+        admission: &Admission,
+        hello: proto::Hello,
+    ) -> Result<(), End> {
+        let app = Arc::clone(&self.context.app);
+        app.presence(self.cluster, Presence::Connected, self.epoch)
+            .await?;
+        let desired = app.desired_of(self.cluster).await.map_err(AppError::from)?;
+        let (mode, since, reason) = match &admission.mode {
+            Mode::Resume(since) => (proto::SyncMode::Resume, *since, String::new()),
+            Mode::Full | Mode::Adopt { .. } => (proto::SyncMode::Full, Revision(0), String::new()),
+            Mode::Observe(reason) => (proto::SyncMode::Observe, Revision(0), reason.clone()),
+        };
+        let welcome = self.welcome_frame(proto, admission, mode, desired.revision, reason);
+        self.send(Frame::Welcome(welcome)).await?;
+        if let Mode::Adopt { approval } = &admission.mode {
+            self.send(outbound::adoption(approval)).await?;
+        }
+        for outcome in &hello.pending_outcomes {
+            self.on_outcome(outcome).await?;
+        }
+        self.window.acknowledged_to(since);
+        if self.observing {
+            return self
+                .send(Frame::DigestAsk(proto::DigestAsk {
+                    buckets: Vec::new(),
+                }))
+                .await;
+        }
+        if self.adopting && desired.value.is_empty() {
+            self.settle_adoption().await?;
+        }
+        let fresh = desired
+            .value
+            .iter()
+            .filter(|held| held.modified > since)
+            .map(|held| held.record.object_id);
+        self.seat.outbox.mark(fresh, desired.revision);
+        Ok(())
+    }
+
+    async fn run(&mut self) -> End {
+        let mut reign_changes = self.context.app.reign_changes();
+        if self.context.app.reign() != self.reign {
+            return End::bye(codes::NOT_LEADER, "a new term began; say Hello again");
+        }
+        let timing = self.context.timing;
+        let mut beat_at = Instant::now() + jittered(timing.beat);
+        let outbox = Arc::clone(&self.seat.outbox);
+        loop {
+            let room = !self.observing && self.window.has_room();
+            let step = tokio::select! {
+                biased;
+                () = self.context.stop.cancelled() => Err(End::bye(codes::SHUTDOWN, "the hub stops")),
+                () = self.seat.superseded.cancelled() => {
+                    Err(End::bye(codes::SUPERSEDED, "a newer session of this cluster took over"))
+                }
+                () = self.seat.removed.cancelled() => {
+                    Err(End::bye(codes::REVOKED, "the registration of this cluster was removed"))
+                }
+                _ = reign_changes.changed() => Err(End::bye(codes::NOT_LEADER, "a new term began; say Hello again")),
+                () = sleep_until(self.heard + timing.idle) => {
+                    Err(End::bye(codes::IDLE, format!("nothing was heard for {:?}", timing.idle)))
+                }
+                frame = self.incoming.next() => self.on_frame(frame).await,
+                () = sleep_until(beat_at) => {
+                    beat_at = Instant::now() + jittered(timing.beat);
+                    self.beat().await
+                }
+                (pending, whole) = outbox.take(outbound::BATCH), if room => self.apply(pending, whole).await,
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    /// Gives up the seat. Only the session that still has it may call the member unreachable.
+    async fn leave(self, end: &End) {
+        let Self {
+            context,
+            cluster,
+            epoch,
+            seat,
+            ..
+        } = self;
+        let superseded = seat.superseded.is_cancelled();
+        let removed = seat.removed.is_cancelled();
+        drop(seat);
+        if superseded || removed {
+            return;
+        }
+        tracing::info!(%cluster, epoch, reason = %end, "the cluster is unreachable");
+        if let Err(error) = context
+            .app
+            .presence(cluster, Presence::Unreachable, epoch)
+            .await
+        {
+            tracing::error!(%cluster, error = &error as &dyn std::error::Error, "its absence could not be stored");
+        }
+    }
+}
+
+/// 80 to 120 % of the interval, so that the heartbeats of many sessions do not meet.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.8 + 0.4 * rand::random::<f64>())
+}
+
+async fn read_hello<In>(incoming: &mut In) -> Result<proto::Hello, End>
+where
+    In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin,
+{
+    match incoming.next().await {
+        None => Err(End::Left("before its Hello".to_owned())),
+        Some(Err(status)) => Err(End::Left(status.message().to_owned())),
+        Some(Ok(proto::AgentFrame {
+            frame: Some(FromAgent::Hello(hello)),
+        })) => Ok(hello),
+        Some(Ok(_)) => Err(End::bye(
+            codes::PROTOCOL_ERROR,
+            "the first frame must be Hello",
+        )),
+    }
+}
+
+/// What the body says must be what the certificate says; then the body is not looked at again.
+fn check_identity(certified: ClusterUid, claimed: &str) -> Result<(), End> {
+    if claimed == certified.to_string() {
+        return Ok(());
+    }
+    tracing::error!(audit = true, %certified, claimed, "a session claimed to be another cluster than its certificate says");
+    Err(End::bye(
+        codes::IDENTITY_MISMATCH,
+        format!("Hello.kube_system_uid is {claimed:?}, the certificate belongs to {certified}"),
+    ))
+}

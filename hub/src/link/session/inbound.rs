@@ -1,0 +1,193 @@
+//! What a session hears. Every report is stored before the next frame is read, so a slow store slows the agent down
+//! instead of filling memory.
+
+use futures::Stream;
+use meridian_api::ids::ObjectId;
+use meridian_api::link::proto::agent_frame::Frame as FromAgent;
+use meridian_api::link::proto::hub_frame::Frame;
+use meridian_api::link::{codes, proto};
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::super::wire;
+use super::{End, Session};
+use crate::app::AppError;
+use crate::app::databases::LocalWish;
+use crate::app::members::Verdict;
+use crate::app::reign::Reported;
+use crate::store::records::OutcomeKind;
+
+impl<In> Session<In>
+where
+    In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin + Send,
+{
+    pub(super) async fn on_frame(
+        &mut self,
+        frame: Option<Result<proto::AgentFrame, Status>>,
+    ) -> Result<(), End> {
+        let frame = match frame {
+            None => return Err(End::Left("its stream ended".to_owned())),
+            Some(Err(status)) => return Err(End::Left(status.message().to_owned())),
+            Some(Ok(frame)) => frame,
+        };
+        self.heard = Instant::now();
+        self.seat.heard(self.context.app.now());
+        // A frame without content is of a later version of the protocol.
+        let Some(frame) = frame.frame else {
+            return Ok(());
+        };
+        match frame {
+            FromAgent::Hello(_) => Err(End::bye(
+                codes::PROTOCOL_ERROR,
+                "a second Hello in one session",
+            )),
+            FromAgent::Ack(ack) => {
+                self.window.acknowledge(ack.seq);
+                if self.adopting && self.window.is_settled() {
+                    self.settle_adoption().await?;
+                }
+                Ok(())
+            }
+            FromAgent::Outcome(outcome) => self.on_outcome(&outcome).await,
+            FromAgent::Status(status) => self.on_status(&status).await,
+            FromAgent::Inventory(page) => self.on_inventory(&page).await,
+            FromAgent::Recs(recs) => self.on_recs(recs).await,
+            FromAgent::LocalIntent(intent) => self.on_intent(intent).await,
+            FromAgent::Beat(beat) => {
+                self.echo = beat.mono_ms;
+                Ok(())
+            }
+            // The hub bounds itself by acknowledgements.
+            FromAgent::Credit(_) => Ok(()),
+            FromAgent::Bye(bye) => Err(End::Left(format!("{}: {}", bye.code, bye.message))),
+        }
+    }
+
+    pub(super) async fn settle_adoption(&mut self) -> Result<(), End> {
+        self.context
+            .app
+            .settle_adoption(self.cluster)
+            .await
+            .map_err(AppError::from)?;
+        self.adopting = false;
+        Ok(())
+    }
+
+    /// Stores what became of an object. One that waits for a confirmation gets the hub's verdict at once.
+    pub(super) async fn on_outcome(&mut self, wire: &proto::Outcome) -> Result<(), End> {
+        let (object, outcome) = wire::outcome(wire, self.context.app.now())?;
+        let asks = outcome.result == OutcomeKind::Held && outcome.code == codes::NEEDS_CONFIRMATION;
+        let revision = outcome.revision.0;
+        self.context
+            .app
+            .outcome(self.cluster, object, outcome)
+            .await?;
+        self.outcomes_to = self.outcomes_to.max(revision);
+        if asks {
+            self.confirm(object, "").await?;
+        }
+        Ok(())
+    }
+
+    async fn on_status(&mut self, wire: &proto::StatusDelta) -> Result<(), End> {
+        let (object, seen) = wire::observation(wire, self.context.app.now())?;
+        Ok(self.context.app.observe(self.cluster, object, seen).await?)
+    }
+
+    /// What this hub does not know stays. While it only observes, nothing that a member holds is given again.
+    async fn on_inventory(&mut self, page: &proto::InventoryPage) -> Result<(), End> {
+        let highest = |number: fn(&proto::InventoryEntry) -> u64| {
+            page.entries.iter().map(number).max().unwrap_or(0)
+        };
+        let reported = Reported {
+            plan_number: highest(|entry| entry.plan_number),
+            instance_id: highest(|entry| entry.highest_instance_id),
+            config_version: highest(|entry| entry.config_version),
+        };
+        if self.observing {
+            self.context.app.raise_allocators(reported).await?;
+        }
+        let desired = self
+            .context
+            .app
+            .desired_of(self.cluster)
+            .await
+            .map_err(AppError::from)?
+            .value;
+        for entry in &page.entries {
+            let object: ObjectId = wire::parse("inventory.object_id", &entry.object_id)?;
+            let known = desired.iter().find(|held| held.record.object_id == object);
+            if known.is_none_or(|held| held.record.is_tombstone()) {
+                self.confirm(object, "").await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_recs(&mut self, wire: proto::RecInventory) -> Result<(), End> {
+        let recs = wire
+            .recs
+            .into_iter()
+            .map(wire::rec)
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(self.context.app.inventory(self.cluster, recs).await?)
+    }
+
+    /// A wish that was written with kubectl on the member.
+    async fn on_intent(&mut self, wire: proto::LocalIntent) -> Result<(), End> {
+        if wire.op() == proto::IntentOp::Delete && !wire.object_id.is_empty() {
+            let object = wire::parse("local_intent.object_id", &wire.object_id)?;
+            return self.confirm(object, &wire.intent_id).await;
+        }
+        let wish = LocalWish {
+            kind: &wire.kind,
+            name: &wire.name,
+            body: &wire.body,
+            known: !wire.object_id.is_empty(),
+        };
+        let (object_id, action, message) = match self.context.app.local_wish(&wish).await {
+            Ok(object) => (
+                object.to_string(),
+                proto::ConfirmAction::Adopt,
+                String::new(),
+            ),
+            Err(error @ (AppError::Store(_) | AppError::Busy(_))) => return Err(error.into()),
+            Err(refused) => (
+                wire.object_id,
+                proto::ConfirmAction::Refuse,
+                refused.explain(),
+            ),
+        };
+        let confirm = proto::Confirm {
+            object_id,
+            action: action.into(),
+            approval: String::new(),
+            intent_id: wire.intent_id,
+            message,
+            revision: 0,
+        };
+        self.send(Frame::Confirm(confirm)).await
+    }
+
+    async fn confirm(&mut self, object: ObjectId, intent_id: &str) -> Result<(), End> {
+        let verdict = self.context.app.verdict(self.cluster, object).await?;
+        let (action, approval, message, revision) = match verdict {
+            Verdict::Keep { reason } => (proto::ConfirmAction::Keep, String::new(), reason, 0),
+            Verdict::Delete { approval, revision } => (
+                proto::ConfirmAction::Delete,
+                approval,
+                String::new(),
+                revision.0,
+            ),
+        };
+        let confirm = proto::Confirm {
+            object_id: object.to_string(),
+            action: action.into(),
+            approval,
+            intent_id: intent_id.to_owned(),
+            message,
+            revision,
+        };
+        self.send(Frame::Confirm(confirm)).await
+    }
+}

@@ -1,0 +1,214 @@
+//! What a session says: heartbeats, and desired state in batches of which only a few may be unacknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::Stream;
+use meridian_api::ids::{ObjectId, Revision};
+use meridian_api::link::proto;
+use meridian_api::link::proto::hub_frame::Frame;
+use tokio::time::timeout;
+use tonic::Status;
+
+use super::super::outbox::Pending;
+use super::super::wire;
+use super::{End, Session};
+use crate::app::AppError;
+use crate::app::members::Admission;
+use crate::domain::desired::Desired;
+use crate::store::records::Held;
+
+/// Objects in one batch.
+pub(super) const BATCH: usize = 64;
+/// Batches that may be unacknowledged. With [`BATCH`] it bounds what a slow member costs.
+const WINDOW: usize = 4;
+/// Largest frame that the hub sends, well below what gRPC accepts by default (4 MiB).
+const FRAME_BYTES: usize = 1024 * 1024;
+
+/// Batches that were sent and are not durable on the member yet.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    unacknowledged: BTreeMap<u64, Revision>,
+    seq: u64,
+    /// Revision that the last batch reached: what the next one follows on.
+    reached: Revision,
+    /// Whether the last batch left nothing behind.
+    whole: bool,
+}
+
+impl Window {
+    pub(super) fn has_room(&self) -> bool {
+        self.unacknowledged.len() < WINDOW
+    }
+
+    pub(super) fn acknowledged_to(&mut self, revision: Revision) {
+        self.reached = revision;
+    }
+
+    /// Batches are acknowledged in order: one that is durable says so for those before it.
+    pub(super) fn acknowledge(&mut self, seq: u64) {
+        self.unacknowledged
+            .retain(|unacknowledged, _| *unacknowledged > seq);
+    }
+
+    /// Whether all that was marked has been sent and is durable.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unacknowledged.is_empty() && self.whole
+    }
+
+    /// Number and predecessor of the next batch.
+    fn send(&mut self, upto: Revision) -> (u64, Revision) {
+        self.seq += 1;
+        let previous = self.reached;
+        self.reached = self.reached.max(upto);
+        self.unacknowledged.insert(self.seq, upto);
+        (self.seq, previous)
+    }
+}
+
+impl<In> Session<In>
+where
+    In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin + Send,
+{
+    pub(super) fn welcome_frame(
+        &self,
+        proto: u32,
+        admission: &Admission,
+        mode: proto::SyncMode,
+        head: Revision,
+        reason: String,
+    ) -> proto::Welcome {
+        let timing = self.context.timing;
+        proto::Welcome {
+            proto,
+            session_id: format!("{}-{}", self.reign.term, self.epoch),
+            session_epoch: self.epoch,
+            head: Some(wire::store_position(self.reign, head)),
+            mode: mode.into(),
+            beat_ms: millis(timing.beat),
+            idle_ms: millis(timing.idle),
+            reconnect: Some(proto::Reconnect {
+                spread_ms: millis(timing.spread),
+                cap_ms: 120_000,
+            }),
+            limits: Some(proto::Limits {
+                frame_bytes: u32::try_from(FRAME_BYTES).unwrap_or(u32::MAX),
+                objects_in_flight: u32::try_from(BATCH * WINDOW).unwrap_or(u32::MAX),
+                bytes_in_flight: (FRAME_BYTES * WINDOW) as u64,
+            }),
+            wall_ms: self.context.app.now().as_millisecond(),
+            cluster_name: admission.cluster.name.clone(),
+            reason,
+        }
+    }
+
+    /// Hands a frame to the network; one that nobody takes within the idle time ends the session.
+    pub(super) async fn send(&mut self, frame: Frame) -> Result<(), End> {
+        let frame = proto::HubFrame { frame: Some(frame) };
+        match timeout(self.context.timing.idle, self.outgoing.send(Ok(frame))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Left("its stream was closed".to_owned())),
+            Err(_) => Err(End::Deaf),
+        }
+    }
+
+    pub(super) async fn beat(&mut self) -> Result<(), End> {
+        let beat = proto::Beat {
+            applied_upto_revision: 0,
+            outcomes_durable_upto: self.outcomes_to,
+            mono_ms: i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX),
+            wall_ms: self.context.app.now().as_millisecond(),
+            echo_mono_ms: self.echo,
+        };
+        self.send(Frame::Beat(beat)).await
+    }
+
+    /// Sends the newest state of the objects. Only the last frame of a whole set says how far the member now is.
+    pub(super) async fn apply(&mut self, pending: Pending, whole: bool) -> Result<(), End> {
+        let wanted = self
+            .context
+            .app
+            .desired_objects(self.cluster, &pending.objects)
+            .await
+            .map_err(AppError::from)?;
+        let mut frames = split(in_order(&wanted));
+        if frames.is_empty() {
+            // Every object of the set was dropped since it was marked: there is nothing to say.
+            return Ok(());
+        }
+        self.window.whole = whole;
+        let last = frames.len() - 1;
+        for (i, items) in frames.drain(..).enumerate() {
+            let upto = if whole && i == last {
+                pending.complete_to
+            } else {
+                self.window.reached
+            };
+            let (seq, previous) = self.window.send(upto);
+            let upto = wire::store_position(self.reign, upto.max(previous));
+            self.send(Frame::Apply(proto::Apply {
+                seq,
+                upto: Some(upto),
+                prev_revision: previous.0,
+                items,
+            }))
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells a member that a person lets it follow this hub's store.
+pub(super) fn adoption(approval: &str) -> Frame {
+    Frame::Confirm(proto::Confirm {
+        object_id: String::new(),
+        action: proto::ConfirmAction::Adopt.into(),
+        approval: approval.to_owned(),
+        intent_id: String::new(),
+        message: "the store of the hub changed, and a person lets its members follow".to_owned(),
+        revision: 0,
+    })
+}
+
+fn millis(duration: std::time::Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// Objects after those that they wait for. A circle, which the planner's check refuses, is sent as it is.
+fn in_order(wanted: &[Held<Desired>]) -> Vec<&Held<Desired>> {
+    let mut waiting: Vec<_> = wanted.iter().collect();
+    let mut ordered: Vec<&Held<Desired>> = Vec::with_capacity(waiting.len());
+    loop {
+        let missing: BTreeSet<ObjectId> =
+            waiting.iter().map(|held| held.record.object_id).collect();
+        let (ready, rest): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|held| !held.record.after.iter().any(|id| missing.contains(id)));
+        let stuck = ready.is_empty();
+        ordered.extend(ready);
+        if rest.is_empty() || stuck {
+            ordered.extend(rest);
+            return ordered;
+        }
+        waiting = rest;
+    }
+}
+
+/// Frames below [`FRAME_BYTES`]; an object that alone is larger gets one of its own.
+fn split(wanted: Vec<&Held<Desired>>) -> Vec<Vec<proto::Item>> {
+    let mut frames: Vec<Vec<proto::Item>> = Vec::new();
+    let mut bytes = 0;
+    for held in wanted {
+        let item = wire::item(held);
+        // Names and numbers of an item stay below a kilobyte.
+        let size = item.body.len() + 1024;
+        match frames.last_mut() {
+            Some(frame) if bytes + size <= FRAME_BYTES => frame.push(item),
+            _ => {
+                frames.push(vec![item]);
+                bytes = 0;
+            }
+        }
+        bytes += size;
+    }
+    frames
+}

@@ -1,0 +1,199 @@
+//! Which sessions stand: at most one per member. A newer one, by its epoch, replaces an older one in one step.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use meridian_api::ids::{ClusterUid, ObjectId, Revision};
+use tokio_util::sync::CancellationToken;
+
+use super::outbox::Outbox;
+
+/// The sessions of this hub. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions(Arc<Mutex<BTreeMap<ClusterUid, Live>>>);
+
+#[derive(Debug)]
+struct Live {
+    epoch: u64,
+    superseded: CancellationToken,
+    removed: CancellationToken,
+    outbox: Arc<Outbox>,
+    heard_at: Timestamp,
+}
+
+/// A session's place among the others; given up when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    sessions: Sessions,
+    cluster: ClusterUid,
+    epoch: u64,
+    /// Cancelled when a newer session of the same member takes over.
+    pub superseded: CancellationToken,
+    /// Cancelled when the registration of the member is removed.
+    pub removed: CancellationToken,
+    /// What is to be sent.
+    pub outbox: Arc<Outbox>,
+}
+
+/// A newer session of the same member stands already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a newer session (epoch {newer}) of this cluster stands already")]
+pub struct Superseded {
+    /// Epoch of the newer session.
+    pub newer: u64,
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterUid, Live>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the member's place if no session of an equal or higher epoch has it, and ends the one that had it.
+    ///
+    /// # Errors
+    /// [`Superseded`].
+    pub fn take_seat(
+        &self,
+        cluster: ClusterUid,
+        epoch: u64,
+        now: Timestamp,
+    ) -> Result<Seat, Superseded> {
+        let mut sessions = self.lock();
+        if let Some(live) = sessions.get(&cluster).filter(|live| live.epoch >= epoch) {
+            return Err(Superseded { newer: live.epoch });
+        }
+        let (superseded, removed, outbox) = (
+            CancellationToken::new(),
+            CancellationToken::new(),
+            Arc::default(),
+        );
+        let seat = Seat {
+            sessions: self.clone(),
+            cluster,
+            epoch,
+            superseded: superseded.clone(),
+            removed: removed.clone(),
+            outbox: Arc::clone(&outbox),
+        };
+        if let Some(old) = sessions.insert(
+            cluster,
+            Live {
+                epoch,
+                superseded,
+                removed,
+                outbox,
+                heard_at: now,
+            },
+        ) {
+            old.superseded.cancel();
+        }
+        Ok(seat)
+    }
+
+    /// Tells the member's session, if it has one, that objects changed.
+    pub fn mark(
+        &self,
+        cluster: ClusterUid,
+        objects: impl IntoIterator<Item = ObjectId>,
+        complete_to: Revision,
+    ) {
+        if let Some(live) = self.lock().get(&cluster) {
+            live.outbox.mark(objects, complete_to);
+        }
+    }
+
+    /// Ends the member's session because its registration was removed.
+    pub fn remove(&self, cluster: ClusterUid) {
+        if let Some(live) = self.lock().get(&cluster) {
+            live.removed.cancel();
+        }
+    }
+
+    /// When the member was heard last, if it has a session.
+    #[must_use]
+    pub fn heard_at(&self, cluster: ClusterUid) -> Option<Timestamp> {
+        self.lock().get(&cluster).map(|live| live.heard_at)
+    }
+
+    /// Members that have a session.
+    #[must_use]
+    pub fn connected(&self) -> Vec<ClusterUid> {
+        self.lock().keys().copied().collect()
+    }
+}
+
+impl Seat {
+    /// Notes that the member was heard.
+    pub fn heard(&self, now: Timestamp) {
+        if let Some(live) = self
+            .sessions
+            .lock()
+            .get_mut(&self.cluster)
+            .filter(|live| live.epoch == self.epoch)
+        {
+            live.heard_at = now;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut sessions = self.sessions.lock();
+        if sessions
+            .get(&self.cluster)
+            .is_some_and(|live| live.epoch == self.epoch)
+        {
+            sessions.remove(&self.cluster);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster() -> ClusterUid {
+        "6f0c2a52-3b5e-4a3e-9d57-0d9a3c1f1e11".parse().unwrap()
+    }
+
+    #[test]
+    fn the_newer_session_wins_and_the_older_is_told() {
+        let sessions = Sessions::default();
+        let old = sessions
+            .take_seat(cluster(), 1, Timestamp::UNIX_EPOCH)
+            .unwrap();
+        let new = sessions
+            .take_seat(cluster(), 2, Timestamp::UNIX_EPOCH)
+            .unwrap();
+        assert!(old.superseded.is_cancelled() && !new.superseded.is_cancelled());
+    }
+
+    #[test]
+    fn an_older_session_that_comes_late_is_refused() {
+        let sessions = Sessions::default();
+        let new = sessions
+            .take_seat(cluster(), 2, Timestamp::UNIX_EPOCH)
+            .unwrap();
+        let late = sessions
+            .take_seat(cluster(), 1, Timestamp::UNIX_EPOCH)
+            .unwrap_err();
+        assert_eq!(late, Superseded { newer: 2 });
+        assert!(!new.superseded.is_cancelled());
+    }
+
+    #[test]
+    fn a_superseded_session_that_ends_leaves_the_newer_in_its_seat() {
+        let sessions = Sessions::default();
+        let old = sessions
+            .take_seat(cluster(), 1, Timestamp::UNIX_EPOCH)
+            .unwrap();
+        let new = sessions
+            .take_seat(cluster(), 2, Timestamp::UNIX_EPOCH)
+            .unwrap();
+        drop(old);
+        assert_eq!(sessions.connected(), [cluster()]);
+        drop(new);
+        assert!(sessions.connected().is_empty());
+    }
+}

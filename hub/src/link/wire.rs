@@ -1,0 +1,230 @@
+//! Between the words of the wire and those of the hub. Nothing here decides; what cannot be read is refused by field.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use meridian_api::ids::{Incarnation, ObjectId, Revision, Term};
+use meridian_api::link::proto;
+use meridian_api::link::proto::hub_frame::Frame;
+
+use crate::app::enroll::Enrolled;
+use crate::app::reign::Reign;
+use crate::ca::Authority;
+use crate::domain::cluster::Rec;
+use crate::domain::desired::{Action, Desired};
+use crate::domain::lineage::Position;
+use crate::store::records::{Held, LinkReport, OutcomeKind, StoredObservation, StoredOutcome};
+
+/// A field that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub(super) struct Malformed {
+    field: &'static str,
+    reason: String,
+}
+
+pub(super) fn malformed(field: &'static str, reason: impl ToString) -> Malformed {
+    Malformed {
+        field,
+        reason: reason.to_string(),
+    }
+}
+
+pub(super) fn parse<T: FromStr<Err: ToString>>(
+    field: &'static str,
+    text: &str,
+) -> Result<T, Malformed> {
+    text.parse()
+        .map_err(|e: T::Err| malformed(field, e.to_string()))
+}
+
+pub(super) fn position(wire: &proto::StorePosition) -> Result<Position, Malformed> {
+    let proto::StorePosition {
+        store_id,
+        term,
+        incarnation,
+        revision,
+    } = wire;
+    Ok(Position {
+        store_id: parse("last.store_id", store_id)?,
+        term: Term(*term),
+        incarnation: Incarnation(*incarnation),
+        revision: Revision(*revision),
+    })
+}
+
+pub(super) fn store_position(reign: Reign, revision: Revision) -> proto::StorePosition {
+    let Reign {
+        store_id,
+        term,
+        incarnation,
+    } = reign;
+    proto::StorePosition {
+        store_id: store_id.to_string(),
+        term: term.0,
+        incarnation: incarnation.0,
+        revision: revision.0,
+    }
+}
+
+pub(super) fn outcome(
+    wire: &proto::Outcome,
+    now: Timestamp,
+) -> Result<(ObjectId, StoredOutcome), Malformed> {
+    use proto::OutcomeResult as Wire;
+    let result = match wire.result() {
+        Wire::Applied => OutcomeKind::Applied,
+        Wire::Noop => OutcomeKind::Noop,
+        Wire::Nack => OutcomeKind::Nack,
+        Wire::Deferred => OutcomeKind::Deferred,
+        Wire::Held => OutcomeKind::Held,
+        Wire::Unspecified => {
+            return Err(malformed(
+                "outcome.result",
+                format!("found {}, which no agent sends", wire.result),
+            ));
+        }
+    };
+    let stored = StoredOutcome {
+        revision: Revision(wire.revision),
+        result,
+        code: wire.code.clone(),
+        message: wire.message.clone(),
+        as_of: now,
+    };
+    Ok((parse("outcome.object_id", &wire.object_id)?, stored))
+}
+
+pub(super) fn observation(
+    wire: &proto::StatusDelta,
+    now: Timestamp,
+) -> Result<(ObjectId, StoredObservation), Malformed> {
+    let status = serde_json::from_slice(&wire.status).map_err(|e| malformed("status.status", e))?;
+    let links = wire.links.iter().map(link).collect::<Result<_, _>>()?;
+    let seen = StoredObservation {
+        for_revision: Revision(wire.for_revision),
+        status,
+        links,
+        as_of: now,
+    };
+    Ok((parse("status.object_id", &wire.object_id)?, seen))
+}
+
+fn link(wire: &proto::LinkRow) -> Result<LinkReport, Malformed> {
+    let since = Timestamp::from_millisecond(wire.since_ms)
+        .map_err(|e| malformed("status.links.since_ms", e))?;
+    Ok(LinkReport {
+        instance_id: u64::from(wire.instance_id),
+        from: wire.name.clone(),
+        state: wire.state.clone(),
+        last_error: wire.last_error.clone(),
+        lag_ms: wire.lag_ms,
+        since,
+    })
+}
+
+pub(super) fn rec(wire: proto::Rec) -> Result<Rec, Malformed> {
+    let proto::Rec {
+        namespace,
+        name,
+        uid,
+        replication_address,
+        suffix,
+        state,
+        peer_spiffe_id,
+        api_fqdn_url,
+        peer_not_after_ms: _,
+    } = wire;
+    if namespace.is_empty() || name.is_empty() {
+        return Err(malformed(
+            "recs",
+            format!("found a REC called {namespace:?}/{name:?}, expected both parts"),
+        ));
+    }
+    Ok(Rec {
+        namespace,
+        name,
+        uid,
+        replication_address,
+        suffix,
+        state,
+        peer_spiffe_id,
+        api_fqdn_url,
+    })
+}
+
+pub(super) fn item(held: &Held<Desired>) -> proto::Item {
+    let Held {
+        record: desired,
+        modified,
+        ..
+    } = held;
+    let (op, body, tombstone) = match &desired.action {
+        Action::Upsert { body } => (proto::ItemOp::Upsert, body.to_string().into_bytes(), None),
+        Action::Delete { approval, reason } => {
+            let tombstone = proto::Tombstone {
+                revision: modified.0,
+                approval: approval.clone(),
+                reason: reason.clone(),
+            };
+            (proto::ItemOp::Delete, Vec::new(), Some(tombstone))
+        }
+    };
+    let class = if desired.data_bearing {
+        proto::DeleteClass::DataBearing
+    } else {
+        proto::DeleteClass::Plain
+    };
+    proto::Item {
+        object_id: desired.object_id.to_string(),
+        api_version: desired.api_version.clone(),
+        kind: desired.kind.clone(),
+        namespace: desired.namespace.clone(),
+        name: desired.name.clone(),
+        op: op.into(),
+        revision: modified.0,
+        hash: desired.hash().into(),
+        body: body.into(),
+        after: desired.after.iter().map(ToString::to_string).collect(),
+        delete_class: class.into(),
+        tombstone,
+        drift: proto::DriftPolicy::Enforce.into(),
+        plan_number: desired.plan_number.0,
+    }
+}
+
+pub(super) fn enrolled(
+    enrolled: &Enrolled,
+    ca: &Authority,
+    hub_addresses: &[String],
+) -> proto::EnrollResult {
+    let Enrolled { cluster, issued } = enrolled;
+    proto::EnrollResult {
+        certificate_chain: issued.chain.iter().map(|der| der.to_vec().into()).collect(),
+        trust: Some(trust(ca)),
+        not_after_ms: issued.not_after.as_millisecond(),
+        cluster_uid: cluster.uid.to_string(),
+        cluster_name: cluster.name.clone(),
+        hub_addresses: hub_addresses.to_vec(),
+        join_state: cluster.join_state.clone().into_bytes().into(),
+        not_before_ms: issued.not_before.as_millisecond(),
+    }
+}
+
+/// Version of the trust bundle. There is one root and it does not change while the hub runs.
+const TRUST_VERSION: u64 = 1;
+
+pub(super) fn trust(ca: &Authority) -> proto::TrustBundle {
+    proto::TrustBundle {
+        version: TRUST_VERSION,
+        roots: vec![ca.root().to_vec().into()],
+        trust_domain: ca.trust_domain().to_string(),
+    }
+}
+
+pub(super) fn bye(code: &str, message: impl ToString) -> Frame {
+    Frame::Bye(proto::Bye {
+        code: code.to_owned(),
+        message: message.to_string(),
+    })
+}

@@ -1,0 +1,130 @@
+//! The hub's metrics. Labels come from closed sets; no name of a person's object is ever one.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::tasks::{Outcome, TaskError};
+
+/// How an activation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum TaskResult {
+    /// Nothing to do.
+    Settled,
+    /// Something was written.
+    Progressed,
+    /// The hub may not decide.
+    HeldBack,
+    /// It failed.
+    Failed,
+}
+
+impl TaskResult {
+    /// The result of an activation.
+    #[must_use]
+    pub fn of(result: &Result<Outcome, TaskError>) -> Self {
+        match result {
+            Ok(Outcome::Settled) => Self::Settled,
+            Ok(Outcome::Progressed) => Self::Progressed,
+            Ok(Outcome::HeldBack) => Self::HeldBack,
+            Err(_) => Self::Failed,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabels {
+    task: &'static str,
+    result: TaskResult,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HttpLabels {
+    status: u16,
+}
+
+/// All metrics and the registry that prints them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    activations: Family<TaskLabels, Counter>,
+    activation_seconds: Histogram,
+    requests: Family<HttpLabels, Counter>,
+    connected: Gauge,
+    observing: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("meridian_hub");
+        let (activations, requests) = (Family::default(), Family::default());
+        let (connected, observing) = (Gauge::default(), Gauge::default());
+        let activation_seconds = Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0]);
+        registry.register(
+            "task_activations",
+            "Activations of background tasks",
+            Family::clone(&activations),
+        );
+        registry.register(
+            "task_activation_seconds",
+            "Duration of activations",
+            activation_seconds.clone(),
+        );
+        registry.register(
+            "http_requests",
+            "Answered requests of the web API",
+            Family::clone(&requests),
+        );
+        registry.register(
+            "connected_members",
+            "Members that have a session",
+            connected.clone(),
+        );
+        registry.register(
+            "observing",
+            "1 while the hub applies nothing until a person decides",
+            observing.clone(),
+        );
+        Self {
+            registry,
+            activations,
+            activation_seconds,
+            requests,
+            connected,
+            observing,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts an activation.
+    pub fn task(&self, task: &'static str, result: TaskResult, took: Duration) {
+        self.activations
+            .get_or_create(&TaskLabels { task, result })
+            .inc();
+        self.activation_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts a request.
+    pub fn request(&self, status: u16) {
+        self.requests.get_or_create(&HttpLabels { status }).inc();
+    }
+
+    /// The text for Prometheus, with the state of this moment.
+    ///
+    /// # Errors
+    /// If the text cannot be written, which only a broken encoder does.
+    pub fn print(&self, connected: usize, observing: bool) -> Result<String, std::fmt::Error> {
+        self.connected
+            .set(i64::try_from(connected).unwrap_or(i64::MAX));
+        self.observing.set(i64::from(observing));
+        let mut printed = String::new();
+        text::encode(&mut printed, &self.registry)?;
+        Ok(printed)
+    }
+}

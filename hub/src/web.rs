@@ -1,0 +1,143 @@
+//! The web API: Kubernetes-shaped bodies under `/api/v1/`, each call with a bearer token, failures as problems (RFC 9457).
+//! `/healthz`, `/readyz` and `/metrics` need no token and name nothing of a person.
+
+mod answer;
+mod auth;
+mod clusters;
+mod databases;
+mod health;
+mod hub;
+mod remotes;
+mod status;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware;
+use axum::routing::{MethodRouter, delete, get, post};
+use meridian_api::fault::Fault;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::app::App;
+use crate::metrics::Metrics;
+use answer::Failure;
+
+/// Largest request body. A database's spec is a few kilobytes.
+const BODY: usize = 256 * 1024;
+/// Longest request. Nothing here waits for a member.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub struct WebState {
+    /// Use cases.
+    pub app: Arc<App>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Number of members that have a session.
+    pub connected: ConnectedCount,
+}
+
+/// How the number of sessions is asked for, so that the web knows nothing of the link.
+#[derive(Clone)]
+pub struct ConnectedCount(pub Arc<dyn Fn() -> usize + Send + Sync>);
+
+impl std::fmt::Debug for ConnectedCount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ConnectedCount")
+    }
+}
+
+/// Every route that needs a token: path, methods, handlers. The test of authorization runs over this list.
+fn guarded() -> Vec<(
+    &'static str,
+    &'static [&'static str],
+    MethodRouter<WebState>,
+)> {
+    vec![
+        ("/api/v1/clusters", &["GET"], get(clusters::list)),
+        (
+            "/api/v1/clusters/{name}",
+            &["GET", "DELETE"],
+            get(clusters::get).delete(clusters::delete),
+        ),
+        (
+            "/api/v1/tokens",
+            &["GET", "POST"],
+            get(tokens::list).post(tokens::create),
+        ),
+        (
+            "/api/v1/tokens/{name}",
+            &["GET", "DELETE"],
+            get(tokens::get).delete(tokens::delete),
+        ),
+        ("/api/v1/remoteclusters", &["GET"], get(remotes::list)),
+        ("/api/v1/remoteclusters/{name}", &["GET"], get(remotes::get)),
+        (
+            "/api/v1/activeactivedatabases",
+            &["GET", "POST"],
+            get(databases::list).post(databases::create),
+        ),
+        (
+            "/api/v1/activeactivedatabases/{name}",
+            &["GET", "DELETE"],
+            delete(databases::delete).get(databases::get),
+        ),
+        ("/api/v1/hub", &["GET"], get(hub::get)),
+        ("/api/v1/hub/adopt", &["POST"], post(hub::adopt)),
+    ]
+}
+
+/// The router of the web API.
+pub fn router(state: WebState) -> Router {
+    let guarded = guarded()
+        .into_iter()
+        .fold(Router::new(), |router, (path, _, handlers)| {
+            router.route(path, handlers)
+        });
+    let guarded = guarded.route_layer(middleware::from_fn_with_state(
+        state.clone(),
+        auth::demand_token,
+    ));
+    let open = Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics));
+    guarded
+        .merge(open)
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            REQUEST,
+        ))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            answer::number_requests,
+        ))
+        .layer(CatchPanicLayer::new())
+        .with_state(state)
+}
+
+async fn no_such_path(uri: Uri) -> Failure {
+    Failure::from(Fault::NotFound {
+        kind: "path".to_owned(),
+        name: uri.path().to_owned(),
+    })
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> answer::NotAllowed {
+    answer::NotAllowed(format!(
+        "{} takes no {method}; the header Allow lists what it takes",
+        uri.path()
+    ))
+}

@@ -1,0 +1,46 @@
+//! `/healthz`, `/readyz`, `/metrics`: for machines, without a token.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+
+use super::WebState;
+
+/// The process answers.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The store answers. A hub that observes is ready: it serves reads and sessions, and says so here.
+pub(super) async fn readyz(State(state): State<WebState>) -> Response {
+    match state.app.doubts().await {
+        Ok(doubts) if doubts.is_empty() => "ok\n".into_response(),
+        Ok(_) => "ok, but the hub only observes: see /api/v1/hub\n".into_response(),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "not ready");
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the store does not answer; the hub's log says why\n",
+            )
+                .into_response()
+        }
+    }
+}
+
+pub(super) async fn metrics(State(state): State<WebState>) -> Response {
+    let observing = state
+        .app
+        .doubts()
+        .await
+        .is_ok_and(|doubts| !doubts.is_empty());
+    match state.metrics.print((state.connected.0)(), observing) {
+        Ok(printed) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], printed).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "the metrics could not be printed");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `/api/v1/hub`: the hub itself, and the decision that lets it go on after it observed.
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::Serialize;
+
+use super::WebState;
+use super::answer::{Failure, time};
+use super::auth::Caller;
+use crate::app::reign::Reign;
+
+/// The hub as people see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Hub {
+    store_id: String,
+    term: u64,
+    incarnation: String,
+    /// `decides` or `observes`.
+    mode: &'static str,
+    doubts: Vec<HubDoubt>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HubDoubt {
+    raised_by: String,
+    reason: String,
+    since: String,
+}
+
+pub(super) async fn get(State(state): State<WebState>) -> Result<Json<Hub>, Failure> {
+    Ok(Json(hub(&state).await?))
+}
+
+/// Lets the hub go on: every position that raised a doubt is accepted, and a new term begins.
+pub(super) async fn adopt(
+    State(state): State<WebState>,
+    Extension(Caller(caller)): Extension<Caller>,
+) -> Result<Json<Hub>, Failure> {
+    state.app.adopt(&caller.holder).await?;
+    Ok(Json(hub(&state).await?))
+}
+
+async fn hub(state: &WebState) -> Result<Hub, Failure> {
+    let Reign {
+        store_id,
+        term,
+        incarnation,
+    } = state.app.reign();
+    let doubts = state.app.doubts().await?;
+    Ok(Hub {
+        store_id: store_id.to_string(),
+        term: term.0,
+        incarnation: incarnation.to_string(),
+        mode: if doubts.is_empty() {
+            "decides"
+        } else {
+            "observes"
+        },
+        doubts: doubts
+            .into_iter()
+            .map(|(raised_by, doubt)| HubDoubt {
+                raised_by,
+                reason: doubt.reason,
+                since: time(doubt.since),
+            })
+            .collect(),
+    })
+}
