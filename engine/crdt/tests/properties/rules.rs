@@ -181,6 +181,102 @@ fn a_report_beyond_the_own_clock_is_refused() {
     assert_eq!(replica.reported(InstanceId(1)), Some(&clock));
 }
 
+/// A removal overtakes what it removes, and the shard forgets as much as it may in between.
+#[test]
+fn a_removal_is_remembered_until_what_it_has_seen_arrives() {
+    for (write, removal) in [
+        (Intent::Set(0, 0), Intent::Delete(vec![0])),
+        (Intent::Count(0, 100), Intent::Set(0, 5)),
+        (Intent::Add(0, vec![0, 1]), Intent::Remove(0, vec![0])),
+        (
+            Intent::Fill(0, vec![(0, 0), (1, 0)]),
+            Intent::Clear(0, vec![1]),
+        ),
+        (Intent::CountIn(0, 0, 100), Intent::Fill(0, vec![(0, 5)])),
+    ] {
+        let mut world = World::new(3, true);
+        world.step(&Step::Write { region: 0, write });
+        for (from, to) in [(0, 1), (1, 2), (0, 2)] {
+            world.step(&Step::Fetch {
+                from,
+                to,
+                transactions: 9,
+            });
+            world.step(&Step::Deliver { from, to });
+            let region = &mut world.regions[2];
+            while region.replica.collect(1) {}
+            let waiting = u64::from((from, to) == (1, 2));
+            assert_eq!(
+                region.replica.stats().waiting_removals,
+                waiting,
+                "{removal:?} after {from} to {to}"
+            );
+            if to == 1 {
+                world.step(&Step::Write {
+                    region: 1,
+                    write: removal.clone(),
+                });
+            }
+        }
+        assert_eq!(world.regions[2].view, world.regions[1].view, "{removal:?}");
+    }
+}
+
+#[test]
+fn a_report_that_was_lost_and_came_back_replaces_no_later_one() {
+    let (mut lost, mut lost_view) = fresh();
+    let early = lost
+        .write(
+            &mut lost_view,
+            NOW,
+            Write::Report {
+                clock: lost.clock().clone(),
+            },
+        )
+        .unwrap();
+    let mut again = Replica::new(config(1, 2), Limits::default()).unwrap();
+    again.begin(Incarnation(8)).unwrap();
+    let mut view = MemoryView::default();
+    let first = again.write(&mut view, NOW, set("a", "1")).unwrap();
+    let clock = again.clock().clone();
+    let later = again
+        .write(
+            &mut view,
+            NOW,
+            Write::Report {
+                clock: clock.clone(),
+            },
+        )
+        .unwrap();
+
+    let mut peer = Replica::new(config(2, 2), Limits::default()).unwrap();
+    for written in [first, later, early] {
+        peer.apply(&mut MemoryView::default(), NOW, &written.effect)
+            .unwrap();
+    }
+    assert_eq!(peer.reported(InstanceId(1)), Some(&clock));
+}
+
+#[test]
+fn a_report_is_due_as_long_as_it_tells_something_new() {
+    let (mut replica, mut view) = fresh();
+    assert!(!replica.is_report_due(replica.clock()));
+    replica.write(&mut view, NOW, set("a", "1")).unwrap();
+    let clock = replica.clock().clone();
+    assert!(
+        !replica.is_report_due(&meridian_crdt::Clock::new()),
+        "nothing of it is durable"
+    );
+    assert!(replica.is_report_due(&clock));
+    replica
+        .write(&mut view, NOW, Write::Report { clock })
+        .unwrap();
+    assert!(
+        !replica.is_report_due(replica.clock()),
+        "a report alone is no news"
+    );
+}
+
 #[test]
 fn metadata_stays_while_one_member_has_not_reported() {
     let mut world = World::new(3, true);
