@@ -127,6 +127,9 @@ impl Replica {
 
     /// Applies what `source` sent, whole transactions at a time. Stops at the first effect that is refused.
     ///
+    /// Answers of one source must be applied in the order in which it gave them, also across its restarts: once anything of
+    /// its new life is here, an older answer that is still on the way must be dropped. Stability rests on it.
+    ///
     /// # Errors
     /// See [`BatchError`].
     pub fn apply_batch(
