@@ -9,3 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub fn now() -> Time {
     Time(Timestamp::now())
 }
+
+/// [`now`] as RFC 3339 with seconds, the form of condition times.
+#[must_use]
+pub fn now_text() -> String {
+    now().0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,9 +1,15 @@
-//! What the agent needs of Kubernetes beyond the client itself: ownership, apply, Events, the leader lease.
+//! What the agent needs of Kubernetes beyond the client itself: ownership, apply, names, conditions, Events, the loop
+//! that drives a controller, the leader lease.
 //! Used by `controllers`, `rigger`, `link` and `run`; knows none of them.
 
 pub mod apply;
+pub mod conditions;
 pub mod crds;
+pub mod drive;
 pub mod events;
 pub mod fault;
+pub mod finalizer;
 pub mod lease;
+pub mod names;
 pub mod own;
+pub mod quantity;

@@ -9,8 +9,10 @@
 
 pub mod args;
 pub mod clock;
+pub mod controllers;
 pub mod k8s;
 pub mod link;
 pub mod metrics;
 pub mod probes;
+pub mod rigger;
 pub mod run;

@@ -13,13 +13,17 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::{Args, Command, RunArgs},
+    controllers,
     k8s::{
         apply::Objects,
         crds,
+        drive::Report,
+        events::Events,
         lease::{Elector, Role},
     },
     metrics::Metrics,
     probes::{self, Board},
+    rigger,
 };
 
 /// Name of the leader lease.
@@ -117,6 +121,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         namespace,
         identity,
         node_image,
+        metrics,
     };
     parts.spawn(async move {
         (
@@ -134,6 +139,7 @@ struct Context {
     namespace: String,
     identity: String,
     node_image: String,
+    metrics: Arc<Metrics>,
 }
 
 async fn connect(kubeconfig: Option<std::path::PathBuf>) -> anyhow::Result<Client> {
@@ -217,18 +223,24 @@ async fn lead(
 /// Everything that only the leader does.
 async fn work(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
     let Context {
-        client: _,
+        client,
         namespace,
         identity,
         node_image,
+        metrics,
     } = context;
-    tracing::info!(
-        namespace,
-        identity,
-        node_image,
-        "no controller is built yet"
+    tracing::info!(identity, "leads: the controllers start");
+    let objects = Objects::new(client.clone(), &namespace);
+    let report = Report {
+        events: Events::new(client, &identity),
+        metrics,
+    };
+    let controllers =
+        controllers::Context::new(objects.clone(), report.clone(), node_image, stop.clone());
+    tokio::join!(
+        controllers::run(controllers),
+        rigger::run(objects, report, stop)
     );
-    stop.cancelled().await;
     Ok(())
 }
 

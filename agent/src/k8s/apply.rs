@@ -211,6 +211,22 @@ impl Objects {
             .map_err(|source| ApplyError::api::<K>("apply", &name, source))
     }
 
+    /// Refuses a name that is taken by an object that is not ours, without writing anything.
+    ///
+    /// # Errors
+    /// [`ApplyError::Foreign`]: it is taken. [`ApplyError::Api`]: refused or not reached.
+    pub async fn refuse_foreign<K: Object>(
+        &self,
+        desired: &K,
+        owner: &Owner,
+    ) -> Result<(), ApplyError> {
+        let name = desired.name_any();
+        match self.ownership::<K>(&name, owner).await? {
+            Ownership::Foreign { holder } => Err(foreign::<K>(&name, holder)),
+            Ownership::Absent | Ownership::Ours { .. } => Ok(()),
+        }
+    }
+
     /// Creates `desired`, which must not exist yet.
     ///
     /// # Errors
@@ -277,6 +293,33 @@ impl Objects {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
             Err(source) => Err(ApplyError::api::<K>("delete", name, source)),
+        }
+    }
+
+    /// Deletes the very object that was read, whoever made it: only for kinds of our own group.
+    ///
+    /// # Errors
+    /// [`ApplyError::Api`]: refused or not reached; [`Fault::Conflict`] if the object was replaced.
+    pub async fn delete_exactly<K: Object>(&self, target: &K) -> Result<(), ApplyError> {
+        let preconditions = Some(Preconditions {
+            uid: target.uid(),
+            resource_version: None,
+        });
+        let name = target.name_any();
+        match self
+            .api::<K>()
+            .delete(
+                &name,
+                &DeleteParams {
+                    preconditions,
+                    ..DeleteParams::default()
+                },
+            )
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(source) => Err(ApplyError::api::<K>("delete", &name, source)),
         }
     }
 

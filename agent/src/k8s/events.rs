@@ -42,19 +42,25 @@ impl Events {
         }
     }
 
-    /// Says something that went well.
-    pub async fn normal(&self, about: &ObjectReference, reason: &str, note: &str) {
-        self.publish(EventType::Normal, about, reason, note).await;
+    /// Says something that went well. Tells whether it was news.
+    pub async fn normal(&self, about: &ObjectReference, reason: &str, note: &str) -> bool {
+        self.publish(EventType::Normal, about, reason, note).await
     }
 
-    /// Says something that a person should look at; `note` ends with the next step.
-    pub async fn warning(&self, about: &ObjectReference, reason: &str, note: &str) {
-        self.publish(EventType::Warning, about, reason, note).await;
+    /// Says something that a person should look at; `note` ends with the next step. Tells whether it was news.
+    pub async fn warning(&self, about: &ObjectReference, reason: &str, note: &str) -> bool {
+        self.publish(EventType::Warning, about, reason, note).await
     }
 
-    async fn publish(&self, type_: EventType, about: &ObjectReference, reason: &str, note: &str) {
+    async fn publish(
+        &self,
+        type_: EventType,
+        about: &ObjectReference,
+        reason: &str,
+        note: &str,
+    ) -> bool {
         if !self.is_new(about, reason, note) {
-            return;
+            return false;
         }
         let event = Event {
             type_,
@@ -66,6 +72,7 @@ impl Events {
         if let Err(error) = self.recorder.publish(&event, about).await {
             tracing::warn!(%error, reason, "an Event could not be written");
         }
+        true
     }
 
     fn is_new(&self, about: &ObjectReference, reason: &str, note: &str) -> bool {

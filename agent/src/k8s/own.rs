@@ -16,6 +16,12 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const CLUSTER: &str = "redis.io/cluster";
 /// Label with the name of the database that an object serves; absent on objects of the cluster itself.
 pub const DATABASE: &str = "meridian.dev/database";
+/// Annotation of a database with the place of its primary; see `controllers::topology`. EndpointSlices carry it too.
+pub const MEMORY: &str = "meridian.dev/topology";
+/// Annotation by which the link says that a deletion is confirmed: the revision of the tombstone.
+pub const DELETE_APPROVED: &str = "meridian.dev/delete-approved";
+/// Annotation with the hub's revision that an object shows.
+pub const REVISION: &str = "meridian.dev/revision";
 /// Label that groups everything the product makes.
 pub const APP: (&str, &str) = ("app", "redis-enterprise");
 /// Label of node pods.

@@ -100,7 +100,7 @@ pub struct ClusterStatus {
     /// UID of its namespace `kube-system`.
     pub uid: ClusterUid,
     /// Whether its agent has a session.
-    pub connection: Connection,
+    pub state: Connection,
     /// Since when, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
@@ -168,7 +168,7 @@ pub struct RemoteClusterStatus {
     /// UID of its namespace `kube-system`.
     pub cluster_uid: ClusterUid,
     /// Whether its agent has a session.
-    pub connection: Connection,
+    pub state: Connection,
     /// The REC as it was reported last; absent if it is not among those reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rec: Option<Observed<Rec>>,

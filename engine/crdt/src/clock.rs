@@ -76,18 +76,6 @@ impl Clock {
         )
     }
 
-    /// This clock without one origin.
-    #[must_use]
-    pub fn without(&self, origin: Origin) -> Self {
-        Self(
-            self.0
-                .iter()
-                .filter(|(o, _)| **o != origin)
-                .map(|(o, seq)| (*o, *seq))
-                .collect(),
-        )
-    }
-
     /// Origins and their sequence numbers, in the order of origins.
     pub fn iter(&self) -> impl Iterator<Item = (Origin, u64)> + '_ {
         self.0.iter().map(|(origin, seq)| (*origin, *seq))
@@ -125,6 +113,16 @@ impl Clock {
         out.count(self.0.len());
         for (origin, seq) in &self.0 {
             origin.write(out);
+            out.varint(*seq);
+        }
+    }
+
+    /// As [`write`](Self::write), leaving out one origin.
+    pub(crate) fn write_without(&self, origin: Origin, out: &mut Writer) {
+        let left_out = usize::from(self.0.contains_key(&origin));
+        out.count(self.0.len() - left_out);
+        for (other, seq) in self.0.iter().filter(|(other, _)| **other != origin) {
+            other.write(out);
             out.varint(*seq);
         }
     }

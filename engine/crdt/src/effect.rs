@@ -127,7 +127,7 @@ impl Effect {
         let mut out = Writer::versioned(VERSION);
         self.dot.write(&mut out);
         out.fixed(self.hlc.0);
-        self.context.without(self.dot.origin).write(&mut out);
+        self.context.write_without(self.dot.origin, &mut out);
         out.varint(self.group.map_or(0, |group| group.saturating_add(1)));
         self.op.write(&mut out);
         out.into_bytes()

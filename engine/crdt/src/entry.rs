@@ -18,11 +18,10 @@ mod snapshot;
 use crate::clock::Clock;
 use crate::decimal::Decimal;
 use crate::effect::{Effect, Generation};
-use crate::hlc::Stamp;
 use crate::id::{Dot, Origin};
 use crate::view::{Kind, View, ViewError};
 use cell::{Cell, Place};
-use generations::{Fate, Generations};
+use generations::{Birth, Fate, Generations};
 use pending::Pending;
 use std::collections::BTreeMap;
 
@@ -49,10 +48,10 @@ enum Items {
 /// The last add of each origin. A removal that has seen it has seen all earlier ones of that origin.
 type Adds = BTreeMap<Origin, Add>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Add {
     seq: u64,
-    generation: Option<Stamp>,
+    birth: Birth,
 }
 
 /// One effect at one key.
@@ -111,13 +110,13 @@ impl Entry {
             Items::Set(_) | Items::Hash(_) => self.retain_unseen(change)?,
         }
         let fate = self.admit(change, Kind::String, of)?;
-        if let (Fate::Alive(generation), false) = (fate, self.pending.takes_key(change.dot())) {
+        if let (Fate::Alive(birth), false) = (fate, self.pending.takes_key(change.dot())) {
             if matches!(self.items, Items::None) {
                 self.items = Items::String(Cell::default());
             }
             if let Items::String(cell) = &mut self.items {
                 cell.fill(change, Place::Key)?;
-                cell.assign(change.effect.stamp(), generation, to);
+                cell.assign(change.effect.stamp(), birth, to);
             }
         }
         self.show_string(change)
@@ -130,7 +129,7 @@ impl Entry {
         of: Generation,
     ) -> Result<(), ViewError> {
         let fate = self.admit(change, Kind::String, of)?;
-        let Fate::Alive(generation) = fate else {
+        let Fate::Alive(birth) = fate else {
             return Ok(());
         };
         if self.pending.takes_key(change.dot()) {
@@ -141,7 +140,7 @@ impl Entry {
         }
         if let Items::String(cell) = &mut self.items {
             cell.fill(change, Place::Key)?;
-            cell.increment(change.dot(), generation, by);
+            cell.increment(change.dot(), birth, by);
         }
         self.show_string(change)
     }
@@ -153,7 +152,7 @@ impl Entry {
         of: Generation,
     ) -> Result<(), ViewError> {
         let fate = self.admit(change, Kind::Set, of)?;
-        let Fate::Alive(generation) = fate else {
+        let Fate::Alive(birth) = fate else {
             return Ok(());
         };
         let Dot { origin, seq } = change.dot();
@@ -166,9 +165,13 @@ impl Entry {
                 self.items = Items::Set(BTreeMap::new());
             }
             if let Items::Set(set) = &mut self.items {
-                set.entry(element.clone())
-                    .or_default()
-                    .insert(origin, Add { seq, generation });
+                set.entry(element.clone()).or_default().insert(
+                    origin,
+                    Add {
+                        seq,
+                        birth: birth.clone(),
+                    },
+                );
             }
         }
         Ok(())
@@ -179,8 +182,9 @@ impl Entry {
         change: &mut Change<'_>,
         elements: &[Vec<u8>],
     ) -> Result<(), ViewError> {
+        let unseen = change.unseen();
         for element in elements {
-            self.pending.remove_element(element, &change.unseen());
+            self.pending.remove_element(element, &unseen);
         }
         match &mut self.items {
             Items::Set(set) => {
@@ -216,19 +220,20 @@ impl Entry {
         of: Generation,
     ) -> Result<(), ViewError> {
         let fate = self.admit(change, Kind::Hash, of)?;
+        let unseen = change.unseen();
         for (field, value) in fields {
-            self.pending.remove_field(field, &change.unseen());
-            let wanted = match fate {
-                Fate::Alive(generation) if !self.pending.takes_field(field, change.dot()) => {
-                    Some(generation)
+            self.pending.remove_field(field, &unseen);
+            let wanted = match &fate {
+                Fate::Alive(birth) if !self.pending.takes_field(field, change.dot()) => {
+                    Some(birth.clone())
                 }
                 Fate::Alive(_) | Fate::Dead => None,
             };
             self.with_field(change, field, wanted.is_some(), |cell, change| {
                 cell.retain(|item| !change.effect.context.covers(item.dot));
-                if let Some(generation) = wanted {
+                if let Some(birth) = wanted {
                     cell.fill(change, Place::Field(field))?;
-                    cell.assign(change.effect.stamp(), generation, value);
+                    cell.assign(change.effect.stamp(), birth, value);
                 }
                 Ok(())
             })?;
@@ -241,8 +246,9 @@ impl Entry {
         change: &mut Change<'_>,
         fields: &[Vec<u8>],
     ) -> Result<(), ViewError> {
+        let unseen = change.unseen();
         for field in fields {
-            self.pending.remove_field(field, &change.unseen());
+            self.pending.remove_field(field, &unseen);
             self.with_field(change, field, false, |cell, change| {
                 cell.retain(|item| !change.effect.context.covers(item.dot));
                 Ok(())
@@ -259,7 +265,7 @@ impl Entry {
         of: Generation,
     ) -> Result<(), ViewError> {
         let fate = self.admit(change, Kind::Hash, of)?;
-        let Fate::Alive(generation) = fate else {
+        let Fate::Alive(birth) = fate else {
             return Ok(());
         };
         if self.pending.takes_field(field, change.dot()) {
@@ -270,7 +276,7 @@ impl Entry {
                 *cell = Cell::stable(change, Place::Field(field))?;
             }
             cell.fill(change, Place::Field(field))?;
-            cell.increment(change.dot(), generation, by);
+            cell.increment(change.dot(), birth, by);
             Ok(())
         })
     }
@@ -319,9 +325,7 @@ impl Entry {
         of: Generation,
     ) -> Result<Fate, ViewError> {
         let stamp = match of {
-            Generation::Stable => {
-                return Ok(self.generations.fate_of_stable(kind, change.context()));
-            }
+            Generation::Stable => return self.admit_stable(change, kind),
             Generation::Own => change.effect.stamp(),
             Generation::Named(stamp) => stamp,
         };
@@ -329,7 +333,27 @@ impl Entry {
             self.kill_others(change, kind, stamp)?;
             self.generations.raise(kind, stamp);
         }
-        Ok(self.generations.fate(kind, stamp))
+        let outlived = self.pending.outlives(kind, stamp.dot);
+        Ok(if outlived {
+            Fate::Dead
+        } else {
+            self.generations.fate(kind, stamp)
+        })
+    }
+
+    /// As [`admit`](Self::admit), for a writer without a generation on record. Who has received what such a writer had
+    /// knows the generation of its kind; only who is behind (a newcomer) must conclude from the writer's context that the
+    /// generations in it were smaller.
+    fn admit_stable(&mut self, change: &mut Change<'_>, kind: Kind) -> Result<Fate, ViewError> {
+        if !change.own.includes(change.context()) {
+            self.kill_seen_others(change, kind)?;
+            self.pending.outlive_others(kind, change.context());
+        }
+        let outlived = self.pending.outlives(kind, change.dot());
+        let fate = self
+            .generations
+            .fate_of_stable(kind, change.context(), change.own);
+        Ok(if outlived { Fate::Dead } else { fate })
     }
 
     fn drop_empty_items(&mut self) {

@@ -22,6 +22,7 @@ use crate::hlc::Hlc;
 use crate::id::{Incarnation, InstanceId, Origin};
 use crate::log::Log;
 use crate::stability::Stability;
+use crate::view::ViewError;
 use std::collections::BTreeMap;
 
 /// State of one shard. See the module's head.
@@ -31,12 +32,16 @@ pub struct Replica {
     limits: Limits,
     /// Own life, drawn at the first write. Never taken from data.
     incarnation: Option<Incarnation>,
+    /// Why a local write was left half done.
+    damage: Option<ViewError>,
     /// Number of the transaction that is being written.
     group: Option<u64>,
     grouping: bool,
     clock: Clock,
     hlc: Hlc,
     entries: BTreeMap<Vec<u8>, Entry>,
+    /// Sum of [`Entry::waiting`] over all entries.
+    waiting: u64,
     log: Log,
     stability: Stability,
     sweep: collect::Sweep,
@@ -98,11 +103,13 @@ impl Replica {
             config,
             limits,
             incarnation: None,
+            damage: None,
             group: None,
             grouping: false,
             clock: Clock::new(),
             hlc: Hlc::default(),
             entries: BTreeMap::new(),
+            waiting: 0,
             log: Log::default(),
             stability: Stability::default(),
             sweep: collect::Sweep::default(),
@@ -198,7 +205,12 @@ impl Replica {
         self.stability.reported(member)
     }
 
-    /// Figures as of now. Walks all metadata.
+    /// Whether a [`Write::Report`] of `durable` would tell the others anything new. Without writes reports come to an end.
+    pub fn is_report_due(&self, durable: &Clock) -> bool {
+        self.stability.is_report_due(self.config.instance, durable)
+    }
+
+    /// Figures as of now.
     pub fn stats(&self) -> Stats {
         let Counters {
             written,
@@ -214,7 +226,7 @@ impl Replica {
             refused,
             collected,
             unstable_keys: self.entries.len() as u64,
-            waiting_removals: self.entries.values().map(Entry::waiting).sum(),
+            waiting_removals: self.waiting,
             log_effects: self.log.effects() as u64,
             log_bytes: self.log.bytes() as u64,
         }

@@ -11,7 +11,7 @@
 
 use crate::clock::Clock;
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::id::{InstanceId, Origin};
+use crate::id::{Dot, InstanceId, Origin};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The reports received, and the cut that follows from them.
@@ -21,6 +21,8 @@ pub(crate) struct Stability {
     /// For each origin the other lives of the same instance that its first effect had seen.
     births: BTreeMap<Origin, BTreeSet<Origin>>,
     cut: Clock,
+    /// The last effect of each origin that a report has to speak of: reports alone are no reason for a report.
+    news: Clock,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,13 +49,26 @@ impl Stability {
         self.births.insert(origin, former.collect());
     }
 
-    /// Takes a report; one of a former life that arrives late changes nothing.
+    /// Notes an effect. The first one of a life counts whatever it does: others must say that they know that life.
+    pub(crate) fn received(&mut self, dot: Dot, is_report: bool) {
+        if dot.seq == 1 || !is_report {
+            self.news.raise(dot.origin, dot.seq);
+        }
+    }
+
+    /// Whether a report of `durable` by `member` would tell anything new.
+    pub(crate) fn is_report_due(&self, member: InstanceId, durable: &Clock) -> bool {
+        let told = self.reported(member);
+        let is_new = |(origin, seq): (Origin, u64)| seq > told.map_or(0, |told| told.get(origin));
+        self.news.meet(durable).iter().any(is_new)
+    }
+
+    /// Takes a report. What a member cannot lose only grows, so one that says less than is known is late: it was lost with
+    /// a former life and came back.
     pub(crate) fn report(&mut self, origin: Origin, clock: &Clock) {
-        let current = self
-            .reports
-            .get(&origin.instance)
-            .map(|report| report.origin);
-        if current.is_none_or(|current| current == origin || !self.is_former(origin, current)) {
+        let is_late =
+            |known: &Report| known.clock.includes(clock) && !self.is_former(known.origin, origin);
+        if !self.reports.get(&origin.instance).is_some_and(is_late) {
             self.reports.insert(
                 origin.instance,
                 Report {
@@ -115,6 +130,7 @@ impl Stability {
 
     pub(crate) fn write(&self, out: &mut Writer) {
         self.cut.write(out);
+        self.news.write(out);
         out.count(self.reports.len());
         for report in self.reports.values() {
             report.origin.write(out);
@@ -131,8 +147,10 @@ impl Stability {
     }
 
     pub(crate) fn read(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (cut, news) = (Clock::read(input)?, Clock::read(input)?);
         let mut stability = Self {
-            cut: Clock::read(input)?,
+            cut,
+            news,
             ..Self::default()
         };
         for _ in 0..input.count()? {

@@ -69,6 +69,9 @@ pub(crate) enum Error {
     NotPropagated,
     #[error("ERR {0}")]
     Engine(String),
+    /// With a code of its own, which the node acts upon.
+    #[error("{code} {text}")]
+    Coded { code: &'static str, text: String },
 }
 
 impl From<Refusal<'_>> for Error {

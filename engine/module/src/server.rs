@@ -2,6 +2,7 @@
 //! keeps the unsafe code of the other modules small.
 
 pub(crate) mod client;
+pub(crate) mod key;
 pub(crate) mod native;
 pub(crate) mod reply;
 pub(crate) mod text;
@@ -111,23 +112,24 @@ impl Ctx {
         unsafe { api!(RedisModule_GetClientId)(self.0) }
     }
 
-    /// Sends `command arguments…` to the append-only file and the replicas; whether the server took it.
-    pub(crate) fn replicate(self, command: &CStr, arguments: &[&[u8]]) -> bool {
-        let texts: Vec<text::Text> = arguments
-            .iter()
-            .map(|argument| text::Text::new(argument))
-            .collect();
-        let pointers: Vec<_> = texts.iter().map(text::Text::raw).collect();
-        // SAFETY: "v" takes an array of strings and its length, both living until the call returns.
+    /// Sends `command blob` to the append-only file and the replicas; whether the server took it.
+    pub(crate) fn replicate(self, command: &CStr, blob: &[u8]) -> bool {
+        let (command, format) = (command.as_ptr(), c"b".as_ptr());
+        // SAFETY: "b" takes a pointer and a length, both of the living slice; the server copies the bytes.
         let status = unsafe {
-            let format = c"v".as_ptr();
-            api!(RedisModule_Replicate)(
-                self.0,
-                command.as_ptr(),
-                format,
-                pointers.as_ptr(),
-                pointers.len(),
-            )
+            api!(RedisModule_Replicate)(self.0, command, format, blob.as_ptr(), blob.len())
+        };
+        status == OK
+    }
+
+    /// Sends `command first second` to the append-only file and the replicas; whether the server took it.
+    pub(crate) fn replicate_two(self, command: &CStr, first: &[u8], second: &[u8]) -> bool {
+        let (command, format) = (command.as_ptr(), c"bb".as_ptr());
+        let (one, one_length, two, two_length) =
+            (first.as_ptr(), first.len(), second.as_ptr(), second.len());
+        // SAFETY: as for `replicate`, twice.
+        let status = unsafe {
+            api!(RedisModule_Replicate)(self.0, command, format, one, one_length, two, two_length)
         };
         status == OK
     }

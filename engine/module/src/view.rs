@@ -1,7 +1,8 @@
 //! Native values as the readable view of the metadata.
 //!
-//! Everything is done by native commands that are not propagated: they keep encodings, notify keyspace events and touch watched
-//! keys exactly as a client's own command would.
+//! Strings and hashes are reached through an open key, which the next operation on the same key uses again. Sets, for which the
+//! server has no such interface, and integers, which it keeps in a compact form only if a command stores them, go through native
+//! commands that are not propagated.
 
 use std::ffi::CStr;
 
@@ -9,27 +10,64 @@ use meridian_crdt::{Kind, View, ViewError};
 use valkey_module::raw;
 
 use crate::error::Error;
+use crate::number;
+use crate::server::Ctx;
+use crate::server::key::OpenKey;
 use crate::server::native::Native;
-use crate::server::text::Text;
-use crate::server::{Ctx, api};
 
 /// The native values, for the time of one command.
 pub(crate) struct NativeView {
     ctx: Ctx,
+    open: Option<OpenKey>,
+    /// Elements that sets gained by [`View::set_insert`].
+    pub(crate) gained: usize,
 }
 
 impl NativeView {
     /// Values as the context of a command or event reaches them.
     pub(crate) fn new(ctx: Ctx) -> Self {
-        Self { ctx }
+        Self {
+            ctx,
+            open: None,
+            gained: 0,
+        }
     }
 
+    /// The key, opened if it is not.
+    fn at(&mut self, key: &[u8]) -> &mut OpenKey {
+        if self.open.as_ref().is_some_and(|open| open.name() != key) {
+            self.open = None;
+        }
+        let ctx = self.ctx;
+        self.open.get_or_insert_with(|| OpenKey::open(ctx, key))
+    }
+
+    /// The key, opened, if it is absent or of the wanted type.
+    fn typed(
+        &mut self,
+        action: &'static str,
+        key: &[u8],
+        kind: isize,
+    ) -> Result<&mut OpenKey, ViewError> {
+        let open = self.at(key);
+        let found = open.kind();
+        if found == kind || found == raw::REDISMODULE_KEYTYPE_EMPTY {
+            return Ok(open);
+        }
+        Err(ViewError {
+            action,
+            reason: Error::WrongType.to_string(),
+        })
+    }
+
+    /// Runs a native command. No key is open meanwhile: the command may change it.
     fn run(
-        &self,
+        &mut self,
         action: &'static str,
         command: &CStr,
         arguments: &[&[u8]],
     ) -> Result<Native, ViewError> {
+        self.open = None;
         let failed = |reason: String| ViewError { action, reason };
         let reply = Native::run(self.ctx, command, arguments)
             .ok_or_else(|| failed("the server knows no such command".into()))?;
@@ -47,12 +85,16 @@ impl NativeView {
 /// What commands ask beyond the merge rules.
 impl NativeView {
     /// Whether the key exists, of whatever type.
-    pub(crate) fn exists(&self, key: &[u8]) -> bool {
-        OpenKey::open(self.ctx, &Text::new(key)).kind() != raw::REDISMODULE_KEYTYPE_EMPTY
+    pub(crate) fn exists(&mut self, key: &[u8]) -> bool {
+        self.at(key).kind() != raw::REDISMODULE_KEYTYPE_EMPTY
     }
 
     /// Which of the elements are in the set.
-    pub(crate) fn members(&self, key: &[u8], elements: &[&[u8]]) -> Result<Vec<bool>, ViewError> {
+    pub(crate) fn members(
+        &mut self,
+        key: &[u8],
+        elements: &[&[u8]],
+    ) -> Result<Vec<bool>, ViewError> {
         let reply = self.run(
             "look up elements of a set",
             c"SMISMEMBER",
@@ -66,7 +108,11 @@ impl NativeView {
     }
 
     /// At most `count` different elements of the set, drawn at random.
-    pub(crate) fn random_members(&self, key: &[u8], count: i64) -> Result<Vec<Vec<u8>>, ViewError> {
+    pub(crate) fn random_members(
+        &mut self,
+        key: &[u8],
+        count: i64,
+    ) -> Result<Vec<Vec<u8>>, ViewError> {
         let count = count.to_string();
         let reply = self.run(
             "draw elements of a set",
@@ -76,32 +122,32 @@ impl NativeView {
         Ok(texts(&reply))
     }
 
-    /// The values of the fields, `None` for those that are absent.
-    pub(crate) fn fields(
-        &self,
+    /// Which of the fields are in the hash.
+    pub(crate) fn has_fields(
+        &mut self,
         key: &[u8],
         fields: &[&[u8]],
-    ) -> Result<Vec<Option<Vec<u8>>>, ViewError> {
-        let reply = self.run("look up fields of a hash", c"HMGET", &with_key(key, fields))?;
-        Ok(reply
-            .value()
-            .elements()
-            .map(|value| value.bytes().map(<[u8]>::to_vec))
-            .collect())
+    ) -> Result<Vec<bool>, ViewError> {
+        let open = self.typed(
+            "look up fields of a hash",
+            key,
+            raw::REDISMODULE_KEYTYPE_HASH,
+        )?;
+        Ok(fields.iter().map(|field| open.has_field(field)).collect())
     }
 
     /// All keys, in no order.
-    pub(crate) fn all_keys(&self) -> Result<Vec<Vec<u8>>, ViewError> {
+    pub(crate) fn all_keys(&mut self) -> Result<Vec<Vec<u8>>, ViewError> {
         Ok(texts(&self.run("list the keys", c"KEYS", &[b"*"])?))
     }
 
     /// All elements of a set, in no order.
-    pub(crate) fn all_members(&self, key: &[u8]) -> Result<Vec<Vec<u8>>, ViewError> {
+    pub(crate) fn all_members(&mut self, key: &[u8]) -> Result<Vec<Vec<u8>>, ViewError> {
         Ok(texts(&self.run("list a set", c"SMEMBERS", &[key])?))
     }
 
     /// All fields of a hash, each followed by its value.
-    pub(crate) fn all_fields(&self, key: &[u8]) -> Result<Vec<Vec<u8>>, ViewError> {
+    pub(crate) fn all_fields(&mut self, key: &[u8]) -> Result<Vec<Vec<u8>>, ViewError> {
         Ok(texts(&self.run("list a hash", c"HGETALL", &[key])?))
     }
 }
@@ -118,52 +164,20 @@ fn texts(reply: &Native) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A key, opened for reading.
-struct OpenKey(*mut raw::RedisModuleKey);
-
-impl OpenKey {
-    fn open(ctx: Ctx, key: &Text) -> Self {
-        let mode = raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_NOTOUCH;
-        // SAFETY: context and key are valid; null (no such key) is what the functions below accept too.
-        Self(unsafe { api!(RedisModule_OpenKey)(ctx.raw(), key.raw(), mode.cast_signed()) }.cast())
-    }
-
-    fn kind(&self) -> isize {
-        // SAFETY: the key is open or null.
-        let kind = unsafe { api!(RedisModule_KeyType)(self.0) };
-        kind as isize
-    }
-
-    fn string(&self) -> Option<Vec<u8>> {
-        if self.kind() != raw::REDISMODULE_KEYTYPE_STRING {
-            return None;
-        }
-        let mut length = 0_usize;
-        // SAFETY: the key is open and holds a string; the bytes are copied before anything else is called.
-        unsafe {
-            let start = api!(RedisModule_StringDMA)(
-                self.0,
-                &raw mut length,
-                raw::REDISMODULE_READ.cast_signed(),
-            );
-            if length == 0 || start.is_null() {
-                return Some(Vec::new());
-            }
-            Some(std::slice::from_raw_parts(start.cast::<u8>(), length).to_vec())
-        }
-    }
-}
-
-impl Drop for OpenKey {
-    fn drop(&mut self) {
-        // SAFETY: the key was opened by `open` and is closed once; null is accepted.
-        unsafe { api!(RedisModule_CloseKey)(self.0) };
+fn done(action: &'static str, done: bool) -> Result<(), ViewError> {
+    if done {
+        Ok(())
+    } else {
+        Err(ViewError {
+            action,
+            reason: "the server refused it".into(),
+        })
     }
 }
 
 impl View for NativeView {
     fn kind(&mut self, key: &[u8]) -> Result<Option<Kind>, ViewError> {
-        match OpenKey::open(self.ctx, &Text::new(key)).kind() {
+        match self.at(key).kind() {
             raw::REDISMODULE_KEYTYPE_EMPTY => Ok(None),
             raw::REDISMODULE_KEYTYPE_STRING => Ok(Some(Kind::String)),
             raw::REDISMODULE_KEYTYPE_SET => Ok(Some(Kind::Set)),
@@ -179,27 +193,27 @@ impl View for NativeView {
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<(), ViewError> {
-        self.run("delete a key", c"DEL", &[key]).map(drop)
+        done("delete a key", self.at(key).delete())
     }
 
     fn string(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        let open = OpenKey::open(self.ctx, &Text::new(key));
-        match open.kind() {
-            raw::REDISMODULE_KEYTYPE_EMPTY => Ok(None),
-            raw::REDISMODULE_KEYTYPE_STRING => Ok(open.string()),
-            _ => Err(ViewError {
-                action: "read a string",
-                reason: Error::WrongType.to_string(),
-            }),
-        }
+        Ok(self
+            .typed("read a string", key, raw::REDISMODULE_KEYTYPE_STRING)?
+            .string())
     }
 
     fn set_string(&mut self, key: &[u8], value: &[u8]) -> Result<(), ViewError> {
-        self.run("set a string", c"SET", &[key, value]).map(drop)
+        if number::integer(value).is_some() {
+            return self.run("set a string", c"SET", &[key, value]).map(drop);
+        }
+        let open = self.typed("set a string", key, raw::REDISMODULE_KEYTYPE_STRING)?;
+        done("set a string", open.set_string(value))
     }
 
     fn set_insert(&mut self, key: &[u8], element: &[u8]) -> Result<(), ViewError> {
-        self.run("add to a set", c"SADD", &[key, element]).map(drop)
+        let reply = self.run("add to a set", c"SADD", &[key, element])?;
+        self.gained += usize::from(reply.value().integer() == Some(1));
+        Ok(())
     }
 
     fn set_remove(&mut self, key: &[u8], element: &[u8]) -> Result<(), ViewError> {
@@ -208,17 +222,24 @@ impl View for NativeView {
     }
 
     fn hash_get(&mut self, key: &[u8], field: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        let reply = self.run("read a field of a hash", c"HGET", &[key, field])?;
-        Ok(reply.value().bytes().map(<[u8]>::to_vec))
+        Ok(self
+            .typed("read a field of a hash", key, raw::REDISMODULE_KEYTYPE_HASH)?
+            .field(field))
     }
 
     fn hash_set(&mut self, key: &[u8], field: &[u8], value: &[u8]) -> Result<(), ViewError> {
-        self.run("set a field of a hash", c"HSET", &[key, field, value])
-            .map(drop)
+        self.typed("set a field of a hash", key, raw::REDISMODULE_KEYTYPE_HASH)?
+            .set_field(field, value);
+        Ok(())
     }
 
     fn hash_remove(&mut self, key: &[u8], field: &[u8]) -> Result<(), ViewError> {
-        self.run("remove a field of a hash", c"HDEL", &[key, field])
-            .map(drop)
+        self.typed(
+            "remove a field of a hash",
+            key,
+            raw::REDISMODULE_KEYTYPE_HASH,
+        )?
+        .remove_field(field);
+        Ok(())
     }
 }

@@ -69,7 +69,7 @@ impl<'a> Writer<'a> {
         let replica: &mut Replica = self.shard.replica.as_mut().ok_or(Error::NotConfigured)?;
         ensure_life(replica);
         let written = replica.write(&mut self.view, server::now_ms(), write)?;
-        if self.call.ctx.replicate(EFFECT, &[&written.bytes]) {
+        if self.call.ctx.replicate(EFFECT, &written.bytes) {
             return Ok(());
         }
         callbacks::stop_writes();

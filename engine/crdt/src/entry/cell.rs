@@ -3,6 +3,7 @@
 //! Several values may be alive, written without knowledge of each other; the one with the greatest stamp is the base.
 //! Increments that no removal has seen are added to the base, on whatever base they meet, if it is a number.
 
+use super::generations::Birth;
 use super::{Add, Change};
 use crate::clock::Clock;
 use crate::decimal::Decimal;
@@ -37,32 +38,32 @@ pub(super) struct Cell {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sibling {
     pub(super) stamp: Stamp,
-    pub(super) generation: Option<Stamp>,
+    pub(super) birth: Birth,
     /// `None`: it is what the view shows.
     pub(super) value: Option<Vec<u8>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Increment {
     pub(super) delta: Decimal,
-    pub(super) generation: Option<Stamp>,
+    pub(super) birth: Birth,
 }
 
 /// One item, as rules that take items away look at it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Item {
+pub(super) struct Item<'a> {
     pub(super) dot: Dot,
-    pub(super) generation: Option<Stamp>,
+    pub(super) birth: &'a Birth,
 }
 
-impl Item {
-    pub(super) fn of_add(origin: crate::id::Origin, add: Add) -> Self {
+impl<'a> Item<'a> {
+    pub(super) fn of_add(origin: crate::id::Origin, add: &'a Add) -> Self {
         Self {
             dot: Dot {
                 origin,
                 seq: add.seq,
             },
-            generation: add.generation,
+            birth: &add.birth,
         }
     }
 }
@@ -111,19 +112,19 @@ impl Cell {
         Ok(())
     }
 
-    pub(super) fn assign(&mut self, stamp: Stamp, generation: Option<Stamp>, value: &[u8]) {
+    pub(super) fn assign(&mut self, stamp: Stamp, birth: Birth, value: &[u8]) {
         self.siblings.retain(|s| s.stamp != stamp);
         self.siblings.push(Sibling {
             stamp,
-            generation,
+            birth,
             value: Some(value.to_vec()),
         });
     }
 
-    pub(super) fn increment(&mut self, dot: Dot, generation: Option<Stamp>, delta: Decimal) {
+    pub(super) fn increment(&mut self, dot: Dot, birth: Birth, delta: Decimal) {
         if self
             .increments
-            .insert(dot, Increment { delta, generation })
+            .insert(dot, Increment { delta, birth })
             .is_none()
         {
             self.sum = self.sum.plus(delta);
@@ -131,26 +132,26 @@ impl Cell {
     }
 
     /// Takes away every item that `keep` refuses, and the stable base.
-    pub(super) fn retain(&mut self, keep: impl Fn(Item) -> bool) {
+    pub(super) fn retain(&mut self, keep: impl Fn(Item<'_>) -> bool) {
         self.base = None;
         self.siblings.retain(|s| {
             keep(Item {
                 dot: s.stamp.dot,
-                generation: s.generation,
+                birth: &s.birth,
             })
         });
         self.retain_increments(|dot, increment| {
             keep(Item {
                 dot,
-                generation: increment.generation,
+                birth: &increment.birth,
             })
         });
     }
 
-    fn retain_increments(&mut self, keep: impl Fn(Dot, Increment) -> bool) {
+    fn retain_increments(&mut self, keep: impl Fn(Dot, &Increment) -> bool) {
         let mut sum = Decimal::ZERO;
         self.increments.retain(|dot, increment| {
-            let kept = keep(*dot, *increment);
+            let kept = keep(*dot, increment);
             if kept {
                 sum = sum.plus(increment.delta);
             }

@@ -9,12 +9,32 @@ use crate::view::Kind;
 pub(crate) struct Generations(Vec<(Kind, Stamp)>);
 
 /// Whether the items of a write live, as far as generations decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// They live under this generation; `None` is older than any generation that can still arrive.
-    Alive(Option<Stamp>),
+    /// They live, as long as nothing arrives that outlives this.
+    Alive(Birth),
     /// Another kind has a greater generation.
     Dead,
+}
+
+/// The generation an item belongs to, as far as it matters for what is still to arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Birth {
+    /// The named one.
+    At(Stamp),
+    /// The writer had no generation on record: all that it had seen were smaller than that of its kind, all others are
+    /// greater. Kept is what the writer had seen, or nothing if this shard had seen it too.
+    Stable(Clock),
+}
+
+impl Birth {
+    /// Whether the item stays alive when another kind's generation becomes known.
+    pub(super) fn survives(&self, other: Stamp) -> bool {
+        match self {
+            Self::At(own) => *own > other,
+            Self::Stable(seen) => seen.covers(other.dot),
+        }
+    }
 }
 
 impl Generations {
@@ -41,17 +61,21 @@ impl Generations {
         if dead {
             Fate::Dead
         } else {
-            Fate::Alive(Some(stamp))
+            Fate::Alive(Birth::At(stamp))
         }
     }
 
     /// Fate of items whose writer had no generation on record. All generations it had ever seen were stable, and smaller
     /// than that of its kind; those it had not seen were written with its kind in view and are greater.
-    pub(super) fn fate_of_stable(&self, kind: Kind, context: &Clock) -> Fate {
+    pub(super) fn fate_of_stable(&self, kind: Kind, context: &Clock, own: &Clock) -> Fate {
         if self.others(kind).any(|other| !context.covers(other.dot)) {
             return Fate::Dead;
         }
-        Fate::Alive(self.others(kind).max())
+        Fate::Alive(Birth::Stable(if own.includes(context) {
+            Clock::new()
+        } else {
+            context.clone()
+        }))
     }
 
     /// Whether every member has received the writes that are named here.

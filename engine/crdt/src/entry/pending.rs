@@ -5,6 +5,7 @@
 
 use crate::clock::Clock;
 use crate::id::Dot;
+use crate::view::Kind;
 use std::collections::BTreeMap;
 
 /// What is removed before it arrives.
@@ -19,6 +20,8 @@ pub(super) struct Scopes {
     pub(super) elements: BTreeMap<Vec<u8>, Clock>,
     /// Removals of one field of a hash.
     pub(super) fields: BTreeMap<Vec<u8>, Clock>,
+    /// Generations that are smaller than the one of this kind, which has not arrived.
+    pub(super) outlived: BTreeMap<Kind, Clock>,
 }
 
 impl Pending {
@@ -27,8 +30,10 @@ impl Pending {
     }
 
     pub(super) fn count(&self) -> u64 {
-        let all =
-            |s: &Scopes| u64::from(!s.key.is_empty()) + (s.elements.len() + s.fields.len()) as u64;
+        let all = |s: &Scopes| {
+            u64::from(!s.key.is_empty())
+                + (s.elements.len() + s.fields.len() + s.outlived.len()) as u64
+        };
         self.0.as_deref().map_or(0, all)
     }
 
@@ -56,6 +61,24 @@ impl Pending {
                 .or_default()
                 .merge(unseen);
         }
+    }
+
+    pub(super) fn outlive_others(&mut self, kind: Kind, context: &Clock) {
+        self.scopes_mut()
+            .outlived
+            .entry(kind)
+            .or_default()
+            .merge(context);
+    }
+
+    /// Whether another kind is known to be greater than the generation of `kind` that `dot` made.
+    pub(super) fn outlives(&self, kind: Kind, dot: Dot) -> bool {
+        let outlives = |s: &Scopes| {
+            s.outlived
+                .iter()
+                .any(|(other, clock)| *other != kind && clock.covers(dot))
+        };
+        self.0.as_deref().is_some_and(outlives)
     }
 
     pub(super) fn takes_key(&self, dot: Dot) -> bool {
@@ -90,7 +113,8 @@ impl Pending {
         prune(&mut scopes.key);
         scopes.elements.retain(|_, clock| prune(clock));
         scopes.fields.retain(|_, clock| prune(clock));
-        if scopes.key.is_empty() && scopes.elements.is_empty() && scopes.fields.is_empty() {
+        scopes.outlived.retain(|_, clock| !own.includes(clock));
+        if *scopes.as_ref() == Scopes::default() {
             self.0 = None;
         }
     }

@@ -1,6 +1,7 @@
 //! The bytes of one key's metadata inside a snapshot.
 
 use super::cell::{Cell, Increment, Sibling};
+use super::generations::Birth;
 use super::pending::Scopes;
 use super::{Add, Adds, Entry, Items};
 use crate::clock::Clock;
@@ -23,6 +24,11 @@ impl Entry {
             scopes.key.write(out);
             write_map(out, &scopes.elements, Clock::write);
             write_map(out, &scopes.fields, Clock::write);
+            out.count(scopes.outlived.len());
+            for (kind, clock) in &scopes.outlived {
+                out.byte(tag_of(*kind));
+                clock.write(out);
+            }
         }
         match &self.items {
             Items::None => out.byte(0),
@@ -50,10 +56,16 @@ impl Entry {
         if read_flag(input)? {
             let key = Clock::read(input)?;
             let elements = read_map(input, Clock::read)?;
+            let fields = read_map(input, Clock::read)?;
+            let mut outlived = BTreeMap::new();
+            for _ in 0..input.count()? {
+                outlived.insert(read_kind(input)?, Clock::read(input)?);
+            }
             entry.pending = Scopes {
                 key,
                 elements,
-                fields: read_map(input, Clock::read)?,
+                fields,
+                outlived,
             }
             .into();
         }
@@ -74,19 +86,19 @@ impl Cell {
         out.count(self.siblings.len());
         for Sibling {
             stamp,
-            generation,
+            birth,
             value,
         } in &self.siblings
         {
             stamp.write(out);
-            write_option(out, generation.as_ref(), |g, out| g.write(out));
+            birth.write(out);
             write_option(out, value.as_ref(), |value, out| out.bytes(value));
         }
         out.count(self.increments.len());
-        for (dot, Increment { delta, generation }) in &self.increments {
+        for (dot, Increment { delta, birth }) in &self.increments {
             dot.write(out);
             delta.write(out);
-            write_option(out, generation.as_ref(), |g, out| g.write(out));
+            birth.write(out);
         }
     }
 
@@ -97,30 +109,53 @@ impl Cell {
         };
         for _ in 0..input.count()? {
             let stamp = Stamp::read(input)?;
-            let generation = read_option(input, Stamp::read)?;
+            let birth = Birth::read(input)?;
             cell.siblings.push(Sibling {
                 stamp,
-                generation,
+                birth,
                 value: read_option(input, Reader::vec)?,
             });
         }
         for _ in 0..input.count()? {
             let (dot, delta) = (Dot::read(input)?, Decimal::read(input)?);
-            cell.increment(dot, read_option(input, Stamp::read)?, delta);
+            cell.increment(dot, Birth::read(input)?, delta);
         }
         Ok(cell)
     }
 }
 
+impl Birth {
+    fn write(&self, out: &mut Writer) {
+        match self {
+            Self::At(stamp) => {
+                out.byte(1);
+                stamp.write(out);
+            }
+            Self::Stable(seen) => {
+                out.byte(0);
+                seen.write(out);
+            }
+        }
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if read_flag(input)? {
+            Ok(Self::At(Stamp::read(input)?))
+        } else {
+            Ok(Self::Stable(Clock::read(input)?))
+        }
+    }
+}
+
 fn write_adds(adds: &Adds, out: &mut Writer) {
     out.count(adds.len());
-    for (origin, Add { seq, generation }) in adds {
+    for (origin, Add { seq, birth }) in adds {
         Dot {
             origin: *origin,
             seq: *seq,
         }
         .write(out);
-        write_option(out, generation.as_ref(), |g, out| g.write(out));
+        birth.write(out);
     }
 }
 
@@ -132,7 +167,7 @@ fn read_adds(input: &mut Reader<'_>) -> Result<Adds, DecodeError> {
             dot.origin,
             Add {
                 seq: dot.seq,
-                generation: read_option(input, Stamp::read)?,
+                birth: Birth::read(input)?,
             },
         );
     }

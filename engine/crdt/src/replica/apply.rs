@@ -308,6 +308,8 @@ impl Replica {
         if seq == 1 {
             self.stability.born(origin, &effect.context);
         }
+        let is_report = matches!(effect.op, Op::Report { .. });
+        self.stability.received(effect.dot, is_report);
         self.clock.raise(origin, seq);
         self.hlc = self.hlc.max(effect.hlc);
         self.log.push(
@@ -388,6 +390,7 @@ impl Replica {
             .entries
             .remove_entry(key)
             .unwrap_or_else(|| (key.to_vec(), Entry::default()));
+        let before = entry.waiting();
         let acted = act(
             &mut entry,
             &mut Change {
@@ -397,6 +400,7 @@ impl Replica {
                 view,
             },
         );
+        self.waiting = self.waiting + entry.waiting() - before;
         if !entry.is_empty() {
             self.entries.insert(key, entry);
         }

@@ -34,7 +34,9 @@ impl Replica {
         let mut empty = Vec::new();
         let mut walk = self.entries.range_mut((start, Bound::Unbounded));
         for (key, entry) in walk.by_ref().take(budget.max(1)) {
+            self.waiting -= entry.waiting();
             entry.collect(self.stability.cut(), &self.clock);
+            self.waiting += entry.waiting();
             if entry.is_empty() {
                 empty.push(key.clone());
             }

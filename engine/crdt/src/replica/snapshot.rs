@@ -59,9 +59,10 @@ impl Replica {
         replica.hlc = Hlc(input.fixed()?);
         replica.stability = Stability::read(&mut input)?;
         for _ in 0..input.count()? {
-            replica
-                .entries
-                .insert(input.vec()?, Entry::read(&mut input)?);
+            let key = input.vec()?;
+            let entry = Entry::read(&mut input)?;
+            replica.waiting += entry.waiting();
+            replica.entries.insert(key, entry);
         }
         for _ in 0..input.count()? {
             let bytes: Arc<[u8]> = Arc::from(input.bytes()?);

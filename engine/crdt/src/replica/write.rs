@@ -156,6 +156,11 @@ pub enum WriteError {
         /// Clock of the shard.
         clock: Clock,
     },
+    /// An earlier write failed in the middle. Its half would get the number of the next write.
+    #[error(
+        "the shard holds half of a write that failed ({0}); restart it from its file, it takes no writes until then"
+    )]
+    Damaged(ViewError),
     /// Values could not be read or changed.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -173,6 +178,9 @@ impl Replica {
         now_ms: u64,
         write: Write,
     ) -> Result<Written, WriteError> {
+        if let Some(failure) = &self.damage {
+            return Err(WriteError::Damaged(failure.clone()));
+        }
         let incarnation = self.incarnation.ok_or(WriteError::NoIncarnation)?;
         let op = self.operation(view, write)?;
         let origin = Origin {
@@ -191,7 +199,8 @@ impl Replica {
             op,
         };
         let bytes: Arc<[u8]> = Arc::from(effect.encode());
-        self.integrate(view, &effect, Arc::clone(&bytes))?;
+        self.integrate(view, &effect, Arc::clone(&bytes))
+            .inspect_err(|failure| self.damage = Some(failure.clone()))?;
         self.counters.written += 1;
         Ok(Written { effect, bytes })
     }

@@ -2,7 +2,8 @@
 //!
 //! A writer's stream is numbered from 1 and `seen` says how much of every stream the writer had received. An item (a value
 //! set, an increment, an element added) is there unless a removal has seen it, or unless another kind has a generation
-//! with a greater stamp than the one the item was written under.
+//! with a greater stamp than the one the item was written under. A writer that names the oldest generation says that its
+//! kind was greater than every generation it had seen, and that those it had not seen are greater.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -195,7 +196,8 @@ fn is_outlived(item: &Item<'_>, items: &[Item<'_>]) -> bool {
         .iter()
         .filter(|other| other.key == item.key && other.kind != item.kind)
         .any(|other| match (other.generation, item.generation) {
-            (Generation::Oldest, _) => false,
+            (Generation::Oldest, Generation::Of(ours)) => has_seen(other.event, ours),
+            (Generation::Oldest, Generation::Oldest) => has_seen(other.event, item.event.mark),
             (Generation::Of(theirs), Generation::Of(ours)) => theirs.beats(ours),
             (Generation::Of(theirs), Generation::Oldest) => !has_seen(item.event, theirs),
         })

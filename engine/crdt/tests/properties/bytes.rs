@@ -17,6 +17,8 @@ fn decode_all(bytes: &[u8]) {
 }
 
 proptest! {
+    #![proptest_config(crate::runs())]
+
     #[test]
     fn arbitrary_bytes_do_no_harm(mut bytes in vec(any::<u8>(), 0..300)) {
         decode_all(&bytes);

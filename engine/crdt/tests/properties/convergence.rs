@@ -33,7 +33,7 @@ fn all_agree(world: &World) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(crate::runs())]
 
     #[test]
     fn every_region_shows_what_the_oracle_says(
@@ -81,5 +81,11 @@ proptest! {
         prop_assert!(held.is_subset(&kept), "lost: {:?}", held.difference(&kept));
         world.quiesce();
         all_agree(&world)?;
+        // What refers to effects that two crashes together have taken from everybody is kept for good.
+        let clock = world.regions[0].replica.clock();
+        let all_there = world.regions[0].history.iter().all(|effect| clock.includes(&effect.context));
+        for region in world.regions.iter().filter(|_| all_there) {
+            prop_assert_eq!(region.replica.stats().unstable_keys, 0, "{:?}", region.replica);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Restarts: effects that come again, snapshots in the middle, and lives.
 
 use crate::steps::{Mix, steps};
-use crate::view::MemoryView;
+use crate::view::{FailingView, MemoryView};
 use crate::world::{Step, World, config};
 use meridian_crdt::{Limits, Outcome, Replica};
 use proptest::prelude::*;
@@ -13,6 +13,8 @@ const MIX: Mix = Mix {
 };
 
 proptest! {
+    #![proptest_config(crate::runs())]
+
     #[test]
     fn replaying_again_from_any_point_changes_nothing(
         regions in 2..=4_usize,
@@ -46,6 +48,38 @@ proptest! {
         prop_assert_eq!(replica.incarnation(), None);
     }
 
+    /// The observer has none of what the others found stable before they wrote.
+    #[test]
+    fn who_receives_everything_from_the_beginning_ends_alike_in_any_order_between_origins(
+        regions in 2..=4_usize,
+        steps in steps(Mix { crashes: 2, gossip: 16 }, 100),
+        order in proptest::collection::vec(any::<Index>(), 400),
+    ) {
+        let mut world = World::new(regions, true);
+        steps.iter().for_each(|step| { world.step(step); });
+        world.settle();
+        let mut streams = std::collections::BTreeMap::<_, std::collections::VecDeque<_>>::new();
+        for effect in &world.regions[0].history {
+            streams.entry(effect.dot.origin).or_default().push_back(effect.clone());
+        }
+        for stream in streams.values_mut() {
+            stream.make_contiguous().sort_by_key(|effect| effect.dot.seq);
+        }
+        let mut replica = Replica::new(config(9, 9), Limits::default()).unwrap();
+        let (mut view, mut received) = (MemoryView::default(), vec![]);
+        for place in order.iter().cycle() {
+            let open: Vec<_> = streams.iter().filter(|(_, s)| !s.is_empty()).map(|(origin, _)| *origin).collect();
+            if open.is_empty() {
+                break;
+            }
+            let next = streams.get_mut(&open[place.index(open.len())]).and_then(|s| s.pop_front()).unwrap();
+            replica.replay(&mut view, &next).unwrap();
+            received.push(next);
+            prop_assert_eq!(&view, &crate::world::expected(&received));
+        }
+        prop_assert_eq!(&view, &world.regions[0].view);
+    }
+
     #[test]
     fn a_snapshot_is_the_whole_state_but_the_incarnation(
         regions in 2..=4_usize,
@@ -69,6 +103,30 @@ proptest! {
             let region = &world.regions[changed];
             prop_assert_eq!(&region.view, &crate::world::expected(&region.history));
         }
+    }
+
+    #[test]
+    fn an_effect_that_the_store_refused_halfway_is_applied_whole_the_second_time(
+        steps in steps(Mix { crashes: 0, gossip: 10 }, 80),
+        failures in proptest::collection::vec(0..6_u8, 1..40),
+    ) {
+        let mut world = World::new(3, true);
+        steps.iter().for_each(|step| { world.step(step); });
+        let history = &world.regions[0].history;
+        let mut replica = Replica::new(config(1, 3), Limits::default()).unwrap();
+        let mut view = FailingView::default();
+        for (effect, failure) in history.iter().zip(failures.iter().cycle()) {
+            view.fails_in = Some(*failure);
+            let clock = replica.clock().clone();
+            if replica.replay(&mut view, effect).is_err() {
+                prop_assert_eq!(replica.clock(), &clock);
+                prop_assert_eq!(replica.replay(&mut view, effect), Ok(Outcome::Done));
+            }
+            if failure % 2 == 0 {
+                while replica.collect(1) {}
+            }
+        }
+        prop_assert_eq!(&view.values, &world.regions[0].view);
     }
 
     #[test]

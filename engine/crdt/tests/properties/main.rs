@@ -19,3 +19,16 @@ mod steps;
 mod transport;
 mod view;
 mod world;
+
+use proptest::test_runner::Config;
+
+/// Few runs by default, so that all tests together take seconds.
+fn runs() -> Config {
+    let given = std::env::var_os("PROPTEST_CASES").is_some();
+    let config = Config::default();
+    Config {
+        cases: if given { config.cases } else { 80 },
+        max_shrink_iters: 20_000,
+        ..config
+    }
+}

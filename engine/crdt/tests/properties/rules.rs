@@ -1,7 +1,7 @@
 //! Rules of single calls: lives, configurations, limits and words of counters, stability after a restart.
 
 use crate::oracle::Value;
-use crate::view::MemoryView;
+use crate::view::{FailingView, MemoryView};
 use crate::world::{Intent, Step, World, config};
 use meridian_crdt::{
     BeginError, ConfigError, Decimal, Incarnation, InstanceId, Limits, Number, Replica, Write,
@@ -159,6 +159,23 @@ fn a_write_to_a_key_of_another_kind_or_of_nothing_is_refused() {
 }
 
 #[test]
+fn a_shard_with_half_a_write_takes_no_other() {
+    let (mut replica, _) = fresh();
+    let mut view = FailingView {
+        fails_in: Some(2),
+        ..FailingView::default()
+    };
+    let refused = replica.write(&mut view, NOW, set("a", "1"));
+    assert!(matches!(refused, Err(WriteError::View(_))), "{refused:?}");
+    let refused = replica.write(&mut view, NOW, set("b", "1"));
+    assert!(
+        matches!(refused, Err(WriteError::Damaged(_))),
+        "{refused:?}"
+    );
+    assert!(replica.clock().is_empty());
+}
+
+#[test]
 fn a_report_beyond_the_own_clock_is_refused() {
     let (mut replica, mut view) = fresh();
     let written = replica.write(&mut view, NOW, set("a", "1")).unwrap();
@@ -308,7 +325,7 @@ fn nothing_is_stable_while_a_lost_tail_is_on_its_way() {
         world.step(&Step::Fetch {
             from,
             to,
-            bytes: 10_000,
+            transactions: 100,
         });
         world.step(&Step::Deliver { from, to });
     };

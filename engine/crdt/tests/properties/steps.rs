@@ -36,7 +36,7 @@ fn step(mix: Mix) -> impl Strategy<Value = Step> {
     prop_oneof![
         30 => (region(), intent()).prop_map(|(region, write)| Step::Write { region, write }),
         3 => (region(), vec(intent(), 1..4)).prop_map(|(region, writes)| Step::Together { region, writes }),
-        30 => (region(), region(), 1..400_usize).prop_map(|(from, to, bytes)| Step::Fetch { from, to, bytes }),
+        30 => (region(), region(), 1..7_usize).prop_map(|(from, to, transactions)| Step::Fetch { from, to, transactions }),
         12 => (region(), region()).prop_map(|(from, to)| Step::Deliver { from, to }),
         10 => region().prop_map(|region| Step::Persist { region }),
         12 => region().prop_map(|region| Step::Report { region }),

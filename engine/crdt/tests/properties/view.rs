@@ -120,3 +120,64 @@ impl View for MemoryView {
         Ok(())
     }
 }
+
+/// A view that fails once, at the given number of changes from now.
+#[derive(Debug, Default)]
+pub(crate) struct FailingView {
+    pub(crate) values: MemoryView,
+    pub(crate) fails_in: Option<u8>,
+}
+
+impl FailingView {
+    fn next(&mut self) -> Result<&mut MemoryView, ViewError> {
+        self.fails_in = match self.fails_in {
+            Some(0) => {
+                self.fails_in = None;
+                return Err(ViewError {
+                    action: "work",
+                    reason: "it was told to fail".to_owned(),
+                });
+            }
+            left => left.map(|left| left - 1),
+        };
+        Ok(&mut self.values)
+    }
+}
+
+impl View for FailingView {
+    fn kind(&mut self, key: &[u8]) -> Result<Option<Kind>, ViewError> {
+        self.next()?.kind(key)
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<(), ViewError> {
+        self.next()?.delete(key)
+    }
+
+    fn string(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        self.next()?.string(key)
+    }
+
+    fn set_string(&mut self, key: &[u8], value: &[u8]) -> Result<(), ViewError> {
+        self.next()?.set_string(key, value)
+    }
+
+    fn set_insert(&mut self, key: &[u8], element: &[u8]) -> Result<(), ViewError> {
+        self.next()?.set_insert(key, element)
+    }
+
+    fn set_remove(&mut self, key: &[u8], element: &[u8]) -> Result<(), ViewError> {
+        self.next()?.set_remove(key, element)
+    }
+
+    fn hash_get(&mut self, key: &[u8], field: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        self.next()?.hash_get(key, field)
+    }
+
+    fn hash_set(&mut self, key: &[u8], field: &[u8], value: &[u8]) -> Result<(), ViewError> {
+        self.next()?.hash_set(key, field, value)
+    }
+
+    fn hash_remove(&mut self, key: &[u8], field: &[u8]) -> Result<(), ViewError> {
+        self.next()?.hash_remove(key, field)
+    }
+}

@@ -82,9 +82,14 @@ enum LoadError {
 
 fn load(ctx: Ctx, arguments: &[&[u8]]) -> Result<(), LoadError> {
     let internal_user = internal_user(arguments)?;
-    // SAFETY: the context is valid. A truncated snapshot then fails the load instead of ending the process.
+    // A truncated snapshot fails the load instead of ending the process; keys count as modified when the module says so, not
+    // whenever it had them open; what the module replicates are its own commands, which need no check.
+    let options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
+        | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED
+        | raw::VALKEYMODULE_OPTIONS_SKIP_COMMAND_VALIDATION;
+    // SAFETY: the context is valid.
     unsafe {
-        let options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS as c_int;
+        let options = options.cast_signed();
         api!(RedisModule_SetModuleOptions)(ctx.raw(), options);
     }
     for command in COMMANDS {

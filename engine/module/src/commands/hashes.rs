@@ -37,9 +37,9 @@ fn set_fields(call: &Invocation<'_>, name: &str) -> Result<usize, Error> {
     let names: Vec<&[u8]> = fields.iter().map(|(field, _)| field.as_slice()).collect();
     let new = writer
         .view
-        .fields(key, &names)?
+        .has_fields(key, &names)?
         .iter()
-        .filter(|value| value.is_none())
+        .filter(|present| !**present)
         .count();
     writer.write(Write::HashSet {
         key: key.to_vec(),
@@ -70,11 +70,8 @@ pub(crate) fn hdel(call: &Invocation<'_>) -> Result<Reply, Error> {
     let key = call.arg(1);
     writer.require(key, Kind::Hash)?;
     let names = unique(call.rest(2));
-    let values = writer.view.fields(key, &names)?;
-    let present = names
-        .iter()
-        .zip(values)
-        .filter(|(_, value)| value.is_some());
+    let present = writer.view.has_fields(key, &names)?;
+    let present = names.iter().zip(present).filter(|(_, present)| *present);
     let fields: Vec<_> = present.map(|(field, _)| field.to_vec()).collect();
     let count = fields.len();
     if count > 0 {

@@ -13,15 +13,15 @@ use crate::write::Writer;
 /// other regions make meanwhile.
 pub(crate) fn sadd(call: &Invocation<'_>) -> Result<Reply, Error> {
     let mut writer = Writer::open(call)?;
-    let key = call.arg(1);
-    writer.require(key, Kind::Set)?;
-    let elements = unique(call.rest(2));
-    let present = writer.view.members(key, &elements)?;
+    let elements = unique(call.rest(2))
+        .into_iter()
+        .map(<[u8]>::to_vec)
+        .collect();
     writer.write(Write::SetAdd {
-        key: key.to_vec(),
-        elements: owned(&elements),
+        key: call.arg(1).to_vec(),
+        elements,
     })?;
-    Ok(Reply::count(present.iter().filter(|is| !**is).count()))
+    Ok(Reply::count(writer.view.gained))
 }
 
 /// `SREM key member [member …]`.
@@ -99,8 +99,4 @@ fn remove(writer: &mut Writer<'_>, key: &[u8], elements: Vec<Vec<u8>>) -> Result
         key: key.to_vec(),
         elements,
     })
-}
-
-fn owned(elements: &[&[u8]]) -> Vec<Vec<u8>> {
-    elements.iter().map(|element| element.to_vec()).collect()
 }

@@ -53,7 +53,7 @@ impl Native {
                 }
             }
         };
-        (!reply.is_null()).then_some(Self(reply))
+        (!reply.is_null()).then(|| Self(reply))
     }
 
     /// A borrowed look at the reply.

@@ -38,7 +38,7 @@ impl Text {
     /// # Safety
     /// `string` is null or valid, and the caller gives up its reference.
     pub(crate) unsafe fn from_raw(string: *mut raw::RedisModuleString) -> Option<Self> {
-        (!string.is_null()).then_some(Self(string))
+        (!string.is_null()).then(|| Self(string))
     }
 
     /// The pointer, owned by this value.

@@ -37,6 +37,12 @@ fn a_replica_gets_values_and_metadata_by_snapshot_and_by_stream() {
     ok(&mut peer.client(), "incr n");
     exchange(&[&primary, &peer]);
     caught_up(&replica, &primary);
+    let acknowledged = ok(&mut primary.client(), "wait 1 10000");
+    assert_eq!(
+        acknowledged,
+        Value::Int(1),
+        "the primary's own requests pass the replica's filter"
+    );
     for field in [
         "crdt_clock",
         "crdt_gc_pending",

@@ -1,8 +1,11 @@
 //! Effects and clocks on their way: from peers, to peers, from the file, from the primary.
 
-use meridian_crdt::{Batch, Clock, Effect, InstanceId, Replica, Write};
+use meridian_crdt::{
+    ApplyError, Batch, Clock, DecodeError, Effect, InstanceId, PullError, Replica, Write,
+};
 
 use super::{admit, number};
+use crate::callbacks;
 use crate::callbacks::command::Invocation;
 use crate::commands::APPLY;
 use crate::digest;
@@ -12,6 +15,13 @@ use crate::server::{self, Ctx};
 use crate::shard::Shard;
 use crate::view::NativeView;
 use crate::write::{Writer, hold};
+
+/// The peer asked for effects that the backlog no longer has.
+const BACKLOG_GONE: &str = "BACKLOGGONE";
+/// The source's clock runs ahead.
+const FUTURE: &str = "CRDTFUTURE";
+/// Bytes that this release cannot read.
+const FORMAT: &str = "CRDTFORMAT";
 
 /// `crdt.e effect`: one local write of this server's past, or of its primary.
 pub(crate) fn effect(call: &Invocation<'_>) -> Result<Reply, Error> {
@@ -30,7 +40,7 @@ pub(crate) fn effect(call: &Invocation<'_>) -> Result<Reply, Error> {
 pub(crate) fn apply(call: &Invocation<'_>) -> Result<Reply, Error> {
     admit(call)?;
     let source = InstanceId(number("crdt.apply", call, 1, "source instance id")?);
-    let batch = Batch::decode(call.arg(2)).map_err(engine)?;
+    let batch = Batch::decode(call.arg(2)).map_err(|error| format(&error))?;
     let mut shard = hold()?;
     shard.enter(None);
     let replica = configured(&mut shard)?;
@@ -57,9 +67,16 @@ pub(crate) fn apply(call: &Invocation<'_>) -> Result<Reply, Error> {
                     effects: batch.effects.into_iter().take(included).collect(),
                     more: false,
                 };
-                call.ctx.replicate(APPLY, &[call.arg(1), &prefix.encode()]);
+                if !call.ctx.replicate_two(APPLY, call.arg(1), &prefix.encode()) {
+                    callbacks::stop_writes();
+                }
             }
-            Err(Error::Engine(format!("source instance {source}: {failed}")))
+            let text = format!("source instance {source}: {failed}");
+            Err(match failed.error {
+                ApplyError::Future { .. } => Error::Coded { code: FUTURE, text },
+                ApplyError::Decode(_) => Error::Coded { code: FORMAT, text },
+                _ => Error::Engine(text),
+            })
         }
     }
 }
@@ -75,14 +92,19 @@ fn replay(ctx: Ctx, replica: &mut Replica, bytes: &[u8]) -> Result<(), Error> {
 /// `CRDT.PULL clock requester bytes`: effects that the requester's clock lacks, and whether there are more.
 pub(crate) fn pull(call: &Invocation<'_>) -> Result<Reply, Error> {
     admit(call)?;
-    let theirs = Clock::decode(call.arg(1)).map_err(engine)?;
+    let theirs = Clock::decode(call.arg(1)).map_err(|error| format(&error))?;
     let requester = InstanceId(number("crdt.pull", call, 2, "requester instance id")?);
     let bytes: usize = number("crdt.pull", call, 3, "most bytes")?;
     let mut shard = hold()?;
     shard.enter(None);
-    let batch = configured(&mut shard)?
-        .pull(requester, &theirs, bytes)
-        .map_err(engine)?;
+    let pulled = configured(&mut shard)?.pull(requester, &theirs, bytes);
+    let batch = pulled.map_err(|error| match error {
+        PullError::BacklogGone { .. } => Error::Coded {
+            code: BACKLOG_GONE,
+            text: error.to_string(),
+        },
+        PullError::NonMember(_) => engine(error),
+    })?;
     let blob = if batch.is_empty() {
         Vec::new()
     } else {
@@ -97,7 +119,7 @@ pub(crate) fn pull(call: &Invocation<'_>) -> Result<Reply, Error> {
 /// `CRDT.REPORT clock`: this region cannot lose what the clock names. An effect like a write.
 pub(crate) fn report(call: &Invocation<'_>) -> Result<Reply, Error> {
     admit(call)?;
-    let clock = Clock::decode(call.arg(1)).map_err(engine)?;
+    let clock = Clock::decode(call.arg(1)).map_err(|error| format(&error))?;
     Writer::open(call)?.write(Write::Report { clock })?;
     Ok(Reply::Ok)
 }
@@ -129,6 +151,13 @@ pub(crate) fn digest(call: &Invocation<'_>) -> Result<Reply, Error> {
 
 fn configured(shard: &mut Shard) -> Result<&mut Replica, Error> {
     shard.replica.as_mut().ok_or(Error::NotConfigured)
+}
+
+fn format(error: &DecodeError) -> Error {
+    Error::Coded {
+        code: FORMAT,
+        text: error.to_string(),
+    }
 }
 
 fn engine(error: impl ToString) -> Error {

@@ -1,0 +1,74 @@
+//! The controllers: one per kind, each `fetch → validate → build → apply → status`.
+//!
+//! They know neither the link nor the rigger: what those need stands in the Kubernetes API.
+
+mod active_active;
+mod cluster;
+mod database;
+mod inert;
+mod placement;
+mod remote_cluster;
+mod secrets;
+mod serve;
+mod stage;
+mod topology;
+
+use std::sync::Arc;
+
+use meridian_api::crds::shared::ClusterReference;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::k8s::{apply::Objects, drive::Report};
+
+/// What every controller needs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The objects of the namespace.
+    pub objects: Objects,
+    /// Where outcomes go.
+    pub report: Report,
+    /// Image of a REC that names none.
+    pub node_image: String,
+    /// Ends the controllers.
+    pub stop: CancellationToken,
+    /// Held while a place and a port are chosen and written: two databases at once would choose the same.
+    allocation: Arc<Mutex<()>>,
+}
+
+impl Context {
+    /// A context of the controllers; `stop` ends them.
+    #[must_use]
+    pub fn new(
+        objects: Objects,
+        report: Report,
+        node_image: String,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            objects,
+            report,
+            node_image,
+            stop,
+            allocation: Arc::default(),
+        }
+    }
+}
+
+/// Runs every controller until the context stops.
+pub async fn run(context: Context) {
+    tokio::join!(
+        cluster::run(context.clone()),
+        database::run(context.clone()),
+        active_active::run(context.clone()),
+        remote_cluster::run(context),
+    );
+}
+
+/// Whether a database with this reference is served by the REC `rec`; without a reference it is served by the only one.
+fn served_by(reference: Option<&ClusterReference>, rec: &str, only: bool) -> bool {
+    match reference.filter(|reference| !reference.name.is_empty()) {
+        Some(reference) => reference.name == rec,
+        None => only,
+    }
+}

@@ -1,0 +1,381 @@
+//! The controller of `RedisEnterpriseActiveActiveDatabase` (REAADB): this cluster's instance of it.
+//!
+//! The hub decides that there is an instance and who its members are (`ActiveActiveInstance`, written by the link);
+//! this controller makes it true here and keeps it true with the hub away. It deletes data only with the hub's
+//! confirmation on the object.
+
+mod build;
+mod status;
+
+use std::time::Duration;
+
+use k8s_openapi::api::{
+    core::v1::{Secret, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Api, ResourceExt as _,
+    core::DeserializeGuard,
+    runtime::{reflector::ObjectRef, watcher},
+};
+use meridian_api::{
+    crds::{
+        ActiveActiveInstance, ActiveActiveInstanceStatus, DatabaseTopology,
+        RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster,
+    },
+    validate as api,
+};
+use thiserror::Error;
+
+use self::status::{Outcome, Seen};
+use super::{
+    Context, inert,
+    serve::{
+        ServeError, apply, fetch, remove,
+        settings::{self, Password, Settings},
+    },
+};
+use crate::{
+    clock,
+    k8s::{
+        apply::ApplyError,
+        drive::{self, Driver, Failure},
+        fault::Fault,
+        finalizer,
+        own::{DATABASE, DELETE_APPROVED, Owner, REVISION},
+    },
+};
+
+/// Keeps a REAADB until its deletion is confirmed and everything made for it is gone.
+const FINALIZER: &str = "finalizer.redisenterpriseactiveactivedatabases.app.redislabs.com";
+/// Pause before the next look at a deletion in progress.
+const DELETION: Duration = Duration::from_secs(1);
+
+/// Why a look at a REAADB failed.
+#[derive(Debug, Error)]
+pub(super) enum ActiveActiveError {
+    /// The spec cannot be used.
+    #[error("{}", .0.join("; "))]
+    Invalid(Vec<String>),
+    /// The local side could not be made true.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// Something could not be read or written.
+    #[error(transparent)]
+    Api(#[from] ApplyError),
+}
+
+impl Failure for ActiveActiveError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Invalid(_) => Fault::Invalid,
+            Self::Serve(error) => error.fault(),
+            Self::Api(error) => error.fault(),
+        }
+    }
+}
+
+struct ActiveActive {
+    context: Context,
+}
+
+impl Driver for ActiveActive {
+    type Kind = RedisEnterpriseActiveActiveDatabase;
+    type Error = ActiveActiveError;
+    const NAME: &'static str = "RedisEnterpriseActiveActiveDatabase";
+
+    async fn look(
+        &self,
+        reaadb: &RedisEnterpriseActiveActiveDatabase,
+    ) -> Result<Option<Duration>, ActiveActiveError> {
+        let objects = &self.context.objects;
+        let instance = objects
+            .get::<ActiveActiveInstance>(&reaadb.name_any())
+            .await?;
+        if reaadb.metadata.deletion_timestamp.is_some() {
+            return self.remove(reaadb, instance).await;
+        }
+        finalizer::hold(objects, reaadb, FINALIZER).await?;
+        let settings = match validate(reaadb) {
+            Ok(settings) => settings,
+            Err(problems) => {
+                self.show(reaadb, instance.as_ref(), &Outcome::Invalid(&problems))
+                    .await?;
+                return Err(ActiveActiveError::Invalid(problems));
+            }
+        };
+        let Some(instance) = instance else {
+            let seen = self.look_around(reaadb).await?;
+            self.show(reaadb, None, &Outcome::NoInstance(seen.as_ref()))
+                .await?;
+            return Ok(None);
+        };
+        match self.serve(reaadb, &instance, &settings).await {
+            Ok(seen) => {
+                self.acknowledge(&instance, &seen).await?;
+                self.show(reaadb, Some(&instance), &Outcome::Written(&seen))
+                    .await?;
+            }
+            Err(error) => {
+                self.show(reaadb, Some(&instance), &Outcome::Failed(&error))
+                    .await?;
+                return Err(error.into());
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn validate(reaadb: &RedisEnterpriseActiveActiveDatabase) -> Result<Settings, Vec<String>> {
+    let problems: Vec<String> = api::active_active_database(reaadb)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    settings::read(
+        &reaadb
+            .spec
+            .global_configurations
+            .clone()
+            .unwrap_or_default(),
+        &reaadb.name_any(),
+    )
+}
+
+impl ActiveActive {
+    /// Fetch, build, apply.
+    async fn serve(
+        &self,
+        reaadb: &RedisEnterpriseActiveActiveDatabase,
+        instance: &ActiveActiveInstance,
+        settings: &Settings,
+    ) -> Result<Seen, ServeError> {
+        let objects = &self.context.objects;
+        let (rec, name) = (&instance.spec.cluster, reaadb.name_any());
+        let owner = Owner::database(rec, &name);
+        let world = fetch::world(objects, rec, &name, &reaadb.metadata).await?;
+        // A named Secret is the same in every cluster: it is brought here, never invented here.
+        let credential = fetch::credential(objects, &owner, &settings.password, false).await?;
+
+        let wanted = build::topology(reaadb, instance, settings, world.topology.existing.as_ref());
+
+        apply::password(objects, &owner, &credential, &world).await?;
+        apply::users_entry(objects, rec, &name, credential.password()).await?;
+        let topology = apply::topology(
+            &self.context,
+            reaadb,
+            &wanted,
+            &world,
+            status::was_active(reaadb),
+        )
+        .await?;
+        Ok(Seen { topology, world })
+    }
+
+    /// What stands there without an instance: an instance that was deleted by hand stops nothing.
+    async fn look_around(
+        &self,
+        reaadb: &RedisEnterpriseActiveActiveDatabase,
+    ) -> Result<Option<Seen>, ApplyError> {
+        let objects = &self.context.objects;
+        let name = reaadb.name_any();
+        let Some(topology) = objects.get::<DatabaseTopology>(&name).await? else {
+            return Ok(None);
+        };
+        let world = fetch::world(objects, &topology.spec.cluster, &name, &reaadb.metadata).await?;
+        Ok(Some(Seen { topology, world }))
+    }
+
+    /// Tells the hub, through the instance's status, which membership the shards have taken over.
+    async fn acknowledge(
+        &self,
+        instance: &ActiveActiveInstance,
+        seen: &Seen,
+    ) -> Result<(), ApplyError> {
+        let before = instance.status.clone().unwrap_or_default();
+        let observed = status::acknowledged(&seen.topology).or(before.observed_config_version);
+        let wanted = ActiveActiveInstanceStatus {
+            observed_config_version: observed,
+            observed_generation: instance.metadata.generation,
+            ..before
+        };
+        self.context
+            .objects
+            .status(instance, instance.status.as_ref(), &wanted)
+            .await
+            .map(|_| ())
+    }
+
+    async fn show(
+        &self,
+        reaadb: &RedisEnterpriseActiveActiveDatabase,
+        instance: Option<&ActiveActiveInstance>,
+        outcome: &Outcome<'_>,
+    ) -> Result<(), ApplyError> {
+        let inert = inert::active_active(reaadb);
+        let wanted = status::status(reaadb, instance, outcome, &inert, &clock::now_text());
+        self.context
+            .objects
+            .status(reaadb, reaadb.status.as_ref(), &wanted)
+            .await
+            .map(|_| ())
+    }
+
+    /// Removes everything if the hub confirmed it, or if nothing was ever made here; otherwise keeps all and says so.
+    async fn remove(
+        &self,
+        reaadb: &RedisEnterpriseActiveActiveDatabase,
+        instance: Option<ActiveActiveInstance>,
+    ) -> Result<Option<Duration>, ActiveActiveError> {
+        let objects = &self.context.objects;
+        let name = reaadb.name_any();
+        let topology = objects
+            .get::<DatabaseTopology>(&name)
+            .await?
+            .filter(|t| t.spec.database.kind == build::KIND);
+        let empty = topology.is_none() && instance.is_none() && !status::was_active(reaadb);
+        if !empty && !is_approved(reaadb) {
+            self.show(reaadb, instance.as_ref(), &Outcome::DeletionUnconfirmed)
+                .await?;
+            return Ok(None);
+        }
+        self.show(reaadb, instance.as_ref(), &Outcome::Deleting)
+            .await?;
+        let shown = reaadb
+            .status
+            .as_ref()
+            .and_then(|status| status.redis_enterprise_cluster.clone());
+        let rec = topology
+            .map(|t| t.spec.cluster)
+            .or(instance.as_ref().map(|i| i.spec.cluster.clone()))
+            .or(shown);
+        if let Some(instance) = instance {
+            objects.delete_exactly(&instance).await?;
+        }
+        if let Some(rec) = rec
+            && !remove::everything(objects, &rec, &name).await?
+        {
+            return Ok(Some(DELETION));
+        }
+        finalizer::release(objects, reaadb, FINALIZER).await?;
+        Ok(None)
+    }
+}
+
+/// Whether the hub has confirmed the deletion: the link writes the tombstone's revision, which must lie above the
+/// revision that the object shows. An annotation that is no number confirms nothing.
+fn is_approved(reaadb: &RedisEnterpriseActiveActiveDatabase) -> bool {
+    let number = |key: &str| {
+        reaadb
+            .annotations()
+            .get(key)
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    match (number(DELETE_APPROVED), number(REVISION)) {
+        (Some(tombstone), Some(shown)) => tombstone > shown,
+        (Some(_), None) | (None, _) => false,
+    }
+}
+
+/// Runs the controller until the context stops.
+pub(super) async fn run(context: Context) {
+    let objects = context.objects.clone();
+    let namespace = objects.namespace().to_owned();
+    let controller = drive::controller::<RedisEnterpriseActiveActiveDatabase>(&objects);
+    let (all, named) = (controller.store(), controller.store());
+    let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
+    let topologies: Api<DeserializeGuard<DatabaseTopology>> = objects.api();
+    let instances: Api<DeserializeGuard<ActiveActiveInstance>> = objects.api();
+    let controller = controller
+        .watches(
+            topologies,
+            watcher::Config::default(),
+            drive::same_name(&namespace),
+        )
+        .watches(
+            instances,
+            watcher::Config::default(),
+            drive::same_name(&namespace),
+        )
+        .watches(
+            objects.api::<Service>(),
+            drive::ours(),
+            drive::named_in_label(DATABASE, &namespace),
+        )
+        .watches(
+            objects.api::<EndpointSlice>(),
+            drive::ours(),
+            drive::named_in_label(DATABASE, &namespace),
+        )
+        .watches(
+            objects.api::<Secret>(),
+            watcher::Config::default(),
+            move |secret: Secret| {
+                let name = secret.name_any();
+                let uses = |guard: &DeserializeGuard<RedisEnterpriseActiveActiveDatabase>| {
+                    guard
+                        .0
+                        .as_ref()
+                        .is_ok_and(|reaadb| reads_secret(reaadb, &name))
+                };
+                named
+                    .state()
+                    .iter()
+                    .filter(|g| uses(g))
+                    .map(|g| ObjectRef::from_obj(g.as_ref()))
+                    .collect::<Vec<_>>()
+            },
+        )
+        .watches(recs, watcher::Config::default(), move |_| {
+            all.state()
+                .iter()
+                .map(|reaadb| ObjectRef::from_obj(reaadb.as_ref()))
+                .collect::<Vec<_>>()
+        });
+    let (report, stop) = (context.report.clone(), context.stop.clone());
+    drive::run(ActiveActive { context }, controller, objects, report, stop).await;
+}
+
+fn reads_secret(reaadb: &RedisEnterpriseActiveActiveDatabase, secret: &str) -> bool {
+    match validate(reaadb).map(|settings| settings.password) {
+        Ok(Password::Ours(name) | Password::Named(name)) => name == secret,
+        Ok(Password::NoUser) | Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn annotated(pairs: &[(&str, &str)]) -> RedisEnterpriseActiveActiveDatabase {
+        let mut reaadb = RedisEnterpriseActiveActiveDatabase::new("db", Default::default());
+        reaadb.annotations_mut().extend(
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+        );
+        reaadb
+    }
+
+    #[test]
+    fn only_a_tombstone_above_the_shown_revision_confirms_a_deletion() {
+        let cases: [(&[(&str, &str)], bool); 7] = [
+            (&[], false),
+            (&[(REVISION, "7")], false),
+            (&[(DELETE_APPROVED, "8")], false),
+            (&[(DELETE_APPROVED, "yes"), (REVISION, "7")], false),
+            (&[(DELETE_APPROVED, "6"), (REVISION, "7")], false),
+            (&[(DELETE_APPROVED, "7"), (REVISION, "7")], false),
+            (&[(DELETE_APPROVED, "8"), (REVISION, "7")], true),
+        ];
+        for (annotations, expected) in cases {
+            assert_eq!(
+                is_approved(&annotated(annotations)),
+                expected,
+                "{annotations:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Everything that is made for a REC. Pure: no client, no clock, no randomness.
+
+mod access;
+mod network;
+mod pods;
+mod secrets;
+
+use std::marker::PhantomData;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{Secret, Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
+        rbac::v1::{Role, RoleBinding},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::api::ObjectMeta;
+
+use super::validate::Cluster;
+use crate::{controllers::stage::Built, k8s::own::Owner};
+
+/// The objects of a REC, at a stage: built, or applied.
+#[derive(Debug, Clone)]
+pub(super) struct Desired<Stage> {
+    /// Service account of the pods, unless the user brings it.
+    pub service_account: Option<ServiceAccount>,
+    /// What the pods may do.
+    pub role: Role,
+    /// Gives it to them.
+    pub role_binding: RoleBinding,
+    /// The administrator's credentials, unless the user brings them.
+    pub credentials: Option<Secret>,
+    /// Hashes of the databases' passwords.
+    pub users: Secret,
+    /// Governing, sync and metrics Services.
+    pub services: Vec<Service>,
+    /// Keeps voluntary evictions to one pod at a time.
+    pub disruption_budget: PodDisruptionBudget,
+    /// The pods.
+    pub stateful_set: StatefulSet,
+    /// The stage.
+    pub stage: PhantomData<Stage>,
+}
+
+/// Builds everything. `password` is that of the administrator, if we make the Secret.
+#[must_use]
+pub(super) fn build(cluster: &Cluster, password: Option<&str>) -> Desired<Built> {
+    Desired {
+        service_account: access::service_account(cluster),
+        role: access::role(cluster),
+        role_binding: access::role_binding(cluster),
+        credentials: password.map(|password| secrets::credentials(cluster, password)),
+        users: secrets::users(cluster),
+        services: network::services(cluster),
+        disruption_budget: pods::disruption_budget(cluster),
+        stateful_set: pods::stateful_set(cluster),
+        stage: PhantomData,
+    }
+}
+
+/// Metadata of an object that goes with the REC.
+fn owned(cluster: &Cluster, name: String) -> ObjectMeta {
+    let owner = OwnerReference {
+        api_version: "app.redislabs.com/v1".to_owned(),
+        kind: "RedisEnterpriseCluster".to_owned(),
+        name: cluster.name.clone(),
+        uid: cluster.uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: Some(false),
+    };
+    ObjectMeta {
+        owner_references: Some(vec![owner]),
+        ..data(cluster, name)
+    }
+}
+
+/// Metadata of an object that holds data: it has no owner, so nothing but the agent's last step deletes it.
+fn data(cluster: &Cluster, name: String) -> ObjectMeta {
+    let mut labels = cluster.labels.clone();
+    labels.extend(Owner::cluster(&cluster.name).labels());
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(cluster.namespace.clone()),
+        labels: Some(labels),
+        ..ObjectMeta::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Services of a REC. None is made without a listener behind it: the nodes have no management interface yet, so there
+//! is no `<rec>-ui`.
+
+use k8s_openapi::{
+    api::core::v1::{Service, ServicePort, ServiceSpec},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use super::{owned, pods};
+use crate::{controllers::cluster::validate::Cluster, k8s::names::ClusterNames};
+
+/// Port of PID 1's probes.
+pub(super) const PROBES: i32 = 8080;
+/// Port of the metrics.
+pub(super) const METRICS: i32 = 8070;
+/// Port of the sync endpoint in the pod.
+pub(super) const SYNC: i32 = 8444;
+/// Port of the sync endpoint outside.
+const SYNC_OUTSIDE: i32 = 443;
+
+pub(super) fn services(cluster: &Cluster) -> Vec<Service> {
+    let names = ClusterNames(&cluster.name);
+    let mut metrics = service(
+        cluster,
+        names.metrics(),
+        &[("prometheus", METRICS, METRICS)],
+    );
+    metrics
+        .metadata
+        .labels
+        .get_or_insert_default()
+        .insert("redis.io/service".to_owned(), "prom-metrics".to_owned());
+    let mut all = vec![headless(governing(cluster)), headless(metrics)];
+    if cluster.sync_service {
+        let mut sync = service(cluster, names.sync(), &[("sync", SYNC_OUTSIDE, SYNC)]);
+        sync.spec.get_or_insert_default().type_ = Some("LoadBalancer".to_owned());
+        all.push(sync);
+    }
+    all
+}
+
+/// Gives each pod its name; pods that are not ready keep theirs, because that is when one wants to reach them.
+fn governing(cluster: &Cluster) -> Service {
+    let name = ClusterNames(&cluster.name).main();
+    let mut service = service(
+        cluster,
+        name,
+        &[("probes", PROBES, PROBES), ("sync", SYNC, SYNC)],
+    );
+    service
+        .spec
+        .get_or_insert_default()
+        .publish_not_ready_addresses = Some(true);
+    service
+}
+
+fn headless(mut service: Service) -> Service {
+    service.spec.get_or_insert_default().cluster_ip = Some("None".to_owned());
+    service
+}
+
+fn service(cluster: &Cluster, name: String, ports: &[(&str, i32, i32)]) -> Service {
+    let mut metadata = owned(cluster, name);
+    metadata.annotations =
+        (!cluster.service_annotations.is_empty()).then(|| cluster.service_annotations.clone());
+    let port = |(name, port, target): &(&str, i32, i32)| ServicePort {
+        name: Some((*name).to_owned()),
+        port: *port,
+        protocol: Some("TCP".to_owned()),
+        target_port: Some(IntOrString::Int(*target)),
+        ..ServicePort::default()
+    };
+    Service {
+        metadata,
+        spec: Some(ServiceSpec {
+            selector: Some(pods::selector(cluster)),
+            ports: Some(ports.iter().map(port).collect()),
+            type_: Some("ClusterIP".to_owned()),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}

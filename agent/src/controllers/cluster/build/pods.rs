@@ -1,0 +1,333 @@
+//! The StatefulSet of a REC and its disruption budget.
+//!
+//! Pods start in parallel and are replaced only on order of the agent (`OnDelete`), because a restart moves roles. The
+//! volumes outlive the StatefulSet.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{
+            StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+            StatefulSetUpdateStrategy,
+        },
+        core::v1::{
+            Affinity, Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+            EnvVarSource, HTTPGetAction, LocalObjectReference, ObjectFieldSelector,
+            PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm, PodAntiAffinity,
+            PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+            SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+            VolumeResourceRequirements,
+        },
+        policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
+    },
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+};
+use kube::api::ObjectMeta;
+
+use super::{
+    network::{METRICS, PROBES, SYNC},
+    owned,
+};
+use crate::{
+    controllers::cluster::validate::{Cluster, Storage},
+    k8s::{
+        names::ClusterNames,
+        own::{APP, CLUSTER, Owner, ROLE_NODE},
+    },
+};
+
+/// Name of the claim template; the claims are `<this>-<rec>-<ordinal>`.
+const STORAGE: &str = "redis-enterprise-storage";
+/// User and group of the processes.
+const USER: i64 = 1001;
+/// Where the data is mounted.
+const DATA_DIR: &str = "/var/lib/meridian";
+/// Where the peer certificate is mounted.
+const PEER_TLS_DIR: &str = "/etc/meridian/peer-tls";
+
+/// Labels that select the pods of a REC. Never changed: a StatefulSet's selector is immutable.
+pub(super) fn selector(cluster: &Cluster) -> BTreeMap<String, String> {
+    [APP, (CLUSTER, cluster.name.as_str()), ROLE_NODE]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+fn label_selector(cluster: &Cluster) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(selector(cluster)),
+        ..LabelSelector::default()
+    }
+}
+
+pub(super) fn disruption_budget(cluster: &Cluster) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata: owned(cluster, ClusterNames(&cluster.name).main()),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(label_selector(cluster)),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+pub(super) fn stateful_set(cluster: &Cluster) -> StatefulSet {
+    let names = ClusterNames(&cluster.name);
+    let retain = || Some("Retain".to_owned());
+    StatefulSet {
+        metadata: owned(cluster, names.main()),
+        spec: StatefulSetSpec {
+            replicas: Some(cluster.nodes),
+            service_name: Some(names.main()),
+            pod_management_policy: Some("Parallel".to_owned()),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("OnDelete".to_owned()),
+                ..StatefulSetUpdateStrategy::default()
+            }),
+            persistent_volume_claim_retention_policy: Some(
+                StatefulSetPersistentVolumeClaimRetentionPolicy {
+                    when_deleted: retain(),
+                    when_scaled: retain(),
+                },
+            ),
+            selector: label_selector(cluster),
+            template: template(cluster),
+            volume_claim_templates: cluster
+                .storage
+                .as_ref()
+                .map(|storage| vec![claim(cluster, storage)]),
+            ..StatefulSetSpec::default()
+        },
+        status: None,
+    }
+}
+
+/// A claim template carries only labels that never change: Kubernetes refuses any change of it.
+fn claim(cluster: &Cluster, storage: &Storage) -> PersistentVolumeClaim {
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(STORAGE.to_owned()),
+            labels: Some(Owner::cluster(&cluster.name).labels()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            storage_class_name: storage.class.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([(
+                    "storage".to_owned(),
+                    storage.size.clone(),
+                )])),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn template(cluster: &Cluster) -> PodTemplateSpec {
+    let mut labels = cluster.labels.clone();
+    labels.extend(Owner::cluster(&cluster.name).labels());
+    labels.extend(selector(cluster));
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            annotations: (!cluster.pod_annotations.is_empty())
+                .then(|| cluster.pod_annotations.clone()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod(cluster)),
+    }
+}
+
+fn pod(cluster: &Cluster) -> PodSpec {
+    let scheduling = &cluster.scheduling;
+    let pull = cluster
+        .pull_secrets
+        .iter()
+        .map(|name| LocalObjectReference { name: name.clone() })
+        .collect::<Vec<_>>();
+    PodSpec {
+        service_account_name: Some(cluster.service_account.0.clone()),
+        termination_grace_period_seconds: Some(cluster.grace_seconds),
+        image_pull_secrets: some(pull),
+        node_selector: (!scheduling.node_selector.is_empty())
+            .then(|| scheduling.node_selector.clone()),
+        tolerations: some(scheduling.tolerations.clone()),
+        priority_class_name: scheduling.priority_class.clone(),
+        host_aliases: some(cluster.extra.host_aliases.clone()),
+        affinity: Some(Affinity {
+            pod_anti_affinity: Some(anti_affinity(cluster)),
+            ..Affinity::default()
+        }),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![container(cluster)],
+        volumes: Some(volumes(cluster)),
+        ..PodSpec::default()
+    }
+}
+
+/// One pod per host, unless the user wrote a rule of their own.
+fn anti_affinity(cluster: &Cluster) -> PodAntiAffinity {
+    if let Some(own) = &cluster.scheduling.anti_affinity {
+        return own.clone();
+    }
+    let term = |key: &str| PodAffinityTerm {
+        label_selector: Some(label_selector(cluster)),
+        topology_key: key.to_owned(),
+        ..PodAffinityTerm::default()
+    };
+    let keys = cluster.scheduling.topology_keys.iter().map(String::as_str);
+    PodAntiAffinity {
+        required_during_scheduling_ignored_during_execution: Some(
+            std::iter::once("kubernetes.io/hostname")
+                .chain(keys)
+                .map(term)
+                .collect(),
+        ),
+        ..PodAntiAffinity::default()
+    }
+}
+
+fn container(cluster: &Cluster) -> Container {
+    let port = |name: &str, port: i32| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: port,
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    Container {
+        name: "redis-enterprise-node".to_owned(),
+        image: Some(cluster.image.clone()),
+        image_pull_policy: cluster.pull_policy.clone(),
+        env: Some(env(cluster)),
+        ports: Some(vec![
+            port("probes", PROBES),
+            port("prometheus", METRICS),
+            port("sync", SYNC),
+        ]),
+        resources: Some(ResourceRequirements {
+            limits: Some(cluster.limits.clone()),
+            requests: Some(cluster.requests.clone()),
+            ..ResourceRequirements::default()
+        }),
+        liveness_probe: Some(Probe {
+            failure_threshold: Some(6),
+            ..probe("/livez")
+        }),
+        readiness_probe: Some(Probe {
+            period_seconds: Some(2),
+            ..probe("/readyz")
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                add: None,
+            }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(mounts(cluster)),
+        ..Container::default()
+    }
+}
+
+fn probe(path: &str) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(PROBES),
+            ..HTTPGetAction::default()
+        }),
+        timeout_seconds: Some(5),
+        ..Probe::default()
+    }
+}
+
+fn env(cluster: &Cluster) -> Vec<EnvVar> {
+    let field = |name: &str, path: &str| EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: path.to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    let mut all = vec![
+        field("POD_NAME", "metadata.name"),
+        field("POD_NAMESPACE", "metadata.namespace"),
+        field("POD_IP", "status.podIP"),
+        EnvVar {
+            name: "REC_NAME".to_owned(),
+            value: Some(cluster.name.clone()),
+            ..EnvVar::default()
+        },
+    ];
+    all.extend(cluster.extra.env.iter().cloned());
+    all
+}
+
+fn volumes(cluster: &Cluster) -> Vec<Volume> {
+    let empty = |name: &str| Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    };
+    let mut all = vec![
+        empty("run"),
+        empty("tmp"),
+        Volume {
+            name: "peer-tls".to_owned(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(ClusterNames(&cluster.name).peer_tls()),
+                optional: Some(true),
+                default_mode: Some(0o440),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        },
+    ];
+    if cluster.storage.is_none() {
+        all.push(empty(STORAGE));
+    }
+    all.extend(cluster.extra.volumes.iter().cloned());
+    all
+}
+
+fn mounts(cluster: &Cluster) -> Vec<VolumeMount> {
+    let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    };
+    let mut all = vec![
+        mount(STORAGE, DATA_DIR, false),
+        mount("run", "/run/meridian", false),
+        mount("tmp", "/tmp", false),
+        mount("peer-tls", PEER_TLS_DIR, true),
+    ];
+    all.extend(cluster.extra.mounts.iter().cloned());
+    all
+}
+
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}

@@ -1,0 +1,31 @@
+//! Secrets of a REC. They are data: no owner reference.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+
+use super::data;
+use crate::{controllers::cluster::validate::Cluster, k8s::names::ClusterNames};
+
+pub(super) fn credentials(cluster: &Cluster, password: &str) -> Secret {
+    let pairs = [
+        ("username", cluster.credentials.username.as_str()),
+        ("password", password),
+    ];
+    let bytes = pairs.map(|(key, text)| (key.to_owned(), ByteString(text.as_bytes().to_vec())));
+    Secret {
+        metadata: data(cluster, cluster.credentials.secret.clone()),
+        type_: Some("Opaque".to_owned()),
+        data: Some(BTreeMap::from(bytes)),
+        ..Secret::default()
+    }
+}
+
+/// Its entries are written one by one by the databases' controllers; this only makes it exist.
+pub(super) fn users(cluster: &Cluster) -> Secret {
+    Secret {
+        metadata: data(cluster, ClusterNames(&cluster.name).users()),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
+    }
+}

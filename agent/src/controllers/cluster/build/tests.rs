@@ -1,0 +1,301 @@
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+use kube::{Resource, ResourceExt as _};
+use meridian_api::crds::RedisEnterpriseCluster;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controllers::cluster::validate::validate;
+
+fn cluster(spec: Value) -> Cluster {
+    let rec: RedisEnterpriseCluster = serde_json::from_value(json!({
+        "metadata": {"name": "rec", "namespace": "ns", "uid": "U"}, "spec": spec,
+    }))
+    .unwrap();
+    validate(&rec, "node:default").unwrap()
+}
+
+fn minimal() -> Desired<Built> {
+    build(&cluster(json!({})), Some("secret"))
+}
+
+fn line<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    let owner = if object.owner_references().is_empty() {
+        "no owner"
+    } else {
+        "owned by the REC"
+    };
+    format!("{} {}, {owner}", K::kind(&()), object.name_any())
+}
+
+fn lines(built: &Desired<Built>) -> Vec<String> {
+    let Desired {
+        service_account,
+        role,
+        role_binding,
+        credentials,
+        users,
+        services,
+        disruption_budget,
+        stateful_set,
+        stage: PhantomData,
+    } = built;
+    let mut all: Vec<String> = service_account.iter().map(line).collect();
+    all.extend([line(role), line(role_binding)]);
+    all.extend(credentials.iter().map(line));
+    all.push(line(users));
+    all.extend(services.iter().map(line));
+    all.extend([line(disruption_budget), line(stateful_set)]);
+    all
+}
+
+fn pod(built: &Desired<Built>) -> PodSpec {
+    built.stateful_set.spec.template.spec.clone().unwrap()
+}
+
+fn container(built: &Desired<Built>) -> Container {
+    pod(built).containers[0].clone()
+}
+
+#[test]
+fn a_minimal_cluster_makes_exactly_these_objects() {
+    assert_eq!(
+        lines(&minimal()),
+        [
+            "ServiceAccount rec, owned by the REC",
+            "Role rec, owned by the REC",
+            "RoleBinding rec, owned by the REC",
+            "Secret rec, no owner",
+            "Secret rec-users, no owner",
+            "Service rec, owned by the REC",
+            "Service rec-prom, owned by the REC",
+            "Service rec-sync, owned by the REC",
+            "PodDisruptionBudget rec, owned by the REC",
+            "StatefulSet rec, owned by the REC",
+        ]
+    );
+}
+
+#[test]
+fn every_object_carries_the_labels_by_which_it_is_recognised_as_ours() {
+    let built = build(
+        &cluster(json!({"extraLabels": {"app": "mine", "team": "a"}})),
+        Some("secret"),
+    );
+    let owner = Owner::cluster("rec");
+    let metas: Vec<&ObjectMeta> = built
+        .services
+        .iter()
+        .map(|service| &service.metadata)
+        .chain([
+            &built.stateful_set.metadata,
+            &built.users.metadata,
+            &built.role.metadata,
+        ])
+        .collect();
+    for meta in metas {
+        assert!(
+            matches!(
+                owner.judge(Some(meta)),
+                crate::k8s::own::Ownership::Ours { .. }
+            ),
+            "{:?}",
+            meta.name
+        );
+        assert_eq!(meta.labels.as_ref().unwrap()["team"], "a");
+    }
+}
+
+#[test]
+fn an_ingress_replaces_the_load_balancer_and_a_named_account_is_not_made() {
+    let spec = json!({
+        "ingressOrRouteSpec": {"apiFqdnUrl": "api.example.com", "dbFqdnSuffix": ".db.example.com", "method": "ingress"},
+        "createServiceAccount": false, "serviceAccountName": "theirs",
+    });
+    let built = build(&cluster(spec), None);
+    let names = lines(&built).join("\n");
+    assert!(
+        !names.contains("rec-sync")
+            && !names.contains("ServiceAccount ")
+            && !names.contains("Secret rec,"),
+        "{names}"
+    );
+    assert_eq!(pod(&built).service_account_name.as_deref(), Some("theirs"));
+    assert_eq!(built.role_binding.subjects.unwrap()[0].name, "theirs");
+}
+
+#[test]
+fn pods_start_together_are_replaced_on_order_only_and_leave_their_volumes() {
+    let spec = minimal().stateful_set.spec;
+    assert_eq!(spec.replicas, Some(3));
+    assert_eq!(spec.pod_management_policy.as_deref(), Some("Parallel"));
+    assert_eq!(
+        spec.update_strategy.unwrap().type_.as_deref(),
+        Some("OnDelete")
+    );
+    let retention = spec.persistent_volume_claim_retention_policy.unwrap();
+    assert_eq!(
+        (
+            retention.when_deleted.as_deref(),
+            retention.when_scaled.as_deref()
+        ),
+        (Some("Retain"), Some("Retain"))
+    );
+    let claim = &spec.volume_claim_templates.unwrap()[0];
+    assert_eq!(claim.name_any(), "redis-enterprise-storage");
+    assert!(claim.owner_references().is_empty(), "data has no owner");
+    let size = &claim
+        .spec
+        .as_ref()
+        .unwrap()
+        .resources
+        .as_ref()
+        .unwrap()
+        .requests
+        .as_ref()
+        .unwrap()["storage"];
+    assert_eq!(size.0, (20_i64 << 30).to_string(), "five times the memory");
+}
+
+#[test]
+fn the_container_has_what_the_node_reads_and_no_rights() {
+    let built = minimal();
+    let container = container(&built);
+    assert_eq!(container.image.as_deref(), Some("node:default"));
+    let env: Vec<_> = container.env.unwrap().into_iter().map(|e| e.name).collect();
+    assert_eq!(env, ["POD_NAME", "POD_NAMESPACE", "POD_IP", "REC_NAME"]);
+    let mounts: Vec<_> = container
+        .volume_mounts
+        .unwrap()
+        .into_iter()
+        .map(|m| m.mount_path)
+        .collect();
+    assert_eq!(
+        mounts,
+        [
+            "/var/lib/meridian",
+            "/run/meridian",
+            "/tmp",
+            "/etc/meridian/peer-tls"
+        ]
+    );
+    let rights = container.security_context.unwrap();
+    assert_eq!(rights.read_only_root_filesystem, Some(true));
+    assert_eq!(rights.allow_privilege_escalation, Some(false));
+    assert_eq!(rights.capabilities.unwrap().drop.unwrap(), ["ALL"]);
+    let pod = pod(&built).security_context.unwrap();
+    assert_eq!(
+        (pod.run_as_user, pod.run_as_non_root, pod.fs_group),
+        (Some(1001), Some(true), Some(1001))
+    );
+    assert_eq!(pod.seccomp_profile.unwrap().type_, "RuntimeDefault");
+}
+
+#[test]
+fn one_pod_per_host_unless_the_user_says_otherwise() {
+    let terms = |built: &Desired<Built>| {
+        let rule = pod(built).affinity.unwrap().pod_anti_affinity.unwrap();
+        rule.required_during_scheduling_ignored_during_execution
+            .into_iter()
+            .flatten()
+            .map(|term| term.topology_key)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(terms(&minimal()), ["kubernetes.io/hostname"]);
+    let more = build(
+        &cluster(json!({"antiAffinityAdditionalTopologyKeys": ["zone"]})),
+        None,
+    );
+    assert_eq!(terms(&more), ["kubernetes.io/hostname", "zone"]);
+    let own = build(&cluster(json!({"podAntiAffinity": {}})), None);
+    assert_eq!(terms(&own), Vec::<String>::new());
+}
+
+#[test]
+fn fields_of_the_pods_are_passed_on() {
+    let spec = json!({
+        "redisEnterpriseImageSpec": {"repository": "r/node", "versionTag": "1", "imagePullPolicy": "Never"},
+        "redisEnterpriseNodeResources": {"limits": {"memory": "512Mi"}, "requests": {"memory": "256Mi", "cpu": "100m"}},
+        "podAnnotations": {"a": "1"}, "redisEnterprisePodAnnotations": {"b": "2"},
+        "nodeSelector": {"disk": "fast"}, "podTolerations": [{"key": "k", "operator": "Exists"}],
+        "priorityClassName": "high", "pullSecrets": [{"name": "pull"}], "extraEnvVars": [{"name": "X", "value": "y"}],
+        "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["h"]}], "nodes": 5,
+        "persistentSpec": {"enabled": false}, "redisEnterpriseTerminationGracePeriodSeconds": 9,
+    });
+    let built = build(&cluster(spec), None);
+    let pod = pod(&built);
+    let container = container(&built);
+    assert_eq!(built.stateful_set.spec.replicas, Some(5));
+    assert_eq!(
+        (
+            container.image.as_deref(),
+            container.image_pull_policy.as_deref()
+        ),
+        (Some("r/node:1"), Some("Never"))
+    );
+    assert_eq!(
+        container.resources.unwrap().limits.unwrap()["memory"].0,
+        "512Mi"
+    );
+    let annotations = built
+        .stateful_set
+        .spec
+        .template
+        .metadata
+        .unwrap()
+        .annotations
+        .unwrap();
+    assert_eq!(annotations.len(), 2);
+    assert_eq!(pod.node_selector.unwrap()["disk"], "fast");
+    assert_eq!(pod.tolerations.unwrap()[0].key.as_deref(), Some("k"));
+    assert_eq!(pod.priority_class_name.as_deref(), Some("high"));
+    assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "pull");
+    assert_eq!(pod.host_aliases.unwrap()[0].ip, "10.0.0.1");
+    assert_eq!(pod.termination_grace_period_seconds, Some(9));
+    assert!(container.env.unwrap().iter().any(|env| env.name == "X"));
+    assert_eq!(built.stateful_set.spec.volume_claim_templates, None);
+    assert!(
+        pod.volumes
+            .unwrap()
+            .iter()
+            .any(|v| v.name == "redis-enterprise-storage" && v.empty_dir.is_some())
+    );
+}
+
+#[test]
+fn the_pods_may_read_one_secret_and_write_one_status_and_nothing_else() {
+    let rules = minimal().role.rules.unwrap();
+    let shown: Vec<_> = rules
+        .iter()
+        .map(|rule| {
+            let resource = rule.resources.as_ref().unwrap().join(",");
+            format!(
+                "{resource}: {} {:?}",
+                rule.verbs.join(","),
+                rule.resource_names.clone().unwrap_or_default()
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "databasetopologies: get,list,watch []",
+            "databasetopologies/status: patch []",
+            "secrets: get,list,watch [\"rec-users\"]",
+        ]
+    );
+}
+
+#[test]
+fn an_unreadable_toleration_is_named_with_its_place() {
+    let rec: RedisEnterpriseCluster = serde_json::from_value(json!({
+        "metadata": {"name": "rec"}, "spec": {"podTolerations": [{"tolerationSeconds": "soon"}]},
+    }))
+    .unwrap();
+    let problems = validate(&rec, "i").unwrap_err();
+    assert!(
+        problems
+            .iter()
+            .any(|p| p.starts_with("spec.podTolerations[0]: ")),
+        "{problems:?}"
+    );
+}

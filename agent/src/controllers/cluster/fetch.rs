@@ -1,0 +1,90 @@
+//! Everything that a look at a REC reads, in one place, before anything is decided.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use meridian_api::crds::{
+    RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster, RedisEnterpriseDatabase,
+};
+
+use super::validate::Credentials;
+use crate::{
+    controllers::{
+        secrets::{NoRandomness, fresh_password, value},
+        served_by,
+    },
+    k8s::{
+        apply::{ApplyError, Objects},
+        own::{Owner, Ownership},
+    },
+};
+
+/// Where the administrator's password comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Password {
+    /// A Secret that a person made and named in the spec: used as it is, never written.
+    Theirs,
+    /// In the Secret that we make: the one it has, or a fresh one.
+    Ours(String),
+}
+
+/// Reads or draws the administrator's password.
+///
+/// # Errors
+/// The API server refused or could not be reached; or there is no randomness.
+pub(super) async fn password(
+    objects: &Objects,
+    rec: &str,
+    wanted: &Credentials,
+) -> Result<Password, FetchError> {
+    let existing = objects.get::<Secret>(&wanted.secret).await?;
+    let ownership = Owner::cluster(rec).judge(existing.as_ref().map(|secret| &secret.metadata));
+    if wanted.named && matches!(ownership, Ownership::Foreign { .. }) {
+        return Ok(Password::Theirs);
+    }
+    let kept = existing
+        .as_ref()
+        .and_then(|secret| value(secret, "password"));
+    match kept.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()) {
+        Some(kept) => Ok(Password::Ours(kept)),
+        None => Ok(Password::Ours(fresh_password()?)),
+    }
+}
+
+/// The databases that the REC serves, as `kind/name`: while there are any, it cannot go.
+///
+/// # Errors
+/// The API server refused or could not be reached.
+pub(super) async fn databases(
+    objects: &Objects,
+    rec: &RedisEnterpriseCluster,
+) -> Result<Vec<String>, ApplyError> {
+    let recs = objects.list::<RedisEnterpriseCluster>("").await?;
+    let only = recs.len() == 1;
+    let name = rec.name_any();
+    let mut all = Vec::new();
+    for database in objects.list::<RedisEnterpriseDatabase>("").await? {
+        if served_by(database.spec.redis_enterprise_cluster.as_ref(), &name, only) {
+            all.push(format!("redb/{}", database.name_any()));
+        }
+    }
+    for database in objects
+        .list::<RedisEnterpriseActiveActiveDatabase>("")
+        .await?
+    {
+        if served_by(database.spec.redis_enterprise_cluster.as_ref(), &name, only) {
+            all.push(format!("reaadb/{}", database.name_any()));
+        }
+    }
+    Ok(all)
+}
+
+/// Why the world could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// The API server.
+    #[error(transparent)]
+    Api(#[from] ApplyError),
+    /// The random generator.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+}

@@ -1,0 +1,242 @@
+//! Where a new shard goes. Pure: the same pods and shards give the same answer.
+//!
+//! Rule: of the nodes that are ready and have room, the one with the fewest shards; then the one with the most free
+//! memory; then the lowest ordinal. Room is [`USABLE_PERCENT`] of the pod's memory limit minus what the shards placed
+//! there may take: with cgroup v2 one process out of memory takes the whole container with it.
+
+use std::fmt;
+
+use crate::k8s::names::ordinal;
+
+/// Share of a pod's memory limit that datasets may take; the rest is for buffers, forks and the processes themselves.
+pub(super) const USABLE_PERCENT: i64 = 70;
+
+/// A node that might take a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    /// Name of the pod.
+    pub pod: String,
+    /// Whether the pod is ready.
+    pub ready: bool,
+    /// Memory limit of the pod in bytes; `None` if it has none.
+    pub limit: Option<i64>,
+}
+
+/// A shard that has its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Placed {
+    /// Name of the pod.
+    pub pod: String,
+    /// Memory that its dataset may take, in bytes.
+    pub bytes: i64,
+}
+
+/// Why no node can take a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// No pod is ready.
+    NotReady {
+        /// How many pods exist.
+        pods: usize,
+    },
+    /// Every ready pod is too full.
+    NoRoom {
+        /// What the shard needs, in bytes.
+        needed: i64,
+        /// The most that any ready pod has left, in bytes.
+        free: i64,
+    },
+}
+
+impl fmt::Display for NoPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady { pods } => write!(f, "none of the cluster's {pods} pods is ready yet"),
+            Self::NoRoom { needed, free } => write!(
+                f,
+                "the database needs {needed} bytes on one node and the emptiest has {free} left of its \
+                 {USABLE_PERCENT} %: lower memorySize, raise the cluster's memory limit or add nodes"
+            ),
+        }
+    }
+}
+
+/// Chooses the node for a shard whose dataset may take `needed` bytes.
+///
+/// # Errors
+/// [`NoPlace`]: no node can take it now.
+pub(super) fn place<'a>(
+    nodes: &'a [Node],
+    placed: &[Placed],
+    needed: i64,
+) -> Result<&'a str, NoPlace> {
+    let ready: Vec<_> = nodes
+        .iter()
+        .filter(|node| node.ready)
+        .map(|node| (node, free(node, placed)))
+        .collect();
+    if ready.is_empty() {
+        return Err(NoPlace::NotReady { pods: nodes.len() });
+    }
+    let shards = |node: &Node| placed.iter().filter(|shard| shard.pod == node.pod).count();
+    ready
+        .iter()
+        .filter(|(_, free)| *free >= needed)
+        .min_by_key(|(node, free)| (shards(node), -free, ordinal(&node.pod), &node.pod))
+        .map(|(node, _)| node.pod.as_str())
+        .ok_or_else(|| NoPlace::NoRoom {
+            needed,
+            free: ready.iter().map(|(_, free)| *free).max().unwrap_or(0),
+        })
+}
+
+fn free(node: &Node, placed: &[Placed]) -> i64 {
+    let Some(limit) = node.limit else {
+        return i64::MAX;
+    };
+    let taken: i64 = placed
+        .iter()
+        .filter(|shard| shard.pod == node.pod)
+        .map(|shard| shard.bytes)
+        .sum();
+    (limit / 100)
+        .saturating_mul(USABLE_PERCENT)
+        .saturating_sub(taken)
+        .max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn node(pod: &str, ready: bool, limit: i64) -> Node {
+        Node {
+            pod: pod.to_owned(),
+            ready,
+            limit: Some(limit),
+        }
+    }
+
+    fn shard(pod: &str, bytes: i64) -> Placed {
+        Placed {
+            pod: pod.to_owned(),
+            bytes,
+        }
+    }
+
+    #[test]
+    fn the_table_of_choices() {
+        let three = [
+            node("r-0", true, 1000),
+            node("r-1", true, 1000),
+            node("r-2", true, 1000),
+        ];
+        type Case = (
+            &'static str,
+            Vec<Node>,
+            Vec<Placed>,
+            Result<&'static str, NoPlace>,
+        );
+        let cases: [Case; 7] = [
+            (
+                "all empty: the lowest ordinal",
+                three.to_vec(),
+                vec![],
+                Ok("r-0"),
+            ),
+            (
+                "fewest shards",
+                three.to_vec(),
+                vec![shard("r-0", 1), shard("r-1", 1)],
+                Ok("r-2"),
+            ),
+            (
+                "same number: most free",
+                three.to_vec(),
+                vec![shard("r-0", 300), shard("r-1", 100), shard("r-2", 300)],
+                Ok("r-1"),
+            ),
+            (
+                "a full node is passed over",
+                three.to_vec(),
+                vec![
+                    shard("r-0", 650),
+                    shard("r-1", 1),
+                    shard("r-1", 1),
+                    shard("r-2", 1),
+                    shard("r-2", 1),
+                ],
+                Ok("r-1"),
+            ),
+            (
+                "an unready node is passed over",
+                vec![node("r-0", false, 1000), node("r-1", true, 1000)],
+                vec![shard("r-1", 10)],
+                Ok("r-1"),
+            ),
+            (
+                "nobody is ready",
+                vec![node("r-0", false, 1000)],
+                vec![],
+                Err(NoPlace::NotReady { pods: 1 }),
+            ),
+            (
+                "no room",
+                vec![node("r-0", true, 1000)],
+                vec![shard("r-0", 650)],
+                Err(NoPlace::NoRoom {
+                    needed: 100,
+                    free: 50,
+                }),
+            ),
+        ];
+        for (name, nodes, placed, expected) in cases {
+            assert_eq!(place(&nodes, &placed, 100), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn ordinals_are_compared_as_numbers() {
+        assert_eq!(
+            place(
+                &[node("r-10", true, 1000), node("r-9", true, 1000)],
+                &[],
+                100
+            ),
+            Ok("r-9")
+        );
+    }
+
+    #[test]
+    fn a_pod_without_a_limit_takes_anything() {
+        let nodes = [Node {
+            pod: "r-0".to_owned(),
+            ready: true,
+            limit: None,
+        }];
+        assert_eq!(
+            place(&nodes, &[shard("r-0", i64::MAX)], i64::MAX),
+            Ok("r-0")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_chosen_node_is_ready_and_stays_within_its_share(
+            nodes in prop::collection::vec((any::<bool>(), 1_i64..10_000), 0..6),
+            shards in prop::collection::vec((0_usize..6, 1_i64..2_000), 0..20),
+            needed in 1_i64..3_000,
+        ) {
+            let nodes: Vec<Node> = nodes.iter().enumerate().map(|(i, (ready, limit))| node(&format!("r-{i}"), *ready, *limit)).collect();
+            let placed: Vec<Placed> = shards.iter().map(|(i, bytes)| shard(&format!("r-{i}"), *bytes)).collect();
+            if let Ok(pod) = place(&nodes, &placed, needed) {
+                let chosen = nodes.iter().find(|node| node.pod == pod).unwrap();
+                let taken: i64 = placed.iter().filter(|shard| shard.pod == pod).map(|shard| shard.bytes).sum();
+                prop_assert!(chosen.ready);
+                prop_assert!(taken + needed <= chosen.limit.unwrap() * USABLE_PERCENT / 100);
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Everything that is read about the local side of a database.
+
+use k8s_openapi::api::{
+    core::v1::{Pod, Secret, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{ResourceExt as _, api::ObjectMeta};
+use meridian_api::crds::{DatabaseTopology, RedisEnterpriseCluster, shared::ClusterReference};
+
+use super::{ServeError, settings::Password};
+use crate::{
+    controllers::{
+        placement::Node,
+        secrets::{fresh_password, value},
+        topology::{Found, Memory},
+    },
+    k8s::{
+        apply::{ApplyError, Objects},
+        own::{CLUSTER, Owner, Ownership, ROLE_NODE},
+        quantity,
+    },
+};
+
+/// The REC that serves a database with this reference.
+///
+/// # Errors
+/// [`ServeError::NoCluster`]: there is none, or several and the spec names none.
+pub(crate) async fn cluster(
+    objects: &Objects,
+    reference: Option<&ClusterReference>,
+) -> Result<RedisEnterpriseCluster, ServeError> {
+    if let Some(reference) = reference.filter(|reference| !reference.name.is_empty()) {
+        let found = objects.get(&reference.name).await?;
+        let text = || {
+            format!(
+                "the RedisEnterpriseCluster `{}` does not exist in this namespace",
+                reference.name
+            )
+        };
+        return found.ok_or_else(|| ServeError::NoCluster(text()));
+    }
+    let mut all = objects.list::<RedisEnterpriseCluster>("").await?;
+    match (all.pop(), all.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (None, _) => Err(ServeError::NoCluster("this namespace has no RedisEnterpriseCluster".to_owned())),
+        (Some(_), false) => Err(ServeError::NoCluster(
+            "this namespace has several RedisEnterpriseClusters: name one in spec.redisEnterpriseCluster".to_owned(),
+        )),
+    }
+}
+
+/// What stands in the API about a database besides itself.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    /// Its topology, others, nodes and memories.
+    pub topology: Found,
+    /// Its Services.
+    pub services: Vec<Service>,
+    /// Whether an EndpointSlice leads to it.
+    pub reachable: bool,
+}
+
+/// Reads the world around the database `name`.
+///
+/// # Errors
+/// The API server refused or could not be reached.
+pub(crate) async fn world(
+    objects: &Objects,
+    rec: &str,
+    name: &str,
+    meta: &ObjectMeta,
+) -> Result<World, ApplyError> {
+    let owner = Owner::database(rec, name);
+    let slices = objects.list::<EndpointSlice>(&owner.selector()).await?;
+    let mut memories: Vec<Memory> = Memory::read(meta).into_iter().collect();
+    memories.extend(
+        slices
+            .iter()
+            .filter_map(|slice| Memory::read(&slice.metadata)),
+    );
+    let reachable = slices
+        .iter()
+        .any(|slice| slice.endpoints.as_ref().is_some_and(|all| !all.is_empty()));
+    let all = objects.list::<DatabaseTopology>("").await?;
+    let (own, others): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|topology| topology.name_any() == name);
+    let others = others
+        .into_iter()
+        .filter(|other| other.spec.cluster == rec)
+        .collect();
+    let selector = format!("{CLUSTER}={rec},{}={}", ROLE_NODE.0, ROLE_NODE.1);
+    let nodes = objects
+        .list::<Pod>(&selector)
+        .await?
+        .iter()
+        .map(node)
+        .collect();
+    Ok(World {
+        topology: Found {
+            existing: own.into_iter().next(),
+            memories,
+            has_served: false,
+            others,
+            nodes,
+        },
+        services: objects.list(&owner.selector()).await?,
+        reachable,
+    })
+}
+
+fn node(pod: &Pod) -> Node {
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let ready =
+        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+    let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+    let limits = container.and_then(|container| container.resources.as_ref()?.limits.as_ref());
+    let limit = limits.and_then(|limits| quantity::bytes(&limits.get("memory")?.0));
+    Node {
+        pod: pod.name_any(),
+        ready: ready && pod.metadata.deletion_timestamp.is_none(),
+        limit,
+    }
+}
+
+/// The password of the default user, and whose Secret holds it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Credential {
+    /// There is no default user.
+    NoUser,
+    /// In the Secret that we write.
+    Ours {
+        /// Name of the Secret.
+        secret: String,
+        /// The password, kept or fresh.
+        password: Vec<u8>,
+    },
+    /// In a Secret that we only read.
+    Theirs {
+        /// Name of the Secret.
+        secret: String,
+        /// The password; empty turns authentication off.
+        password: Vec<u8>,
+    },
+}
+
+impl Credential {
+    /// The password; `None` where there is no default user.
+    #[must_use]
+    pub(crate) fn password(&self) -> Option<&[u8]> {
+        match self {
+            Self::NoUser => None,
+            Self::Ours { password, .. } | Self::Theirs { password, .. } => Some(password),
+        }
+    }
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoUser => f.write_str("NoUser"),
+            Self::Ours { secret, .. } => write!(f, "Ours({secret})"),
+            Self::Theirs { secret, .. } => write!(f, "Theirs({secret})"),
+        }
+    }
+}
+
+/// Reads or draws the password of a database. A named Secret that another made is only read; with `create` one that
+/// does not exist is made under the given name.
+///
+/// # Errors
+/// [`ServeError::Secret`]: the named Secret cannot be used.
+pub(crate) async fn credential(
+    objects: &Objects,
+    owner: &Owner,
+    wanted: &Password,
+    create: bool,
+) -> Result<Credential, ServeError> {
+    let (name, named) = match wanted {
+        Password::NoUser => return Ok(Credential::NoUser),
+        Password::Ours(name) => (name.clone(), false),
+        Password::Named(name) => (name.clone(), true),
+    };
+    let existing = objects.get::<Secret>(&name).await?;
+    let foreign = matches!(
+        owner.judge(existing.as_ref().map(|s| &s.metadata)),
+        Ownership::Foreign { .. }
+    );
+    let kept = existing
+        .as_ref()
+        .and_then(|secret| value(secret, "password"))
+        .map(<[u8]>::to_vec);
+    let unusable = |problem| ServeError::Secret {
+        secret: name.clone(),
+        problem,
+    };
+    match (named && (foreign || !create), existing.is_some(), kept) {
+        (true, _, Some(password)) => Ok(Credential::Theirs {
+            secret: name,
+            password,
+        }),
+        (true, true, None) => Err(unusable("has no key `password`: add it")),
+        (true, false, None) => Err(unusable(
+            "does not exist: create it with the key `password`",
+        )),
+        (false, _, Some(password)) => Ok(Credential::Ours {
+            secret: name,
+            password,
+        }),
+        (false, _, None) => Ok(Credential::Ours {
+            secret: name,
+            password: fresh_password()?.into_bytes(),
+        }),
+    }
+}

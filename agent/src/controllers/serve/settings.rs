@@ -1,0 +1,135 @@
+//! What a database's spec asks for, with every default in its place. Pure.
+
+use meridian_api::{
+    crds::{Persistence, RedisEnterpriseDatabaseSpec},
+    validate::memory,
+};
+
+use crate::k8s::names::DatabaseNames;
+
+/// Eviction where the field is left out (the product's default).
+const EVICTION: &str = "volatile-lru";
+
+/// The part of a database's spec that has an effect.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    /// Memory of one shard's dataset, bytes.
+    pub memory_bytes: i64,
+    /// Eviction policy.
+    pub eviction_policy: String,
+    /// Persistence as written.
+    pub persistence: Persistence,
+    /// Whether a replica is asked for.
+    pub replication: bool,
+    /// Client port, if asked for.
+    pub port: Option<i32>,
+    /// Secret of the password.
+    pub password: Password,
+}
+
+/// Where the default user's password is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Password {
+    /// There is no default user.
+    NoUser,
+    /// In the Secret that we make.
+    Ours(String),
+    /// In a Secret that a person named.
+    Named(String),
+}
+
+/// Reads the spec of the database `name`, which [`meridian_api::validate`] has accepted.
+///
+/// # Errors
+/// A size or number that has no meaning, which validation would have refused.
+pub(crate) fn read(
+    spec: &RedisEnterpriseDatabaseSpec,
+    name: &str,
+) -> Result<Settings, Vec<String>> {
+    let replication = spec.replication.unwrap_or(false);
+    // memorySize counts a replica as well.
+    let copies = if replication { 2 } else { 1 };
+    let total = match &spec.memory_size {
+        Some(text) => {
+            memory::parse(text).map_err(|error| vec![format!("memorySize: `{text}` is {error}")])?
+        }
+        None => memory::DEFAULT_BYTES,
+    };
+    let memory_bytes = i64::try_from(total / copies)
+        .map_err(|_| vec![format!("memorySize: {total} bytes are too many")])?;
+    let port = match spec.database_port {
+        Some(port) => Some(
+            i32::try_from(port).map_err(|_| vec![format!("databasePort: {port} is no port")])?,
+        ),
+        None => None,
+    };
+    let password = match (spec.default_user, &spec.database_secret_name) {
+        (Some(false), _) => Password::NoUser,
+        (_, Some(named)) if !named.is_empty() => Password::Named(named.clone()),
+        _ => Password::Ours(DatabaseNames(name).secret()),
+    };
+    Ok(Settings {
+        memory_bytes,
+        eviction_policy: spec
+            .eviction_policy
+            .clone()
+            .unwrap_or_else(|| EVICTION.to_owned()),
+        persistence: spec.persistence.clone().unwrap_or(Persistence::Disabled),
+        replication,
+        port,
+        password,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_spec_has_the_products_defaults() {
+        assert_eq!(
+            read(&RedisEnterpriseDatabaseSpec::default(), "db").unwrap(),
+            Settings {
+                memory_bytes: 100 << 20,
+                eviction_policy: "volatile-lru".to_owned(),
+                persistence: Persistence::Disabled,
+                replication: false,
+                port: None,
+                password: Password::Ours("redb-db".to_owned()),
+            }
+        );
+    }
+
+    #[test]
+    fn a_replica_takes_half_of_the_memory() {
+        let spec = RedisEnterpriseDatabaseSpec {
+            memory_size: Some("1GB".to_owned()),
+            replication: Some(true),
+            ..Default::default()
+        };
+        assert_eq!(read(&spec, "db").unwrap().memory_bytes, 512 << 20);
+    }
+
+    #[test]
+    fn no_default_user_wins_over_a_named_secret() {
+        let mut spec = RedisEnterpriseDatabaseSpec {
+            database_secret_name: Some("s".to_owned()),
+            ..Default::default()
+        };
+        assert_eq!(
+            read(&spec, "db").unwrap().password,
+            Password::Named("s".to_owned())
+        );
+        spec.default_user = Some(false);
+        assert_eq!(read(&spec, "db").unwrap().password, Password::NoUser);
+    }
+
+    #[test]
+    fn a_size_without_meaning_is_named() {
+        let spec = RedisEnterpriseDatabaseSpec {
+            memory_size: Some("lots".to_owned()),
+            ..Default::default()
+        };
+        assert!(read(&spec, "db").unwrap_err()[0].contains("lots"));
+    }
+}

@@ -1,0 +1,164 @@
+//! What the nodes say about a database. Pure.
+
+use meridian_api::crds::topology::{DatabaseTopology, MemberReport, ShardRole};
+
+use crate::controllers::placement::Node;
+
+/// How far the primary's node has got with the topology.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Serving {
+    /// It takes writes, in the present epoch, with the present settings.
+    Yes,
+    /// It takes writes in the present epoch; a change of settings has not reached it yet.
+    Changing,
+    /// It does not.
+    No {
+        /// CamelCase reason.
+        reason: &'static str,
+        /// What was found.
+        message: String,
+    },
+}
+
+/// The report of the primary's node about this very topology, in whatever epoch.
+#[must_use]
+pub(crate) fn primary_report(topology: &DatabaseTopology) -> Option<&MemberReport> {
+    let primary = topology.spec.shards.first()?.primary.as_deref()?;
+    let uid = topology.metadata.uid.as_deref()?;
+    let members = &topology.status.as_ref()?.members;
+    members
+        .iter()
+        .find(|member| member.node == primary && member.topology_uid == uid)
+}
+
+/// Whether the database is served. A report is believed only while its pod is ready: a node that is gone cannot take
+/// its last report back.
+#[must_use]
+pub(crate) fn serving(topology: &DatabaseTopology, nodes: &[Node]) -> Serving {
+    let no = |reason, message| Serving::No { reason, message };
+    let Some(primary) = topology
+        .spec
+        .shards
+        .first()
+        .and_then(|shard| shard.primary.as_deref())
+    else {
+        return no(
+            "NoPrimary",
+            "no node may take writes: a person must choose one".to_owned(),
+        );
+    };
+    if !nodes.iter().any(|node| node.pod == primary && node.ready) {
+        return no(
+            "NodeNotReady",
+            format!("the pod `{primary}`, which holds the data, is not ready"),
+        );
+    }
+    let epoch = topology.spec.epoch;
+    let Some(report) = primary_report(topology) else {
+        return no(
+            "NotReported",
+            format!("`{primary}` has not reported yet that it serves epoch {epoch}"),
+        );
+    };
+    if report.epoch != epoch {
+        return no(
+            "NotConfirmed",
+            format!(
+                "`{primary}` is in epoch {} and {epoch} is ordered",
+                report.epoch
+            ),
+        );
+    }
+    let Some(shard) = report
+        .shards
+        .iter()
+        .find(|shard| shard.role == ShardRole::Primary)
+    else {
+        return no("NotStarted", format!("`{primary}` runs no primary of it"));
+    };
+    if !shard.ready {
+        return no(
+            "NotReady",
+            format!("the shard on `{primary}` does not answer"),
+        );
+    }
+    if !shard.writable {
+        return no(
+            "NotWritable",
+            format!("the shard on `{primary}` answers and takes no writes"),
+        );
+    }
+    if topology
+        .metadata
+        .generation
+        .is_some_and(|generation| report.generation < generation)
+    {
+        return Serving::Changing;
+    }
+    Serving::Yes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn topology(members: &Value) -> DatabaseTopology {
+        serde_json::from_value(json!({
+            "metadata": {"name": "db", "uid": "T", "generation": 3},
+            "spec": {"database": {"kind": "K", "namespace": "ns", "name": "db", "uid": "u"}, "cluster": "rec", "epoch": 2,
+                     "port": 10000, "memoryBytes": 1, "evictionPolicy": "noeviction", "persistence": "disabled",
+                     "replication": false, "shards": [{"id": 0, "slots": "0-16383", "primary": "rec-0"}]},
+            "status": {"members": members},
+        }))
+        .unwrap()
+    }
+
+    fn member(
+        uid: &str,
+        epoch: i64,
+        generation: i64,
+        role: &str,
+        ready: bool,
+        writable: bool,
+    ) -> Value {
+        json!([{"node": "rec-0", "topologyUid": uid, "epoch": epoch, "generation": generation, "asOf": "t",
+                "shards": [{"id": 0, "role": role, "ready": ready, "writable": writable, "port": 10000}]}])
+    }
+
+    fn node(ready: bool) -> [Node; 1] {
+        [Node {
+            pod: "rec-0".to_owned(),
+            ready,
+            limit: None,
+        }]
+    }
+
+    #[test]
+    fn a_database_is_served_only_by_a_writable_primary_in_the_present_epoch() {
+        let word = |members: &Value, ready| match serving(&topology(members), &node(ready)) {
+            Serving::Yes => "yes",
+            Serving::Changing => "changing",
+            Serving::No { reason, .. } => reason,
+        };
+        let cases = [
+            (member("T", 2, 3, "primary", true, true), "yes"),
+            (member("T", 2, 2, "primary", true, true), "changing"),
+            (member("T", 2, 3, "primary", true, false), "NotWritable"),
+            (member("T", 2, 3, "primary", false, false), "NotReady"),
+            (member("T", 2, 3, "stopped", true, true), "NotStarted"),
+            (member("T", 1, 3, "primary", true, true), "NotConfirmed"),
+            (member("OLD", 2, 3, "primary", true, true), "NotReported"),
+            (json!([]), "NotReported"),
+        ];
+        for (members, expected) in cases {
+            assert_eq!(word(&members, true), expected, "{members}");
+            assert_eq!(
+                word(&members, false),
+                "NodeNotReady",
+                "a pod that is not ready is not believed"
+            );
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The `DatabaseTopology` of one database, the same for REDB and REAADB: what it must say, decided without I/O.
+//!
+//! Only the agent writes its spec, by compare-and-swap. Where a topology stood is remembered on the database object
+//! (annotation [`MEMORY`], written **before** the topology itself) and on its EndpointSlices. A topology that was
+//! deleted is therefore rebuilt on the node that holds the data, with a higher epoch than any before; a database that
+//! has served but of which nobody remembers where is not placed anew, because a new place would be an empty one.
+
+use kube::api::ObjectMeta;
+use meridian_api::crds::shared::Persistence;
+use meridian_api::crds::topology::{
+    ActiveActiveMembership, DatabaseReference, DatabaseTopology, DatabaseTopologySpec,
+    ShardAssignment, ShardRole,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::placement::{NoPlace, Node, Placed, place};
+use crate::k8s::{
+    fault::Fault,
+    own::{MEMORY, Owner},
+};
+
+/// All hash slots: the one shard that a database has for now.
+const ALL_SLOTS: &str = "0-16383";
+/// Client ports that are given out, both ends included.
+pub(super) const PORTS: std::ops::RangeInclusive<i32> = 10_000..=19_999;
+
+/// Where a database stood last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Memory {
+    /// Highest epoch that was ordered.
+    pub epoch: i64,
+    /// Pod of the primary.
+    pub primary: String,
+    /// Client port.
+    pub port: i32,
+}
+
+impl Memory {
+    /// What the annotation of `meta` remembers; nothing if it is absent or was edited into something else.
+    #[must_use]
+    pub(super) fn read(meta: &ObjectMeta) -> Option<Self> {
+        let text = meta.annotations.as_ref()?.get(MEMORY)?;
+        serde_json::from_str(text).ok()
+    }
+
+    /// What a topology says.
+    #[must_use]
+    pub(super) fn of(spec: &DatabaseTopologySpec) -> Option<Self> {
+        let primary = spec.shards.first()?.primary.clone()?;
+        Some(Self {
+            epoch: spec.epoch,
+            primary,
+            port: spec.port,
+        })
+    }
+}
+
+/// What the database asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wanted {
+    /// The database.
+    pub database: DatabaseReference,
+    /// Name of the REC.
+    pub cluster: String,
+    /// Port that the spec asks for, if any.
+    pub port: Option<i32>,
+    /// Memory of the dataset, bytes.
+    pub memory_bytes: i64,
+    /// Eviction policy.
+    pub eviction_policy: String,
+    /// Persistence that is really used.
+    pub persistence: Persistence,
+    /// Whether a replica is wanted.
+    pub replication: bool,
+    /// Membership in an Active-Active database.
+    pub active_active: Option<ActiveActiveMembership>,
+}
+
+/// What is there.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Found {
+    /// The topology under the database's name.
+    pub existing: Option<DatabaseTopology>,
+    /// Places that are remembered, from the database object and from its EndpointSlices.
+    pub memories: Vec<Memory>,
+    /// Whether the database's status says that it has been served before.
+    pub has_served: bool,
+    /// Every other topology of the REC.
+    pub others: Vec<DatabaseTopology>,
+    /// The REC's pods.
+    pub nodes: Vec<Node>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Change {
+    /// It says what it must.
+    Keep(Box<DatabaseTopology>),
+    /// Replace it by compare-and-swap.
+    Swap(Box<DatabaseTopology>),
+    /// Create it, after writing `memory` to the database object.
+    Create {
+        /// The object.
+        topology: Box<DatabaseTopology>,
+        /// What to remember first.
+        memory: Memory,
+        /// Whether it existed before and was lost.
+        rebuilt: bool,
+    },
+}
+
+/// Why there is no topology to write.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum TopologyError {
+    /// Another database has the name.
+    #[error(
+        "the DatabaseTopology `{name}` serves the {kind} `{name}`: two databases of one namespace cannot share a name; rename one"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Kind of the database that has it.
+        kind: String,
+    },
+    /// The port that the spec asks for is another database's.
+    #[error(
+        "spec.databasePort {port} is the port of database `{other}`: choose another or leave the field out"
+    )]
+    PortTaken {
+        /// The port.
+        port: i32,
+        /// Who has it.
+        other: String,
+    },
+    /// All ports are given out.
+    #[error("all ports from {} to {} of this cluster are given out", PORTS.start(), PORTS.end())]
+    NoPort,
+    /// No node can take it now.
+    #[error("no node can take the shard: {0}")]
+    NoPlace(NoPlace),
+    /// It has served, and nobody remembers where.
+    #[error(
+        "its DatabaseTopology is gone, and neither the annotation {MEMORY} nor an EndpointSlice says which node holds \
+         the data. Nothing was placed, so that no empty copy takes its place: write the annotation \
+         {{\"epoch\":<last>,\"primary\":\"<pod>\",\"port\":<port>}} on the database"
+    )]
+    Lost,
+}
+
+impl TopologyError {
+    /// The class of this error.
+    #[must_use]
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::NameTaken { .. } => Fault::Foreign,
+            Self::PortTaken { .. } => Fault::Invalid,
+            Self::NoPort | Self::Lost => Fault::Refused,
+            Self::NoPlace(NoPlace::NotReady { .. }) => Fault::Waiting,
+            Self::NoPlace(NoPlace::NoRoom { .. }) => Fault::Refused,
+        }
+    }
+}
+
+/// Decides what the topology of a database must say.
+///
+/// # Errors
+/// [`TopologyError`]: there is nothing that may be written now.
+pub(super) fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyError> {
+    if let Some(existing) = &found.existing {
+        return update(wanted, existing, found);
+    }
+    let memory = match found.memories.iter().max_by_key(|memory| memory.epoch) {
+        Some(last) => Memory {
+            epoch: last.epoch + 1,
+            ..last.clone()
+        },
+        None if found.has_served => return Err(TopologyError::Lost),
+        None => Memory {
+            epoch: 1,
+            primary: choose_node(wanted, found)?,
+            port: choose_port(wanted, found)?,
+        },
+    };
+    let shard = ShardAssignment {
+        id: 0,
+        slots: ALL_SLOTS.to_owned(),
+        primary: Some(memory.primary.clone()),
+        ..ShardAssignment::default()
+    };
+    let mut topology =
+        DatabaseTopology::new(&wanted.database.name, spec(wanted, &memory, vec![shard]));
+    let owner = Owner::database(&wanted.cluster, &wanted.database.name);
+    topology.metadata.namespace = Some(wanted.database.namespace.clone());
+    topology.metadata.labels = Some(owner.labels());
+    Ok(Change::Create {
+        topology: Box::new(topology),
+        memory,
+        rebuilt: !found.memories.is_empty(),
+    })
+}
+
+fn update(
+    wanted: &Wanted,
+    existing: &DatabaseTopology,
+    found: &Found,
+) -> Result<Change, TopologyError> {
+    let holder = &existing.spec.database;
+    if (&holder.kind, &holder.name) != (&wanted.database.kind, &wanted.database.name) {
+        return Err(TopologyError::NameTaken {
+            name: wanted.database.name.clone(),
+            kind: holder.kind.clone(),
+        });
+    }
+    let mut shards = existing.spec.shards.clone();
+    let mut memory = Memory {
+        epoch: existing.spec.epoch,
+        primary: String::new(),
+        port: existing.spec.port,
+    };
+    // A topology that came out of a backup of the API server is older than what was ordered since. Those who remember
+    // the newest order tell where the data is.
+    let newest = found
+        .memories
+        .iter()
+        .cloned()
+        .chain(reported(existing))
+        .max_by_key(|known| known.epoch);
+    if let Some(newest) = newest.filter(|newest| newest.epoch > memory.epoch) {
+        memory.epoch = newest.epoch + 1;
+        if let Some(shard) = shards.first_mut() {
+            shard.primary = Some(newest.primary);
+        }
+    }
+    let fence = existing.spec.fence.clone();
+    let next = DatabaseTopologySpec {
+        fence,
+        ..spec(wanted, &memory, shards)
+    };
+    if next == existing.spec {
+        return Ok(Change::Keep(Box::new(existing.clone())));
+    }
+    Ok(Change::Swap(Box::new(DatabaseTopology {
+        spec: next,
+        ..existing.clone()
+    })))
+}
+
+/// Places that the nodes themselves report: who serves as primary, and in which epoch.
+fn reported(topology: &DatabaseTopology) -> Vec<Memory> {
+    let members = topology.status.iter().flat_map(|status| &status.members);
+    members
+        .filter(|member| {
+            member
+                .shards
+                .iter()
+                .any(|shard| shard.role == ShardRole::Primary)
+        })
+        .map(|member| Memory {
+            epoch: member.epoch,
+            primary: member.node.clone(),
+            port: topology.spec.port,
+        })
+        .collect()
+}
+
+fn spec(wanted: &Wanted, memory: &Memory, shards: Vec<ShardAssignment>) -> DatabaseTopologySpec {
+    let Wanted {
+        database,
+        cluster,
+        port: _,
+        memory_bytes,
+        eviction_policy,
+        persistence,
+        replication,
+        active_active,
+    } = wanted.clone();
+    DatabaseTopologySpec {
+        database,
+        cluster,
+        epoch: memory.epoch,
+        fence: None,
+        port: memory.port,
+        memory_bytes,
+        eviction_policy,
+        persistence,
+        replication,
+        shards,
+        active_active,
+    }
+}
+
+fn choose_node(wanted: &Wanted, found: &Found) -> Result<String, TopologyError> {
+    let placed: Vec<Placed> = found
+        .others
+        .iter()
+        .flat_map(|other| {
+            let pods = other
+                .spec
+                .shards
+                .iter()
+                .flat_map(|shard| shard.primary.iter().chain(&shard.replicas));
+            pods.map(|pod| Placed {
+                pod: pod.clone(),
+                bytes: other.spec.memory_bytes,
+            })
+        })
+        .collect();
+    place(&found.nodes, &placed, wanted.memory_bytes)
+        .map(str::to_owned)
+        .map_err(TopologyError::NoPlace)
+}
+
+fn choose_port(wanted: &Wanted, found: &Found) -> Result<i32, TopologyError> {
+    let holder = |port: i32| found.others.iter().find(|other| other.spec.port == port);
+    match wanted.port {
+        Some(port) => match holder(port) {
+            Some(other) => Err(TopologyError::PortTaken {
+                port,
+                other: other.spec.database.name.clone(),
+            }),
+            None => Ok(port),
+        },
+        None => PORTS
+            .into_iter()
+            .find(|port| holder(*port).is_none())
+            .ok_or(TopologyError::NoPort),
+    }
+}
+
+#[cfg(test)]
+mod tests;

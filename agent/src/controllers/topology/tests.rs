@@ -1,0 +1,265 @@
+use proptest::prelude::*;
+
+use super::*;
+use meridian_api::crds::topology::{DatabaseTopologyStatus, MemberReport, ShardReport};
+
+fn wanted() -> Wanted {
+    Wanted {
+        database: DatabaseReference {
+            kind: "RedisEnterpriseDatabase".to_owned(),
+            namespace: "ns".to_owned(),
+            name: "db".to_owned(),
+            uid: "u1".to_owned(),
+        },
+        cluster: "rec".to_owned(),
+        port: None,
+        memory_bytes: 100,
+        eviction_policy: "noeviction".to_owned(),
+        persistence: Persistence::AofEverySecond,
+        replication: false,
+        active_active: None,
+    }
+}
+
+fn nodes() -> Vec<Node> {
+    (0..3)
+        .map(|i| Node {
+            pod: format!("rec-{i}"),
+            ready: true,
+            limit: Some(10_000),
+        })
+        .collect()
+}
+
+fn fresh() -> Found {
+    Found {
+        nodes: nodes(),
+        ..Found::default()
+    }
+}
+
+fn created(change: Change) -> DatabaseTopology {
+    let Change::Create {
+        topology, memory, ..
+    } = change
+    else {
+        panic!("expected a creation, found {change:?}")
+    };
+    assert_eq!(
+        Memory::of(&topology.spec),
+        Some(memory),
+        "what is remembered is what is ordered"
+    );
+    *topology
+}
+
+fn other(name: &str, port: i32, pod: &str) -> DatabaseTopology {
+    let mut wanted = wanted();
+    name.clone_into(&mut wanted.database.name);
+    let mut topology = created(decide(&wanted, &fresh()).unwrap());
+    topology.spec.port = port;
+    topology.spec.shards[0].primary = Some(pod.to_owned());
+    topology
+}
+
+#[test]
+fn a_new_database_gets_the_first_free_port_the_emptiest_node_and_epoch_one() {
+    let found = Found {
+        others: vec![other("a", 10_000, "rec-0"), other("b", 10_002, "rec-1")],
+        ..fresh()
+    };
+    let topology = created(decide(&wanted(), &found).unwrap());
+    assert_eq!((topology.spec.port, topology.spec.epoch), (10_001, 1));
+    assert_eq!(topology.spec.shards[0].primary.as_deref(), Some("rec-2"));
+    assert_eq!(topology.spec.shards[0].slots, "0-16383");
+    assert_eq!(
+        topology.metadata.owner_references, None,
+        "data has no owner"
+    );
+}
+
+#[test]
+fn a_port_of_another_database_is_refused_with_its_name() {
+    let found = Found {
+        others: vec![other("a", 12_000, "rec-0")],
+        ..fresh()
+    };
+    let refused = decide(
+        &Wanted {
+            port: Some(12_000),
+            ..wanted()
+        },
+        &found,
+    )
+    .unwrap_err();
+    assert_eq!(
+        refused,
+        TopologyError::PortTaken {
+            port: 12_000,
+            other: "a".to_owned()
+        }
+    );
+}
+
+#[test]
+fn a_deleted_topology_is_rebuilt_where_the_data_is_with_a_higher_epoch() {
+    let memories = vec![
+        Memory {
+            epoch: 4,
+            primary: "rec-2".to_owned(),
+            port: 10_007,
+        },
+        Memory {
+            epoch: 3,
+            primary: "rec-1".to_owned(),
+            port: 10_007,
+        },
+    ];
+    let found = Found {
+        memories,
+        has_served: true,
+        nodes: Vec::new(),
+        ..Found::default()
+    };
+    let change = decide(&wanted(), &found).unwrap();
+    assert!(matches!(change, Change::Create { rebuilt: true, .. }));
+    let topology = created(change);
+    assert_eq!((topology.spec.epoch, topology.spec.port), (5, 10_007));
+    assert_eq!(topology.spec.shards[0].primary.as_deref(), Some("rec-2"));
+}
+
+#[test]
+fn a_database_that_has_served_is_never_placed_anew_without_a_memory() {
+    let found = Found {
+        has_served: true,
+        ..fresh()
+    };
+    assert_eq!(decide(&wanted(), &found), Err(TopologyError::Lost));
+}
+
+#[test]
+fn a_change_of_the_spec_keeps_place_port_and_epoch() {
+    let existing = created(decide(&wanted(), &fresh()).unwrap());
+    let found = Found {
+        existing: Some(existing.clone()),
+        ..fresh()
+    };
+    let Change::Swap(next) = decide(
+        &Wanted {
+            memory_bytes: 500,
+            port: Some(11_111),
+            ..wanted()
+        },
+        &found,
+    )
+    .unwrap() else {
+        panic!("expected a swap");
+    };
+    assert_eq!(next.spec.memory_bytes, 500);
+    assert_eq!(
+        (next.spec.epoch, next.spec.port, &next.spec.shards),
+        (
+            existing.spec.epoch,
+            existing.spec.port,
+            &existing.spec.shards
+        )
+    );
+}
+
+#[test]
+fn a_topology_older_than_what_was_ordered_gets_an_epoch_above_both() {
+    let existing = created(decide(&wanted(), &fresh()).unwrap());
+    let memories = vec![Memory {
+        epoch: 7,
+        primary: "rec-0".to_owned(),
+        port: existing.spec.port,
+    }];
+    let found = Found {
+        existing: Some(existing),
+        memories,
+        ..fresh()
+    };
+    let Change::Swap(next) = decide(&wanted(), &found).unwrap() else {
+        panic!("expected a swap")
+    };
+    assert_eq!(next.spec.epoch, 8);
+}
+
+#[test]
+fn a_topology_out_of_a_backup_follows_the_node_that_serves_in_a_newer_epoch() {
+    let mut existing = created(decide(&wanted(), &fresh()).unwrap());
+    let shard = ShardReport {
+        id: 0,
+        role: ShardRole::Primary,
+        ready: true,
+        writable: true,
+        port: 1,
+        clock: None,
+    };
+    let member = MemberReport {
+        node: "rec-2".to_owned(),
+        epoch: 9,
+        shards: vec![shard],
+        ..MemberReport::default()
+    };
+    existing.status = Some(DatabaseTopologyStatus {
+        members: vec![member],
+        conditions: Vec::new(),
+    });
+    let found = Found {
+        existing: Some(existing),
+        ..fresh()
+    };
+    let Change::Swap(next) = decide(&wanted(), &found).unwrap() else {
+        panic!("expected a swap")
+    };
+    assert_eq!(
+        (next.spec.epoch, next.spec.shards[0].primary.as_deref()),
+        (10, Some("rec-2"))
+    );
+}
+
+#[test]
+fn a_database_that_was_created_again_takes_over_its_own_topology() {
+    let existing = created(decide(&wanted(), &fresh()).unwrap());
+    let mut again = wanted();
+    again.database.uid = "u2".to_owned();
+    let found = Found {
+        existing: Some(existing),
+        ..fresh()
+    };
+    let Change::Swap(next) = decide(&again, &found).unwrap() else {
+        panic!("expected a swap")
+    };
+    assert_eq!(next.spec.database.uid, "u2");
+}
+
+#[test]
+fn a_topology_of_another_kind_of_database_is_left_alone() {
+    let existing = created(decide(&wanted(), &fresh()).unwrap());
+    let mut active = wanted();
+    active.database.kind = "RedisEnterpriseActiveActiveDatabase".to_owned();
+    let refused = decide(
+        &active,
+        &Found {
+            existing: Some(existing),
+            ..fresh()
+        },
+    )
+    .unwrap_err();
+    assert_eq!(refused.fault(), Fault::Foreign);
+}
+
+proptest! {
+    #[test]
+    fn deciding_twice_changes_nothing_the_second_time(memory in 1_i64..1_000_000, epochs in prop::collection::vec(1_i64..50, 0..3)) {
+        let wanted = Wanted { memory_bytes: memory % 7_000, ..wanted() };
+        let memories: Vec<Memory> =
+            epochs.iter().map(|epoch| Memory { epoch: *epoch, primary: "rec-1".to_owned(), port: 10_005 }).collect();
+        let found = Found { memories: memories.clone(), ..fresh() };
+        let topology = created(decide(&wanted, &found).unwrap());
+        prop_assert!(memories.iter().all(|memory| topology.spec.epoch > memory.epoch));
+        let now = Found { existing: Some(topology.clone()), memories, ..fresh() };
+        prop_assert_eq!(decide(&wanted, &now).unwrap(), Change::Keep(Box::new(topology)));
+    }
+}

@@ -1,0 +1,309 @@
+//! The loop around a controller: one place that turns the outcome of a look into a log line, a metric, an Event and
+//! the time of the next look.
+//!
+//! A look carries no input but the object itself, so "it changed", "the process restarted" and "another replica did it"
+//! are one path. Objects are read through [`DeserializeGuard`]: one that cannot be read becomes an Event and an Invalid
+//! status of its own, and the others are not touched by it.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
+use kube::{
+    Api, Resource, ResourceExt as _,
+    api::{Patch, PatchParams},
+    core::{DeserializeGuard, error_boundary::InvalidObject},
+    runtime::{
+        controller::{Action, Config, Controller},
+        reflector::ObjectRef,
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    apply::{Object, Objects},
+    conditions::{Finding, conditions},
+    events::Events,
+    fault::Fault,
+    own::{FIELD_MANAGER, MANAGED_BY},
+};
+use crate::{clock, metrics::Metrics};
+
+/// Looks that may run at the same time, per kind: enough to hide the API server's latency, few enough to spare it.
+const CONCURRENT: u16 = 8;
+/// An object that is well is still looked at after this long, so that nothing depends on a watch alone.
+const REST: Duration = Duration::from_secs(300);
+
+/// An error that knows its class.
+pub trait Failure: std::error::Error + Send + Sync + 'static {
+    /// The class.
+    fn fault(&self) -> Fault;
+}
+
+/// What one controller does with one object.
+pub trait Driver: Send + Sync + 'static {
+    /// The kind it drives.
+    type Kind: Object + Send + Sync;
+    /// What can go wrong.
+    type Error: Failure;
+    /// Name of the controller in logs and metrics.
+    const NAME: &'static str;
+
+    /// One look: makes the object true and shows in its status what was found. Returns how soon to look again where
+    /// nothing would wake it.
+    ///
+    /// # Errors
+    /// Whatever kept the object from being made true; the class decides when the next look comes.
+    fn look(
+        &self,
+        object: &Self::Kind,
+    ) -> impl Future<Output = Result<Option<Duration>, Self::Error>> + Send;
+
+    /// Classic words of an object that this build cannot read, beside `specStatus`.
+    fn unreadable() -> Value {
+        json!({})
+    }
+}
+
+/// Where outcomes go.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Events about objects.
+    pub events: Events,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+struct State<D> {
+    driver: D,
+    objects: Objects,
+    report: Report,
+    failures: Mutex<BTreeMap<String, u32>>,
+}
+
+/// A controller of `K` in the namespace of `objects`, to which the caller adds what else wakes it.
+#[must_use]
+pub fn controller<K>(objects: &Objects) -> Controller<DeserializeGuard<K>>
+where
+    K: Object + Send + Sync,
+{
+    let api: Api<DeserializeGuard<K>> = objects.api();
+    Controller::new(api, watcher::Config::default())
+        .with_config(Config::default().concurrency(CONCURRENT))
+}
+
+/// Watch settings for objects that we made.
+#[must_use]
+pub fn ours() -> watcher::Config {
+    watcher::Config::default().labels(&format!("{MANAGED_BY}={FIELD_MANAGER}"))
+}
+
+/// Maps an object of ours to the object of kind `K` that is named in `label`.
+pub fn named_in_label<Child, K>(
+    label: &'static str,
+    namespace: &str,
+) -> impl Fn(Child) -> Option<ObjectRef<K>> + use<Child, K>
+where
+    Child: Resource,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    let namespace = namespace.to_owned();
+    move |child: Child| {
+        child
+            .labels()
+            .get(label)
+            .map(|name| ObjectRef::new(name).within(&namespace))
+    }
+}
+
+/// Maps an object to the object of kind `K` that has the same name.
+pub fn same_name<Other, K>(
+    namespace: &str,
+) -> impl Fn(Other) -> Option<ObjectRef<K>> + use<Other, K>
+where
+    Other: Resource,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    let namespace = namespace.to_owned();
+    move |other: Other| {
+        other
+            .meta()
+            .name
+            .as_ref()
+            .map(|name| ObjectRef::new(name).within(&namespace))
+    }
+}
+
+/// Runs `driver` until `stop`; looks that have begun are finished.
+pub async fn run<D: Driver>(
+    driver: D,
+    controller: Controller<DeserializeGuard<D::Kind>>,
+    objects: Objects,
+    report: Report,
+    stop: CancellationToken,
+) where
+    D::Kind: DeserializeOwned,
+{
+    let state = Arc::new(State {
+        driver,
+        objects,
+        report,
+        failures: Mutex::default(),
+    });
+    controller
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(look::<D>, |_, error: &Infallible, _| match *error {}, state)
+        .for_each(|outcome| {
+            if let Err(error) = outcome {
+                tracing::debug!(controller = D::NAME, %error, "an object went before its look");
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+async fn look<D: Driver>(
+    guard: Arc<DeserializeGuard<D::Kind>>,
+    state: Arc<State<D>>,
+) -> Result<Action, Infallible> {
+    let started = Instant::now();
+    let name = guard.name_any();
+    let (outcome, action) = match &guard.0 {
+        Ok(object) => match state.driver.look(object).await {
+            Ok(next) => {
+                state
+                    .failures
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&name);
+                ("ok", Action::requeue(next.unwrap_or(REST)))
+            }
+            Err(error) => (
+                error.fault().reason(),
+                failed(&state, &reference(object), &name, &error).await,
+            ),
+        },
+        Err(invalid) => ("Unreadable", unreadable(&state, invalid).await),
+    };
+    state
+        .report
+        .metrics
+        .reconciled(D::NAME, outcome, started.elapsed());
+    Ok(action)
+}
+
+fn reference<K: Object>(object: &K) -> ObjectReference {
+    object.object_ref(&())
+}
+
+async fn failed<D: Driver>(
+    state: &State<D>,
+    about: &ObjectReference,
+    name: &str,
+    error: &D::Error,
+) -> Action {
+    let fault = error.fault();
+    let text = chain(error);
+    let failures = {
+        let mut failures = state
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(name.to_owned()).or_insert(0);
+        *count = count.saturating_add(1);
+        *count
+    };
+    match fault {
+        Fault::Conflict | Fault::Waiting => {
+            tracing::debug!(controller = D::NAME, name, text, "looks again")
+        }
+        Fault::Invalid | Fault::Foreign | Fault::Refused | Fault::Unavailable => tracing::warn!(
+            controller = D::NAME,
+            name,
+            fault = fault.reason(),
+            text,
+            "could not be made true"
+        ),
+    }
+    if fault.is_news() {
+        state
+            .report
+            .events
+            .warning(about, fault.reason(), &text)
+            .await;
+    }
+    Action::requeue(fault.delay(failures, rand::random()))
+}
+
+async fn unreadable<D: Driver>(state: &State<D>, invalid: &InvalidObject) -> Action {
+    let meta = &invalid.metadata;
+    let name = meta.name.clone().unwrap_or_default();
+    let text = format!(
+        "this object cannot be read: {}. Correct the field or delete the object",
+        invalid.error
+    );
+    tracing::warn!(controller = D::NAME, name, text, "an object is unreadable");
+    let about = ObjectReference {
+        api_version: Some(D::Kind::api_version(&()).into_owned()),
+        kind: Some(D::Kind::kind(&()).into_owned()),
+        name: Some(name.clone()),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        ..ObjectReference::default()
+    };
+    // Only once, because the write itself brings the object back.
+    if !state
+        .report
+        .events
+        .warning(&about, "Unreadable", &text)
+        .await
+    {
+        return Action::requeue(REST);
+    }
+    let mut status = D::unreadable();
+    status["specStatus"] = json!("Invalid");
+    let finding = Finding::no("Ready", "Unreadable", text);
+    status["conditions"] = json!(conditions(
+        &[],
+        &[finding],
+        meta.generation,
+        &clock::now_text()
+    ));
+    let patch = json!({ "metadata": { "uid": meta.uid }, "status": status });
+    let api: Api<DeserializeGuard<D::Kind>> = state.objects.api();
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    if let Err(error) = api
+        .patch_status(&name, &params, &Patch::Merge(&patch))
+        .await
+    {
+        tracing::warn!(controller = D::NAME, name, %error, "the status of an unreadable object could not be written");
+    }
+    Action::requeue(REST)
+}
+
+/// An error and its causes in one line; a cause that the text already contains is not repeated.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! Names of everything that the agent makes. Each name is written down once, here.
+
+/// Suffix of the Secret of peer certificates, made by the link and mounted into node pods.
+const PEER_TLS: &str = "peer-tls";
+
+/// Names of the objects of a cluster (REC).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterNames<'a>(pub &'a str);
+
+impl ClusterNames<'_> {
+    /// StatefulSet, governing Service, ServiceAccount, Role, RoleBinding and PodDisruptionBudget.
+    #[must_use]
+    pub fn main(self) -> String {
+        self.0.to_owned()
+    }
+
+    /// Secret with the hash of each database's password.
+    #[must_use]
+    pub fn users(self) -> String {
+        format!("{}-users", self.0)
+    }
+
+    /// Service in front of the sync endpoints.
+    #[must_use]
+    pub fn sync(self) -> String {
+        format!("{}-sync", self.0)
+    }
+
+    /// Service in front of the metrics.
+    #[must_use]
+    pub fn metrics(self) -> String {
+        format!("{}-prom", self.0)
+    }
+
+    /// Secret with the certificate that nodes show to their peers.
+    #[must_use]
+    pub fn peer_tls(self) -> String {
+        format!("{}-{PEER_TLS}", self.0)
+    }
+
+    /// The pod with this ordinal.
+    #[must_use]
+    pub fn pod(self, ordinal: i32) -> String {
+        format!("{}-{ordinal}", self.0)
+    }
+}
+
+/// The ordinal of a StatefulSet's pod, from its name.
+#[must_use]
+pub fn ordinal(pod: &str) -> Option<u32> {
+    pod.rsplit_once('-')
+        .and_then(|(_, number)| number.parse().ok())
+}
+
+/// Names of the objects of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatabaseNames<'a>(pub &'a str);
+
+impl DatabaseNames<'_> {
+    /// Secret with the password, unless the database names another.
+    #[must_use]
+    pub fn secret(self) -> String {
+        format!("redb-{}", self.0)
+    }
+
+    /// `DatabaseTopology` and, for an Active-Active database, `ActiveActiveInstance`.
+    #[must_use]
+    pub fn topology(self) -> String {
+        self.0.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_cluster_are_those_that_nodes_and_people_look_for() {
+        let names = ClusterNames("rec");
+        let all = [
+            names.main(),
+            names.users(),
+            names.sync(),
+            names.metrics(),
+            names.peer_tls(),
+            names.pod(2),
+        ];
+        assert_eq!(
+            all,
+            [
+                "rec",
+                "rec-users",
+                "rec-sync",
+                "rec-prom",
+                "rec-peer-tls",
+                "rec-2"
+            ]
+        );
+    }
+
+    #[test]
+    fn names_of_a_database_are_those_of_the_public_kinds() {
+        assert_eq!(
+            [DatabaseNames("db").secret(), DatabaseNames("db").topology()],
+            ["redb-db", "db"]
+        );
+    }
+
+    #[test]
+    fn ordinals_are_numbers_so_that_pod_10_follows_pod_9() {
+        assert_eq!(
+            ["rec-9", "rec-10", "my-rec-0", "rec"].map(ordinal),
+            [Some(9), Some(10), Some(0), None]
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! The services rigger: keeps the Services of every database, and leads them to the pod that serves it.
+//!
+//! It works from `DatabaseTopology` and needs neither the hub nor the other controllers. What it finds out stands in
+//! the topology's conditions, where the database's controller reads it.
+
+mod build;
+mod endpoints;
+mod fetch;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Api, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{reflector::ObjectRef, watcher},
+};
+use meridian_api::crds::{DatabaseTopology, DatabaseTopologyStatus, RedisEnterpriseCluster};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use self::{build::Built, endpoints::Decision};
+use crate::{
+    clock,
+    k8s::{
+        apply::{ApplyError, Objects},
+        conditions::{Finding, conditions},
+        drive::{self, Driver, Failure, Report},
+        fault::Fault,
+        own::{CLUSTER, DATABASE, Owner, ROLE_NODE},
+    },
+};
+
+/// Condition of the topology about its Services.
+const SERVICES: &str = "ServicesReady";
+
+impl Failure for ApplyError {
+    fn fault(&self) -> Fault {
+        ApplyError::fault(self)
+    }
+}
+
+struct Rigger {
+    objects: Objects,
+}
+
+impl Driver for Rigger {
+    type Kind = DatabaseTopology;
+    type Error = ApplyError;
+    const NAME: &'static str = "ServicesRigger";
+
+    async fn look(&self, topology: &DatabaseTopology) -> Result<Option<Duration>, ApplyError> {
+        if topology.metadata.deletion_timestamp.is_some() {
+            return Ok(None);
+        }
+        let Some(world) = fetch::fetch(&self.objects, topology).await? else {
+            return Ok(None);
+        };
+
+        let decision = endpoints::decide(topology, &world.pods, world.slices.first());
+        let memory = fetch::memory(topology, &world.slices, &decision);
+        let lead = match &decision {
+            Decision::Lead(target) => Some(Some(target)),
+            Decision::Nowhere { .. } => Some(None),
+            Decision::Keep { .. } => None,
+        };
+        let built = build::build(&topology.spec, &world.policy, lead, memory.as_deref());
+
+        let applied = self.apply(topology, built, &world.services).await;
+        self.show(topology, &decision, applied.as_ref().err())
+            .await?;
+        applied.map(|()| None)
+    }
+
+    fn unreadable() -> Value {
+        json!({})
+    }
+}
+
+impl Rigger {
+    /// Writes what was built, then removes Services of the database that are not wanted any more.
+    async fn apply(
+        &self,
+        topology: &DatabaseTopology,
+        built: Vec<Built>,
+        existing: &[Service],
+    ) -> Result<(), ApplyError> {
+        let owner = Owner::database(&topology.spec.cluster, &topology.spec.database.name);
+        let wanted: BTreeSet<String> = built.iter().map(|one| one.service.name_any()).collect();
+        for Built { service, slice } in built {
+            // The slice first: a Service is never seen without knowing where it leads.
+            if let Some(slice) = slice {
+                self.objects.ensure(&slice, &owner).await?;
+            }
+            self.objects.ensure(&service, &owner).await?;
+        }
+        for service in existing
+            .iter()
+            .map(ResourceExt::name_any)
+            .filter(|name| !wanted.contains(name))
+        {
+            self.objects.remove::<Service>(&service, &owner).await?;
+            self.objects
+                .remove::<EndpointSlice>(&build::slice_name(&service), &owner)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn show(
+        &self,
+        topology: &DatabaseTopology,
+        decision: &Decision,
+        error: Option<&ApplyError>,
+    ) -> Result<(), ApplyError> {
+        let finding = finding(decision, error);
+        let before = topology
+            .status
+            .as_ref()
+            .map(|status| status.conditions.clone())
+            .unwrap_or_default();
+        let conditions = conditions(
+            &before,
+            &[finding],
+            topology.metadata.generation,
+            &clock::now_text(),
+        );
+        let ours = |conditions| DatabaseTopologyStatus {
+            members: Vec::new(),
+            conditions,
+        };
+        self.objects
+            .status(topology, Some(&ours(before)), &ours(conditions))
+            .await
+            .map(|_| ())
+    }
+}
+
+fn finding(decision: &Decision, error: Option<&ApplyError>) -> Finding {
+    if let Some(error) = error {
+        return Finding::no(SERVICES, error.fault().reason(), error.to_string());
+    }
+    match decision {
+        Decision::Lead(target) => Finding::yes(
+            SERVICES,
+            "Leads",
+            format!("the Services lead to `{}`", target.pod),
+        ),
+        Decision::Keep { why } => Finding::unknown(
+            SERVICES,
+            "NotConfirmed",
+            format!("the Services stay as they are: {why}"),
+        ),
+        Decision::Nowhere { why } => Finding::no(
+            SERVICES,
+            "NoEndpoint",
+            format!("the Services lead nowhere: {why}"),
+        ),
+    }
+}
+
+/// Runs the rigger until `stop`.
+pub async fn run(objects: Objects, report: Report, stop: CancellationToken) {
+    let namespace = objects.namespace().to_owned();
+    let controller = drive::controller::<DatabaseTopology>(&objects);
+    let (by_pod, by_rec) = (controller.store(), controller.store());
+    let of_rec = |all: &[std::sync::Arc<DeserializeGuard<DatabaseTopology>>], rec: &str| {
+        let served = |guard: &&std::sync::Arc<DeserializeGuard<DatabaseTopology>>| {
+            guard
+                .0
+                .as_ref()
+                .is_ok_and(|topology| topology.spec.cluster == rec)
+        };
+        all.iter()
+            .filter(served)
+            .map(|guard| ObjectRef::from_obj(guard.as_ref()))
+            .collect::<Vec<_>>()
+    };
+    let pods = watcher::Config::default().labels(&format!("{}={}", ROLE_NODE.0, ROLE_NODE.1));
+    let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
+    let controller = controller
+        .watches(
+            objects.api::<Service>(),
+            drive::ours(),
+            drive::named_in_label(DATABASE, &namespace),
+        )
+        .watches(
+            objects.api::<EndpointSlice>(),
+            drive::ours(),
+            drive::named_in_label(DATABASE, &namespace),
+        )
+        .watches(objects.api::<Pod>(), pods, move |pod: Pod| {
+            pod.labels()
+                .get(CLUSTER)
+                .map(|rec| of_rec(&by_pod.state(), rec))
+                .unwrap_or_default()
+        })
+        .watches(
+            recs,
+            watcher::Config::default(),
+            move |rec: DeserializeGuard<RedisEnterpriseCluster>| {
+                of_rec(&by_rec.state(), &rec.name_any())
+            },
+        );
+    drive::run(
+        Rigger {
+            objects: objects.clone(),
+        },
+        controller,
+        objects,
+        report,
+        stop,
+    )
+    .await;
+}

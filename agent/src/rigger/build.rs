@@ -1,0 +1,222 @@
+//! The Services of one database and their EndpointSlices. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{ObjectReference, Service, ServicePort, ServiceSpec},
+        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use kube::api::ObjectMeta;
+use meridian_api::crds::topology::DatabaseTopologySpec;
+
+use super::endpoints::Target;
+use crate::k8s::own::{MEMORY, Owner};
+
+/// Name of the one port.
+const PORT_NAME: &str = "redis";
+/// Label by which Kubernetes ties a slice to its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Label that keeps Kubernetes' own controllers away from a slice.
+const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// How clients reach a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// A virtual address inside the cluster.
+    ClusterIp,
+    /// A DNS name that answers with the pod's address.
+    Headless,
+    /// An address outside the cluster.
+    LoadBalancer,
+}
+
+impl Reach {
+    /// Reads `servicesRiggerSpec.databaseServiceType`: words with commas; unknown words are returned as the error.
+    ///
+    /// # Errors
+    /// The first word that is none of `cluster_ip`, `headless`, `load_balancer`.
+    pub(super) fn parse(list: &str) -> Result<BTreeSet<Self>, String> {
+        let words = list
+            .split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty());
+        words
+            .map(|word| match word {
+                "cluster_ip" => Ok(Self::ClusterIp),
+                "headless" => Ok(Self::Headless),
+                "load_balancer" => Ok(Self::LoadBalancer),
+                other => Err(other.to_owned()),
+            })
+            .collect()
+    }
+
+    /// What is made where the field is left out.
+    #[must_use]
+    pub(super) fn default_set() -> BTreeSet<Self> {
+        BTreeSet::from([Self::ClusterIp, Self::Headless])
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "",
+            Self::Headless => "-headless",
+            Self::LoadBalancer => "-load-balancer",
+        }
+    }
+}
+
+/// What the cluster and the database ask of the Services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Policy {
+    /// Services to make.
+    pub reach: BTreeSet<Reach>,
+    /// Services are called after the port (`redis-<port>`) instead of the database.
+    pub name_by_port: bool,
+    /// Port of the Services; the database's own where absent. Headless ones always have the database's own.
+    pub service_port: Option<i32>,
+    /// Annotations of every Service.
+    pub annotations: BTreeMap<String, String>,
+    /// Labels beside ours; ours win.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A Service and its slice.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Built {
+    /// Without a selector.
+    pub service: Service,
+    /// `None`: leave the slice as it is.
+    pub slice: Option<EndpointSlice>,
+}
+
+/// The endpoint to write: `None` leaves the slices as they are, `Some(None)` leads nowhere.
+pub(super) type Lead<'a> = Option<Option<&'a Target>>;
+
+/// All Services of a database. `memory` is the text of the annotation that says where the database stood last.
+#[must_use]
+pub(super) fn build(
+    topology: &DatabaseTopologySpec,
+    policy: &Policy,
+    lead: Lead<'_>,
+    memory: Option<&str>,
+) -> Vec<Built> {
+    let owner = Owner::database(&topology.cluster, &topology.database.name);
+    let base = if policy.name_by_port {
+        format!("redis-{}", topology.port)
+    } else {
+        topology.database.name.clone()
+    };
+    let one = |reach: &Reach| {
+        let name = format!("{base}{}", reach.suffix());
+        let slice = lead.map(|target| slice(&name, &owner, topology.port, target, memory));
+        Built {
+            service: service(&name, *reach, &owner, topology, policy),
+            slice,
+        }
+    };
+    policy.reach.iter().map(one).collect()
+}
+
+fn service(
+    name: &str,
+    reach: Reach,
+    owner: &Owner,
+    topology: &DatabaseTopologySpec,
+    policy: &Policy,
+) -> Service {
+    let mut labels = policy.labels.clone();
+    labels.extend(owner.labels());
+    let port = match reach {
+        Reach::Headless => topology.port,
+        Reach::ClusterIp | Reach::LoadBalancer => policy.service_port.unwrap_or(topology.port),
+    };
+    Service {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(labels),
+            annotations: (!policy.annotations.is_empty()).then(|| policy.annotations.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ServiceSpec {
+            type_: Some(
+                if reach == Reach::LoadBalancer {
+                    "LoadBalancer"
+                } else {
+                    "ClusterIP"
+                }
+                .to_owned(),
+            ),
+            cluster_ip: (reach == Reach::Headless).then(|| "None".to_owned()),
+            ports: Some(vec![ServicePort {
+                name: Some(PORT_NAME.to_owned()),
+                port,
+                protocol: Some("TCP".to_owned()),
+                target_port: Some(IntOrString::Int(topology.port)),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// Name of the slice of a Service. One address family for now: that of the pod network.
+#[must_use]
+pub(super) fn slice_name(service: &str) -> String {
+    format!("{service}-meridian")
+}
+
+fn slice(
+    service: &str,
+    owner: &Owner,
+    port: i32,
+    target: Option<&Target>,
+    memory: Option<&str>,
+) -> EndpointSlice {
+    let mut labels = owner.labels();
+    labels.insert(SERVICE_NAME.to_owned(), service.to_owned());
+    labels.insert(SLICE_MANAGED_BY.to_owned(), "meridian-agent".to_owned());
+    let v6 = target.is_some_and(|target| target.address.contains(':'));
+    EndpointSlice {
+        metadata: ObjectMeta {
+            name: Some(slice_name(service)),
+            labels: Some(labels),
+            annotations: memory
+                .map(|memory| BTreeMap::from([(MEMORY.to_owned(), memory.to_owned())])),
+            ..ObjectMeta::default()
+        },
+        address_type: if v6 { "IPv6" } else { "IPv4" }.to_owned(),
+        endpoints: Some(target.map(endpoint).into_iter().collect()),
+        ports: Some(vec![EndpointPort {
+            name: Some(PORT_NAME.to_owned()),
+            port: Some(port),
+            protocol: Some("TCP".to_owned()),
+            ..EndpointPort::default()
+        }]),
+    }
+}
+
+fn endpoint(target: &Target) -> Endpoint {
+    Endpoint {
+        addresses: vec![target.address.clone()],
+        conditions: Some(EndpointConditions {
+            ready: Some(true),
+            serving: Some(true),
+            terminating: Some(false),
+        }),
+        node_name: target.host.clone(),
+        target_ref: Some(ObjectReference {
+            kind: Some("Pod".to_owned()),
+            name: Some(target.pod.clone()),
+            uid: target.uid.clone(),
+            ..ObjectReference::default()
+        }),
+        ..Endpoint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

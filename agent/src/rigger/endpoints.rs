@@ -1,0 +1,239 @@
+//! Which endpoint a database's Services lead to. Pure.
+//!
+//! An endpoint is switched only to a pod that has confirmed the topology's present epoch, so that no client is led to a
+//! node that does not yet know that it serves, or no longer may. Until then the old endpoint stays, as long as its
+//! address still is its pod's.
+
+use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use kube::ResourceExt as _;
+use meridian_api::crds::topology::{DatabaseTopology, MemberReport, ShardRole};
+
+/// What the slices must say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Lead clients to this pod.
+    Lead(Target),
+    /// Leave the slices as they are.
+    Keep {
+        /// Why nothing is switched.
+        why: String,
+    },
+    /// Lead clients nowhere: connections are refused at once instead of hanging.
+    Nowhere {
+        /// Why nobody serves.
+        why: String,
+    },
+}
+
+/// A pod that serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Name of the pod.
+    pub pod: String,
+    /// Uid of the pod.
+    pub uid: Option<String>,
+    /// Name of its Kubernetes node.
+    pub host: Option<String>,
+    /// IPv4 or IPv6 address.
+    pub address: String,
+}
+
+/// Decides for `topology` with the REC's `pods` and the slice that exists now.
+#[must_use]
+pub(super) fn decide(
+    topology: &DatabaseTopology,
+    pods: &[Pod],
+    current: Option<&EndpointSlice>,
+) -> Decision {
+    let Some(primary) = topology
+        .spec
+        .shards
+        .first()
+        .and_then(|shard| shard.primary.as_deref())
+    else {
+        return Decision::Nowhere {
+            why: "no node may take writes".to_owned(),
+        };
+    };
+    let epoch = topology.spec.epoch;
+    let Some(member) = confirmed(topology, primary) else {
+        let why = format!("`{primary}` has not confirmed epoch {epoch} yet");
+        return if leads_to_live_pod(current, pods) {
+            Decision::Keep { why }
+        } else {
+            Decision::Nowhere { why }
+        };
+    };
+    let serves = member
+        .shards
+        .iter()
+        .any(|shard| shard.role == ShardRole::Primary && shard.ready);
+    if !serves {
+        return Decision::Nowhere {
+            why: format!("the shard on `{primary}` does not answer"),
+        };
+    }
+    match pods
+        .iter()
+        .find(|pod| pod.name_any() == primary)
+        .and_then(target)
+    {
+        Some(target) => Decision::Lead(target),
+        None => Decision::Nowhere {
+            why: format!("the pod `{primary}` has no address"),
+        },
+    }
+}
+
+/// The report of `node`, if it obeys this very topology in its present epoch.
+fn confirmed<'a>(topology: &'a DatabaseTopology, node: &str) -> Option<&'a MemberReport> {
+    let uid = topology.metadata.uid.as_deref()?;
+    let members = &topology.status.as_ref()?.members;
+    members
+        .iter()
+        .find(|m| m.node == node && m.topology_uid == uid && m.epoch == topology.spec.epoch)
+}
+
+fn target(pod: &Pod) -> Option<Target> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let address = pod
+        .status
+        .as_ref()?
+        .pod_ip
+        .clone()
+        .filter(|ip| !ip.is_empty())?;
+    let host = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    Some(Target {
+        pod: pod.name_any(),
+        uid: pod.uid(),
+        host,
+        address,
+    })
+}
+
+fn leads_to_live_pod(current: Option<&EndpointSlice>, pods: &[Pod]) -> bool {
+    let Some(endpoint) = current.and_then(|slice| slice.endpoints.as_deref()?.first()) else {
+        return false;
+    };
+    let Some(address) = endpoint.addresses.first() else {
+        return false;
+    };
+    pods.iter()
+        .filter_map(target)
+        .any(|live| live.address == *address)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, ip: Option<&str>) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": name, "uid": format!("u-{name}")}, "spec": {"containers": [], "nodeName": "host"}, "status": {"podIP": ip}})).unwrap()
+    }
+
+    fn slice(address: &str) -> EndpointSlice {
+        serde_json::from_value(
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": [address]}]}),
+        )
+        .unwrap()
+    }
+
+    fn topology(epoch: i64, reports: &[(&str, i64, &str, bool)]) -> DatabaseTopology {
+        let members: Vec<_> = reports
+            .iter()
+            .map(|(node, epoch, uid, ready)| {
+                json!({"node": node, "topologyUid": uid, "epoch": epoch, "generation": 1, "asOf": "t",
+                       "shards": [{"id": 0, "role": "primary", "ready": ready, "writable": true, "port": 10000}]})
+            })
+            .collect();
+        serde_json::from_value(json!({
+            "metadata": {"name": "db", "uid": "T"},
+            "spec": {"database": {"kind": "RedisEnterpriseDatabase", "namespace": "ns", "name": "db", "uid": "u"},
+                     "cluster": "rec", "epoch": epoch, "port": 10000, "memoryBytes": 1, "evictionPolicy": "noeviction",
+                     "persistence": "disabled", "replication": false,
+                     "shards": [{"id": 0, "slots": "0-16383", "primary": "rec-0"}]},
+            "status": {"members": members},
+        }))
+        .unwrap()
+    }
+
+    fn kind(decision: &Decision) -> &'static str {
+        match decision {
+            Decision::Lead(_) => "lead",
+            Decision::Keep { .. } => "keep",
+            Decision::Nowhere { .. } => "nowhere",
+        }
+    }
+
+    #[test]
+    fn the_endpoint_is_switched_only_to_a_node_that_confirmed_this_epoch_of_this_topology() {
+        let pods = [
+            pod("rec-0", Some("10.0.0.1")),
+            pod("rec-1", Some("10.0.0.2")),
+        ];
+        let old = slice("10.0.0.2");
+        let cases = [
+            ("confirmed and ready", vec![("rec-0", 2, "T", true)], "lead"),
+            ("older epoch", vec![("rec-0", 1, "T", true)], "keep"),
+            (
+                "newer epoch than ordered",
+                vec![("rec-0", 3, "T", true)],
+                "keep",
+            ),
+            ("another topology", vec![("rec-0", 2, "OLD", true)], "keep"),
+            (
+                "another node confirmed",
+                vec![("rec-1", 2, "T", true)],
+                "keep",
+            ),
+            ("nobody reported", vec![], "keep"),
+            (
+                "confirmed and not answering",
+                vec![("rec-0", 2, "T", false)],
+                "nowhere",
+            ),
+        ];
+        for (name, reports, expected) in cases {
+            let decision = decide(&topology(2, &reports), &pods, Some(&old));
+            assert_eq!(kind(&decision), expected, "{name}: {decision:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_no_pods_any_more_is_not_kept() {
+        let pods = [pod("rec-0", Some("10.0.0.9"))];
+        let decision = decide(&topology(2, &[]), &pods, Some(&slice("10.0.0.1")));
+        assert_eq!(kind(&decision), "nowhere");
+        assert_eq!(kind(&decide(&topology(2, &[]), &pods, None)), "nowhere");
+    }
+
+    #[test]
+    fn the_target_is_the_pods_present_address() {
+        let pods = [pod("rec-0", Some("10.0.0.7"))];
+        let Decision::Lead(target) = decide(
+            &topology(1, &[("rec-0", 1, "T", true)]),
+            &pods,
+            Some(&slice("10.0.0.1")),
+        ) else {
+            panic!("expected a target");
+        };
+        assert_eq!(
+            (
+                target.address.as_str(),
+                target.uid.as_deref(),
+                target.host.as_deref()
+            ),
+            ("10.0.0.7", Some("u-rec-0"), Some("host"))
+        );
+        let gone = decide(
+            &topology(1, &[("rec-0", 1, "T", true)]),
+            &[pod("rec-0", None)],
+            None,
+        );
+        assert_eq!(kind(&gone), "nowhere");
+    }
+}

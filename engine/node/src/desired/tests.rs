@@ -1,0 +1,68 @@
+use super::*;
+
+pub(crate) fn shard() -> DesiredShard {
+    DesiredShard {
+        role: Role::Primary,
+        bind: "0.0.0.0".to_owned(),
+        port: 12000,
+        max_memory_bytes: 1 << 20,
+        eviction_policy: "noeviction".to_owned(),
+        persistence: Persistence::AofEverySecond,
+        engine: Engine::Plain,
+        password: Password::NoneOnLoopback,
+    }
+}
+
+pub(crate) fn database(uid: &str, epoch: u64, generation: u64, shards: u32) -> DesiredDatabase {
+    DesiredDatabase {
+        topology_uid: uid.to_owned(),
+        epoch,
+        generation,
+        owner: "owner".to_owned(),
+        shards: (1..=shards).map(|id| (id, shard())).collect(),
+    }
+}
+
+pub(crate) fn state(databases: &[(&str, DesiredDatabase)]) -> DesiredState {
+    DesiredState {
+        format: FORMAT,
+        databases: databases
+            .iter()
+            .map(|(name, d)| ((*name).to_owned(), d.clone()))
+            .collect(),
+    }
+}
+
+#[test]
+fn what_can_change_while_running_needs_no_restart() {
+    let running = shard();
+    let live = DesiredShard {
+        max_memory_bytes: 5,
+        eviction_policy: "allkeys-lru".to_owned(),
+        persistence: Persistence::AofAlways,
+        password: Password::None,
+        ..shard()
+    };
+    assert!(!running.needs_restart(&live));
+    assert!(running.needs_restart(&DesiredShard {
+        port: 12001,
+        ..shard()
+    }));
+    assert!(running.needs_restart(&DesiredShard {
+        bind: "127.0.0.1".to_owned(),
+        ..shard()
+    }));
+    assert!(running.needs_restart(&DesiredShard {
+        engine: Engine::ActiveActive,
+        ..shard()
+    }));
+}
+
+#[test]
+fn the_file_is_read_back_as_it_was_written() {
+    let state = state(&[("db", database("u", 3, 9, 2))]);
+    let text = serde_json::to_string(&state).unwrap();
+    assert_eq!(serde_json::from_str::<DesiredState>(&text).unwrap(), state);
+    let names: Vec<String> = state.shards().map(|(name, ..)| name.to_string()).collect();
+    assert_eq!(names, ["db-1", "db-2"]);
+}

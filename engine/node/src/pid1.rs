@@ -1,0 +1,282 @@
+//! PID 1 of a node: starts and restarts the shards and the one child, reaps what dies, answers probes, stops in order.
+//!
+//! It is single-threaded, knows no TLS and no Kubernetes, and decides nothing but whether to follow an order
+//! ([`crate::desired::obey()`]). What it accepted is on disk, so it starts the shards again without asking anybody.
+
+mod probes;
+mod shards;
+mod socket;
+mod units;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::atomic_file::{self, FileError};
+use crate::clock;
+use crate::desired::{DesiredState, Refusal, obey};
+use crate::layout::{Layout, SocketPathTooLong};
+use crate::lock::{Lock, LockError};
+use crate::secret::{self, SecretError};
+use crate::supervisor::Event;
+
+pub use socket::{AskError, OrderNumbers, Report, Request, UnitReport, Verb, ask};
+pub use units::Source;
+use units::{UnitName, Units};
+
+/// Requests wait for the loop, which never blocks: a few are plenty.
+const REQUEST_QUEUE: usize = 16;
+
+/// How PID 1 runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where everything lies.
+    pub layout: Layout,
+    /// Where probes are served; `None`: nowhere.
+    pub probe_listen: Option<SocketAddr>,
+    /// The program of a shard.
+    pub valkey: PathBuf,
+    /// The module of Active-Active shards.
+    pub module: PathBuf,
+    /// Where the child learns the topology.
+    pub source: Source,
+    /// `true`: shards log into their own directories.
+    pub shards_log_to_file: bool,
+    /// How long a shard may take for an orderly stop.
+    pub grace: Duration,
+}
+
+/// Why PID 1 could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Pid1Error {
+    /// Another process owns the data directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A file of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// No password for the internal user.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A socket path that the system would cut off.
+    #[error(transparent)]
+    SocketPath(#[from] SocketPathTooLong),
+    /// A listener could not be opened.
+    #[error("listen on {address} for {purpose}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// What for.
+        purpose: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("install signal handlers")]
+    Signals(#[source] std::io::Error),
+    /// The path of this program is unknown.
+    #[error("find this program's own path, to start its child")]
+    OwnPath(#[source] std::io::Error),
+}
+
+/// Takes the data directory for this process; nothing below it may be written before.
+///
+/// # Errors
+/// [`Pid1Error`] if another process has it, naming that process.
+pub fn hold(layout: &Layout) -> Result<Lock, Pid1Error> {
+    atomic_file::make_dir(layout.data())?;
+    let command: Vec<String> = std::env::args().take(4).collect();
+    let since = clock::rfc3339(clock::wall_ms());
+    let holder = format!(
+        "process {} ({}, since {since})",
+        std::process::id(),
+        command.join(" ")
+    );
+    Ok(Lock::take(&layout.lock(), &holder)?)
+}
+
+/// Runs until a signal asks it to stop; returns when every process it started has ended. `_held` is the lock of [`hold`].
+///
+/// Must run on a current-thread runtime in the main thread: children are told when *that* thread dies.
+///
+/// # Errors
+/// [`Pid1Error`] if it cannot start. Later trouble with shards is logged, reported and retried instead.
+pub async fn run(config: Config, _held: Lock) -> Result<(), Pid1Error> {
+    let layout = &config.layout;
+    for directory in [layout.run().to_owned(), layout.shards()] {
+        atomic_file::make_dir(&directory)?;
+    }
+    let internal_secret = secret::create(&layout.internal_secret())?;
+    let obeyed: Option<DesiredState> = atomic_file::read_json(&layout.obeyed())?;
+
+    let (sender, requests) = mpsc::channel(REQUEST_QUEUE);
+    let socket = socket::serve(&layout.supervisor_socket(), sender.clone())?;
+    let probes = match config.probe_listen {
+        Some(address) => Some(
+            probes::serve(
+                address,
+                sender,
+                config.layout.clone(),
+                internal_secret.clone(),
+            )
+            .await?,
+        ),
+        None => None,
+    };
+    let signals = Signals::new()?;
+    let units = Units::new(config.clone(), internal_secret).map_err(Pid1Error::OwnPath)?;
+    let mut supervisor = Supervisor {
+        informed: obeyed.is_some(),
+        obeyed: obeyed.unwrap_or_default(),
+        refusals: Vec::new(),
+        stopping: false,
+        units,
+        config,
+    };
+    supervisor.start();
+    supervisor.serve(requests, signals).await;
+    socket.abort();
+    if let Some(probes) = probes {
+        probes.abort();
+    }
+    info!("stopped: every process has ended");
+    Ok(())
+}
+
+struct Signals {
+    child: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Pid1Error> {
+        let open = |kind| signal(kind).map_err(Pid1Error::Signals);
+        Ok(Self {
+            child: open(SignalKind::child())?,
+            terminate: open(SignalKind::terminate())?,
+            interrupt: open(SignalKind::interrupt())?,
+        })
+    }
+}
+
+struct Supervisor {
+    config: Config,
+    units: Units,
+    obeyed: DesiredState,
+    refusals: Vec<Refusal>,
+    /// `true` once an order was heard, in this life or an earlier one.
+    informed: bool,
+    stopping: bool,
+}
+
+impl Supervisor {
+    fn start(&mut self) {
+        info!(data = %self.config.layout.data().display(), databases = self.obeyed.databases.len(), "supervising");
+        self.units.follow(&self.obeyed);
+        self.units.send(&UnitName::Sync, Event::Want);
+    }
+
+    async fn serve(&mut self, mut requests: mpsc::Receiver<Request>, mut signals: Signals) {
+        loop {
+            let deadline = self.units.deadline();
+            tokio::select! {
+                _ = signals.child.recv() => self.units.reap(),
+                _ = signals.terminate.recv() => self.stop("SIGTERM"),
+                _ = signals.interrupt.recv() => self.stop("SIGINT"),
+                Some(request) = requests.recv() => self.answer(request),
+                () = sleep_until(deadline) => self.units.tick(),
+            }
+            if self.stopping && self.units.all_ended() {
+                return;
+            }
+        }
+    }
+
+    fn stop(&mut self, why: &str) {
+        info!(
+            why,
+            grace_ms = self.config.grace.as_millis(),
+            "stopping shards in order"
+        );
+        self.stopping = true;
+        self.units.send_all(Event::Unwant);
+    }
+
+    fn answer(&mut self, request: Request) {
+        let Request { verb, reply } = request;
+        match verb {
+            Verb::Apply if !self.stopping => self.apply(),
+            Verb::Apply | Verb::Status => {}
+        }
+        // The asker may have gone; then nobody needs the answer.
+        let _gone = reply.send(self.report());
+    }
+
+    fn apply(&mut self) {
+        let proposal: DesiredState = match atomic_file::read_json(&self.config.layout.proposed()) {
+            Ok(Some(proposal)) => proposal,
+            Ok(None) => return,
+            Err(error) => {
+                warn!(error = %crate::run::chain(&error), "the proposal is unreadable; everything stays as it is");
+                return;
+            }
+        };
+        let verdict = obey(&self.obeyed, &proposal);
+        for refusal in &verdict.refusals {
+            if !self.refusals.contains(refusal) {
+                warn!(database = refusal.database, reason = ?refusal.reason, "{}", refusal.message);
+            }
+        }
+        self.refusals = verdict.refusals;
+        if verdict.accepted != self.obeyed || !self.informed {
+            // First on disk, then in the world: a role must never be forgotten once it was taken.
+            if let Err(error) =
+                atomic_file::write_json(&self.config.layout.obeyed(), &verdict.accepted)
+            {
+                warn!(error = %crate::run::chain(&error), "orders cannot be stored; everything stays as it is");
+                return;
+            }
+            self.obeyed = verdict.accepted;
+            self.informed = true;
+            self.units.follow(&self.obeyed);
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            informed: self.informed,
+            stopping: self.stopping,
+            databases: self
+                .obeyed
+                .databases
+                .iter()
+                .map(|(name, d)| {
+                    let topology_uid = d.topology_uid.clone();
+                    (
+                        name.clone(),
+                        OrderNumbers {
+                            topology_uid,
+                            epoch: d.epoch,
+                            generation: d.generation,
+                        },
+                    )
+                })
+                .collect(),
+            refusals: self.refusals.clone(),
+            units: self.units.report(),
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

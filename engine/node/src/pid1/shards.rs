@@ -1,0 +1,141 @@
+//! The files of a shard, made before each start.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::Config;
+use crate::atomic_file::{self, FileError};
+use crate::clock;
+use crate::desired::{DesiredShard, ShardName};
+use crate::layout::{Layout, ShardLayout, SocketPathTooLong};
+use crate::valkey::{ShardFiles, render_acl, render_config};
+
+/// Why a shard's files could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ShardError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    SocketPath(#[from] SocketPathTooLong),
+    #[error("move {path} aside: it holds the data of another database of this name")]
+    Aside {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the module {path} is not there; give its path with --module")]
+    NoModule { path: PathBuf },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Owner {
+    owner: String,
+}
+
+/// Everything that Valkey needs to start as `shard`, in the directory that belongs to `owner`'s data.
+pub(super) fn prepare(
+    config: &Config,
+    name: &ShardName,
+    owner: &str,
+    shard: &DesiredShard,
+    internal_secret: &str,
+) -> Result<(), ShardError> {
+    let files = config.layout.shard(name.as_str());
+    Layout::check_socket(&files.socket)?;
+    if shard.engine == crate::desired::Engine::ActiveActive && !config.module.exists() {
+        return Err(ShardError::NoModule {
+            path: config.module.clone(),
+        });
+    }
+    set_foreign_data_aside(&files, owner)?;
+    atomic_file::make_dir(&files.directory)?;
+    atomic_file::write_json(
+        &files.owner(),
+        &Owner {
+            owner: owner.to_owned(),
+        },
+    )?;
+    write_files(config, name, shard, internal_secret)
+}
+
+/// The configuration and the users.
+pub(super) fn write_files(
+    config: &Config,
+    name: &ShardName,
+    shard: &DesiredShard,
+    internal_secret: &str,
+) -> Result<(), ShardError> {
+    let layout = config.layout.shard(name.as_str());
+    let files = ShardFiles {
+        layout: &layout,
+        module: &config.module,
+        log_to_file: config.shards_log_to_file,
+    };
+    atomic_file::write(&layout.config(), render_config(shard, &files).as_bytes())?;
+    atomic_file::write(&layout.acl(), render_acl(shard, internal_secret).as_bytes())?;
+    Ok(())
+}
+
+/// Data of another database with the same name is neither served nor deleted: its directory gets another name.
+fn set_foreign_data_aside(files: &ShardLayout, owner: &str) -> Result<(), ShardError> {
+    let Some(found) = atomic_file::read_json::<Owner>(&files.owner())? else {
+        return Ok(());
+    };
+    if found.owner == owner {
+        return Ok(());
+    }
+    let aside = files.directory.with_extension(format!(
+        "of-{}-until-{}",
+        found.owner.replace('/', "_"),
+        clock::wall_ms()
+    ));
+    warn!(found = found.owner, wanted = owner, aside = %aside.display(), "data of another owner is set aside");
+    std::fs::rename(&files.directory, &aside).map_err(|source| ShardError::Aside {
+        path: files.directory.clone(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::tests::shard;
+    use crate::pid1::Source;
+    use std::time::Duration;
+
+    #[test]
+    fn data_of_another_owner_is_set_aside_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            layout: Layout::new(dir.path(), None),
+            probe_listen: None,
+            valkey: PathBuf::from("valkey-server"),
+            module: PathBuf::from("libcrdt.so"),
+            source: Source::Standalone,
+            shards_log_to_file: true,
+            grace: Duration::from_secs(1),
+        };
+        let name = ShardName::new("db", 1);
+        let files = config.layout.shard(name.as_str());
+        prepare(&config, &name, "first", &shard(), "s").unwrap();
+        std::fs::write(files.directory.join("data"), "precious").unwrap();
+        prepare(&config, &name, "first", &shard(), "s").unwrap();
+        assert!(
+            files.directory.join("data").exists(),
+            "the same owner keeps its directory"
+        );
+        prepare(&config, &name, "second", &shard(), "s").unwrap();
+        assert!(!files.directory.join("data").exists());
+        let kept = std::fs::read_dir(config.layout.shards())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.join("data").exists())
+            .expect("the first owner's data is still there");
+        assert_eq!(
+            std::fs::read_to_string(kept.join("data")).unwrap(),
+            "precious"
+        );
+    }
+}

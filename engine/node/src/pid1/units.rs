@@ -1,0 +1,332 @@
+//! The processes of a node: each a [`supervisor`](crate::supervisor) state machine, plus the I/O that its actions ask for.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use tracing::{error, info, warn};
+
+use super::Config;
+use super::shards;
+use super::socket::UnitReport;
+use crate::backoff::RESTART;
+use crate::clock;
+use crate::desired::{DesiredShard, DesiredState, ShardName};
+use crate::supervisor::{Action, Event, Phase, attempts_after, deadline, next};
+
+/// The child holds nothing that needs long to put away.
+const CHILD_GRACE: Duration = Duration::from_secs(3);
+
+/// Where the child learns the topology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Source {
+    /// `DatabaseTopology` objects of this pod's cluster.
+    Kubernetes,
+    /// The file that `standalone` wrote.
+    Standalone,
+}
+
+/// A supervised process.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum UnitName {
+    /// The child.
+    Sync,
+    /// A shard.
+    Shard(ShardName),
+}
+
+impl std::fmt::Display for UnitName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sync => f.write_str("sync"),
+            Self::Shard(name) => name.fmt(f),
+        }
+    }
+}
+
+struct Unit {
+    phase: Phase,
+    starts: u64,
+    last_end: Option<String>,
+    /// What a shard is configured as, and whose data it serves.
+    shard: Option<(String, DesiredShard)>,
+}
+
+/// All processes of a node.
+pub(super) struct Units {
+    config: Config,
+    internal_secret: String,
+    program: PathBuf,
+    units: BTreeMap<UnitName, Unit>,
+}
+
+impl Units {
+    pub(super) fn new(config: Config, internal_secret: String) -> std::io::Result<Self> {
+        let program = std::env::current_exe()?;
+        let sync = Unit {
+            phase: Phase::Stopped,
+            starts: 0,
+            last_end: None,
+            shard: None,
+        };
+        Ok(Self {
+            config,
+            internal_secret,
+            program,
+            units: BTreeMap::from([(UnitName::Sync, sync)]),
+        })
+    }
+
+    /// Makes the shards what `desired` says.
+    pub(super) fn follow(&mut self, desired: &DesiredState) {
+        let mut wanted = BTreeMap::new();
+        for (name, database, shard) in desired.shards() {
+            wanted.insert(
+                UnitName::Shard(name),
+                (database.owner.clone(), shard.clone()),
+            );
+        }
+        let known: Vec<UnitName> = self.units.keys().cloned().collect();
+        for name in known {
+            if name != UnitName::Sync && !wanted.contains_key(&name) {
+                self.send(&name, Event::Unwant);
+            }
+        }
+        for (name, shard) in wanted {
+            let event = match self.units.get(&name) {
+                Some(unit) => match &unit.shard {
+                    Some((owner, running))
+                        if *owner == shard.0 && !running.needs_restart(&shard.1) =>
+                    {
+                        Event::Want
+                    }
+                    Some(_) | None => Event::Restart,
+                },
+                None => Event::Want,
+            };
+            let unit = self.units.entry(name.clone()).or_insert(Unit {
+                phase: Phase::Stopped,
+                starts: 0,
+                last_end: None,
+                shard: None,
+            });
+            unit.shard = Some(shard);
+            if event == Event::Want && matches!(unit.phase, Phase::Running { .. }) {
+                self.rewrite(&name);
+            }
+            self.send(&name, event);
+        }
+    }
+
+    /// Brings the files of a running shard up to date; the child makes the shard read them.
+    fn rewrite(&self, name: &UnitName) {
+        let UnitName::Shard(shard_name) = name else {
+            return;
+        };
+        let Some((_, shard)) = self.units.get(name).and_then(|u| u.shard.as_ref()) else {
+            return;
+        };
+        if let Err(e) = shards::write_files(&self.config, shard_name, shard, &self.internal_secret)
+        {
+            warn!(shard = %name, error = %crate::run::chain(&e), "its files were not brought up to date");
+        }
+    }
+
+    pub(super) fn send_all(&mut self, event: Event) {
+        let names: Vec<UnitName> = self.units.keys().cloned().collect();
+        for name in names {
+            self.send(&name, event);
+        }
+    }
+
+    /// Feeds one event to one process's state machine and does what it asks.
+    pub(super) fn send(&mut self, name: &UnitName, event: Event) {
+        let grace = if *name == UnitName::Sync {
+            CHILD_GRACE
+        } else {
+            self.config.grace
+        };
+        let Some(unit) = self.units.get_mut(name) else {
+            return;
+        };
+        let (phase, action) = next(unit.phase, event, clock::now(), grace);
+        unit.phase = phase;
+        match action {
+            Action::None => {}
+            Action::Start => {
+                let event = self.start(name);
+                self.send(name, event);
+            }
+            Action::Terminate(pid) => self.signal(name, pid, Signal::TERM),
+            Action::Kill(pid) => {
+                error!(unit = %name, pid, "did not end in time and is killed; what was not yet on disk is lost");
+                self.signal(name, pid, Signal::KILL);
+            }
+        }
+        if matches!(
+            self.units.get(name),
+            Some(Unit {
+                phase: Phase::Stopped,
+                ..
+            })
+        ) && *name != UnitName::Sync
+        {
+            self.units.remove(name);
+        }
+    }
+
+    fn start(&mut self, name: &UnitName) -> Event {
+        let started = self.spawn(name);
+        let Some(unit) = self.units.get_mut(name) else {
+            return Event::Tick;
+        };
+        match started {
+            Ok(pid) => {
+                unit.starts += 1;
+                info!(unit = %name, pid, starts = unit.starts, "started");
+                Event::Started { pid }
+            }
+            Err(e) => {
+                let reason = crate::run::chain(e.as_ref());
+                error!(unit = %name, error = reason, "cannot be started");
+                unit.last_end = Some(reason);
+                Event::Ended {
+                    wait: restart_wait(&unit.phase),
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, name: &UnitName) -> Result<i32, Box<dyn std::error::Error>> {
+        let mut command = Command::new(&self.program);
+        let layout = &self.config.layout;
+        match name {
+            UnitName::Sync => {
+                command
+                    .arg("sync")
+                    .arg("--dir")
+                    .arg(layout.data())
+                    .arg("--run-dir")
+                    .arg(layout.run());
+                command.arg("--source").arg(match self.config.source {
+                    Source::Kubernetes => "kubernetes",
+                    Source::Standalone => "standalone",
+                });
+            }
+            UnitName::Shard(shard_name) => {
+                let (owner, shard) = self
+                    .units
+                    .get(name)
+                    .and_then(|unit| unit.shard.as_ref())
+                    .ok_or("it has no configuration: this is a defect of the supervisor")?;
+                shards::prepare(
+                    &self.config,
+                    shard_name,
+                    owner,
+                    shard,
+                    &self.internal_secret,
+                )?;
+                let files = layout.shard(shard_name.as_str());
+                command
+                    .arg("shard")
+                    .arg("--dir")
+                    .arg(files.directory)
+                    .arg("--valkey-server")
+                    .arg(&self.config.valkey);
+            }
+        }
+        let child = command.stdin(Stdio::null()).spawn()?;
+        Ok(i32::try_from(child.id())?)
+    }
+
+    fn signal(&self, name: &UnitName, pid: i32, signal: Signal) {
+        let Some(pid) = Pid::from_raw(pid) else {
+            return;
+        };
+        if let Err(e) = kill_process(pid, signal) {
+            warn!(unit = %name, ?signal, error = %e, "the signal was not delivered");
+        }
+    }
+
+    /// Collects every process that has ended, also orphans that were left to PID 1.
+    pub(super) fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let pid = pid.as_raw_nonzero().get();
+            let Some(name) = self
+                .units
+                .iter()
+                .find(|(_, u)| pid_of(&u.phase) == Some(pid))
+                .map(|(n, _)| n.clone())
+            else {
+                continue;
+            };
+            let Some(unit) = self.units.get_mut(&name) else {
+                continue;
+            };
+            let how = describe(status);
+            if matches!(unit.phase, Phase::Stopping { .. }) {
+                info!(unit = %name, pid, how, "ended as asked");
+            } else {
+                warn!(unit = %name, pid, how, "ended by itself");
+            }
+            unit.last_end = Some(how);
+            let wait = restart_wait(&unit.phase);
+            self.send(&name, Event::Ended { wait });
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.send_all(Event::Tick);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.units
+            .values()
+            .filter_map(|unit| deadline(&unit.phase))
+            .min()
+    }
+
+    pub(super) fn all_ended(&self) -> bool {
+        self.units.values().all(|unit| unit.phase == Phase::Stopped)
+    }
+
+    pub(super) fn report(&self) -> BTreeMap<String, UnitReport> {
+        let report = |unit: &Unit| UnitReport {
+            state: match unit.phase {
+                Phase::Stopped => "stopped",
+                Phase::Waiting { .. } => "waiting",
+                Phase::Running { .. } => "running",
+                Phase::Stopping { .. } => "stopping",
+            }
+            .to_owned(),
+            pid: pid_of(&unit.phase),
+            starts: unit.starts,
+            last_end: unit.last_end.clone(),
+        };
+        self.units
+            .iter()
+            .map(|(name, unit)| (name.to_string(), report(unit)))
+            .collect()
+    }
+}
+
+fn restart_wait(phase: &Phase) -> Duration {
+    RESTART.delay(attempts_after(phase, clock::now()), rand::random())
+}
+
+fn pid_of(phase: &Phase) -> Option<i32> {
+    match *phase {
+        Phase::Running { pid, .. } | Phase::Stopping { pid, .. } => Some(pid),
+        Phase::Stopped | Phase::Waiting { .. } => None,
+    }
+}
+
+fn describe(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown status".to_owned(),
+    }
+}

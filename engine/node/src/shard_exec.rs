@@ -1,0 +1,119 @@
+//! What runs between PID 1 and a shard: takes the lock of the shard's directory, asks to be told when PID 1 dies, and *becomes*
+//! Valkey. The lock lives in the Valkey process, so two never write one directory, whatever happened to their supervisors.
+
+use std::convert::Infallible;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::layout::{Layout, ShardLayout};
+use crate::lock::{Lock, LockError};
+use crate::valkey::starts_without_aof;
+
+/// Why the shard did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardExecError {
+    /// An earlier process still uses the directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A system call before the start failed.
+    #[error("prepare the shard process")]
+    Prepare(#[source] std::io::Error),
+    /// The program is not there or cannot run.
+    #[error("run {program}; give its path with --valkey-server")]
+    Exec {
+        /// Which program.
+        program: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Becomes Valkey with the configuration in `directory`.
+///
+/// # Errors
+/// [`ShardExecError`]; on success it does not return.
+pub fn exec(directory: &Path, valkey: &Path) -> Result<Infallible, ShardExecError> {
+    let files: ShardLayout = ShardLayout {
+        directory: directory.to_owned(),
+        socket: PathBuf::new(),
+    };
+    let signal = Some(rustix::process::Signal::TERM);
+    rustix::process::set_parent_process_death_signal(signal)
+        .map_err(|e| ShardExecError::Prepare(e.into()))?;
+    let lock = Lock::take(
+        &files.lock(),
+        &format!("process {} (Valkey)", std::process::id()),
+    )?;
+    lock.keep_over_exec().map_err(ShardExecError::Prepare)?;
+    let mut command = Command::new(valkey);
+    command.arg(files.config());
+    let has = |name: &str| directory.join(name).exists();
+    if starts_without_aof(has("dump.rdb"), has("appendonlydir")) {
+        command.args(["--appendonly", "no"]);
+    }
+    let source = command.exec();
+    Err(ShardExecError::Exec {
+        program: valkey.to_owned(),
+        source,
+    })
+}
+
+/// Finds `program` in the search path unless it names a file already.
+#[must_use]
+pub fn resolve(program: &Path, search: Option<&std::ffi::OsStr>) -> PathBuf {
+    if program.components().count() > 1 {
+        return std::path::absolute(program).unwrap_or_else(|_| program.to_owned());
+    }
+    search
+        .map(std::env::split_paths)
+        .into_iter()
+        .flatten()
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| program.to_owned())
+}
+
+/// Where the module is looked for: beside this program, then where images have it.
+#[must_use]
+pub fn default_module(own_path: Option<&Path>) -> PathBuf {
+    let beside = own_path
+        .and_then(Path::parent)
+        .map(|directory| directory.join("libcrdt.so"));
+    match beside {
+        Some(path) if path.is_file() => path,
+        Some(_) | None => PathBuf::from("/usr/lib/meridian/libcrdt.so"),
+    }
+}
+
+/// The layout's directories as a child process needs them: absolute.
+///
+/// # Errors
+/// The error of asking for the working directory.
+pub fn absolute_layout(data: &Path, run: Option<&Path>) -> std::io::Result<Layout> {
+    let run = run.map(std::path::absolute).transpose()?;
+    Ok(Layout::new(&std::path::absolute(data)?, run.as_deref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_program_name_is_searched_and_a_path_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("valkey-server");
+        std::fs::write(&program, "").unwrap();
+        let search = dir.path().as_os_str();
+        assert_eq!(resolve(Path::new("valkey-server"), Some(search)), program);
+        assert_eq!(
+            resolve(Path::new("/x/valkey-server"), Some(search)),
+            Path::new("/x/valkey-server")
+        );
+        assert_eq!(
+            resolve(Path::new("absent"), Some(search)),
+            Path::new("absent")
+        );
+    }
+}

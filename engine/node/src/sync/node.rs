@@ -1,0 +1,313 @@
+//! The child's centre: proposes to PID 1 what topologies mean, and runs what PID 1 accepted.
+
+mod database;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use super::control::{Answers, Question};
+use super::endpoint::{SharedTable, Table};
+use super::pauses::Pauses;
+use super::settings::Settings;
+use super::topology::{NodeFacts, Problem, Topology, membership, propose, routes};
+use crate::atomic_file::{self, FileError};
+use crate::desired::{DesiredState, Password, ShardName};
+use crate::layout::Layout;
+use crate::pid1::{Report, Verb, ask};
+use database::Database;
+pub(super) use database::LinkRow;
+pub(super) use view::{DatabaseView, NodeView};
+
+/// The child's state.
+pub(super) struct Node {
+    layout: Layout,
+    settings: Settings,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    pauses: Pauses,
+    table: SharedTable,
+    /// Counts changes that deserve to be told at once.
+    edges: watch::Sender<u64>,
+    inner: Mutex<Inner>,
+    /// Proposals go to PID 1 one after the other.
+    proposing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// The topologies that PID 1 follows, by database.
+    followed: BTreeMap<String, Topology>,
+    shards: BTreeMap<ShardName, Database>,
+    obeyed: DesiredState,
+    report: Option<Report>,
+    problems: Vec<Problem>,
+}
+
+impl Node {
+    pub(super) fn new(
+        layout: Layout,
+        settings: Settings,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, FileError> {
+        let pauses = Pauses::load(&layout.paused())?;
+        let followed = atomic_file::read_json(&layout.topologies())?.unwrap_or_default();
+        Ok(Arc::new(Self {
+            layout,
+            settings,
+            tasks,
+            stop,
+            pauses,
+            table: Arc::new(ArcSwap::default()),
+            edges: watch::channel(0).0,
+            inner: Mutex::new(Inner {
+                followed,
+                ..Inner::default()
+            }),
+            proposing: tokio::sync::Mutex::new(()),
+        }))
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn table(&self) -> SharedTable {
+        Arc::clone(&self.table)
+    }
+
+    pub(super) fn edges(&self) -> watch::Receiver<u64> {
+        self.edges.subscribe()
+    }
+
+    /// Runs what was followed before this process started.
+    pub(super) async fn resume(&self) {
+        let _turn = self.proposing.lock().await;
+        self.learn(Verb::Status, None).await;
+    }
+
+    /// Looks again at what PID 1 runs: shards stop some time after the order.
+    pub(super) async fn refresh(&self) {
+        let _turn = self.proposing.lock().await;
+        self.learn(Verb::Status, None).await;
+    }
+
+    /// Follows `topologies`, as far as PID 1 accepts them as orders.
+    pub(super) async fn follow(
+        &self,
+        topologies: Vec<Topology>,
+        passwords: BTreeMap<String, Password>,
+    ) {
+        let _turn = self.proposing.lock().await;
+        let last = match atomic_file::read_json::<DesiredState>(&self.layout.obeyed()) {
+            Ok(last) => last.unwrap_or_default(),
+            Err(error) => {
+                error!(error = crate::run::chain(&error), "nothing is proposed");
+                return;
+            }
+        };
+        let facts = NodeFacts {
+            node: &self.settings.node,
+            bind: &self.settings.bind,
+            passwords: &passwords,
+        };
+        let (proposal, problems) = propose(&topologies, &facts, &last);
+        self.set_problems(problems);
+        if let Err(error) = atomic_file::write_json(&self.layout.proposed(), &proposal) {
+            error!(error = crate::run::chain(&error), "nothing is proposed");
+            return;
+        }
+        self.learn(Verb::Apply, Some(&topologies)).await;
+    }
+
+    fn set_problems(&self, problems: Vec<Problem>) {
+        let mut inner = self.inner();
+        for problem in problems.iter().filter(|p| !inner.problems.contains(p)) {
+            warn!(database = problem.database, "{}", problem.message);
+        }
+        inner.problems = problems;
+    }
+
+    /// Asks PID 1 what it obeys and makes that run.
+    async fn learn(&self, verb: Verb, topologies: Option<&[Topology]>) {
+        let report = match ask(&self.layout.supervisor_socket(), verb).await {
+            Ok(report) => report,
+            Err(error) => {
+                error!(error = crate::run::chain(&error), "PID 1 gave no answer");
+                return;
+            }
+        };
+        let obeyed = match atomic_file::read_json::<DesiredState>(&self.layout.obeyed()) {
+            Ok(obeyed) => obeyed.unwrap_or_default(),
+            Err(error) => {
+                error!(
+                    error = crate::run::chain(&error),
+                    "what PID 1 obeys is unreadable"
+                );
+                return;
+            }
+        };
+        let (before, followed) = {
+            let mut inner = self.inner();
+            let changed = inner.report.as_ref() != Some(&report) || inner.obeyed != obeyed;
+            let before = inner.followed.clone();
+            inner.obeyed = obeyed;
+            inner.report = Some(report);
+            if let Some(topologies) = topologies {
+                adopt(&mut inner, topologies);
+            }
+            if changed || before != inner.followed || inner.shards.is_empty() {
+                self.reconcile(&mut inner);
+                self.edges.send_modify(|count| *count += 1);
+            }
+            (before, inner.followed.clone())
+        };
+        if before != followed
+            && let Err(error) = atomic_file::write_json(&self.layout.topologies(), &followed)
+        {
+            warn!(
+                error = crate::run::chain(&error),
+                "a start without the Kubernetes API would not replicate"
+            );
+        }
+    }
+
+    fn reconcile(&self, inner: &mut Inner) {
+        let wanted: BTreeMap<ShardName, _> = inner
+            .obeyed
+            .databases
+            .iter()
+            .flat_map(|(name, database)| {
+                database
+                    .shards
+                    .iter()
+                    .map(move |(id, shard)| (name, *id, shard))
+            })
+            .map(|(name, id, shard)| (ShardName::new(name, id), (name.clone(), id, shard.clone())))
+            .collect();
+        inner.shards.retain(|name, _| {
+            let keep = wanted.contains_key(name);
+            if !keep {
+                info!(shard = %name, "is not served here any more");
+            }
+            keep
+        });
+        let mut table = Table {
+            routes: routes(inner.followed.values(), &self.settings.node),
+            ..Table::default()
+        };
+        for (name, (database, id, desired)) in wanted {
+            let membership = match inner
+                .followed
+                .get(&database)
+                .map(|t| membership(t, &self.settings.node))
+            {
+                Some(Ok(membership)) => membership.filter(|m| m.shard == name),
+                Some(Err(message)) => {
+                    warn!(database, "{message}");
+                    None
+                }
+                None => None,
+            };
+            let wanted = database::Wanted {
+                database,
+                id,
+                desired,
+                membership,
+            };
+            let running = inner.shards.entry(name.clone()).or_insert_with(|| {
+                Database::start(
+                    self.layout.shard(name.as_str()),
+                    &self.layout,
+                    &wanted,
+                    &self.tasks,
+                    &self.stop,
+                )
+            });
+            running.become_like(wanted, &self.pauses, &self.settings.security, &self.edges);
+            if let Some(source) = running.source() {
+                table.sources.insert(source.membership.guid.clone(), source);
+            }
+        }
+        self.table.store(Arc::new(table));
+    }
+
+    /// Everything there is to see.
+    pub(super) fn view(&self) -> NodeView {
+        let inner = self.inner();
+        view::of(&self.settings, &inner)
+    }
+
+    /// The links that a question means.
+    fn links(&self, peer: Option<u32>) -> Result<Vec<(String, u32)>, String> {
+        let inner = self.inner();
+        let all: Vec<(String, u32)> = inner
+            .shards
+            .values()
+            .flat_map(|d| d.peers().map(|p| (d.name().to_owned(), p)))
+            .collect();
+        let meant: Vec<_> = all
+            .iter()
+            .filter(|(_, p)| peer.is_none_or(|wanted| wanted == *p))
+            .cloned()
+            .collect();
+        if meant.is_empty() {
+            let known: Vec<String> = all.iter().map(|(_, p)| p.to_string()).collect();
+            let asked = peer.map_or("any peer".to_owned(), |p| format!("peer {p}"));
+            return Err(format!(
+                "there is no {asked}; this node has the peers [{}]",
+                known.join(", ")
+            ));
+        }
+        Ok(meant)
+    }
+
+    fn pause(&self, peer: Option<u32>, pause: bool) -> Result<(), String> {
+        let links = self.links(peer)?;
+        self.pauses
+            .set(&links, pause)
+            .map_err(|e| crate::run::chain(&e))?;
+        for database in self.inner().shards.values() {
+            database.apply_pauses(&self.pauses);
+        }
+        Ok(())
+    }
+}
+
+/// Takes over the topologies that PID 1 obeys, and those of databases that are on other nodes (for routes).
+fn adopt(inner: &mut Inner, topologies: &[Topology]) {
+    let Inner {
+        followed, obeyed, ..
+    } = inner;
+    for topology in topologies {
+        let obeyed = obeyed.databases.get(&topology.name).is_none_or(|d| {
+            d.topology_uid == topology.uid
+                && d.epoch == topology.epoch()
+                && d.generation == topology.generation
+        });
+        if obeyed {
+            followed.insert(topology.name.clone(), topology.clone());
+        }
+    }
+    followed.retain(|name, _| {
+        obeyed.databases.contains_key(name) || topologies.iter().any(|t| t.name == *name)
+    });
+}
+
+impl Answers for Node {
+    fn answer(&self, question: &Question) -> Result<serde_json::Value, String> {
+        match question {
+            Question::Status => {}
+            Question::Pause { peer } => self.pause(*peer, true)?,
+            Question::Resume { peer } => self.pause(*peer, false)?,
+        }
+        serde_json::to_value(self.view()).map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,283 @@
+//! Talking to one shard of this node, over its Unix socket as the internal user. The only module that spells `CRDT.*` commands.
+
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use redis::{
+    Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo as _, RedisConnectionInfo, RedisError,
+};
+
+use super::topology::Membership;
+use crate::desired::DesiredShard;
+use crate::secret::INTERNAL_USER;
+use crate::valkey::persistence;
+
+pub(super) use watch::{ShardState, Watched, watch};
+
+/// A command that takes longer than this has lost its shard. Loading and big batches are below it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why a shard did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ShardError {
+    /// It does not run, or the connection broke.
+    #[error("shard {shard} does not answer ({command})")]
+    Gone {
+        /// Which shard.
+        shard: String,
+        /// While it was asked what.
+        command: &'static str,
+        /// Why.
+        #[source]
+        source: RedisError,
+    },
+    /// It answered with an error.
+    #[error("shard {shard} refused {command}: {message}")]
+    Refused {
+        /// Which shard.
+        shard: String,
+        /// What it was asked.
+        command: &'static str,
+        /// The first word of its answer.
+        code: String,
+        /// Its answer.
+        message: String,
+    },
+}
+
+impl ShardError {
+    /// The first word of a refusal.
+    #[must_use]
+    pub(super) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Gone { .. } => None,
+            Self::Refused { code, .. } => Some(code),
+        }
+    }
+}
+
+/// How to reach a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ShardAddress {
+    /// Its process name.
+    pub name: String,
+    /// Its Unix socket.
+    pub socket: PathBuf,
+    /// The file with the internal user's password.
+    pub secret: PathBuf,
+}
+
+/// A connection to a shard, shared by all who hold a copy.
+#[derive(Clone, Debug)]
+pub(super) struct Shard {
+    name: String,
+    connection: MultiplexedConnection,
+}
+
+/// A shard's clock: what the engine compares, and what people read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Clock {
+    /// The engine's encoding.
+    pub blob: Bytes,
+    /// The same as JSON text.
+    pub text: String,
+}
+
+/// What a source has for a receiver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    /// The engine's encoding; empty: nothing.
+    pub data: Bytes,
+    /// There is more at once.
+    pub more: bool,
+}
+
+impl Shard {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// [`ShardError::Gone`] if the shard or the secret is not there.
+    pub(super) async fn connect(address: &ShardAddress) -> Result<Self, ShardError> {
+        let name = address.name.clone();
+        let gone = |source| ShardError::Gone {
+            shard: name.clone(),
+            command: "connect",
+            source,
+        };
+        let password = read_secret(&address.secret).map_err(gone)?;
+        let login = RedisConnectionInfo::default()
+            .set_username(INTERNAL_USER)
+            .set_password(password);
+        let info = ConnectionAddr::Unix(address.socket.clone())
+            .into_connection_info()
+            .map_err(gone)?
+            .set_redis_settings(login);
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(2)))
+            .set_response_timeout(Some(PATIENCE));
+        let client = redis::Client::open(info).map_err(gone)?;
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(gone)?;
+        Ok(Self { name, connection })
+    }
+
+    async fn ask<T: FromRedisValue>(
+        &self,
+        name: &'static str,
+        command: &Cmd,
+    ) -> Result<T, ShardError> {
+        let mut connection = self.connection.clone();
+        command
+            .query_async(&mut connection)
+            .await
+            .map_err(|source| match source.code() {
+                Some(code) if !source.is_unrecoverable_error() => ShardError::Refused {
+                    shard: self.name.clone(),
+                    command: name,
+                    code: code.to_owned(),
+                    message: source
+                        .detail()
+                        .map_or_else(|| source.to_string(), |detail| format!("{code} {detail}")),
+                },
+                Some(_) | None => ShardError::Gone {
+                    shard: self.name.clone(),
+                    command: name,
+                    source,
+                },
+            })
+    }
+
+    /// A sign of life; an error while it loads its data.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(super) async fn ping(&self) -> Result<(), ShardError> {
+        self.ask::<String>("PING", &redis::cmd("PING"))
+            .await
+            .map(drop)
+    }
+
+    /// Makes a running shard use what PID 1 wrote into its files.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(super) async fn settle(&self, desired: &DesiredShard) -> Result<(), ShardError> {
+        let mut command = redis::cmd("CONFIG");
+        command
+            .arg("SET")
+            .arg("maxmemory")
+            .arg(desired.max_memory_bytes);
+        command
+            .arg("maxmemory-policy")
+            .arg(&desired.eviction_policy);
+        for (name, value) in persistence(desired.persistence) {
+            command.arg(name).arg(value);
+        }
+        self.ask::<String>("CONFIG SET", &command).await?;
+        self.ask::<String>("ACL LOAD", redis::cmd("ACL").arg("LOAD"))
+            .await
+            .map(drop)
+    }
+
+    /// Tells the engine who is a member.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(super) async fn configure(&self, membership: &Membership) -> Result<(), ShardError> {
+        let join = |ids: &mut dyn Iterator<Item = u32>| {
+            ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
+        };
+        let members = join(
+            &mut std::iter::once(membership.instance_id).chain(membership.peers.keys().copied()),
+        );
+        let mut command = redis::cmd("CRDT.CONFIG");
+        command
+            .arg("SET")
+            .arg(membership.instance_id)
+            .arg(membership.config_version)
+            .arg(members);
+        if !membership.ghosts.is_empty() {
+            command
+                .arg("GHOSTS")
+                .arg(join(&mut membership.ghosts.iter().copied()));
+        }
+        self.ask::<redis::Value>("CRDT.CONFIG SET", &command)
+            .await
+            .map(drop)
+    }
+
+    /// Everything the shard has.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(super) async fn clock(&self) -> Result<Clock, ShardError> {
+        let (blob, text): (Bytes, String) =
+            self.ask("CRDT.CLOCK", &redis::cmd("CRDT.CLOCK")).await?;
+        Ok(Clock { blob, text })
+    }
+
+    /// Own effects that a receiver with `clock` lacks.
+    ///
+    /// # Errors
+    /// [`ShardError`]; the code says if the backlog no longer reaches back that far.
+    pub(super) async fn pull(
+        &self,
+        clock: &[u8],
+        requester: u32,
+        max_bytes: u64,
+    ) -> Result<Batch, ShardError> {
+        let mut command = redis::cmd("CRDT.PULL");
+        command.arg(clock).arg(requester).arg(max_bytes);
+        let (data, more): (Option<Bytes>, i64) = self.ask("CRDT.PULL", &command).await?;
+        Ok(Batch {
+            data: data.unwrap_or_default(),
+            more: more != 0,
+        })
+    }
+
+    /// Applies a batch of `source`; the number of effects that were new.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(super) async fn apply(&self, source: u32, batch: &[u8]) -> Result<u64, ShardError> {
+        let mut command = redis::cmd("CRDT.APPLY");
+        command.arg(source).arg(batch);
+        self.ask("CRDT.APPLY", &command).await
+    }
+
+    /// Announces a clock that this region cannot lose any more.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(super) async fn report(&self, durable: &[u8]) -> Result<(), ShardError> {
+        let mut command = redis::cmd("CRDT.REPORT");
+        command.arg(durable);
+        self.ask::<redis::Value>("CRDT.REPORT", &command)
+            .await
+            .map(drop)
+    }
+
+    /// Waits until every write of *this connection* so far is on disk; `false` if it took longer than `patience`.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(super) async fn wait_for_disk(&self, patience: Duration) -> Result<bool, ShardError> {
+        let mut command = redis::cmd("WAITAOF");
+        command
+            .arg(1)
+            .arg(0)
+            .arg(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+        let (local, _replicas): (i64, i64) = self.ask("WAITAOF", &command).await?;
+        Ok(local >= 1)
+    }
+}
+
+fn read_secret(path: &Path) -> Result<String, RedisError> {
+    std::fs::read_to_string(path).map_err(RedisError::from)
+}

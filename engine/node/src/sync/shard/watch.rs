@@ -1,0 +1,129 @@
+//! Keeps one connection to a shard, brings the shard's settings up to date whenever it (re)appears, and follows its clock.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Clock, Shard, ShardAddress, ShardError};
+use crate::backoff::Schedule;
+use crate::desired::DesiredShard;
+use crate::sync::topology::Membership;
+
+/// A shard that starts or restarts is found within this.
+const RECONNECT: Schedule = Schedule {
+    min: Duration::from_millis(20),
+    max: Duration::from_millis(500),
+};
+
+/// How often a shard is asked for its clock (or a sign of life). This bounds what polling adds to the lag between regions;
+/// one question costs the shard about ten microseconds.
+const POLL: Duration = Duration::from_millis(3);
+
+/// A plain shard has no clock to follow.
+const POLL_PLAIN: Duration = Duration::from_millis(500);
+
+/// What a shard should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Watched {
+    /// How to reach it.
+    pub address: ShardAddress,
+    /// Its settings.
+    pub desired: DesiredShard,
+    /// Its membership, if it is Active-Active.
+    pub membership: Option<Membership>,
+}
+
+/// What a shard is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ShardState {
+    /// A connection, while it answers and is configured.
+    pub shard: Option<Shard>,
+    /// Its clock, while it answers and is Active-Active.
+    pub clock: Option<Clock>,
+    /// Why it does not answer.
+    pub error: Option<String>,
+}
+
+/// Follows a shard until `stop`; what it should be may change while it runs.
+pub(crate) async fn watch(
+    mut wanted: watch::Receiver<Watched>,
+    state: watch::Sender<ShardState>,
+    stop: CancellationToken,
+) {
+    let mut attempt = 0;
+    loop {
+        let now = wanted.borrow_and_update().clone();
+        let error = tokio::select! {
+            () = stop.cancelled() => break,
+            ended = follow(&now, &mut wanted, &state, &mut attempt) => ended,
+        };
+        let Err(error) = error else { continue };
+        let text = crate::run::chain(&error);
+        let known = state.borrow().error.as_ref() == Some(&text);
+        if !known {
+            warn!(shard = now.address.name, error = text, "not usable yet");
+        }
+        state.send_replace(ShardState {
+            shard: None,
+            clock: None,
+            error: Some(text),
+        });
+        let wait = RECONNECT.delay(attempt, rand::random());
+        attempt += 1;
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    state.send_replace(ShardState::default());
+}
+
+/// One connection; returns `Ok` when what the shard should be has changed.
+async fn follow(
+    now: &Watched,
+    wanted: &mut watch::Receiver<Watched>,
+    state: &watch::Sender<ShardState>,
+    attempt: &mut u32,
+) -> Result<(), ShardError> {
+    let shard = Shard::connect(&now.address).await?;
+    shard.ping().await?;
+    shard.settle(&now.desired).await?;
+    if let Some(membership) = &now.membership {
+        shard.configure(membership).await?;
+    }
+    let mut clock = read_clock(&shard, now).await?;
+    info!(shard = now.address.name, port = now.desired.port, "serves");
+    *attempt = 0;
+    state.send_replace(ShardState {
+        shard: Some(shard.clone()),
+        clock: clock.clone(),
+        error: None,
+    });
+    let pause = if now.membership.is_some() {
+        POLL
+    } else {
+        POLL_PLAIN
+    };
+    loop {
+        tokio::select! {
+            // The sender lives as long as the watch.
+            _changed = wanted.changed() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+        let newer = read_clock(&shard, now).await?;
+        if newer != clock {
+            clock = newer;
+            state.send_modify(|state| state.clock.clone_from(&clock));
+        }
+    }
+}
+
+async fn read_clock(shard: &Shard, now: &Watched) -> Result<Option<Clock>, ShardError> {
+    if now.membership.is_some() {
+        shard.clock().await.map(Some)
+    } else {
+        shard.ping().await.map(|()| None)
+    }
+}

@@ -1,0 +1,8 @@
+//! Valkey as a child process: its configuration (pure) and a question whether it answers.
+
+mod config;
+mod ping;
+
+pub(crate) use config::persistence;
+pub use config::{ShardFiles, render_acl, render_config, starts_without_aof};
+pub use ping::{Answer, ping};

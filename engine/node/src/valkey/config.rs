@@ -1,0 +1,277 @@
+//! The text of a shard's `valkey.conf` and ACL file. Pure.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::desired::{DesiredShard, Engine, Password, Persistence};
+use crate::layout::ShardLayout;
+use crate::secret::{INTERNAL_USER, sha256_hex};
+
+/// What a configuration names besides the shard itself.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardFiles<'a> {
+    /// The shard's own files.
+    pub layout: &'a ShardLayout,
+    /// The module for Active-Active shards.
+    pub module: &'a Path,
+    /// `true`: Valkey logs into a file of the shard; `false`: to the output of the node.
+    pub log_to_file: bool,
+}
+
+/// The content of `valkey.conf`.
+#[must_use]
+pub fn render_config(shard: &DesiredShard, files: &ShardFiles<'_>) -> String {
+    let mut text = String::from("# Written at every start; edits are lost.\n");
+    let mut line = |words: &[&str]| {
+        for (index, word) in words.iter().enumerate() {
+            let separator = if index == 0 { "" } else { " " };
+            // Writing to a String cannot fail.
+            let _infallible = write!(text, "{separator}{}", quoted(word));
+        }
+        text.push('\n');
+    };
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    line(&["bind", &shard.bind]);
+    line(&["port", &shard.port.to_string()]);
+    line(&["unixsocket", &path(&files.layout.socket)]);
+    line(&["unixsocketperm", "700"]);
+    line(&["dir", &path(&files.layout.directory)]);
+    line(&["aclfile", &path(&files.layout.acl())]);
+    line(&[
+        "protected-mode",
+        if protected(shard) { "yes" } else { "no" },
+    ]);
+    line(&["databases", "1"]);
+    line(&["daemonize", "no"]);
+    line(&["loglevel", "notice"]);
+    line(&[
+        "logfile",
+        &if files.log_to_file {
+            path(&files.layout.log())
+        } else {
+            String::new()
+        },
+    ]);
+    line(&["enable-debug-command", "no"]);
+    line(&["enable-module-command", "no"]);
+    line(&["enable-protected-configs", "no"]);
+    line(&["maxmemory", &shard.max_memory_bytes.to_string()]);
+    line(&["maxmemory-policy", &shard.eviction_policy]);
+    for (name, value) in persistence(shard.persistence) {
+        line(&[name, &value]);
+    }
+    line(&["aof-use-rdb-preamble", "yes"]);
+    line(&["aof-load-truncated", "yes"]);
+    match shard.engine {
+        Engine::Plain => {}
+        Engine::ActiveActive => {
+            line(&["import-mode", "yes"]);
+            line(&[
+                "loadmodule",
+                &path(files.module),
+                "internal-user",
+                INTERNAL_USER,
+            ]);
+        }
+    }
+    text
+}
+
+/// The settings of a kind of persistence, in the form of both `valkey.conf` and `CONFIG SET`.
+#[must_use]
+pub(crate) fn persistence(persistence: Persistence) -> Vec<(&'static str, String)> {
+    let (appendonly, appendfsync, save) = match persistence {
+        Persistence::Disabled => ("no", "everysec", String::new()),
+        Persistence::AofEverySecond => ("yes", "everysec", String::new()),
+        Persistence::AofAlways => ("yes", "always", String::new()),
+        Persistence::SnapshotEveryHours(hours) => {
+            ("no", "everysec", format!("{} 1", u32::from(hours) * 3600))
+        }
+    };
+    vec![
+        ("appendfsync", appendfsync.to_owned()),
+        ("save", save),
+        ("appendonly", appendonly.to_owned()),
+    ]
+}
+
+/// The content of the ACL file: the default user (the database's clients) and the node's own.
+#[must_use]
+pub fn render_acl(shard: &DesiredShard, internal_secret: &str) -> String {
+    let login = match &shard.password {
+        Password::Sha256(hash) => format!("#{hash}"),
+        Password::None | Password::NoneOnLoopback => "nopass".to_owned(),
+    };
+    format!(
+        "user default on {login} ~* &* +@all -@admin +slowlog +latency +client|list\n\
+         user {INTERNAL_USER} on #{} ~* &* +@all\n",
+        sha256_hex(internal_secret)
+    )
+}
+
+/// `true` if Valkey must be started with its AOF off although the configuration has it on: there is a snapshot but no AOF yet,
+/// and Valkey would begin with an empty one and forget the snapshot. The AOF is then switched on while it runs.
+#[must_use]
+pub fn starts_without_aof(has_snapshot: bool, has_aof: bool) -> bool {
+    has_snapshot && !has_aof
+}
+
+/// Only a shard that nobody gave a password to, and that was not declared open, is kept to this machine.
+fn protected(shard: &DesiredShard) -> bool {
+    match shard.password {
+        Password::NoneOnLoopback => shard
+            .bind
+            .parse::<IpAddr>()
+            .map_or(true, |ip| !ip.is_loopback()),
+        Password::Sha256(_) | Password::None => false,
+    }
+}
+
+fn quoted(word: &str) -> String {
+    if !word.is_empty()
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_./:".contains(&b))
+    {
+        return word.to_owned();
+    }
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::tests::shard;
+    use crate::layout::Layout;
+
+    fn config(shard: &DesiredShard) -> String {
+        let layout = Layout::new(Path::new("/data dir"), Some(Path::new("/run/m"))).shard("db-1");
+        render_config(
+            shard,
+            &ShardFiles {
+                layout: &layout,
+                module: Path::new("/lib/libcrdt.so"),
+                log_to_file: false,
+            },
+        )
+    }
+
+    #[test]
+    fn a_plain_shard_has_no_module_and_no_import_mode() {
+        let text = config(&shard());
+        assert!(
+            !text.contains("loadmodule") && !text.contains("import-mode"),
+            "{text}"
+        );
+        assert!(text.contains("\ndir \"/data dir/shards/db-1\"\n"), "{text}");
+        assert!(
+            text.contains("\nlogfile \"\"\n") && text.contains("\nsave \"\"\n"),
+            "{text}"
+        );
+        assert!(text.contains("\nenable-debug-command no\n"), "{text}");
+    }
+
+    #[test]
+    fn an_active_active_shard_loads_the_module_with_the_internal_user() {
+        let text = config(&DesiredShard {
+            engine: Engine::ActiveActive,
+            ..shard()
+        });
+        assert!(text.contains("\nimport-mode yes\n"), "{text}");
+        assert!(
+            text.contains("\nloadmodule /lib/libcrdt.so internal-user meridian-internal\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn each_persistence_has_its_settings() {
+        let cases = [
+            (Persistence::Disabled, "appendonly no", "save \"\""),
+            (
+                Persistence::AofEverySecond,
+                "appendonly yes",
+                "appendfsync everysec",
+            ),
+            (
+                Persistence::AofAlways,
+                "appendonly yes",
+                "appendfsync always",
+            ),
+            (
+                Persistence::SnapshotEveryHours(6),
+                "appendonly no",
+                "save \"21600 1\"",
+            ),
+        ];
+        for (persistence, one, two) in cases {
+            let text = config(&DesiredShard {
+                persistence,
+                ..shard()
+            });
+            assert!(
+                text.contains(one) && text.contains(two),
+                "{persistence:?}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_shard_without_password_is_open_only_on_loopback_or_on_request() {
+        let open = "protected-mode no";
+        assert!(!config(&shard()).contains(open));
+        assert!(
+            config(&DesiredShard {
+                bind: "127.0.0.1".to_owned(),
+                ..shard()
+            })
+            .contains(open)
+        );
+        assert!(
+            config(&DesiredShard {
+                password: Password::None,
+                ..shard()
+            })
+            .contains(open)
+        );
+        assert!(
+            config(&DesiredShard {
+                password: Password::Sha256("0".repeat(64)),
+                ..shard()
+            })
+            .contains(open)
+        );
+    }
+
+    #[test]
+    fn users_are_hashes_and_clients_cannot_administer() {
+        let acl = render_acl(
+            &DesiredShard {
+                password: Password::Sha256("ab".repeat(32)),
+                ..shard()
+            },
+            "internal",
+        );
+        assert!(
+            acl.contains(&format!("user default on #{} ", "ab".repeat(32))),
+            "{acl}"
+        );
+        assert!(acl.contains(" -@admin "), "{acl}");
+        assert!(
+            acl.contains(&format!(
+                "user {INTERNAL_USER} on #{} ",
+                sha256_hex("internal")
+            )),
+            "{acl}"
+        );
+        assert!(!acl.contains(" internal "), "{acl}");
+    }
+
+    #[test]
+    fn a_snapshot_is_not_forgotten_when_the_aof_comes_later() {
+        assert!(starts_without_aof(true, false));
+        assert!(!starts_without_aof(true, true));
+        assert!(!starts_without_aof(false, false));
+    }
+}
