@@ -28,8 +28,12 @@ pub(crate) enum Rule {
     Handshake,
     /// SELECT: only database 0.
     Select,
-    /// EXEC: the writes that follow belong together.
+    /// MULTI: the writes that follow are queued and lie in one slot.
+    Multi,
+    /// EXEC: the writes that it runs belong together.
     Exec,
+    /// DISCARD and RESET: nothing is queued any more.
+    Discard,
     /// Judged by the first argument.
     Container,
 }
@@ -43,6 +47,8 @@ pub(crate) enum Reason {
     Administrative,
     /// Another database than 0.
     Database,
+    /// Keys outside the slot of the transaction.
+    Slot,
 }
 
 impl Reason {
@@ -52,12 +58,13 @@ impl Reason {
             Self::Unsupported => "unsupported",
             Self::Administrative => "administrative",
             Self::Database => "database",
+            Self::Slot => "slot",
         }
     }
 
     /// The reason of a word; an unknown word counts as unsupported.
     pub(crate) fn of_word(word: &[u8]) -> Self {
-        [Self::Administrative, Self::Database]
+        [Self::Administrative, Self::Database, Self::Slot]
             .into_iter()
             .find(|reason| reason.word().as_bytes() == word)
             .unwrap_or(Self::Unsupported)
@@ -85,6 +92,10 @@ impl fmt::Display for Refusal<'_> {
                 out,
                 "'{command}' is reserved for the operator of this database"
             ),
+            Reason::Slot => write!(
+                out,
+                "'{command}': CROSSSLOT keys of one transaction must hash to the same slot"
+            ),
             Reason::Database => {
                 write!(
                     out,
@@ -100,6 +111,8 @@ impl fmt::Display for Refusal<'_> {
 pub(crate) struct Described {
     /// Full name; of a subcommand `container|name`.
     pub(crate) name: String,
+    /// Number of arguments with the name; negative: at least so many.
+    pub(crate) arity: i64,
     /// Flags, as in the reply of COMMAND.
     pub(crate) flags: Vec<String>,
     /// Subcommands, if it is a container.
@@ -135,19 +148,21 @@ const HIDDEN_WRITES: &[&str] = &["pfcount"];
 /// The commands by which a replica attaches.
 const HANDSHAKE: &[&str] = &["psync", "replconf", "sync"];
 
-/// The rule of one command. `twin` says where the module's own command for a name stands.
-fn judge(command: &Described, twin: &impl Fn(&str) -> Option<usize>) -> Option<Rule> {
+/// The rule of one command. `twin` says where the module's own command for it stands.
+fn judge(command: &Described, twin: &impl Fn(&Described) -> Option<usize>) -> Option<Rule> {
     let name = command.name.as_str();
     let flagged = |flag: &str| command.flags.iter().any(|given| given == flag);
     if name.starts_with(PREFIX) {
         return None;
     }
-    if let Some(place) = twin(name) {
+    if let Some(place) = twin(command) {
         return Some(Rule::Twin(place));
     }
     match name {
         "select" => return Some(Rule::Select),
+        "multi" => return Some(Rule::Multi),
         "exec" => return Some(Rule::Exec),
+        "discard" | "reset" => return Some(Rule::Discard),
         _ => {}
     }
     if HANDSHAKE.contains(&name) {
@@ -164,7 +179,7 @@ fn judge(command: &Described, twin: &impl Fn(&str) -> Option<usize>) -> Option<R
 }
 
 /// The rules of all commands.
-pub(crate) fn rules(commands: &[Described], twin: impl Fn(&str) -> Option<usize>) -> Table {
+pub(crate) fn rules(commands: &[Described], twin: impl Fn(&Described) -> Option<usize>) -> Table {
     let mut table = Table::new();
     for command in commands {
         if command.subcommands.is_empty() {

@@ -4,6 +4,7 @@ use std::ffi::c_void;
 
 use valkey_module::raw;
 
+use super::filter::FILTER;
 use super::{guarded, load, role};
 use crate::server::{self, Ctx, OK, api};
 use crate::shard::SHARD;
@@ -22,6 +23,7 @@ pub(crate) fn register(ctx: Ctx) -> Option<()> {
     )?;
     subscribe(ctx, raw::REDISMODULE_EVENT_LOADING, on_loading)?;
     subscribe(ctx, raw::REDISMODULE_EVENT_MODULE_CHANGE, on_modules)?;
+    subscribe(ctx, raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client)?;
     subscribe(ctx, raw::REDISMODULE_EVENT_CRON_LOOP, on_cron)
 }
 
@@ -81,6 +83,27 @@ unsafe extern "C" fn on_modules(
 ) {
     // SAFETY: the server gives a context that is valid until this function returns.
     guarded(|| load::refresh(unsafe { Ctx::new(ctx) }));
+}
+
+/// A client that is gone queues nothing any more.
+unsafe extern "C" fn on_client(
+    _: *mut raw::RedisModuleCtx,
+    _: raw::RedisModuleEvent,
+    change: u64,
+    client: *mut c_void,
+) {
+    if change != raw::REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED {
+        return;
+    }
+    guarded(|| {
+        // SAFETY: for this event the server gives a client description that is valid until this function returns.
+        let id = unsafe { (*client.cast::<raw::RedisModuleClientInfo>()).id };
+        if let Some(mut filter) = FILTER.get()
+            && let Some(filter) = filter.as_mut()
+        {
+            filter.queues.close(id);
+        }
+    });
 }
 
 /// Forgets stable metadata, a little at a time.

@@ -15,7 +15,7 @@ use crate::policy::{Reason, Refusal, Rule, Table};
 use crate::server::client::Client;
 use crate::server::text::{self, Text};
 use crate::server::{Ctx, MainThread, api};
-use crate::transaction;
+use crate::transaction::{self, Queues};
 
 /// What the filter needs at hand.
 pub(crate) struct Filter {
@@ -29,6 +29,8 @@ pub(crate) struct Filter {
     pub(crate) internal_user: Vec<u8>,
     /// A context that outlives callbacks.
     pub(crate) ctx: Ctx,
+    /// Transactions that are being queued.
+    pub(crate) queues: Queues,
 }
 
 /// Filled at load.
@@ -51,6 +53,17 @@ impl Pending {
         }
         // SAFETY: the argument lives until the filter replaces or deletes it.
         unsafe { text::bytes(argument) }
+    }
+
+    fn count(&self) -> usize {
+        usize::try_from(self.len()).unwrap_or(0)
+    }
+
+    /// The keys at the first to the last place, in steps; a last place of -1 is the end.
+    fn keys(&self, (first, last, step): (c_int, c_int, c_int)) -> impl Iterator<Item = &[u8]> {
+        let last = if last < 0 { self.len() + last } else { last };
+        let step = usize::try_from(step).unwrap_or(1).max(1);
+        (first..=last).step_by(step).map(|place| self.arg(place))
     }
 
     fn client_id(&self) -> u64 {
@@ -100,21 +113,42 @@ impl Filter {
         }
     }
 
-    fn apply(&self, pending: &Pending) {
+    fn apply(&mut self, pending: &Pending) {
         let Some(rule) = self.rule(pending) else {
             return;
         };
         match rule {
-            Rule::Exec => return transaction::begin(),
-            Rule::Select if !selects_other_database(pending.arg(1)) => return,
-            Rule::Twin(place)
-                if !fits(COMMANDS[place].arity, pending.len().unsigned_abs() as usize) =>
-            {
-                return;
+            Rule::Multi => return self.queues.open(pending.client_id()),
+            Rule::Exec => {
+                transaction::begin();
+                return self.queues.close(pending.client_id());
             }
-            Rule::Twin(place) if !role::is_replica() => return pending.rename(&self.names[place]),
+            Rule::Discard => return self.queues.close(pending.client_id()),
+            Rule::Select if !selects_other_database(pending.arg(1)) => return,
+            Rule::Twin(place) if !fits(COMMANDS[place].arity, pending.count()) => return,
+            Rule::Twin(place) if !role::is_replica() => return self.write(pending, place),
             _ => {}
         }
+        self.restrict(pending, rule);
+    }
+
+    /// A write on a primary: renamed, unless it leaves the slot of its transaction.
+    fn write(&mut self, pending: &Pending, place: usize) {
+        let id = pending.client_id();
+        if self.queues.is_open(id) {
+            let client = Client::by_id(id).filter(|client| client.queueing());
+            if client.is_none() {
+                // MULTI itself was refused.
+                self.queues.close(id);
+            } else if !self.queues.take(id, pending.keys(COMMANDS[place].keys)) {
+                return self.refuse(pending, client, Reason::Slot);
+            }
+        }
+        pending.rename(&self.names[place]);
+    }
+
+    /// Commands that not everybody may run, and writes on a replica.
+    fn restrict(&self, pending: &Pending, rule: Rule) {
         let client = Client::by_id(pending.client_id());
         let user = client.and_then(|client| client.user(self.ctx));
         let is_primary_link = client.is_some() && user.is_none();
@@ -132,7 +166,7 @@ impl Filter {
             }
             Rule::Refused(reason) => self.refuse(pending, client, reason),
             Rule::Select => self.refuse(pending, client, Reason::Database),
-            Rule::Exec | Rule::Container => {}
+            Rule::Multi | Rule::Exec | Rule::Discard | Rule::Container => {}
         }
     }
 
@@ -176,8 +210,8 @@ fn selects_other_database(argument: &[u8]) -> bool {
 pub(crate) unsafe extern "C" fn on_command(pending: *mut raw::RedisModuleCommandFilterCtx) {
     let pending = Pending(pending);
     let done = guarded(|| {
-        let filter = FILTER.get()?;
-        filter.as_ref()?.apply(&pending);
+        let mut filter = FILTER.get()?;
+        filter.as_mut()?.apply(&pending);
         Some(())
     });
     if done.flatten().is_none() {

@@ -13,6 +13,7 @@ use crate::policy::{self, Described, Table};
 use crate::server::native::{Native, Value};
 use crate::server::text::{self, Text};
 use crate::server::{Ctx, OK, api};
+use crate::transaction::Queues;
 
 /// Name of the module, and of its section in INFO.
 const NAME: &CStr = c"crdt";
@@ -114,6 +115,7 @@ fn load(ctx: Ctx, arguments: &[&[u8]]) -> Result<(), LoadError> {
         refused: Text::new(REFUSED.to_bytes()),
         internal_user,
         ctx: lasting,
+        queues: Queues::default(),
     };
     if let Some(mut place) = FILTER.get() {
         *place = Some(filter);
@@ -182,27 +184,34 @@ fn configure(ctx: Ctx, name: &[u8], value: &[u8]) -> Result<(), LoadError> {
 /// The rules for the commands that the server has now.
 fn table(ctx: Ctx) -> Result<Table, LoadError> {
     let reply = Native::run(ctx, c"COMMAND", &[]).ok_or(LoadError::Commands)?;
-    let commands: Vec<_> = reply.value().elements().filter_map(describe).collect();
+    let commands: Option<Vec<_>> = reply.value().elements().map(describe).collect();
+    let commands = commands.ok_or(LoadError::Commands)?;
     if !commands.iter().any(|command| command.name == "set") {
         return Err(LoadError::Commands);
     }
-    Ok(policy::rules(&commands, |name| {
-        COMMANDS
-            .iter()
-            .position(|command| command.twin_of == Some(name))
+    // A twin whose native command takes other arguments than it knows is none.
+    Ok(policy::rules(&commands, |native| {
+        COMMANDS.iter().position(|twin| {
+            twin.twin_of == Some(native.name.as_str()) && i64::from(twin.arity) == native.arity
+        })
     }))
 }
 
-/// Judges all commands anew, after a module came or went.
+/// Judges all commands anew, after a module came or went. If that fails, the filter refuses every command.
 pub(crate) fn refresh(ctx: Ctx) {
-    let table = match table(ctx) {
-        Ok(table) => table,
-        Err(error) => return ctx.warn(&error.to_string()),
+    let table = table(ctx);
+    let Some(mut filter) = FILTER.get() else {
+        return;
     };
-    if let Some(mut filter) = FILTER.get()
-        && let Some(filter) = filter.as_mut()
-    {
-        filter.table = table;
+    match (table, filter.as_mut()) {
+        (Ok(table), Some(filter)) => filter.table = table,
+        (Ok(_), None) => {}
+        (Err(error), _) => {
+            ctx.warn(&format!(
+                "{error}; every command is refused until this server restarts"
+            ));
+            *filter = None;
+        }
     }
 }
 
@@ -216,11 +225,13 @@ fn describe(command: Value<'_>) -> Option<Described> {
     let fields: Vec<_> = command.elements().collect();
     Some(Described {
         name: text(*fields.first()?)?,
+        arity: fields.get(1)?.integer()?,
         flags: fields.get(2)?.elements().filter_map(text).collect(),
         subcommands: fields
-            .get(9)
-            .map(|subs| subs.elements().filter_map(describe).collect())
-            .unwrap_or_default(),
+            .get(9)?
+            .elements()
+            .map(describe)
+            .collect::<Option<_>>()?,
     })
 }
 

@@ -3,6 +3,7 @@ use super::{Described, Reason, Refusal, Rule, rules};
 fn command(name: &str, flags: &[&str]) -> Described {
     Described {
         name: name.into(),
+        arity: -1,
         flags: flags.iter().map(ToString::to_string).collect(),
         subcommands: Vec::new(),
     }
@@ -35,7 +36,7 @@ fn sample() -> Vec<Described> {
 }
 
 fn table() -> super::Table {
-    rules(&sample(), |name| (name == "set").then_some(7))
+    rules(&sample(), |command| (command.name == "set").then_some(7))
 }
 
 #[test]
@@ -87,6 +88,7 @@ fn a_refusal_names_the_command() {
         Reason::Unsupported,
         Reason::Administrative,
         Reason::Database,
+        Reason::Slot,
     ] {
         assert!(
             Refusal {

@@ -16,12 +16,34 @@ fn a_refused_command_aborts_its_transaction() {
 }
 
 #[test]
+fn the_writes_of_a_transaction_lie_in_one_slot() {
+    let server = Server::member(1, "1,2");
+    let mut client = server.client();
+    ok(&mut client, "multi");
+    ok(&mut client, "set {a}1 v");
+    ok(&mut client, "get b");
+    let words = refused(&mut client, "set b v");
+    assert!(words.contains("CROSSSLOT"), "{words}");
+    assert!(refused(&mut client, "exec").starts_with("EXECABORT"));
+    ok(&mut client, "multi");
+    ok(&mut client, "set b v");
+    ok(&mut client, "discard");
+    ok(&mut client, "set {a}1 v");
+    ok(&mut client, "set b v");
+    ok(&mut client, "multi");
+    ok(&mut client, "mset {a}1 1 {a}2 2");
+    ok(&mut client, "sadd {a}3 x");
+    ok(&mut client, "exec");
+    assert_eq!(ok(&mut client, "exists {a}1 {a}2 {a}3 b"), Value::Int(4));
+}
+
+#[test]
 fn peers_get_a_transaction_in_one_go() {
     let (one, two) = (Server::member(1, "1,2"), Server::member(2, "1,2"));
     let mut client = one.client();
     ok(&mut client, "set before 1");
     ok(&mut client, "multi");
-    for command in ["set a 1", "incr n", "sadd s x y", "hset h f v"] {
+    for command in ["set {t}a 1", "incr {t}n", "sadd {t}s x y", "hset {t}h f v"] {
         ok(&mut client, command);
     }
     ok(&mut client, "exec");
@@ -62,8 +84,8 @@ fn transactions_one_after_another_are_not_joined() {
     let mut client = one.client();
     for round in ["1", "2"] {
         ok(&mut client, "multi");
-        ok(&mut client, &format!("set a {round}"));
-        ok(&mut client, &format!("set b {round}"));
+        ok(&mut client, &format!("set {{t}}a {round}"));
+        ok(&mut client, &format!("set {{t}}b {round}"));
         ok(&mut client, "exec");
     }
     let (clock, _): (Vec<u8>, String) =
