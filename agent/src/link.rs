@@ -4,3 +4,12 @@
 //! and reads their status; it never calls a controller.
 
 pub mod backoff;
+pub mod identity;
+pub mod join;
+pub mod journal;
+pub mod kinds;
+pub mod order;
+pub mod settle;
+
+#[cfg(test)]
+mod testing;
