@@ -304,6 +304,11 @@ impl Journal {
         self.pending.remove(object_id);
     }
 
+    /// The object that `order` made was lost or edited: it is carried out once more, unless a newer one is known.
+    pub fn again(&mut self, order: Order) {
+        self.accept_one(order);
+    }
+
     /// The order of `mark` is refused: it goes, and leaves no trace.
     pub fn refuse(&mut self, object_id: &ObjectId, mark: Mark) {
         if self

@@ -1,0 +1,160 @@
+//! What a session does with each frame.
+
+use futures::FutureExt as _;
+use meridian_api::link::proto::SyncMode;
+
+use super::{
+    Duration, Heard, HubFrame, Instant, Open, Reply, SKEW_MS, Say, Taken, Why, codes, oneshot, proto,
+};
+use crate::link::{
+    applier::{Batch, Command},
+    order::{Order, Position},
+};
+
+/// Objects and bytes of one Apply, given back to the hub as credit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    objects: u32,
+    bytes: u64,
+}
+
+impl Open<'_> {
+    pub(super) async fn hear(&mut self, frame: Option<Result<HubFrame, tonic::Status>>) -> Result<(), Why> {
+        let frame = match frame {
+            None => return Err(Why::Closed),
+            Some(Err(status)) => return Err(Why::Broken(status)),
+            // A frame without a known content is of a later version.
+            Some(Ok(HubFrame { frame: None })) => return Ok(()),
+            Some(Ok(HubFrame { frame: Some(frame) })) => frame,
+        };
+        let context = self.lines.context;
+        match frame {
+            Heard::Welcome(_) => self.lines.broken("a second Welcome").await,
+            Heard::Apply(apply) => self.take(apply).await,
+            Heard::Confirm(confirm) => {
+                // A refusal or an approval of a wish concerns those who wished; everything else the journal.
+                let answers_wish = !confirm.intent_id.is_empty() && confirm.action() != proto::ConfirmAction::Adopt;
+                if answers_wish && context.answers.try_send(confirm.clone()).is_err() {
+                    tracing::warn!(intent = confirm.intent_id, "an answer to a local wish was not taken; the wish is repeated");
+                }
+                self.waiting = (!answers_wish).then_some(Command::Confirm(confirm));
+                Ok(())
+            }
+            Heard::DigestAsk(ask) => {
+                self.waiting = Some(Command::Digest(ask.buckets));
+                Ok(())
+            }
+            Heard::Freeze(freeze) => {
+                self.waiting = Some(Command::Freeze(freeze));
+                Ok(())
+            }
+            Heard::Beat(beat) => {
+                self.echo = beat.mono_ms;
+                context.outbox.outcomes_durable(beat.outcomes_durable_upto);
+                let half_trip = mono_ms(Instant::now()).saturating_sub(beat.echo_mono_ms).max(0) / 2;
+                // Without an echo of ours the trip is not known.
+                let half_trip = if beat.echo_mono_ms == 0 { 0 } else { half_trip };
+                log_skew(beat.wall_ms, (context.wall_ms)(), Duration::from_millis(half_trip.unsigned_abs()));
+                Ok(())
+            }
+            Heard::Credit(credit) => {
+                context.outbox.credit(credit.objects);
+                Ok(())
+            }
+            Heard::Trust(bundle) => {
+                context.trust.send_replace(Some(bundle));
+                Ok(())
+            }
+            Heard::Drain(drain) => Err(Why::Drained(drain)),
+            Heard::Bye(bye) => Err(Why::Bye { code: bye.code, message: bye.message }),
+        }
+    }
+
+    async fn take(&mut self, apply: proto::Apply) -> Result<(), Why> {
+        let upto = apply.upto.as_ref().map(Position::try_from);
+        let upto = match upto {
+            Some(Ok(upto)) => upto,
+            Some(Err(error)) => return self.lines.broken(&format!("Apply {} names no position: {error}", apply.seq)).await,
+            None => return self.lines.broken(&format!("Apply {} names no position", apply.seq)).await,
+        };
+        let room = Room {
+            objects: u32::try_from(apply.items.len()).unwrap_or(u32::MAX),
+            bytes: apply.items.iter().map(|item| item.body.len() as u64).sum(),
+        };
+        let mut batch = Batch { upto, orders: Vec::new(), refused: Vec::new() };
+        for item in &apply.items {
+            match Order::read(item, batch.upto.term, &self.lines.context.namespace) {
+                Ok(order) => batch.orders.push(order),
+                Err(refusal) => batch.refused.push(proto::Outcome {
+                    object_id: item.object_id.clone(),
+                    revision: item.revision,
+                    result: proto::OutcomeResult::Nack.into(),
+                    code: refusal.code.to_owned(),
+                    message: refusal.message,
+                    retry_after_ms: 0,
+                }),
+            }
+        }
+        let (reply, answer): (_, Reply) = oneshot::channel();
+        self.waiting = Some(Command::Accept { batch, reply });
+        self.acks.push_back(answer.map(move |taken| (apply.seq, room, taken.ok())).boxed());
+        Ok(())
+    }
+
+    pub(super) async fn acknowledge(&mut self, seq: u64, room: Room, taken: Option<Taken>) -> Result<(), Why> {
+        match taken {
+            Some(Taken::Durable(revision)) => {
+                self.lines.say(Say::Ack(proto::Ack { seq, durable_upto_revision: revision.0 })).await?;
+                self.lines.say(Say::Credit(proto::Credit { objects: room.objects, bytes: room.bytes })).await
+            }
+            Some(Taken::Observing) => {
+                tracing::warn!(seq, "an Apply was not taken: the agent only observes this hub");
+                Ok(())
+            }
+            Some(Taken::Not(reason)) => {
+                let bye = proto::Bye { code: codes::PROTOCOL_ERROR.to_owned(), message: format!("Apply {seq} was not taken: {reason}") };
+                let _unheard = self.lines.say(Say::Bye(bye)).await;
+                Err(Why::Local(format!("Apply {seq} was not taken: {reason}")))
+            }
+            None => Err(Why::Local("the applier has stopped".to_owned())),
+        }
+    }
+
+    pub(super) async fn say_beat(&self) -> Result<(), Why> {
+        let beat = proto::Beat {
+            applied_upto_revision: *self.lines.context.applied.borrow(),
+            outcomes_durable_upto: 0,
+            mono_ms: mono_ms(Instant::now()),
+            wall_ms: (self.lines.context.wall_ms)(),
+            echo_mono_ms: self.echo,
+        };
+        self.lines.say(Say::Beat(beat)).await
+    }
+}
+
+/// Why only observing is allowed, if the hub says so or says something that we do not know.
+pub(super) fn observe_reason(welcome: &proto::Welcome) -> Option<String> {
+    match SyncMode::try_from(welcome.mode) {
+        Ok(SyncMode::Resume | SyncMode::Buckets | SyncMode::Full) => None,
+        Ok(SyncMode::Observe) if welcome.reason.is_empty() => Some("the hub says OBSERVE".to_owned()),
+        Ok(SyncMode::Observe) => Some(welcome.reason.clone()),
+        Ok(SyncMode::Unspecified) | Err(_) => Some(format!("the hub chose the unknown mode {}", welcome.mode)),
+    }
+}
+
+/// Logs a difference of the wall clocks that people should know. Nothing else is done with it.
+pub(super) fn log_skew(theirs_ms: i64, ours_ms: i64, half_trip: Duration) {
+    let half_trip = i64::try_from(half_trip.as_millis()).unwrap_or(i64::MAX);
+    let skew = ours_ms.saturating_sub(theirs_ms).saturating_sub(half_trip);
+    if theirs_ms != 0 && skew.saturating_abs() > SKEW_MS {
+        tracing::warn!(skew_ms = skew, "the clocks of hub and agent differ; set both by NTP");
+    }
+}
+
+/// The monotonic clock in milliseconds since this process first asked.
+pub(super) fn mono_ms(now: Instant) -> i64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let start = *START.get_or_init(|| now);
+    // From 1 on: 0 stands for "no echo yet".
+    i64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(i64::MAX).saturating_add(1)
+}
