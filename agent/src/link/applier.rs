@@ -332,6 +332,3 @@ async fn wait_until(at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
-
-#[cfg(test)]
-mod tests;

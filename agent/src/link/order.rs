@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use meridian_api::{
     ids::{IdError, Incarnation, ObjectId, PlanNumber, Revision, StoreId, Term},
-    link::{codes, proto},
+    link::{self, codes, proto},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use super::{join::hex, kinds::Kind};
 /// Largest body that is accepted. Everything pending lives in one Secret, which may hold 1 MiB.
 pub const LARGEST_BODY: usize = 192 * 1024;
 
-/// A point in the history of the hub's store.
+/// A point in the history of the hub's store, in the form that is stored here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Position {
@@ -28,16 +28,10 @@ pub struct Position {
     pub revision: Revision,
 }
 
-impl TryFrom<&proto::StorePosition> for Position {
-    type Error = IdError;
-
-    fn try_from(wire: &proto::StorePosition) -> Result<Self, IdError> {
-        Ok(Self {
-            store_id: wire.store_id.parse()?,
-            term: Term(wire.term),
-            incarnation: Incarnation(wire.incarnation),
-            revision: Revision(wire.revision),
-        })
+impl From<link::Position> for Position {
+    fn from(position: link::Position) -> Self {
+        let link::Position { store, term, incarnation, revision } = position;
+        Self { store_id: store, term, incarnation, revision }
     }
 }
 

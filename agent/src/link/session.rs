@@ -4,11 +4,12 @@
 //! The session decides nothing about objects: it hands orders to the applier and sends what the outbox holds. It keeps
 //! time by the monotonic clock only; the wall clocks of both sides are compared for people and used for nothing.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
-use futures::{Stream, StreamExt as _, stream::FuturesOrdered};
+use futures::{Stream, StreamExt as _};
 use meridian_api::link::{
     self, codes,
+    Position as StorePosition,
     proto::{self, HubFrame, agent_frame::Frame as Say, hub_frame::Frame as Heard},
 };
 use tokio::{
@@ -26,6 +27,8 @@ mod frames;
 
 /// How long the hub may take for its Welcome.
 pub const WELCOME_WITHIN: Duration = Duration::from_secs(15);
+/// How long the hub may take to make room for one frame.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// Bounds of what the hub may ask for as heartbeat and as longest silence.
 const BEAT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 const IDLE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(180));
@@ -90,7 +93,10 @@ pub enum Why {
     /// The hub was silent for too long.
     #[error("the hub was silent for {} s", .0.as_secs())]
     Idle(Duration),
-    /// The stream ended or broke.
+    /// The hub took nothing for too long.
+    #[error("the hub took no frame for {} s", .0.as_secs())]
+    Stalled(Duration),
+    /// The stream broke.
     #[error("the stream to the hub broke: {0}")]
     Broken(tonic::Status),
     /// The stream ended without a word.
@@ -133,8 +139,12 @@ struct Lines<'a> {
 
 impl Lines<'_> {
     async fn say(&self, frame: Say) -> Result<(), Why> {
-        let sent = self.outbound.send(proto::AgentFrame { frame: Some(frame) }).await;
-        sent.map_err(|_closed| Why::Closed)
+        let sent = timeout(TAKEN_WITHIN, self.outbound.send(proto::AgentFrame { frame: Some(frame) })).await;
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_closed)) => Err(Why::Closed),
+            Err(_late) => Err(Why::Stalled(TAKEN_WITHIN)),
+        }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Why> {
@@ -192,10 +202,9 @@ impl Lines<'_> {
     }
 
     async fn judge(&self, welcome: &proto::Welcome) -> Result<(), Why> {
-        let Some(head) = &welcome.head else { return self.broken("its Welcome names no position").await };
-        let head = match head.try_into() {
-            Ok(head) => head,
-            Err(error) => return self.broken(&format!("its Welcome names no position: {error}")).await,
+        let head = match StorePosition::required("Welcome.head", welcome.head.as_ref()) {
+            Ok(head) => head.into(),
+            Err(error) => return self.broken(&error.to_string()).await,
         };
         let observe = frames::observe_reason(welcome);
         let mode = self.ask(|reply| Command::Welcome { head, observe, reply }).await?;
@@ -224,7 +233,8 @@ struct Open<'a> {
     heard_at: Instant,
     echo: i64,
     waiting: Option<Command>,
-    acks: FuturesOrdered<futures::future::BoxFuture<'static, (u64, frames::Room, Option<Taken>)>>,
+    /// Batches handed to the applier, oldest first: it answers in their order.
+    acks: VecDeque<(u64, frames::Room, Reply)>,
 }
 
 impl<'a> Open<'a> {
@@ -240,7 +250,7 @@ impl<'a> Open<'a> {
             heard_at: Instant::now(),
             echo: 0,
             waiting: None,
-            acks: FuturesOrdered::new(),
+            acks: VecDeque::new(),
         }
     }
 
@@ -250,14 +260,25 @@ impl<'a> Open<'a> {
     {
         let mut next_beat = self.next_beat();
         loop {
-            if let Err(why) = self.drain().await {
-                return why;
-            }
             let outbox = &self.lines.context.outbox;
             let due = outbox.next_due();
             let silent_at = self.heard_at + self.idle;
+            // In this order, so that a batch is acknowledged before its outcomes are told, and nothing starves the
+            // heartbeat: what comes later is flow-controlled by us, what comes earlier is not.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return self.leave().await,
+                () = sleep_until(next_beat) => {
+                    next_beat = self.next_beat();
+                    if let Err(why) = self.say_beat().await { return why }
+                }
+                (seq, room, taken) = first_answer(&mut self.acks) => {
+                    if let Err(why) = self.acknowledge(seq, room, taken).await { return why }
+                }
+                () = outbox.changed() => if let Err(why) = self.drain().await { return why },
+                () = sleep_until(due.unwrap_or(silent_at)), if due.is_some() => {
+                    if let Err(why) = self.drain().await { return why }
+                }
                 permit = self.lines.context.applier.reserve(), if self.waiting.is_some() => match permit {
                     Ok(permit) => if let Some(command) = self.waiting.take() { permit.send(command) },
                     Err(_closed) => return Why::Local("the applier has stopped".to_owned()),
@@ -266,15 +287,6 @@ impl<'a> Open<'a> {
                 frame = inbound.next(), if self.waiting.is_none() => {
                     self.heard_at = Instant::now();
                     if let Err(why) = self.hear(frame).await { return why }
-                }
-                Some((seq, room, taken)) = self.acks.next(), if !self.acks.is_empty() => {
-                    if let Err(why) = self.acknowledge(seq, room, taken).await { return why }
-                }
-                () = outbox.changed() => {}
-                () = sleep_until(due.unwrap_or(silent_at)), if due.is_some() => {}
-                () = sleep_until(next_beat) => {
-                    next_beat = self.next_beat();
-                    if let Err(why) = self.say_beat().await { return why }
                 }
                 () = sleep_until(silent_at), if self.waiting.is_none() => return Why::Idle(self.idle),
             }
@@ -299,6 +311,14 @@ impl<'a> Open<'a> {
         // ± 20 %, so that a fleet does not beat in step.
         Instant::now() + self.beat.mul_f64(0.8 + 0.4 * (self.lines.context.random)().clamp(0.0, 1.0))
     }
+}
+
+/// The answer to the oldest batch, which leaves the queue with it. Waits for ever if there is none.
+async fn first_answer(acks: &mut VecDeque<(u64, frames::Room, Reply)>) -> (u64, frames::Room, Option<Taken>) {
+    let Some((seq, room, reply)) = acks.front_mut() else { return std::future::pending().await };
+    let answer = (*seq, *room, reply.await.ok());
+    acks.pop_front();
+    answer
 }
 
 #[cfg(test)]

@@ -6,6 +6,12 @@ use rcgen::{
     KeyPair, SanType, date_time_ymd,
 };
 
+mod member;
+mod world;
+
+pub(super) use member::{MemoryJournal, MemoryMember};
+pub(super) use world::{World, id, instance, item, position, rerc, tombstone, welcome};
+
 /// Signs what the tests ask for.
 pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,

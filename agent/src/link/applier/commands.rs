@@ -187,7 +187,10 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             (true, true) => self.frozen.all = true,
             (true, false) => self.frozen = super::Freeze::default(),
             (false, true) => self.frozen.some.extend(ids),
-            (false, false) => ids.for_each(|id| drop(self.frozen.some.remove(&id))),
+            (false, false) => {
+                let thawed: std::collections::BTreeSet<_> = ids.collect();
+                self.frozen.some.retain(|id| !thawed.contains(id));
+            }
         }
         for id in self.journal.pending().keys().filter(|id| self.is_frozen(id)) {
             let revision = self.journal.pending().get(id).map_or(Revision(0), |order| order.mark.revision);

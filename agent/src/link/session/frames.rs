@@ -1,14 +1,13 @@
 //! What a session does with each frame.
 
-use futures::FutureExt as _;
-use meridian_api::link::proto::SyncMode;
+use meridian_api::link::{Position as StorePosition, proto::SyncMode};
 
 use super::{
     Duration, Heard, HubFrame, Instant, Open, Reply, SKEW_MS, Say, Taken, Why, codes, oneshot, proto,
 };
 use crate::link::{
     applier::{Batch, Command},
-    order::{Order, Position},
+    order::Order,
 };
 
 /// Objects and bytes of one Apply, given back to the hub as credit.
@@ -71,11 +70,9 @@ impl Open<'_> {
     }
 
     async fn take(&mut self, apply: proto::Apply) -> Result<(), Why> {
-        let upto = apply.upto.as_ref().map(Position::try_from);
-        let upto = match upto {
-            Some(Ok(upto)) => upto,
-            Some(Err(error)) => return self.lines.broken(&format!("Apply {} names no position: {error}", apply.seq)).await,
-            None => return self.lines.broken(&format!("Apply {} names no position", apply.seq)).await,
+        let upto = match StorePosition::required("Apply.upto", apply.upto.as_ref()) {
+            Ok(upto) => upto.into(),
+            Err(error) => return self.lines.broken(&format!("Apply {}: {error}", apply.seq)).await,
         };
         let room = Room {
             objects: u32::try_from(apply.items.len()).unwrap_or(u32::MAX),
@@ -97,7 +94,7 @@ impl Open<'_> {
         }
         let (reply, answer): (_, Reply) = oneshot::channel();
         self.waiting = Some(Command::Accept { batch, reply });
-        self.acks.push_back(answer.map(move |taken| (apply.seq, room, taken.ok())).boxed());
+        self.acks.push_back((apply.seq, room, answer));
         Ok(())
     }
 
