@@ -7,7 +7,7 @@ use std::future::Future;
 
 use meridian_api::link::{
     PROTO_MAX, PROTO_MIN,
-    enroll::{Purpose, transcript},
+    enroll::{Purpose, Transcript, transcript},
     proto::{self, EnrollBegin, EnrollChallenge, EnrollFinish, EnrollResult, RecoverProof},
 };
 use thiserror::Error;
@@ -141,13 +141,23 @@ pub async fn join<R: Registrar>(
     let refused = |status| sort("enroll", &material.name, status);
     let challenge = registrar.begin(facts.begin(identity)?).await.map_err(refused)?;
     let csr = identity.request()?;
-    let signed = transcript(Purpose::Join, &challenge.challenge_id, &challenge.nonce, material.token.as_bytes(), &csr);
+    let signed = transcript(&Transcript {
+        purpose: Purpose::Finish,
+        challenge_id: &challenge.challenge_id,
+        nonce: &challenge.nonce,
+        device_public_key: &identity.device_public_key()?,
+        kube_system_uid: &facts.kube_system_uid,
+        cluster_name: &material.name,
+        credential: material.token.as_bytes(),
+        csr_der: &csr,
+    });
     let finish = EnrollFinish {
         challenge_id: challenge.challenge_id,
         token: material.token.clone(),
         signature: identity.sign(&signed)?.into(),
         csr_der: csr.into(),
         agent_version: facts.agent_version.clone(),
+        cluster_name: material.name.clone(),
     };
     let result = registrar.finish(finish).await.map_err(refused)?;
     facts.check(&result)?;
@@ -169,7 +179,16 @@ pub async fn recover<R: Registrar>(
     let refused = |status| sort("recover", &cluster_name, status);
     let challenge = registrar.begin(facts.begin(identity)?).await.map_err(refused)?;
     let csr = identity.request()?;
-    let signed = transcript(Purpose::Recover, &challenge.challenge_id, &challenge.nonce, &join_state, &csr);
+    let signed = transcript(&Transcript {
+        purpose: Purpose::Recover,
+        challenge_id: &challenge.challenge_id,
+        nonce: &challenge.nonce,
+        device_public_key: &identity.device_public_key()?,
+        kube_system_uid: &facts.kube_system_uid,
+        cluster_name: "",
+        credential: &join_state,
+        csr_der: &csr,
+    });
     let proof = RecoverProof {
         challenge_id: challenge.challenge_id,
         cluster_uid: facts.kube_system_uid.clone(),

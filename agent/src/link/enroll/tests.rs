@@ -6,6 +6,17 @@ use meridian_api::link::Bytes;
 use super::*;
 use crate::link::testing::Authority;
 
+const UNSIGNED: Transcript<'_> = Transcript {
+    purpose: Purpose::Finish,
+    challenge_id: "",
+    nonce: b"",
+    device_public_key: b"",
+    kube_system_uid: "",
+    cluster_name: "",
+    credential: b"",
+    csr_der: b"",
+};
+
 /// A hub with one token, bound to the first device that uses it.
 struct FakeHub {
     authority: Authority,
@@ -20,9 +31,14 @@ impl FakeHub {
         Self { authority: Authority::new(), challenges: BTreeMap::new(), bound: None, lose_replies: 0, answer_for: "u1".to_owned() }
     }
 
-    fn check(&self, id: &str, purpose: Purpose, secret: &[u8], csr: &[u8], signature: &[u8]) -> Result<Bytes, Status> {
-        let begin = self.challenges.get(id).ok_or_else(|| Status::invalid_argument("no such challenge"))?;
-        let message = transcript(purpose, id, b"nonce", secret, csr);
+    fn check(&self, parts: Transcript<'_>, signature: &[u8]) -> Result<Bytes, Status> {
+        let begin = self.challenges.get(parts.challenge_id).ok_or_else(|| Status::invalid_argument("no such challenge"))?;
+        let message = transcript(&Transcript {
+            nonce: b"nonce",
+            device_public_key: &begin.device_public_key,
+            kube_system_uid: &begin.kube_system_uid,
+            ..parts
+        });
         UnparsedPublicKey::new(&ED25519, &begin.device_public_key)
             .verify(&message, signature)
             .map_err(|_| Status::permission_denied("the signature is not of the device key"))?;
@@ -46,7 +62,17 @@ impl Registrar for FakeHub {
     }
 
     async fn finish(&mut self, request: EnrollFinish) -> Result<EnrollResult, Status> {
-        let device = self.check(&request.challenge_id, Purpose::Join, request.token.as_bytes(), &request.csr_der, &request.signature)?;
+        let device = self.check(
+            Transcript {
+                purpose: Purpose::Finish,
+                challenge_id: &request.challenge_id,
+                cluster_name: &request.cluster_name,
+                credential: request.token.as_bytes(),
+                csr_der: &request.csr_der,
+                ..UNSIGNED
+            },
+            &request.signature,
+        )?;
         if self.bound.get_or_insert_with(|| device.clone()) != &device {
             return Err(Status::permission_denied("the token was used by another device"));
         }
@@ -54,7 +80,16 @@ impl Registrar for FakeHub {
     }
 
     async fn recover(&mut self, request: RecoverProof) -> Result<EnrollResult, Status> {
-        let device = self.check(&request.challenge_id, Purpose::Recover, &request.join_state, &request.csr_der, &request.signature)?;
+        let device = self.check(
+            Transcript {
+                purpose: Purpose::Recover,
+                challenge_id: &request.challenge_id,
+                credential: &request.join_state,
+                csr_der: &request.csr_der,
+                ..UNSIGNED
+            },
+            &request.signature,
+        )?;
         if self.bound.as_ref() != Some(&device) {
             return Err(Status::permission_denied("unknown device"));
         }
