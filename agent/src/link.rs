@@ -11,12 +11,16 @@ pub mod identity;
 pub mod inventory;
 pub mod join;
 pub mod journal;
+pub mod keep;
 pub mod kinds;
 pub mod member;
+pub mod observe;
 pub mod order;
 pub mod outbox;
 pub mod session;
 pub mod settle;
+pub mod watch;
+pub mod wishes;
 
 #[cfg(test)]
 mod testing;

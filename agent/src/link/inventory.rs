@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Service;
 use kube::{ResourceExt as _, api::DynamicObject};
 use meridian_api::{
-    crds::cluster::RedisEnterpriseCluster,
     ids::{ObjectId, Revision},
     link::{
         digest::{Digest, bucket},
@@ -100,7 +99,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// What identifies this cluster in the names that are made for its RECs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     /// UID of the namespace kube-system.
     pub cluster_uid: String,
@@ -119,44 +118,38 @@ impl Names {
 
     /// The suffix that makes a database's name its server name (SNI) in a REC.
     #[must_use]
-    pub fn suffix(&self, rec: &RedisEnterpriseCluster) -> String {
-        match ingress_suffix(rec) {
-            Some(suffix) => suffix,
-            None => format!(
-                ".{}.{}.{}.meridian.internal",
-                rec.name_any(),
-                rec.namespace().unwrap_or_default(),
-                self.cluster_name
-            ),
-        }
+    pub fn suffix(&self, rec: &DynamicObject) -> String {
+        let (namespace, name) = (rec.namespace().unwrap_or_default(), rec.name_any());
+        ingress(rec, "dbFqdnSuffix").unwrap_or_else(|| format!(".{name}.{namespace}.{}.meridian.internal", self.cluster_name))
     }
 }
 
 /// The inventory entry of one REC. `sync` is its Service `<rec>-sync`, `peer_ends` the end of its peer certificate.
+///
+/// The REC is read without its type: one whose spec is of a later version is still in the inventory.
 #[must_use]
-pub fn rec(rec: &RedisEnterpriseCluster, sync: Option<&Service>, names: &Names, peer_ends: i64) -> proto::Rec {
+pub fn rec(rec: &DynamicObject, sync: Option<&Service>, names: &Names, peer_ends: Option<i64>) -> proto::Rec {
     let (namespace, name) = (rec.namespace().unwrap_or_default(), rec.name_any());
-    let suffix = names.suffix(rec);
-    let replication_address = match ingress_suffix(rec) {
+    let replication_address = match ingress(rec, "dbFqdnSuffix") {
         Some(suffix) => format!("<db>{suffix}:443"),
         None => sync.and_then(load_balancer).map(|host| format!("{host}:443")).unwrap_or_default(),
     };
     proto::Rec {
         peer_spiffe_id: names.peer_id(&namespace, &name),
-        api_fqdn_url: rec.spec.ingress_or_route_spec.as_ref().map(|spec| spec.api_fqdn_url.clone()).unwrap_or_default(),
+        api_fqdn_url: ingress(rec, "apiFqdnUrl").unwrap_or_default(),
         uid: rec.uid().unwrap_or_default(),
-        state: rec.status.as_ref().and_then(|status| status.state.as_ref()).map(ToString::to_string).unwrap_or_default(),
-        peer_not_after_ms: peer_ends,
+        state: rec.data.pointer("/status/state").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned(),
+        peer_not_after_ms: peer_ends.unwrap_or(0),
+        suffix: names.suffix(rec),
         namespace,
         name,
         replication_address,
-        suffix,
     }
 }
 
-fn ingress_suffix(rec: &RedisEnterpriseCluster) -> Option<String> {
-    let suffix = &rec.spec.ingress_or_route_spec.as_ref()?.db_fqdn_suffix;
-    (!suffix.is_empty()).then(|| suffix.clone())
+fn ingress(rec: &DynamicObject, field: &str) -> Option<String> {
+    let text = rec.data.pointer(&format!("/spec/ingressOrRouteSpec/{field}"))?.as_str()?;
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// The address of a load balancer, an IPv6 address in brackets.
@@ -168,3 +161,6 @@ fn load_balancer(service: &Service) -> Option<String> {
         (None, hostname) => hostname.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

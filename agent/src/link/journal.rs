@@ -26,6 +26,9 @@ pub const CAPACITY: usize = 900 * 1024;
 pub struct Journal {
     version: u8,
     position: Option<Position>,
+    /// Highest term that was obeyed, which may be above that of the position: a hub that had nothing to order.
+    #[serde(default)]
+    term: Term,
     #[serde(default)]
     pending: BTreeMap<ObjectId, Order>,
     #[serde(default)]
@@ -40,6 +43,7 @@ impl Default for Journal {
         Self {
             version: VERSION,
             position: None,
+            term: Term(0),
             pending: BTreeMap::new(),
             deleted: BTreeMap::new(),
             adopted: BTreeMap::new(),
@@ -194,11 +198,12 @@ impl Journal {
             .into_iter()
             .map(|order| (order.object_id, self.accept_one(order)))
             .collect();
+        self.term = self.term.max(upto.term);
         match &mut self.position {
-            Some(known) if known.term == upto.term => {
-                known.incarnation = upto.incarnation;
+            Some(known) if (known.term, known.incarnation) == (upto.term, upto.incarnation) => {
                 known.revision = known.revision.max(upto.revision);
             }
+            // Another reign: what it has sent so far is all that we may claim to have of it.
             position => *position = Some(upto.clone()),
         }
         Ok(taken)
@@ -222,7 +227,8 @@ impl Journal {
 
     /// Follows the hub to another store: only on a person's decision at the hub, which arrives as a Confirm.
     pub fn adopt_store(&mut self, head: &Position) {
-        self.position = Some(head.clone());
+        self.position = Some(Position { revision: Revision(0), ..head.clone() });
+        self.term = head.term;
         self.pending.clear();
         // Marks of another store cannot be compared with those of this one.
         self.deleted.clear();

@@ -35,7 +35,12 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         self.mode = match (observe, self.journal.judge_head(&head)) {
             (Some(reason), _) => Mode::Observe(reason),
             (None, Err(stranger)) => Mode::Observe(stranger.to_string()),
-            (None, Ok(())) => Mode::Obey,
+            (None, Ok(())) => {
+                if self.journal.obey(&head) {
+                    self.unsaved.get_or_insert_with(Instant::now);
+                }
+                Mode::Obey
+            }
         };
         if let Mode::Observe(reason) = &self.mode {
             tracing::warn!(reason, "only observing: nothing of this hub is applied and nothing is deleted");

@@ -92,6 +92,25 @@ fn the_first_hub_may_be_obeyed_and_a_lower_term_of_it_never_again() {
 }
 
 #[test]
+fn a_term_that_was_welcomed_counts_even_if_it_ordered_nothing() {
+    let mut journal = with(vec![], 9);
+    assert!(journal.obey(&at(4, 9)));
+    assert!(!journal.obey(&at(4, 9)));
+    assert_eq!(journal.judge_head(&at(3, 99)), Err(Stranger::LowerTerm { known: Term(4), found: Term(3) }));
+    assert_eq!(journal.position(), Some(&at(1, 9)), "the position stays where the orders ended");
+}
+
+#[test]
+fn a_new_reign_that_has_sent_a_part_is_not_taken_for_whole() {
+    let mut journal = with(vec![], 9);
+    journal.accept(&at(2, 0), vec![order(1, 20)]).unwrap();
+    assert_eq!(journal.position(), Some(&at(2, 0)));
+    journal.accept(&at(2, 20), vec![]).unwrap();
+    journal.accept(&at(2, 19), vec![]).unwrap();
+    assert_eq!(journal.position(), Some(&at(2, 20)));
+}
+
+#[test]
 fn another_store_is_not_obeyed_until_it_was_adopted() {
     let mut journal = with(vec![], 9);
     let other = Position {
