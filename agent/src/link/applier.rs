@@ -146,7 +146,9 @@ pub struct Applier<M, J> {
 
 impl<M, J> std::fmt::Debug for Applier<M, J> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Applier").field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("Applier")
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
     }
 }
 
@@ -184,7 +186,14 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     ///
     /// Until the first Welcome it obeys what it had stored: the hub that ordered it was judged then.
     pub fn new(setup: Setup<M, J>) -> (Self, watch::Receiver<u64>) {
-        let Setup { member, store, journal, namespace, outbox, random } = setup;
+        let Setup {
+            member,
+            store,
+            journal,
+            namespace,
+            outbox,
+            random,
+        } = setup;
         let (applied, watcher) = watch::channel(journal.applied_upto().0);
         let applier = Self {
             member,
@@ -237,9 +246,12 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         if self.mode != Mode::Obey {
             return Vec::new();
         }
-        let is_due = |id: &ObjectId| !self.is_frozen(id) && self.due.get(id).is_none_or(|due| due.at <= now);
+        let is_due =
+            |id: &ObjectId| !self.is_frozen(id) && self.due.get(id).is_none_or(|due| due.at <= now);
         let ready = self.journal.ready().into_iter().filter(is_due).take(PASS);
-        ready.filter_map(|id| self.journal.pending().get(&id).cloned()).collect()
+        ready
+            .filter_map(|id| self.journal.pending().get(&id).cloned())
+            .collect()
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -247,7 +259,12 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             return None;
         }
         let ready = self.journal.ready();
-        ready.iter().filter(|id| !self.is_frozen(id)).filter_map(|id| self.due.get(id)).map(|due| due.at).min()
+        ready
+            .iter()
+            .filter(|id| !self.is_frozen(id))
+            .filter_map(|id| self.due.get(id))
+            .map(|due| due.at)
+            .min()
     }
 
     fn is_frozen(&self, id: &ObjectId) -> bool {
@@ -294,7 +311,10 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             Done::Stays { message, again, .. } => {
                 tracing::info!(object = %order.what(&self.namespace), message, "an order of the hub waits");
                 let random = (self.random)();
-                let due = self.due.entry(id).or_insert_with(|| Due { at: Instant::now(), backoff: Backoff::default() });
+                let due = self.due.entry(id).or_insert_with(|| Due {
+                    at: Instant::now(),
+                    backoff: Backoff::default(),
+                });
                 retry = match again {
                     Again::After(wait) => *wait,
                     Again::Backoff => due.backoff.next_delay(random),
@@ -313,7 +333,12 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     fn publish_progress(&self) {
         // An object that is put back has an old revision: that is no step back for the hub.
         let upto = self.journal.applied_upto().0;
-        self.applied.send_if_modified(|known| upto > *known && { *known = upto; true });
+        self.applied.send_if_modified(|known| {
+            upto > *known && {
+                *known = upto;
+                true
+            }
+        });
     }
 
     /// Takes finished orders out of the stored journal. A failure costs nothing but a repeated look after a restart.

@@ -35,7 +35,9 @@ pub enum DialError {
         pin: String,
     },
     /// The hub's certificate cannot be accepted for another reason.
-    #[error("the certificate of the hub at {address} cannot be accepted: {reason}; check its names, its dates and the clocks")]
+    #[error(
+        "the certificate of the hub at {address} cannot be accepted: {reason}; check its names, its dates and the clocks"
+    )]
     BadServer {
         /// The address.
         address: String,
@@ -49,7 +51,9 @@ pub enum DialError {
         address: String,
     },
     /// The hub does not accept our certificate.
-    #[error("the hub at {address} does not accept this agent's certificate ({reason}): it may be revoked, or the hub lost its root; look at `meridian cluster list`, or join anew")]
+    #[error(
+        "the hub at {address} does not accept this agent's certificate ({reason}): it may be revoked, or the hub lost its root; look at `meridian cluster list`, or join anew"
+    )]
     Unwelcome {
         /// The address.
         address: String,
@@ -83,7 +87,11 @@ impl Dialer {
     ///
     /// # Errors
     /// The [`DialError`] that says most: a refusal outweighs an address that does not answer.
-    pub async fn connect(&self, identity: Option<&Identity>, random: fn() -> f64) -> Result<(Channel, String), DialError> {
+    pub async fn connect(
+        &self,
+        identity: Option<&Identity>,
+        random: fn() -> f64,
+    ) -> Result<(Channel, String), DialError> {
         let mut worst: Option<DialError> = None;
         for address in shuffled(&self.addresses, random) {
             match self.connect_to(address, identity).await {
@@ -91,17 +99,29 @@ impl Dialer {
                 Err(error) => worst = Some(worse(worst, error)),
             }
         }
-        Err(worst.unwrap_or_else(|| DialError::Configuration("no address of a hub is known".to_owned())))
+        Err(worst
+            .unwrap_or_else(|| DialError::Configuration("no address of a hub is known".to_owned())))
     }
 
-    async fn connect_to(&self, address: &HubAddress, identity: Option<&Identity>) -> Result<Channel, DialError> {
+    async fn connect_to(
+        &self,
+        address: &HubAddress,
+        identity: Option<&Identity>,
+    ) -> Result<Channel, DialError> {
         let shown = address.to_string();
-        let setup = |error: tonic::transport::Error| DialError::Configuration(format!("{shown}: {}", chain(&error)));
+        let setup = |error: tonic::transport::Error| {
+            DialError::Configuration(format!("{shown}: {}", chain(&error)))
+        };
         let mut tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.roots_pem))
             .domain_name(address.host.clone());
-        if let Some((identity, membership)) = identity.and_then(|it| Some((it, it.membership.as_ref()?))) {
-            tls = tls.identity(TlsIdentity::from_pem(&membership.chain_pem, identity.session_key_pem()));
+        if let Some((identity, membership)) =
+            identity.and_then(|it| Some((it, it.membership.as_ref()?)))
+        {
+            tls = tls.identity(TlsIdentity::from_pem(
+                &membership.chain_pem,
+                identity.session_key_pem(),
+            ));
         }
         let endpoint = Endpoint::from_shared(format!("https://{address}"))
             .map_err(setup)?
@@ -129,15 +149,29 @@ impl Dialer {
     pub fn explain(&self, address: &str, error: &(dyn StdError + 'static)) -> DialError {
         let address = address.to_owned();
         match find_tls(error) {
-            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
-                DialError::WrongAuthority { address, pin: pin(&self.roots_pem) }
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) => DialError::WrongAuthority {
+                address,
+                pin: pin(&self.roots_pem),
+            },
+            Some(rustls::Error::InvalidCertificate(reason)) => DialError::BadServer {
+                address,
+                reason: reason.to_string(),
+            },
+            Some(rustls::Error::AlertReceived(AlertDescription::CertificateExpired)) => {
+                DialError::Expired { address }
             }
-            Some(rustls::Error::InvalidCertificate(reason)) => DialError::BadServer { address, reason: reason.to_string() },
-            Some(rustls::Error::AlertReceived(AlertDescription::CertificateExpired)) => DialError::Expired { address },
             Some(rustls::Error::AlertReceived(alert)) if blames_us(*alert) => {
-                DialError::Unwelcome { address, reason: format!("{alert:?}") }
+                DialError::Unwelcome {
+                    address,
+                    reason: format!("{alert:?}"),
+                }
             }
-            _ => DialError::Unreachable { address, reason: chain(error) },
+            _ => DialError::Unreachable {
+                address,
+                reason: chain(error),
+            },
         }
     }
 }
@@ -161,8 +195,11 @@ fn find_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {
         return Some(tls);
     }
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let inner: Option<&(dyn StdError + 'static)> = inner.map(|inner| -> &'a (dyn StdError + 'static) { inner });
+    let inner = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    let inner: Option<&(dyn StdError + 'static)> =
+        inner.map(|inner| -> &'a (dyn StdError + 'static) { inner });
     inner.or_else(|| error.source()).and_then(find_tls)
 }
 
@@ -170,9 +207,21 @@ fn find_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error
 fn worse(known: Option<DialError>, new: DialError) -> DialError {
     match (known, new) {
         (None, new) => new,
-        (Some(DialError::Unreachable { address: a, reason: x }), DialError::Unreachable { address: b, reason: y }) => {
+        (
+            Some(DialError::Unreachable {
+                address: a,
+                reason: x,
+            }),
+            DialError::Unreachable {
+                address: b,
+                reason: y,
+            },
+        ) => {
             let reason = if x == y { x } else { format!("{x}; {b}: {y}") };
-            DialError::Unreachable { address: format!("{a}, {b}"), reason }
+            DialError::Unreachable {
+                address: format!("{a}, {b}"),
+                reason,
+            }
         }
         (Some(DialError::Unreachable { .. }), new) => new,
         (Some(known), _) => known,
@@ -180,7 +229,10 @@ fn worse(known: Option<DialError>, new: DialError) -> DialError {
 }
 
 fn shuffled(addresses: &[HubAddress], random: fn() -> f64) -> Vec<&HubAddress> {
-    let mut keyed: Vec<_> = addresses.iter().map(|address| (random(), address)).collect();
+    let mut keyed: Vec<_> = addresses
+        .iter()
+        .map(|address| (random(), address))
+        .collect();
     keyed.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     keyed.into_iter().map(|(_, address)| address).collect()
 }
@@ -190,7 +242,10 @@ mod tests {
     use super::*;
 
     fn dialer() -> Dialer {
-        Dialer { addresses: vec![], roots_pem: String::new() }
+        Dialer {
+            addresses: vec![],
+            roots_pem: String::new(),
+        }
     }
 
     #[derive(Debug, Error)]
@@ -203,25 +258,51 @@ mod tests {
 
     #[test]
     fn a_tls_error_is_found_inside_an_io_error_and_says_what_to_do() {
-        let unknown = wrapped(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        let unknown = wrapped(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer,
+        ));
         let error = dialer().explain("h:1", &unknown);
         assert!(matches!(error, DialError::WrongAuthority { .. }), "{error}");
-        let expired = wrapped(rustls::Error::AlertReceived(AlertDescription::CertificateExpired));
-        assert_eq!(dialer().explain("h:1", &expired), DialError::Expired { address: "h:1".to_owned() });
-        let revoked = wrapped(rustls::Error::AlertReceived(AlertDescription::CertificateRevoked));
-        assert!(matches!(dialer().explain("h:1", &revoked), DialError::Unwelcome { .. }));
+        let expired = wrapped(rustls::Error::AlertReceived(
+            AlertDescription::CertificateExpired,
+        ));
+        assert_eq!(
+            dialer().explain("h:1", &expired),
+            DialError::Expired {
+                address: "h:1".to_owned()
+            }
+        );
+        let revoked = wrapped(rustls::Error::AlertReceived(
+            AlertDescription::CertificateRevoked,
+        ));
+        assert!(matches!(
+            dialer().explain("h:1", &revoked),
+            DialError::Unwelcome { .. }
+        ));
         let plain = Outer(std::io::Error::other("connection refused"));
         let error = dialer().explain("h:1", &plain);
-        assert!(matches!(&error, DialError::Unreachable { reason, .. } if reason.contains("refused")), "{error}");
+        assert!(
+            matches!(&error, DialError::Unreachable { reason, .. } if reason.contains("refused")),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_refusal_outweighs_an_address_that_does_not_answer() {
-        let dead = |a: &str| DialError::Unreachable { address: a.to_owned(), reason: "refused".to_owned() };
-        let wrong = DialError::WrongAuthority { address: "b:1".to_owned(), pin: String::new() };
+        let dead = |a: &str| DialError::Unreachable {
+            address: a.to_owned(),
+            reason: "refused".to_owned(),
+        };
+        let wrong = DialError::WrongAuthority {
+            address: "b:1".to_owned(),
+            pin: String::new(),
+        };
         assert_eq!(worse(Some(dead("a:1")), wrong.clone()), wrong);
         assert_eq!(worse(Some(wrong.clone()), dead("a:1")), wrong);
-        let both = DialError::Unreachable { address: "a:1, c:1".to_owned(), reason: "refused".to_owned() };
+        let both = DialError::Unreachable {
+            address: "a:1, c:1".to_owned(),
+            reason: "refused".to_owned(),
+        };
         assert_eq!(worse(Some(dead("a:1")), dead("c:1")), both);
     }
 }

@@ -21,11 +21,20 @@ use super::{
 /// The calls of an enrolment.
 pub trait Registrar: Send {
     /// Asks for a challenge.
-    fn begin(&mut self, request: EnrollBegin) -> impl Future<Output = Result<EnrollChallenge, Status>> + Send;
+    fn begin(
+        &mut self,
+        request: EnrollBegin,
+    ) -> impl Future<Output = Result<EnrollChallenge, Status>> + Send;
     /// Joins.
-    fn finish(&mut self, request: EnrollFinish) -> impl Future<Output = Result<EnrollResult, Status>> + Send;
+    fn finish(
+        &mut self,
+        request: EnrollFinish,
+    ) -> impl Future<Output = Result<EnrollResult, Status>> + Send;
     /// Recovers.
-    fn recover(&mut self, request: RecoverProof) -> impl Future<Output = Result<EnrollResult, Status>> + Send;
+    fn recover(
+        &mut self,
+        request: RecoverProof,
+    ) -> impl Future<Output = Result<EnrollResult, Status>> + Send;
 }
 
 /// The registrar of a hub.
@@ -46,11 +55,17 @@ impl Registrar for HubRegistrar {
     }
 
     async fn finish(&mut self, request: EnrollFinish) -> Result<EnrollResult, Status> {
-        self.0.finish(request).await.map(tonic::Response::into_inner)
+        self.0
+            .finish(request)
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     async fn recover(&mut self, request: RecoverProof) -> Result<EnrollResult, Status> {
-        self.0.recover(request).await.map(tonic::Response::into_inner)
+        self.0
+            .recover(request)
+            .await
+            .map(tonic::Response::into_inner)
     }
 }
 
@@ -81,7 +96,9 @@ pub enum EnrollError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The answer is for another cluster.
-    #[error("the hub answered for cluster {found}, expected {expected}: nothing of the answer is used")]
+    #[error(
+        "the hub answered for cluster {found}, expected {expected}: nothing of the answer is used"
+    )]
     OtherCluster {
         /// Whom the answer names.
         found: String,
@@ -124,7 +141,10 @@ impl Facts {
         if result.cluster_uid == self.kube_system_uid {
             return Ok(());
         }
-        Err(EnrollError::OtherCluster { found: result.cluster_uid.clone(), expected: self.kube_system_uid.clone() })
+        Err(EnrollError::OtherCluster {
+            found: result.cluster_uid.clone(),
+            expected: self.kube_system_uid.clone(),
+        })
     }
 }
 
@@ -139,7 +159,10 @@ pub async fn join<R: Registrar>(
     facts: &Facts,
 ) -> Result<(), EnrollError> {
     let refused = |status| sort("enroll", &material.name, status);
-    let challenge = registrar.begin(facts.begin(identity)?).await.map_err(refused)?;
+    let challenge = registrar
+        .begin(facts.begin(identity)?)
+        .await
+        .map_err(refused)?;
     let csr = identity.request()?;
     let signed = transcript(&Transcript {
         purpose: Purpose::Finish,
@@ -173,11 +196,25 @@ pub async fn recover<R: Registrar>(
     identity: &mut Identity,
     facts: &Facts,
 ) -> Result<(), EnrollError> {
-    let Some(Membership { cluster_name, join_state, joined_with, .. }) = identity.membership.clone() else {
-        return Err(IdentityError::Stored { key: "tls.crt", found: "nothing found".to_owned(), expected: "a membership to recover" }.into());
+    let Some(Membership {
+        cluster_name,
+        join_state,
+        joined_with,
+        ..
+    }) = identity.membership.clone()
+    else {
+        return Err(IdentityError::Stored {
+            key: "tls.crt",
+            found: "nothing found".to_owned(),
+            expected: "a membership to recover",
+        }
+        .into());
     };
     let refused = |status| sort("recover", &cluster_name, status);
-    let challenge = registrar.begin(facts.begin(identity)?).await.map_err(refused)?;
+    let challenge = registrar
+        .begin(facts.begin(identity)?)
+        .await
+        .map_err(refused)?;
     let csr = identity.request()?;
     let signed = transcript(&Transcript {
         purpose: Purpose::Recover,
@@ -210,9 +247,23 @@ fn sort(what: &'static str, name: &str, status: Status) -> EnrollError {
         Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => {
             "check that the versions of hub and agent fit, then apply fresh join material"
         }
-        _ => return EnrollError::Call { what, status },
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => return EnrollError::Call { what, status },
     };
-    EnrollError::Refused { what, name: name.to_owned(), reason: status.message().to_owned(), next }
+    EnrollError::Refused {
+        what,
+        name: name.to_owned(),
+        reason: status.message().to_owned(),
+        next,
+    }
 }
 
 #[cfg(test)]

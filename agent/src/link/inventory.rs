@@ -35,7 +35,11 @@ pub fn digest(objects: &[(Kind, DynamicObject)]) -> Vec<u8> {
 pub fn pages(objects: &[(Kind, DynamicObject)], buckets: &[u32]) -> Vec<proto::InventoryPage> {
     let mut by_bucket: BTreeMap<u32, Vec<proto::InventoryEntry>> = match buckets {
         [] => (0..256).map(|bucket| (bucket, Vec::new())).collect(),
-        some => some.iter().filter(|bucket| **bucket < 256).map(|bucket| (*bucket, Vec::new())).collect(),
+        some => some
+            .iter()
+            .filter(|bucket| **bucket < 256)
+            .map(|bucket| (*bucket, Vec::new()))
+            .collect(),
     };
     for (id, entry) in entries(objects) {
         if let Some(bucket) = by_bucket.get_mut(&u32::from(bucket(id))) {
@@ -46,13 +50,22 @@ pub fn pages(objects: &[(Kind, DynamicObject)], buckets: &[u32]) -> Vec<proto::I
     for (bucket, entries) in by_bucket {
         let chunks: Vec<_> = entries.chunks(PAGE).map(<[_]>::to_vec).collect();
         let last = chunks.len().max(1) - 1;
-        let chunks = if chunks.is_empty() { vec![Vec::new()] } else { chunks };
-        pages.extend(chunks.into_iter().enumerate().map(|(at, entries)| proto::InventoryPage {
-            bucket,
-            entries,
-            last_of_bucket: at == last,
-            last: false,
-        }));
+        let chunks = if chunks.is_empty() {
+            vec![Vec::new()]
+        } else {
+            chunks
+        };
+        pages.extend(
+            chunks
+                .into_iter()
+                .enumerate()
+                .map(|(at, entries)| proto::InventoryPage {
+                    bucket,
+                    entries,
+                    last_of_bucket: at == last,
+                    last: false,
+                }),
+        );
     }
     if let Some(page) = pages.last_mut() {
         page.last = true;
@@ -69,33 +82,64 @@ fn entries(objects: &[(Kind, DynamicObject)]) -> BTreeMap<ObjectId, proto::Inven
 }
 
 fn entry(kind: Kind, object: &DynamicObject, object_id: String) -> proto::InventoryEntry {
-    let number = |pointer: &str| object.data.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let number = |pointer: &str| {
+        object
+            .data
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or(0)
+    };
     let (mut highest_instance_id, mut config_version) = (0, 0);
     if kind == Kind::Instance {
-        let listed = |pointer: &str| object.data.pointer(pointer).and_then(serde_json::Value::as_array).into_iter().flatten();
-        let members = listed("/spec/members").filter_map(|member| member.get("instanceId")?.as_u64());
+        let listed = |pointer: &str| {
+            object
+                .data
+                .pointer(pointer)
+                .and_then(serde_json::Value::as_array)
+                .into_iter()
+                .flatten()
+        };
+        let members =
+            listed("/spec/members").filter_map(|member| member.get("instanceId")?.as_u64());
         let ghosts = listed("/spec/ghosts").filter_map(serde_json::Value::as_u64);
-        highest_instance_id = members.chain(ghosts).max().unwrap_or(0).max(number("/spec/instanceId"));
+        highest_instance_id = members
+            .chain(ghosts)
+            .max()
+            .unwrap_or(0)
+            .max(number("/spec/instanceId"));
         config_version = number("/spec/configVersion");
     }
     proto::InventoryEntry {
         object_id,
         revision: mark_of(object).unwrap_or_default().revision.0,
-        hash: annotation(object, HASH).and_then(unhex).unwrap_or_default().into(),
+        hash: annotation(object, HASH)
+            .and_then(unhex)
+            .unwrap_or_default()
+            .into(),
         data_bearing: kind.data_bearing(),
         kind: kind.kind().to_owned(),
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
         highest_instance_id,
         config_version,
-        plan_number: annotation(object, PLAN_NUMBER).and_then(|text| text.parse().ok()).unwrap_or(0),
+        plan_number: annotation(object, PLAN_NUMBER)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
     }
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+        .collect();
     let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    Some(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+    Some(
+        digits
+            .chunks_exact(2)
+            .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
+            .collect(),
+    )
 }
 
 /// What identifies this cluster in the names that are made for its RECs.
@@ -113,14 +157,22 @@ impl Names {
     /// The identity that the nodes of a REC show to their peers.
     #[must_use]
     pub fn peer_id(&self, namespace: &str, rec: &str) -> String {
-        format!("spiffe://{}/cluster/{}/rec/{namespace}/{rec}", self.trust_domain, self.cluster_uid)
+        format!(
+            "spiffe://{}/cluster/{}/rec/{namespace}/{rec}",
+            self.trust_domain, self.cluster_uid
+        )
     }
 
     /// The suffix that makes a database's name its server name (SNI) in a REC.
     #[must_use]
     pub fn suffix(&self, rec: &DynamicObject) -> String {
         let (namespace, name) = (rec.namespace().unwrap_or_default(), rec.name_any());
-        ingress(rec, "dbFqdnSuffix").unwrap_or_else(|| format!(".{name}.{namespace}.{}.meridian.internal", self.cluster_name))
+        ingress(rec, "dbFqdnSuffix").unwrap_or_else(|| {
+            format!(
+                ".{name}.{namespace}.{}.meridian.internal",
+                self.cluster_name
+            )
+        })
     }
 }
 
@@ -128,17 +180,30 @@ impl Names {
 ///
 /// The REC is read without its type: one whose spec is of a later version is still in the inventory.
 #[must_use]
-pub fn rec(rec: &DynamicObject, sync: Option<&Service>, names: &Names, peer_ends: Option<i64>) -> proto::Rec {
+pub fn rec(
+    rec: &DynamicObject,
+    sync: Option<&Service>,
+    names: &Names,
+    peer_ends: Option<i64>,
+) -> proto::Rec {
     let (namespace, name) = (rec.namespace().unwrap_or_default(), rec.name_any());
     let replication_address = match ingress(rec, "dbFqdnSuffix") {
         Some(suffix) => format!("<db>{suffix}:443"),
-        None => sync.and_then(load_balancer).map(|host| format!("{host}:443")).unwrap_or_default(),
+        None => sync
+            .and_then(load_balancer)
+            .map(|host| format!("{host}:443"))
+            .unwrap_or_default(),
     };
     proto::Rec {
         peer_spiffe_id: names.peer_id(&namespace, &name),
         api_fqdn_url: ingress(rec, "apiFqdnUrl").unwrap_or_default(),
         uid: rec.uid().unwrap_or_default(),
-        state: rec.data.pointer("/status/state").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned(),
+        state: rec
+            .data
+            .pointer("/status/state")
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default()
+            .to_owned(),
         peer_not_after_ms: peer_ends.unwrap_or(0),
         suffix: names.suffix(rec),
         namespace,
@@ -148,13 +213,23 @@ pub fn rec(rec: &DynamicObject, sync: Option<&Service>, names: &Names, peer_ends
 }
 
 fn ingress(rec: &DynamicObject, field: &str) -> Option<String> {
-    let text = rec.data.pointer(&format!("/spec/ingressOrRouteSpec/{field}"))?.as_str()?;
+    let text = rec
+        .data
+        .pointer(&format!("/spec/ingressOrRouteSpec/{field}"))?
+        .as_str()?;
     (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// The address of a load balancer, an IPv6 address in brackets.
 fn load_balancer(service: &Service) -> Option<String> {
-    let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?.first()?;
+    let ingress = service
+        .status
+        .as_ref()?
+        .load_balancer
+        .as_ref()?
+        .ingress
+        .as_ref()?
+        .first()?;
     match (&ingress.ip, &ingress.hostname) {
         (Some(ip), _) if ip.contains(':') => Some(format!("[{ip}]")),
         (Some(ip), _) => Some(ip.clone()),

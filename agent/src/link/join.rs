@@ -122,7 +122,7 @@ impl JoinMaterial {
     pub fn read(data: &BTreeMap<String, ByteString>) -> Result<Self, JoinError> {
         let addresses = parse_addresses(&text(data, "hub")?)?;
         let ca_pem = text(data, "ca.crt")?;
-        if !roots(&ca_pem).is_some_and(|roots| !roots.is_empty()) {
+        if roots(&ca_pem).is_none_or(|roots| roots.is_empty()) {
             return Err(JoinError::Authority);
         }
         let (token, name) = (text(data, "token")?, text(data, "name")?);

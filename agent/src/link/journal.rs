@@ -175,13 +175,21 @@ impl Journal {
                 found: speaker.store_id,
             });
         }
-        if speaker.term < known.term {
+        let highest = known.term.max(self.term);
+        if speaker.term < highest {
             return Err(Stranger::LowerTerm {
-                known: known.term,
+                known: highest,
                 found: speaker.term,
             });
         }
         Ok(())
+    }
+
+    /// A hub of `head` is obeyed from now on: none of a lower term will be. Tells whether that is news.
+    pub fn obey(&mut self, head: &Position) -> bool {
+        let news = head.term > self.term;
+        self.term = self.term.max(head.term);
+        news
     }
 
     /// Takes a batch in. Either the whole batch is taken, or the speaker is a stranger and nothing changes.
@@ -227,7 +235,10 @@ impl Journal {
 
     /// Follows the hub to another store: only on a person's decision at the hub, which arrives as a Confirm.
     pub fn adopt_store(&mut self, head: &Position) {
-        self.position = Some(Position { revision: Revision(0), ..head.clone() });
+        self.position = Some(Position {
+            revision: Revision(0),
+            ..head.clone()
+        });
         self.term = head.term;
         self.pending.clear();
         // Marks of another store cannot be compared with those of this one.

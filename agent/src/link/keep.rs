@@ -29,7 +29,9 @@ const JOURNAL_KEY: &str = "journal.json";
 #[derive(Debug, Error)]
 pub enum KeepError {
     /// Somebody else's Secret has the name.
-    #[error("Secret `{namespace}/{name}` exists without the label {MANAGED_BY}={FIELD_MANAGER}, managed by {holder}: it is left as it is; rename or delete it")]
+    #[error(
+        "Secret `{namespace}/{name}` exists without the label {MANAGED_BY}={FIELD_MANAGER}, managed by {holder}: it is left as it is; rename or delete it"
+    )]
     Foreign {
         /// Namespace.
         namespace: String,
@@ -39,7 +41,9 @@ pub enum KeepError {
         holder: String,
     },
     /// Another process wrote it.
-    #[error("Secret `{0}` was written by somebody else since this agent read it: another agent may lead")]
+    #[error(
+        "Secret `{0}` was written by somebody else since this agent read it: another agent may lead"
+    )]
     Overtaken(String),
     /// The API server did not do it.
     #[error("Secret `{name}`: {source}")]
@@ -69,7 +73,9 @@ pub struct Kept {
 
 impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kept").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Kept")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,10 +84,22 @@ impl Kept {
     ///
     /// # Errors
     /// [`KeepError::Foreign`] or [`KeepError::Api`].
-    pub async fn open(client: Client, namespace: &str, name: &'static str) -> Result<Self, KeepError> {
+    pub async fn open(
+        client: Client,
+        namespace: &str,
+        name: &'static str,
+    ) -> Result<Self, KeepError> {
         let api: Api<Secret> = Api::namespaced(client, namespace);
-        let seen = api.get_opt(name).await.map_err(|error| api_error(name, &error))?;
-        let kept = Self { api, namespace: namespace.to_owned(), name, seen };
+        let seen = api
+            .get_opt(name)
+            .await
+            .map_err(|error| api_error(name, &error))?;
+        let kept = Self {
+            api,
+            namespace: namespace.to_owned(),
+            name,
+            seen,
+        };
         kept.check_ours()?;
         Ok(kept)
     }
@@ -103,7 +121,9 @@ impl Kept {
                     self.seen = Some(written);
                     return Ok(());
                 }
-                Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => self.look_again().await?,
+                Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
+                    self.look_again().await?
+                }
                 Err(error) => return Err(api_error(self.name, &error)),
             }
         }
@@ -111,10 +131,16 @@ impl Kept {
     }
 
     async fn swap(&self, data: &BTreeMap<String, ByteString>) -> Result<Secret, kube::Error> {
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
         match &self.seen {
             Some(seen) => {
-                let secret = Secret { data: Some(data.clone()), ..seen.clone() };
+                let secret = Secret {
+                    data: Some(data.clone()),
+                    ..seen.clone()
+                };
                 self.api.replace(self.name, &params, &secret).await
             }
             None => self.api.create(&params, &self.fresh(data.clone())).await,
@@ -123,9 +149,20 @@ impl Kept {
 
     /// Somebody changed the Secret. A label or an annotation does not matter; other data does.
     async fn look_again(&mut self) -> Result<(), KeepError> {
-        let now = self.api.get_opt(self.name).await.map_err(|error| api_error(self.name, &error))?;
-        let known = self.seen.as_ref().and_then(|seen| seen.data.clone()).unwrap_or_default();
-        let found = now.as_ref().and_then(|found| found.data.clone()).unwrap_or_default();
+        let now = self
+            .api
+            .get_opt(self.name)
+            .await
+            .map_err(|error| api_error(self.name, &error))?;
+        let known = self
+            .seen
+            .as_ref()
+            .and_then(|seen| seen.data.clone())
+            .unwrap_or_default();
+        let found = now
+            .as_ref()
+            .and_then(|found| found.data.clone())
+            .unwrap_or_default();
         // One that was deleted is written again: what it held is still known here.
         if now.is_some() && known != found {
             return Err(KeepError::Overtaken(self.name.to_owned()));
@@ -135,20 +172,30 @@ impl Kept {
     }
 
     fn check_ours(&self) -> Result<(), KeepError> {
-        let Some(seen) = &self.seen else { return Ok(()) };
-        let manager = seen.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+        let Some(seen) = &self.seen else {
+            return Ok(());
+        };
+        let manager = seen
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(MANAGED_BY));
         if manager.is_some_and(|manager| manager == FIELD_MANAGER) {
             return Ok(());
         }
         Err(KeepError::Foreign {
             namespace: self.namespace.clone(),
             name: self.name.to_owned(),
-            holder: manager.map_or_else(|| "nobody we know".to_owned(), |manager| format!("`{manager}`")),
+            holder: manager.map_or_else(
+                || "nobody we know".to_owned(),
+                |manager| format!("`{manager}`"),
+            ),
         })
     }
 
     fn fresh(&self, data: BTreeMap<String, ByteString>) -> Secret {
-        let labels = [(MANAGED_BY, FIELD_MANAGER), APP].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let labels = [(MANAGED_BY, FIELD_MANAGER), APP]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
         Secret {
             metadata: ObjectMeta {
                 name: Some(self.name.to_owned()),
@@ -203,7 +250,12 @@ impl JournalStore for SecretJournal {
     async fn save(&self, journal: &Journal) -> Result<(), String> {
         let text = journal.write().map_err(|error| error.to_string())?;
         let data = BTreeMap::from([(JOURNAL_KEY.to_owned(), ByteString(text))]);
-        self.0.lock().await.write(data).await.map_err(|error| error.to_string())
+        self.0
+            .lock()
+            .await
+            .write(data)
+            .await
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -214,9 +266,15 @@ impl JournalStore for SecretJournal {
 pub async fn kube_system_uid(client: Client) -> Result<String, KeepError> {
     const NAME: &str = "kube-system";
     let namespaces: Api<Namespace> = Api::all(client);
-    let found = namespaces.get(NAME).await.map_err(|error| api_error(NAME, &error))?;
+    let found = namespaces
+        .get(NAME)
+        .await
+        .map_err(|error| api_error(NAME, &error))?;
     let missing = || MemberError::Unavailable("the namespace has no uid".to_owned());
-    found.metadata.uid.ok_or_else(|| KeepError::Api { name: NAME.to_owned(), source: missing() })
+    found.metadata.uid.ok_or_else(|| KeepError::Api {
+        name: NAME.to_owned(),
+        source: missing(),
+    })
 }
 
 /// What an Event about the join material refers to.
@@ -233,7 +291,10 @@ pub fn reference(namespace: &str, name: &str, uid: Option<String>) -> ObjectRefe
 }
 
 fn api_error(name: &str, error: &kube::Error) -> KeepError {
-    KeepError::Api { name: name.to_owned(), source: of_kube(error) }
+    KeepError::Api {
+        name: name.to_owned(),
+        source: of_kube(error),
+    }
 }
 
 #[cfg(test)]

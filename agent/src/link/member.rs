@@ -7,7 +7,10 @@ use std::{collections::BTreeSet, future::Future};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy},
+    api::{
+        DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions,
+        PropagationPolicy,
+    },
     core::Status,
 };
 use serde_json::{Value, json};
@@ -52,7 +55,11 @@ pub enum MemberError {
 /// The objects of one namespace.
 pub trait Member: Send + Sync + 'static {
     /// The object, or `None` where it does not exist.
-    fn get(&self, kind: Kind, name: &str) -> impl Future<Output = Result<Option<DynamicObject>, MemberError>> + Send;
+    fn get(
+        &self,
+        kind: Kind,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<DynamicObject>, MemberError>> + Send;
 
     /// Writes `body` by server-side apply as the hub's field manager.
     fn write(
@@ -73,7 +80,12 @@ pub trait Member: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), MemberError>> + Send;
 
     /// Deletes the object that has `uid`; one that is gone already is no error.
-    fn delete(&self, kind: Kind, name: &str, uid: &str) -> impl Future<Output = Result<(), MemberError>> + Send;
+    fn delete(
+        &self,
+        kind: Kind,
+        name: &str,
+        uid: &str,
+    ) -> impl Future<Output = Result<(), MemberError>> + Send;
 
     /// Every object that carries the hub's identity annotation.
     fn list(&self) -> impl Future<Output = Result<Vec<(Kind, DynamicObject)>, MemberError>> + Send;
@@ -88,7 +100,9 @@ pub struct Cluster {
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster").field("namespace", &self.namespace).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,7 +110,10 @@ impl Cluster {
     /// The objects of `namespace`.
     #[must_use]
     pub fn new(client: Client, namespace: &str) -> Self {
-        Self { client, namespace: namespace.to_owned() }
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+        }
     }
 
     fn api(&self, kind: Kind) -> Api<DynamicObject> {
@@ -112,7 +129,12 @@ impl Cluster {
         let mut found = Vec::new();
         loop {
             let page = api.list(&params).await.map_err(|error| of_kube(&error))?;
-            found.extend(page.items.into_iter().filter(|object| object_id_of(object).is_some()).map(|o| (kind, o)));
+            found.extend(
+                page.items
+                    .into_iter()
+                    .filter(|object| object_id_of(object).is_some())
+                    .map(|o| (kind, o)),
+            );
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => return Ok(found),
@@ -130,21 +152,48 @@ impl Member for Cluster {
         }
     }
 
-    async fn write(&self, kind: Kind, name: &str, body: &Value, force: bool) -> Result<DynamicObject, MemberError> {
-        let params = PatchParams { force, ..PatchParams::apply(FIELD_MANAGER) };
-        self.api(kind).patch(name, &params, &Patch::Apply(body)).await.map_err(|error| of_kube(&error))
+    async fn write(
+        &self,
+        kind: Kind,
+        name: &str,
+        body: &Value,
+        force: bool,
+    ) -> Result<DynamicObject, MemberError> {
+        let params = PatchParams {
+            force,
+            ..PatchParams::apply(FIELD_MANAGER)
+        };
+        self.api(kind)
+            .patch(name, &params, &Patch::Apply(body))
+            .await
+            .map_err(|error| of_kube(&error))
     }
 
-    async fn approve_deletion(&self, kind: Kind, name: &str, uid: &str, revision: &str) -> Result<(), MemberError> {
+    async fn approve_deletion(
+        &self,
+        kind: Kind,
+        name: &str,
+        uid: &str,
+        revision: &str,
+    ) -> Result<(), MemberError> {
         let patch = json!({"metadata": {"uid": uid, "annotations": {DELETE_APPROVED: revision}}});
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patched = self.api(kind).patch(name, &params, &Patch::Merge(&patch)).await;
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patched = self
+            .api(kind)
+            .patch(name, &params, &Patch::Merge(&patch))
+            .await;
         patched.map(drop).map_err(|error| of_kube(&error))
     }
 
     async fn delete(&self, kind: Kind, name: &str, uid: &str) -> Result<(), MemberError> {
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: None,
+            }),
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()
         };
@@ -156,7 +205,9 @@ impl Member for Cluster {
     }
 
     async fn list(&self) -> Result<Vec<(Kind, DynamicObject)>, MemberError> {
-        let per_kind = stream::iter(Kind::ALL).map(|kind| self.list_kind(kind)).buffer_unordered(Kind::ALL.len());
+        let per_kind = stream::iter(Kind::ALL)
+            .map(|kind| self.list_kind(kind))
+            .buffer_unordered(Kind::ALL.len());
         let lists: Vec<Vec<_>> = per_kind.try_collect().await?;
         Ok(lists.into_iter().flatten().collect())
     }
@@ -164,13 +215,19 @@ impl Member for Cluster {
 
 /// A missing object has details that name it; a missing kind is answered by the router, without.
 fn is_missing_object(status: &Status) -> bool {
-    status.code == 404 && status.details.as_ref().is_some_and(|details| !details.name.is_empty())
+    status.code == 404
+        && status
+            .details
+            .as_ref()
+            .is_some_and(|details| !details.name.is_empty())
 }
 
 /// Sorts an error of the API server.
 #[must_use]
 pub fn of_kube(error: &kube::Error) -> MemberError {
-    let kube::Error::Api(status) = error else { return MemberError::Unavailable(chain(error)) };
+    let kube::Error::Api(status) = error else {
+        return MemberError::Unavailable(chain(error));
+    };
     let message = status.message.clone();
     match status.code {
         409 => match managers(status) {
@@ -189,8 +246,14 @@ pub fn of_kube(error: &kube::Error) -> MemberError {
 fn managers(status: &Status) -> String {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     let conflicts = causes.filter(|cause| cause.reason == "FieldManagerConflict");
-    let names: BTreeSet<_> = conflicts.filter_map(|cause| cause.message.split('"').nth(1)).collect();
-    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    let names: BTreeSet<_> = conflicts
+        .filter_map(|cause| cause.message.split('"').nth(1))
+        .collect();
+    names
+        .into_iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// An error with everything that caused it.
@@ -220,20 +283,43 @@ mod tests {
     #[test]
     fn a_conflict_of_fields_names_the_other_managers_once() {
         let cause = |who: &str| json!({"reason": "FieldManagerConflict", "message": format!("conflict with \"{who}\" using v1"), "field": ".spec.x"});
-        let answer = error(json!({"code": 409, "message": "Apply failed", "reason": "Conflict",
-            "details": {"causes": [cause("kubectl-edit"), cause("helm"), cause("helm")]}}));
-        let MemberError::Owned { managers, .. } = of_kube(&answer) else { panic!() };
+        let answer = error(
+            json!({"code": 409, "message": "Apply failed", "reason": "Conflict",
+            "details": {"causes": [cause("kubectl-edit"), cause("helm"), cause("helm")]}}),
+        );
+        let MemberError::Owned { managers, .. } = of_kube(&answer) else {
+            panic!()
+        };
         assert_eq!(managers, "`helm`, `kubectl-edit`");
     }
 
     #[test]
     fn answers_of_the_api_server_are_sorted_by_what_helps() {
-        let of = |code: u16, message: &str| of_kube(&error(json!({"code": code, "message": message, "reason": ""})));
-        assert!(matches!(of(409, "the object has been modified"), MemberError::Raced(_)));
-        assert!(matches!(of(422, "spec.x: Invalid value"), MemberError::Refused(_)));
-        assert!(matches!(of(403, "admission webhook \"a\" denied the request: no"), MemberError::Refused(_)));
-        assert!(matches!(of(403, "secrets is forbidden: User"), MemberError::Forbidden(_)));
-        assert!(matches!(of(404, "404 page not found"), MemberError::NoKind(_)));
+        let of = |code: u16, message: &str| {
+            of_kube(&error(
+                json!({"code": code, "message": message, "reason": ""}),
+            ))
+        };
+        assert!(matches!(
+            of(409, "the object has been modified"),
+            MemberError::Raced(_)
+        ));
+        assert!(matches!(
+            of(422, "spec.x: Invalid value"),
+            MemberError::Refused(_)
+        ));
+        assert!(matches!(
+            of(403, "admission webhook \"a\" denied the request: no"),
+            MemberError::Refused(_)
+        ));
+        assert!(matches!(
+            of(403, "secrets is forbidden: User"),
+            MemberError::Forbidden(_)
+        ));
+        assert!(matches!(
+            of(404, "404 page not found"),
+            MemberError::NoKind(_)
+        ));
         assert!(matches!(of(429, "later"), MemberError::Unavailable(_)));
         assert!(matches!(of(500, "etcd"), MemberError::Unavailable(_)));
     }
@@ -243,6 +329,8 @@ mod tests {
         let status = |answer: Value| serde_json::from_value::<Status>(answer).unwrap();
         let object = json!({"code": 404, "message": "x not found", "reason": "NotFound", "details": {"name": "x"}});
         assert!(is_missing_object(&status(object)));
-        assert!(!is_missing_object(&status(json!({"code": 404, "message": "404 page not found", "reason": "NotFound", "details": {}}))));
+        assert!(!is_missing_object(&status(
+            json!({"code": 404, "message": "404 page not found", "reason": "NotFound", "details": {}})
+        )));
     }
 }

@@ -23,11 +23,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     applier::Command,
+    identity::Trust,
     inventory::{self, Names},
     kinds::Kind,
+    mirror::{Change, follow},
     outbox::Outbox,
     settle::{mark_of, object_id_of},
-    watch::{Change, follow},
     wishes,
 };
 use crate::k8s::events::Events;
@@ -45,7 +46,7 @@ pub enum Seen {
     /// A cluster resource (REC).
     Rec(Change<DynamicObject>),
     /// A Service.
-    Service(Change<Service>),
+    Service(Box<Change<Service>>),
     /// A `DatabaseTopology`.
     Topology(Change<DynamicObject>),
 }
@@ -58,7 +59,7 @@ pub struct Observer {
     /// To the applier.
     pub applier: mpsc::Sender<Command>,
     /// This cluster's names, once it is a member.
-    pub names: watch::Receiver<Option<Names>>,
+    pub names: watch::Receiver<Option<(Names, Trust)>>,
     /// Ends of the peer certificates, by REC.
     pub peer_ends: watch::Receiver<BTreeMap<String, i64>>,
     /// Gets the RECs with their suffixes.
@@ -84,27 +85,54 @@ struct State {
 }
 
 /// Starts the watches of `namespace`; what they see comes out of the channel.
-pub fn watches(client: &Client, namespace: &str, tasks: &mut JoinSet<()>, cancel: &CancellationToken) -> mpsc::Receiver<Seen> {
+pub fn watches(
+    client: &Client,
+    namespace: &str,
+    tasks: &mut JoinSet<()>,
+    cancel: &CancellationToken,
+) -> mpsc::Receiver<Seen> {
     let (send, seen) = mpsc::channel(WAITING);
     for kind in FOLLOWED {
         let send = send.clone();
         let api = Api::namespaced_with(client.clone(), namespace, &kind.resource());
-        spawn_dynamic(api, kind.to_string(), tasks, cancel, send, move |change| Seen::Ordered(kind, change));
+        spawn_dynamic(api, kind.to_string(), tasks, cancel, send, move |change| {
+            Seen::Ordered(kind, change)
+        });
     }
     let other = [
-        ("app.redislabs.com", "v1", "RedisEnterpriseCluster", "redisenterpriseclusters", Seen::Rec as fn(_) -> _),
-        ("meridian.dev", "v1alpha1", "DatabaseTopology", "databasetopologies", Seen::Topology as fn(_) -> _),
+        (
+            "app.redislabs.com",
+            "v1",
+            "RedisEnterpriseCluster",
+            "redisenterpriseclusters",
+            Seen::Rec as fn(_) -> _,
+        ),
+        (
+            "meridian.dev",
+            "v1alpha1",
+            "DatabaseTopology",
+            "databasetopologies",
+            Seen::Topology as fn(_) -> _,
+        ),
     ];
     for (group, version, kind, plural, wrap) in other {
-        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
         let api = Api::namespaced_with(client.clone(), namespace, &resource);
         spawn_dynamic(api, kind.to_owned(), tasks, cancel, send.clone(), wrap);
     }
-    let (api, cancel) = (Api::<Service>::namespaced(client.clone(), namespace), cancel.clone());
+    let (api, cancel) = (
+        Api::<Service>::namespaced(client.clone(), namespace),
+        cancel.clone(),
+    );
     tasks.spawn(async move {
-        let config = watcher::Config::default().labels("app.kubernetes.io/managed-by=meridian-agent");
+        let config =
+            watcher::Config::default().labels("app.kubernetes.io/managed-by=meridian-agent");
         let events = watcher(api, config).default_backoff();
-        follow("Service", events, &cancel, send, Seen::Service).await;
+        follow("Service", events, &cancel, send, |change| {
+            Seen::Service(Box::new(change))
+        })
+        .await;
     });
     seen
 }
@@ -154,7 +182,7 @@ impl Observer {
                 self.tell_recs(state);
             }
             Seen::Service(change) => {
-                state.listed.1 |= remember(&mut state.services, change);
+                state.listed.1 |= remember(&mut state.services, *change);
                 self.tell_recs(state);
             }
             Seen::Topology(change) => {
@@ -180,31 +208,55 @@ impl Observer {
             state.asked.remove(&object.uid().unwrap_or_default());
         } else if let Some(wish) = wishes::wish(kind, &object) {
             // Once per wish and process: an answer stands until the object changes.
-            let known = state.asked.insert(wish.kube_uid.clone(), wish.intent_id.clone());
+            let known = state
+                .asked
+                .insert(wish.kube_uid.clone(), wish.intent_id.clone());
             if known.as_ref() != Some(&wish.intent_id) {
                 self.outbox.intent(wish);
             }
         }
         if kind == Kind::Database {
-            let change = if gone { Change::Gone(object.clone()) } else { Change::There(object.clone()) };
+            let change = if gone {
+                Change::Gone(object.clone())
+            } else {
+                Change::There(object.clone())
+            };
             remember(&mut state.databases, change);
         }
-        let Some(id) = object_id_of(&object) else { return };
+        let Some(id) = object_id_of(&object) else {
+            return;
+        };
         if gone {
             self.outbox.forget_status(&id.to_string());
         } else {
             self.report(state, &object);
         }
         // The applier outlives the observer only while both stop.
-        let _stopped = self.applier.send(Command::Seen { kind, object: Box::new(object), gone }).await;
+        let _stopped = self
+            .applier
+            .send(Command::Seen {
+                kind,
+                object: Box::new(object),
+                gone,
+            })
+            .await;
     }
 
     /// Tells the status of an object of the hub; for a database with its row of the link matrix.
     fn report(&self, state: &State, object: &DynamicObject) {
-        let Some(id) = object_id_of(object) else { return };
-        let Some(status) = object.data.get("status") else { return };
-        let is_database = object.types.as_ref().is_none_or(|types| types.kind == Kind::Database.kind());
-        let topology = is_database.then(|| state.topologies.get(&object.name_any())).flatten();
+        let Some(id) = object_id_of(object) else {
+            return;
+        };
+        let Some(status) = object.data.get("status") else {
+            return;
+        };
+        let is_database = object
+            .types
+            .as_ref()
+            .is_none_or(|types| types.kind == Kind::Database.kind());
+        let topology = is_database
+            .then(|| state.topologies.get(&object.name_any()))
+            .flatten();
         let now = Instant::now();
         let delta = proto::StatusDelta {
             object_id: id.to_string(),
@@ -222,7 +274,9 @@ impl Observer {
     /// Tells the RECs, once everything that belongs to them was listed: a part must not look like the whole.
     fn tell_recs(&self, state: &State) {
         let names = self.names.borrow();
-        let (Some(names), (true, true)) = (names.as_ref(), state.listed) else { return };
+        let (Some((names, _)), (true, true)) = (names.as_ref(), state.listed) else {
+            return;
+        };
         let ends = self.peer_ends.borrow();
         let recs = state.recs.values().map(|rec| {
             let name = rec.name_any();
@@ -233,7 +287,9 @@ impl Observer {
     }
 
     async fn answer(&self, answer: &proto::Confirm) {
-        let Some(wish) = self.outbox.answered(&answer.intent_id) else { return };
+        let Some(wish) = self.outbox.answered(&answer.intent_id) else {
+            return;
+        };
         let (reason, note, warning) = wishes::verdict(answer, &wish);
         let about = ObjectReference {
             api_version: Some(Kind::Database.api_version().to_owned()),
@@ -244,10 +300,20 @@ impl Observer {
             ..ObjectReference::default()
         };
         if warning {
-            tracing::warn!(object = wish.name, reason, note, "the hub answered a local wish");
+            tracing::warn!(
+                object = wish.name,
+                reason,
+                note,
+                "the hub answered a local wish"
+            );
             self.events.warning(&about, reason, &note).await;
         } else {
-            tracing::info!(object = wish.name, reason, note, "the hub answered a local wish");
+            tracing::info!(
+                object = wish.name,
+                reason,
+                note,
+                "the hub answered a local wish"
+            );
             self.events.normal(&about, reason, &note).await;
         }
     }
@@ -270,12 +336,28 @@ fn remember<K: Resource>(known: &mut BTreeMap<String, K>, change: Change<K>) -> 
 
 /// This cluster's row of the link matrix: the links of the node that holds the primary.
 fn links(topology: &DynamicObject) -> Vec<proto::LinkRow> {
-    let parsed: Option<DatabaseTopologyStatus> =
-        topology.data.get("status").and_then(|status| serde_json::from_value(status.clone()).ok());
-    let Some(status) = parsed else { return Vec::new() };
-    let leads = |member: &&MemberReport| member.shards.iter().any(|shard| shard.role == ShardRole::Primary);
-    let rows = status.members.iter().filter(leads).flat_map(|member| &member.links);
-    let millis = |text: &str| text.parse().map_or(0, |at: jiff::Timestamp| at.as_millisecond());
+    let parsed: Option<DatabaseTopologyStatus> = topology
+        .data
+        .get("status")
+        .and_then(|status| serde_json::from_value(status.clone()).ok());
+    let Some(status) = parsed else {
+        return Vec::new();
+    };
+    let leads = |member: &&MemberReport| {
+        member
+            .shards
+            .iter()
+            .any(|shard| shard.role == ShardRole::Primary)
+    };
+    let rows = status
+        .members
+        .iter()
+        .filter(leads)
+        .flat_map(|member| &member.links);
+    let millis = |text: &str| {
+        text.parse()
+            .map_or(0, |at: jiff::Timestamp| at.as_millisecond())
+    };
     let rows = rows.map(|link| proto::LinkRow {
         instance_id: u32::try_from(link.instance_id).unwrap_or(0),
         name: link.name.clone(),

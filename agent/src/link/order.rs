@@ -30,8 +30,18 @@ pub struct Position {
 
 impl From<link::Position> for Position {
     fn from(position: link::Position) -> Self {
-        let link::Position { store, term, incarnation, revision } = position;
-        Self { store_id: store, term, incarnation, revision }
+        let link::Position {
+            store,
+            term,
+            incarnation,
+            revision,
+        } = position;
+        Self {
+            store_id: store,
+            term,
+            incarnation,
+            revision,
+        }
     }
 }
 

@@ -63,7 +63,13 @@ impl Outbox {
         if known.is_some_and(|slot| slot.value == outcome) {
             return;
         }
-        state.outcomes.insert(outcome.object_id.clone(), Slot { value: outcome, sent: false });
+        state.outcomes.insert(
+            outcome.object_id.clone(),
+            Slot {
+                value: outcome,
+                sent: false,
+            },
+        );
         drop(state);
         self.changed.notify_one();
     }
@@ -71,12 +77,18 @@ impl Outbox {
     /// Outcomes that the hub may not have, for Hello.
     #[must_use]
     pub fn pending_outcomes(&self) -> Vec<proto::Outcome> {
-        self.lock().outcomes.values().map(|slot| slot.value.clone()).collect()
+        self.lock()
+            .outcomes
+            .values()
+            .map(|slot| slot.value.clone())
+            .collect()
     }
 
     /// The hub has all outcomes up to `revision` durably.
     pub fn outcomes_durable(&self, revision: u64) {
-        self.lock().outcomes.retain(|_, slot| slot.value.revision > revision || !slot.sent);
+        self.lock()
+            .outcomes
+            .retain(|_, slot| slot.value.revision > revision || !slot.sent);
     }
 
     /// Notes the status of an object, seen at `now`. `unit` in `[0, 1)` spreads what may wait.
@@ -89,11 +101,24 @@ impl Outbox {
         let object_id = delta.object_id.clone();
         let due = match state.statuses.get(&object_id) {
             Some(known) if same_report(&known.delta, &delta) => return,
-            Some(known) if known.sent_meaning.as_ref() == Some(&meaning) => Some(known.due.unwrap_or(later)),
+            Some(known) if known.sent_meaning.as_ref() == Some(&meaning) => {
+                Some(known.due.unwrap_or(later))
+            }
             Some(_) | None => Some(now),
         };
-        let sent_meaning = state.statuses.get(&object_id).and_then(|known| known.sent_meaning.clone());
-        state.statuses.insert(object_id, Status { delta, meaning, sent_meaning, due });
+        let sent_meaning = state
+            .statuses
+            .get(&object_id)
+            .and_then(|known| known.sent_meaning.clone());
+        state.statuses.insert(
+            object_id,
+            Status {
+                delta,
+                meaning,
+                sent_meaning,
+                due,
+            },
+        );
         drop(state);
         self.changed.notify_one();
     }
@@ -106,11 +131,19 @@ impl Outbox {
     /// Notes the cluster resources that exist.
     pub fn recs(&self, recs: Vec<proto::Rec>, as_of_wall_ms: i64) {
         let mut state = self.lock();
-        if state.recs.as_ref().is_some_and(|slot| slot.value.recs == recs) {
+        if state
+            .recs
+            .as_ref()
+            .is_some_and(|slot| slot.value.recs == recs)
+        {
             return;
         }
         state.next_seq += 1;
-        let value = proto::RecInventory { recs, seq: state.next_seq, as_of_wall_ms };
+        let value = proto::RecInventory {
+            recs,
+            seq: state.next_seq,
+            as_of_wall_ms,
+        };
         state.recs = Some(Slot { value, sent: false });
         drop(state);
         self.changed.notify_one();
@@ -119,10 +152,20 @@ impl Outbox {
     /// Notes a local wish; it is repeated in each session until it is answered.
     pub fn intent(&self, intent: proto::LocalIntent) {
         let mut state = self.lock();
-        if state.intents.get(&intent.intent_id).is_some_and(|slot| slot.value == intent) {
+        if state
+            .intents
+            .get(&intent.intent_id)
+            .is_some_and(|slot| slot.value == intent)
+        {
             return;
         }
-        state.intents.insert(intent.intent_id.clone(), Slot { value: intent, sent: false });
+        state.intents.insert(
+            intent.intent_id.clone(),
+            Slot {
+                value: intent,
+                sent: false,
+            },
+        );
         drop(state);
         self.changed.notify_one();
     }
@@ -145,8 +188,14 @@ impl Outbox {
         state.pages.clear();
         let recs = state.recs.iter_mut().map(|slot| &mut slot.sent);
         recs.for_each(|sent| *sent = false);
-        state.intents.values_mut().for_each(|slot| slot.sent = false);
-        state.outcomes.values_mut().for_each(|slot| slot.sent = false);
+        state
+            .intents
+            .values_mut()
+            .for_each(|slot| slot.sent = false);
+        state
+            .outcomes
+            .values_mut()
+            .for_each(|slot| slot.sent = false);
         for status in state.statuses.values_mut() {
             status.sent_meaning = None;
             // Not before now: an instant of the past is due.
@@ -158,7 +207,10 @@ impl Outbox {
 
     /// The outcomes went with Hello.
     pub fn outcomes_sent(&self) {
-        self.lock().outcomes.values_mut().for_each(|slot| slot.sent = true);
+        self.lock()
+            .outcomes
+            .values_mut()
+            .for_each(|slot| slot.sent = true);
     }
 
     /// The hub has room for `objects` more reports. Until it says so for the first time, room is not limited.
@@ -190,7 +242,10 @@ impl Outbox {
         if state.credit == Some(0) {
             return None;
         }
-        let due = state.statuses.values_mut().find(|status| status.due.is_some_and(|due| due <= now))?;
+        let due = state
+            .statuses
+            .values_mut()
+            .find(|status| status.due.is_some_and(|due| due <= now))?;
         due.due = None;
         due.sent_meaning = Some(due.meaning.clone());
         let delta = due.delta.clone();
@@ -207,7 +262,11 @@ impl Outbox {
         if state.credit == Some(0) {
             return None;
         }
-        state.statuses.values().filter_map(|status| status.due).min()
+        state
+            .statuses
+            .values()
+            .filter_map(|status| status.due)
+            .min()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -217,20 +276,32 @@ impl Outbox {
 
 /// Whether two reports of one object say the same, down to the lag.
 fn same_report(a: &proto::StatusDelta, b: &proto::StatusDelta) -> bool {
-    a.status == b.status && a.links == b.links && a.for_revision == b.for_revision && a.kube_uid == b.kube_uid
+    a.status == b.status
+        && a.links == b.links
+        && a.for_revision == b.for_revision
+        && a.kube_uid == b.kube_uid
 }
 
 /// What a report means, without what only moves with time.
 fn meaning_of(delta: &proto::StatusDelta) -> Value {
     let mut status: Value = serde_json::from_slice(&delta.status).unwrap_or(Value::Null);
     strip_volatile(&mut status);
-    let links: Vec<_> =
-        delta.links.iter().map(|link| (link.instance_id, &link.name, &link.state, &link.last_error)).collect();
+    let links: Vec<_> = delta
+        .links
+        .iter()
+        .map(|link| (link.instance_id, &link.name, &link.state, &link.last_error))
+        .collect();
     serde_json::json!({ "status": status, "links": links, "revision": delta.for_revision, "uid": delta.kube_uid })
 }
 
 fn strip_volatile(value: &mut Value) {
-    const VOLATILE: [&str; 5] = ["asOf", "lagMs", "lastTransitionTime", "lastUpdated", "lastUpdate"];
+    const VOLATILE: [&str; 5] = [
+        "asOf",
+        "lagMs",
+        "lastTransitionTime",
+        "lastUpdated",
+        "lastUpdate",
+    ];
     match value {
         Value::Object(fields) => {
             fields.retain(|key, _| !VOLATILE.contains(&key.as_str()));
@@ -246,7 +317,11 @@ mod tests {
     use super::*;
 
     fn delta(id: &str, status: &str) -> proto::StatusDelta {
-        proto::StatusDelta { object_id: id.to_owned(), status: status.to_owned().into(), ..Default::default() }
+        proto::StatusDelta {
+            object_id: id.to_owned(),
+            status: status.to_owned().into(),
+            ..Default::default()
+        }
     }
 
     fn drain(outbox: &Outbox, now: Instant) -> Vec<Frame> {
@@ -259,7 +334,10 @@ mod tests {
         outbox.status(delta("a", r#"{"status":"pending"}"#), now, 0.0);
         outbox.status(delta("a", r#"{"status":"active"}"#), now, 0.0);
         let frames = drain(&outbox, now);
-        assert!(matches!(frames.as_slice(), [Frame::Status(d)] if d.status == r#"{"status":"active"}"# && d.status_seq == 2), "{frames:?}");
+        assert!(
+            matches!(frames.as_slice(), [Frame::Status(d)] if d.status == r#"{"status":"active"}"# && d.status_seq == 2),
+            "{frames:?}"
+        );
         assert!(drain(&outbox, now + Duration::from_secs(3600)).is_empty());
     }
 
@@ -275,7 +353,10 @@ mod tests {
         let due = now + Duration::from_millis(17_500);
         assert_eq!(outbox.next_due(), Some(due));
         let frames = drain(&outbox, due);
-        assert!(matches!(frames.as_slice(), [Frame::Status(d)] if d.status == r#"{"s":1,"lagMs":8}"#), "{frames:?}");
+        assert!(
+            matches!(frames.as_slice(), [Frame::Status(d)] if d.status == r#"{"s":1,"lagMs":8}"#),
+            "{frames:?}"
+        );
         outbox.status(delta("a", r#"{"s":2,"lagMs":9}"#), due, 0.9);
         assert_eq!(drain(&outbox, due).len(), 1, "an edge does not wait");
     }
@@ -294,22 +375,37 @@ mod tests {
         let (outbox, now) = (Outbox::default(), Instant::now());
         outbox.status(delta("a", r#"{"s":1}"#), now, 0.0);
         outbox.recs(vec![proto::Rec::default()], 1);
-        outbox.intent(proto::LocalIntent { intent_id: "i".to_owned(), ..Default::default() });
+        outbox.intent(proto::LocalIntent {
+            intent_id: "i".to_owned(),
+            ..Default::default()
+        });
         assert_eq!(drain(&outbox, now).len(), 3);
         outbox.rewind();
         assert_eq!(drain(&outbox, Instant::now()).len(), 3);
         assert!(outbox.answered("i").is_some());
         outbox.rewind();
-        assert_eq!(drain(&outbox, Instant::now()).len(), 2, "an answered wish is not repeated");
+        assert_eq!(
+            drain(&outbox, Instant::now()).len(),
+            2,
+            "an answered wish is not repeated"
+        );
     }
 
     #[test]
     fn an_outcome_is_kept_until_the_hub_has_it_durably() {
         let (outbox, now) = (Outbox::default(), Instant::now());
-        let outcome = |revision| proto::Outcome { object_id: "a".to_owned(), revision, ..Default::default() };
+        let outcome = |revision| proto::Outcome {
+            object_id: "a".to_owned(),
+            revision,
+            ..Default::default()
+        };
         outbox.outcome(outcome(4));
         outbox.outcomes_durable(9);
-        assert_eq!(outbox.pending_outcomes().len(), 1, "the hub cannot mean what was never sent");
+        assert_eq!(
+            outbox.pending_outcomes().len(),
+            1,
+            "the hub cannot mean what was never sent"
+        );
         assert_eq!(drain(&outbox, now).len(), 1);
         outbox.outcomes_durable(3);
         assert_eq!(outbox.pending_outcomes().len(), 1);

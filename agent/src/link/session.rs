@@ -8,8 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use meridian_api::link::{
-    self, codes,
-    Position as StorePosition,
+    self, Position as StorePosition, codes,
     proto::{self, HubFrame, agent_frame::Frame as Say, hub_frame::Frame as Heard},
 };
 use tokio::{
@@ -111,7 +110,12 @@ pub enum Why {
 }
 
 /// Runs one session over `inbound` and `outbound` until it ends, and says how it ended.
-pub async fn run<S>(inbound: S, outbound: mpsc::Sender<proto::AgentFrame>, context: &Context, cancel: &CancellationToken) -> Ended
+pub async fn run<S>(
+    inbound: S,
+    outbound: mpsc::Sender<proto::AgentFrame>,
+    context: &Context,
+    cancel: &CancellationToken,
+) -> Ended
 where
     S: Stream<Item = Result<HubFrame, tonic::Status>> + Send,
 {
@@ -123,12 +127,22 @@ where
     };
     let welcome = match welcome {
         Ok(welcome) => welcome,
-        Err(why) => return Ended { lasted: Duration::ZERO, reconnect: None, why },
+        Err(why) => {
+            return Ended {
+                lasted: Duration::ZERO,
+                reconnect: None,
+                why,
+            };
+        }
     };
     let reconnect = welcome.reconnect;
     let since = Instant::now();
     let why = Open::new(lines, &welcome).run(&mut inbound, cancel).await;
-    Ended { lasted: since.elapsed(), reconnect, why }
+    Ended {
+        lasted: since.elapsed(),
+        reconnect,
+        why,
+    }
 }
 
 /// The way out, and what both phases share.
@@ -139,7 +153,11 @@ struct Lines<'a> {
 
 impl Lines<'_> {
     async fn say(&self, frame: Say) -> Result<(), Why> {
-        let sent = timeout(TAKEN_WITHIN, self.outbound.send(proto::AgentFrame { frame: Some(frame) })).await;
+        let sent = timeout(
+            TAKEN_WITHIN,
+            self.outbound.send(proto::AgentFrame { frame: Some(frame) }),
+        )
+        .await;
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_closed)) => Err(Why::Closed),
@@ -150,7 +168,11 @@ impl Lines<'_> {
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Why> {
         let stopped = || Why::Local("the applier has stopped".to_owned());
         let (reply, answer) = oneshot::channel();
-        self.context.applier.send(command(reply)).await.map_err(|_closed| stopped())?;
+        self.context
+            .applier
+            .send(command(reply))
+            .await
+            .map_err(|_closed| stopped())?;
         answer.await.map_err(|_closed| stopped())
     }
 
@@ -160,19 +182,35 @@ impl Lines<'_> {
         S: Stream<Item = Result<HubFrame, tonic::Status>> + Unpin,
     {
         self.hello().await?;
-        let first = timeout(WELCOME_WITHIN, inbound.next()).await.map_err(|_late| Why::Idle(WELCOME_WITHIN))?;
+        let first = timeout(WELCOME_WITHIN, inbound.next())
+            .await
+            .map_err(|_late| Why::Idle(WELCOME_WITHIN))?;
         let welcome = match first {
             None => return Err(Why::Closed),
             Some(Err(status)) => return Err(Why::Broken(status)),
-            Some(Ok(HubFrame { frame: Some(Heard::Welcome(welcome)) })) => welcome,
-            Some(Ok(HubFrame { frame: Some(Heard::Bye(bye)) })) => {
-                return Err(Why::Bye { code: bye.code, message: bye.message });
+            Some(Ok(HubFrame {
+                frame: Some(Heard::Welcome(welcome)),
+            })) => welcome,
+            Some(Ok(HubFrame {
+                frame: Some(Heard::Bye(bye)),
+            })) => {
+                return Err(Why::Bye {
+                    code: bye.code,
+                    message: bye.message,
+                });
             }
-            Some(Ok(HubFrame { frame: Some(Heard::Drain(drain)) })) => return Err(Why::Drained(drain)),
+            Some(Ok(HubFrame {
+                frame: Some(Heard::Drain(drain)),
+            })) => return Err(Why::Drained(drain)),
             Some(Ok(_)) => return self.broken("the first frame was no Welcome").await,
         };
         if !(link::PROTO_MIN..=link::PROTO_MAX).contains(&welcome.proto) {
-            return self.broken(&format!("it chose protocol version {}, which was not offered", welcome.proto)).await;
+            return self
+                .broken(&format!(
+                    "it chose protocol version {}, which was not offered",
+                    welcome.proto
+                ))
+                .await;
         }
         self.judge(&welcome).await?;
         frames::log_skew(welcome.wall_ms, (self.context.wall_ms)(), Duration::ZERO);
@@ -189,7 +227,10 @@ impl Lines<'_> {
             proto_min: link::PROTO_MIN,
             proto_max: link::PROTO_MAX,
             agent_version: self.context.agent_version.clone(),
-            features: super::kinds::Kind::ALL.iter().map(|kind| format!("kind/{kind}")).collect(),
+            features: super::kinds::Kind::ALL
+                .iter()
+                .map(|kind| format!("kind/{kind}"))
+                .collect(),
             kube_system_uid: self.context.kube_system_uid.clone(),
             instance_id: self.context.instance_id.clone(),
             last: standing.last,
@@ -207,16 +248,31 @@ impl Lines<'_> {
             Err(error) => return self.broken(&error.to_string()).await,
         };
         let observe = frames::observe_reason(welcome);
-        let mode = self.ask(|reply| Command::Welcome { head, observe, reply }).await?;
+        let mode = self
+            .ask(|reply| Command::Welcome {
+                head,
+                observe,
+                reply,
+            })
+            .await?;
         match mode {
-            Mode::Obey => tracing::info!(hub_mode = ?welcome.mode(), session = welcome.session_id, "welcomed by the hub"),
-            Mode::Observe(reason) => tracing::warn!(reason, session = welcome.session_id, "welcomed by the hub, only to observe"),
+            Mode::Obey => {
+                tracing::info!(hub_mode = ?welcome.mode(), session = welcome.session_id, "welcomed by the hub")
+            }
+            Mode::Observe(reason) => tracing::warn!(
+                reason,
+                session = welcome.session_id,
+                "welcomed by the hub, only to observe"
+            ),
         }
         Ok(())
     }
 
     async fn broken<T>(&self, what: &str) -> Result<T, Why> {
-        let bye = proto::Bye { code: codes::PROTOCOL_ERROR.to_owned(), message: what.to_owned() };
+        let bye = proto::Bye {
+            code: codes::PROTOCOL_ERROR.to_owned(),
+            message: what.to_owned(),
+        };
         // Whether the hub still hears it changes nothing: the session ends.
         let _unheard = self.say(Say::Bye(bye)).await;
         Err(Why::Protocol(what.to_owned()))
@@ -240,7 +296,11 @@ struct Open<'a> {
 impl<'a> Open<'a> {
     fn new(lines: Lines<'a>, welcome: &proto::Welcome) -> Self {
         let millis = |ms: u32, fallback: u64, (low, high): (Duration, Duration)| {
-            let asked = if ms == 0 { Duration::from_millis(fallback) } else { Duration::from_millis(ms.into()) };
+            let asked = if ms == 0 {
+                Duration::from_millis(fallback)
+            } else {
+                Duration::from_millis(ms.into())
+            };
             asked.clamp(low, high)
         };
         Self {
@@ -302,20 +362,30 @@ impl<'a> Open<'a> {
     }
 
     async fn leave(&self) -> Why {
-        let bye = proto::Bye { code: codes::SHUTDOWN.to_owned(), message: "the agent stops".to_owned() };
+        let bye = proto::Bye {
+            code: codes::SHUTDOWN.to_owned(),
+            message: "the agent stops".to_owned(),
+        };
         let _unheard = self.lines.say(Say::Bye(bye)).await;
         Why::Cancelled
     }
 
     fn next_beat(&self) -> Instant {
         // ± 20 %, so that a fleet does not beat in step.
-        Instant::now() + self.beat.mul_f64(0.8 + 0.4 * (self.lines.context.random)().clamp(0.0, 1.0))
+        Instant::now()
+            + self
+                .beat
+                .mul_f64(0.8 + 0.4 * (self.lines.context.random)().clamp(0.0, 1.0))
     }
 }
 
 /// The answer to the oldest batch, which leaves the queue with it. Waits for ever if there is none.
-async fn first_answer(acks: &mut VecDeque<(u64, frames::Room, Reply)>) -> (u64, frames::Room, Option<Taken>) {
-    let Some((seq, room, reply)) = acks.front_mut() else { return std::future::pending().await };
+async fn first_answer(
+    acks: &mut VecDeque<(u64, frames::Room, Reply)>,
+) -> (u64, frames::Room, Option<Taken>) {
+    let Some((seq, room, reply)) = acks.front_mut() else {
+        return std::future::pending().await;
+    };
     let answer = (*seq, *room, reply.await.ok());
     acks.pop_front();
     answer

@@ -21,7 +21,9 @@ pub fn wish(kind: Kind, object: &DynamicObject) -> Option<proto::LocalIntent> {
     let leaving = object.metadata.deletion_timestamp.is_some();
     match (object_id_of(object), leaving) {
         (None, false) => intent(kind, object, IntentOp::Upsert),
-        (Some(_), true) if annotation(object, DELETE_APPROVED).is_none() => intent(kind, object, IntentOp::Delete),
+        (Some(_), true) if annotation(object, DELETE_APPROVED).is_none() => {
+            intent(kind, object, IntentOp::Delete)
+        }
         // What the hub does not know may go without asking it; what it approved is going; all else is no wish.
         (None, true) | (Some(_), _) => None,
     }
@@ -35,7 +37,9 @@ fn intent(kind: Kind, object: &DynamicObject, op: IntentOp) -> Option<proto::Loc
     };
     Some(proto::LocalIntent {
         intent_id: intent_id(&uid, object.metadata.generation.unwrap_or(0), op),
-        object_id: object_id_of(object).map(|id| id.to_string()).unwrap_or_default(),
+        object_id: object_id_of(object)
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
         base_revision: mark_of(object).map_or(0, |mark| mark.revision.0),
         op: op.into(),
         kind: kind.kind().to_owned(),
@@ -49,10 +53,18 @@ fn intent(kind: Kind, object: &DynamicObject, op: IntentOp) -> Option<proto::Loc
 
 /// The same wish has the same id, also after a restart; a changed spec is another wish.
 fn intent_id(uid: &str, generation: i64, op: IntentOp) -> String {
-    let hash = digest(&SHA256, format!("{uid}/{generation}/{}", op.as_str_name()).as_bytes());
+    let hash = digest(
+        &SHA256,
+        format!("{uid}/{generation}/{}", op.as_str_name()).as_bytes(),
+    );
     let mut bytes = [0; 16];
-    bytes.iter_mut().zip(hash.as_ref()).for_each(|(byte, hashed)| *byte = *hashed);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+    bytes
+        .iter_mut()
+        .zip(hash.as_ref())
+        .for_each(|(byte, hashed)| *byte = *hashed);
+    uuid::Builder::from_custom_bytes(bytes)
+        .into_uuid()
+        .to_string()
 }
 
 /// The object without what only the API server says of it.
@@ -73,20 +85,36 @@ fn body(object: &DynamicObject) -> Option<Vec<u8>> {
 /// Who wrote last, as far as the API server tells.
 fn author(object: &DynamicObject) -> String {
     let entries = object.metadata.managed_fields.iter().flatten();
-    let people = entries.filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty());
-    let last = people.max_by(|a, b| a.time.as_ref().map(|time| time.0).cmp(&b.time.as_ref().map(|time| time.0)));
-    last.and_then(|entry| entry.manager.clone()).unwrap_or_default()
+    let people =
+        entries.filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty());
+    let last = people.max_by(|a, b| {
+        a.time
+            .as_ref()
+            .map(|time| time.0)
+            .cmp(&b.time.as_ref().map(|time| time.0))
+    });
+    last.and_then(|entry| entry.manager.clone())
+        .unwrap_or_default()
 }
 
 /// What an answer means to those who look at the object: reason and note of its Event, and whether it is a warning.
 #[must_use]
 pub fn verdict(answer: &proto::Confirm, wish: &proto::LocalIntent) -> (&'static str, String, bool) {
     let what = format!("{} {}/{}", wish.kind, wish.namespace, wish.name);
-    let why = if answer.message.is_empty() { "no reason given" } else { &answer.message };
+    let why = if answer.message.is_empty() {
+        "no reason given"
+    } else {
+        &answer.message
+    };
     match (answer.action(), wish.op()) {
-        (proto::ConfirmAction::Delete, _) => {
-            ("DeletionApproved", format!("the hub approved the deletion of {what}: {}", answer.approval), false)
-        }
+        (proto::ConfirmAction::Delete, _) => (
+            "DeletionApproved",
+            format!(
+                "the hub approved the deletion of {what}: {}",
+                answer.approval
+            ),
+            false,
+        ),
         (proto::ConfirmAction::Refuse, _) | (_, IntentOp::Upsert | IntentOp::Unspecified) => (
             "ProposalRefused",
             format!("the hub refused {what}: {why}; change the object, or create it on the hub"),
@@ -122,7 +150,10 @@ mod tests {
     fn a_database_without_the_hubs_annotation_is_proposed_without_its_status() {
         let managed = json!([{"manager": "kubectl-client-side-apply", "operation": "Update", "time": "2026-01-01T00:00:00Z"}]);
         let wish = wish(Kind::Database, &database(json!({"managedFields": managed}))).unwrap();
-        assert_eq!((wish.op(), wish.object_id.as_str(), wish.kube_uid.as_str()), (IntentOp::Upsert, "", "u"));
+        assert_eq!(
+            (wish.op(), wish.object_id.as_str(), wish.kube_uid.as_str()),
+            (IntentOp::Upsert, "", "u")
+        );
         assert_eq!(wish.author, "kubectl-client-side-apply");
         let body: Value = serde_json::from_slice(&wish.body).unwrap();
         assert_eq!(body["spec"], json!({"x": 1}));
@@ -141,12 +172,31 @@ mod tests {
     #[test]
     fn a_deletion_by_hand_is_a_question_and_an_approved_one_is_none() {
         let leaving = "2026-01-01T00:00:00Z";
-        let asked = wish(Kind::Database, &database(json!({"deletionTimestamp": leaving, "annotations": {OBJECT_ID: ID}}))).unwrap();
-        assert_eq!((asked.op(), asked.object_id.as_str(), asked.body.len()), (IntentOp::Delete, ID, 0));
+        let asked = wish(
+            Kind::Database,
+            &database(json!({"deletionTimestamp": leaving, "annotations": {OBJECT_ID: ID}})),
+        )
+        .unwrap();
+        assert_eq!(
+            (asked.op(), asked.object_id.as_str(), asked.body.len()),
+            (IntentOp::Delete, ID, 0)
+        );
         let approved = json!({"deletionTimestamp": leaving, "annotations": {OBJECT_ID: ID, DELETE_APPROVED: "8"}});
         assert_eq!(wish(Kind::Database, &database(approved)), None);
-        assert_eq!(wish(Kind::Database, &database(json!({"annotations": {OBJECT_ID: ID}}))), None);
-        assert_eq!(wish(Kind::Database, &database(json!({"deletionTimestamp": leaving}))), None);
+        assert_eq!(
+            wish(
+                Kind::Database,
+                &database(json!({"annotations": {OBJECT_ID: ID}}))
+            ),
+            None
+        );
+        assert_eq!(
+            wish(
+                Kind::Database,
+                &database(json!({"deletionTimestamp": leaving}))
+            ),
+            None
+        );
         assert_eq!(wish(Kind::RemoteCluster, &database(json!({}))), None);
     }
 
@@ -160,6 +210,9 @@ mod tests {
         };
         let (reason, note, warning) = verdict(&refusal, &asked);
         assert_eq!((reason, warning), ("ProposalRefused", true));
-        assert!(note.contains("no cluster `eu-9`") && note.contains("ns/db"), "{note}");
+        assert!(
+            note.contains("no cluster `eu-9`") && note.contains("ns/db"),
+            "{note}"
+        );
     }
 }

@@ -29,7 +29,12 @@ pub(super) enum Done {
     /// It is refused; a newer one must come.
     Refused(&'static str, String),
     /// It stays and is looked at again.
-    Stays { result: OutcomeResult, code: &'static str, message: String, again: Again },
+    Stays {
+        result: OutcomeResult,
+        code: &'static str,
+        message: String,
+        again: Again,
+    },
 }
 
 /// When an order is looked at again.
@@ -46,7 +51,12 @@ impl Done {
         let (result, code, message, retry) = match self {
             Self::Finished(result, message) => (*result, "", message, Duration::ZERO),
             Self::Refused(code, message) => (OutcomeResult::Nack, *code, message, Duration::ZERO),
-            Self::Stays { result, code, message, .. } => (*result, *code, message, retry),
+            Self::Stays {
+                result,
+                code,
+                message,
+                ..
+            } => (*result, *code, message, retry),
         };
         Outcome {
             object_id: order.object_id.to_string(),
@@ -60,7 +70,12 @@ impl Done {
 }
 
 /// Takes the steps that bring the member to what `order` wants.
-pub(super) async fn carry_out<M: Member>(member: &M, order: &Order, namespace: &str, adopted: Option<&str>) -> Done {
+pub(super) async fn carry_out<M: Member>(
+    member: &M,
+    order: &Order,
+    namespace: &str,
+    adopted: Option<&str>,
+) -> Done {
     let mut wrote = false;
     for _ in 0..STEPS {
         let live = match member.get(order.kind, &order.name).await {
@@ -75,7 +90,12 @@ pub(super) async fn carry_out<M: Member>(member: &M, order: &Order, namespace: &
         }
     }
     let message = format!("{}: somebody else keeps writing it", order.what(namespace));
-    stays(OutcomeResult::Deferred, codes::API_UNAVAILABLE, message, Again::Backoff)
+    stays(
+        OutcomeResult::Deferred,
+        codes::API_UNAVAILABLE,
+        message,
+        Again::Backoff,
+    )
 }
 
 enum Took {
@@ -84,26 +104,58 @@ enum Took {
     Wrote,
 }
 
-async fn take<M: Member>(member: &M, order: &Order, namespace: &str, step: Step, wrote: bool) -> Took {
+async fn take<M: Member>(
+    member: &M,
+    order: &Order,
+    namespace: &str,
+    step: Step,
+    wrote: bool,
+) -> Took {
     let written: Result<DynamicObject, MemberError> = match step {
         Step::Nothing { note } => {
-            let result = if wrote { OutcomeResult::Applied } else { OutcomeResult::Noop };
+            let result = if wrote {
+                OutcomeResult::Applied
+            } else {
+                OutcomeResult::Noop
+            };
             return Took::Done(Done::Finished(result, note));
         }
         Step::Gone => return Took::Done(Done::Finished(OutcomeResult::Applied, String::new())),
         Step::Prepared => {
-            let message = format!("{}: prepared, waits for a Confirm of the deletion", order.what(namespace));
-            return Took::Done(stays(OutcomeResult::Held, codes::NEEDS_CONFIRMATION, message, Again::After(HELD)));
+            let message = format!(
+                "{}: prepared, waits for a Confirm of the deletion",
+                order.what(namespace)
+            );
+            return Took::Done(stays(
+                OutcomeResult::Held,
+                codes::NEEDS_CONFIRMATION,
+                message,
+                Again::After(HELD),
+            ));
         }
         Step::Wait { message } => {
-            return Took::Done(stays(OutcomeResult::Deferred, codes::WAITS_FOR_DEPENDENCY, message, Again::After(WAITING)));
+            return Took::Done(stays(
+                OutcomeResult::Deferred,
+                codes::WAITS_FOR_DEPENDENCY,
+                message,
+                Again::After(WAITING),
+            ));
         }
         Step::Refuse { code, message } => return Took::Done(Done::Refused(code, message)),
         Step::Hold { code, message } => {
-            return Took::Done(stays(OutcomeResult::Held, code, message, Again::After(HELD)));
+            return Took::Done(stays(
+                OutcomeResult::Held,
+                code,
+                message,
+                Again::After(HELD),
+            ));
         }
-        Step::Write { body, force, .. } => member.write(order.kind, &order.name, &body, force).await,
-        Step::Delete { uid, approved } => return delete(member, order, namespace, &uid, approved.as_deref()).await,
+        Step::Write { body, force, .. } => {
+            member.write(order.kind, &order.name, &body, force).await
+        }
+        Step::Delete { uid, approved } => {
+            return delete(member, order, namespace, &uid, approved.as_deref()).await;
+        }
     };
     match written {
         Ok(_) => Took::Done(Done::Finished(OutcomeResult::Applied, String::new())),
@@ -112,9 +164,18 @@ async fn take<M: Member>(member: &M, order: &Order, namespace: &str, step: Step,
     }
 }
 
-async fn delete<M: Member>(member: &M, order: &Order, namespace: &str, uid: &str, approved: Option<&str>) -> Took {
+async fn delete<M: Member>(
+    member: &M,
+    order: &Order,
+    namespace: &str,
+    uid: &str,
+    approved: Option<&str>,
+) -> Took {
     if let Some(revision) = approved {
-        match member.approve_deletion(order.kind, &order.name, uid, revision).await {
+        match member
+            .approve_deletion(order.kind, &order.name, uid, revision)
+            .await
+        {
             Ok(()) => {}
             Err(MemberError::Raced(_)) => return Took::Again,
             Err(error) => return Took::Done(failed(order, namespace, &error)),
@@ -131,16 +192,29 @@ fn failed(order: &Order, namespace: &str, error: &MemberError) -> Done {
     let message = format!("{}: {error}", order.what(namespace));
     match error {
         MemberError::Refused(_) => Done::Refused(codes::INVALID, message),
-        MemberError::Owned { .. } => stays(OutcomeResult::Held, codes::FIELD_CONFLICT, message, Again::After(HELD)),
+        MemberError::Owned { .. } => stays(
+            OutcomeResult::Held,
+            codes::FIELD_CONFLICT,
+            message,
+            Again::After(HELD),
+        ),
         MemberError::Raced(_)
         | MemberError::Forbidden(_)
         | MemberError::NoKind(_)
-        | MemberError::Unavailable(_) => {
-            stays(OutcomeResult::Deferred, codes::API_UNAVAILABLE, message, Again::Backoff)
-        }
+        | MemberError::Unavailable(_) => stays(
+            OutcomeResult::Deferred,
+            codes::API_UNAVAILABLE,
+            message,
+            Again::Backoff,
+        ),
     }
 }
 
 fn stays(result: OutcomeResult, code: &'static str, message: String, again: Again) -> Done {
-    Done::Stays { result, code, message, again }
+    Done::Stays {
+        result,
+        code,
+        message,
+        again,
+    }
 }

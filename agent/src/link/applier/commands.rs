@@ -1,8 +1,9 @@
 //! What the applier does with each command.
 
 use super::{
-    Applier, Batch, CAPACITY, Command, Instant, JournalStore, Kind, Member, Mode, ObjectId, OutcomeResult, Position,
-    Revision, Standing, Step, Taken, codes, inventory, object_id_of, proto, settle,
+    Applier, Batch, CAPACITY, Command, Instant, JournalStore, Kind, Member, Mode, ObjectId,
+    OutcomeResult, Position, Revision, Standing, Step, Taken, codes, inventory, object_id_of,
+    proto, settle,
 };
 use crate::link::journal::{Accepted, Journal};
 use kube::api::DynamicObject;
@@ -13,7 +14,11 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             Command::Standing(reply) => {
                 let _gone = reply.send(self.standing().await);
             }
-            Command::Welcome { head, observe, reply } => {
+            Command::Welcome {
+                head,
+                observe,
+                reply,
+            } => {
                 let _gone = reply.send(self.welcome(head, observe));
             }
             Command::Accept { batch, reply } => {
@@ -27,8 +32,15 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     }
 
     async fn standing(&self) -> Result<Standing, String> {
-        let objects = self.member.list().await.map_err(|error| format!("listing the hub's objects: {error}"))?;
-        Ok(Standing { last: self.journal.position().map(Into::into), digest: inventory::digest(&objects) })
+        let objects = self
+            .member
+            .list()
+            .await
+            .map_err(|error| format!("listing the hub's objects: {error}"))?;
+        Ok(Standing {
+            last: self.journal.position().map(Into::into),
+            digest: inventory::digest(&objects),
+        })
     }
 
     fn welcome(&mut self, head: Position, observe: Option<String>) -> Mode {
@@ -43,7 +55,10 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             }
         };
         if let Mode::Observe(reason) = &self.mode {
-            tracing::warn!(reason, "only observing: nothing of this hub is applied and nothing is deleted");
+            tracing::warn!(
+                reason,
+                "only observing: nothing of this hub is applied and nothing is deleted"
+            );
         }
         self.head = Some(head);
         self.frozen = super::Freeze::default();
@@ -51,7 +66,11 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     }
 
     async fn accept(&mut self, batch: Batch) -> Taken {
-        let Batch { upto, orders, refused } = batch;
+        let Batch {
+            upto,
+            orders,
+            refused,
+        } = batch;
         if self.mode != Mode::Obey {
             return Taken::Observing;
         }
@@ -72,20 +91,40 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             self.note_accepted(id, accepted);
         }
         self.publish_progress();
-        Taken::Durable(self.journal.position().map_or(Revision(0), |position| position.revision))
+        Taken::Durable(
+            self.journal
+                .position()
+                .map_or(Revision(0), |position| position.revision),
+        )
     }
 
     fn note_accepted(&mut self, id: ObjectId, accepted: Accepted) {
         match accepted {
             Accepted::New => drop(self.due.remove(&id)),
             Accepted::Known => {
-                if let Some(mark) = self.journal.deleted(&id).filter(|_| !self.journal.pending().contains_key(&id)) {
-                    self.answer(id, mark.revision, OutcomeResult::Noop, "", "deleted already");
+                if let Some(mark) = self
+                    .journal
+                    .deleted(&id)
+                    .filter(|_| !self.journal.pending().contains_key(&id))
+                {
+                    self.answer(
+                        id,
+                        mark.revision,
+                        OutcomeResult::Noop,
+                        "",
+                        "deleted already",
+                    );
                 }
             }
             Accepted::Stale { newest } => {
                 let message = format!("object {id}: the agent knows {newest}");
-                self.answer(id, newest.revision, OutcomeResult::Nack, codes::STALE_REVISION, &message);
+                self.answer(
+                    id,
+                    newest.revision,
+                    OutcomeResult::Nack,
+                    codes::STALE_REVISION,
+                    &message,
+                );
             }
         }
     }
@@ -93,12 +132,24 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     async fn keep(&self, journal: &Journal) -> Result<(), String> {
         let size = journal.write().map_err(|error| error.to_string())?.len();
         if size > CAPACITY {
-            return Err(format!("the journal would take {size} bytes, room is for {CAPACITY}: orders that are held must be settled first"));
+            return Err(format!(
+                "the journal would take {size} bytes, room is for {CAPACITY}: orders that are held must be settled first"
+            ));
         }
-        self.store.save(journal).await.map_err(|error| format!("the journal could not be stored: {error}"))
+        self.store
+            .save(journal)
+            .await
+            .map_err(|error| format!("the journal could not be stored: {error}"))
     }
 
-    fn answer(&self, id: ObjectId, revision: Revision, result: OutcomeResult, code: &str, message: &str) {
+    fn answer(
+        &self,
+        id: ObjectId,
+        revision: Revision,
+        result: OutcomeResult,
+        code: &str,
+        message: &str,
+    ) {
         self.outbox.outcome(proto::Outcome {
             object_id: id.to_string(),
             revision: revision.0,
@@ -112,13 +163,19 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     async fn confirm(&mut self, confirm: &proto::Confirm) {
         let action = confirm.action();
         if confirm.object_id.is_empty() {
-            if action == proto::ConfirmAction::Adopt && confirm.intent_id.is_empty() && !confirm.approval.is_empty() {
+            if action == proto::ConfirmAction::Adopt
+                && confirm.intent_id.is_empty()
+                && !confirm.approval.is_empty()
+            {
                 self.adopt_store(&confirm.approval).await;
             }
             return;
         }
         let Ok(id) = confirm.object_id.parse::<ObjectId>() else {
-            tracing::warn!(object_id = confirm.object_id, "a Confirm names no object id; it is ignored");
+            tracing::warn!(
+                object_id = confirm.object_id,
+                "a Confirm names no object id; it is ignored"
+            );
             return;
         };
         if let Mode::Observe(reason) = &self.mode {
@@ -132,7 +189,9 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             }
             proto::ConfirmAction::Delete => false,
             proto::ConfirmAction::Adopt => self.adopt_object(&mut next, id, confirm),
-            proto::ConfirmAction::Keep | proto::ConfirmAction::Unspecified => next.keep(&id).is_some(),
+            proto::ConfirmAction::Keep | proto::ConfirmAction::Unspecified => {
+                next.keep(&id).is_some()
+            }
             proto::ConfirmAction::Refuse => false,
         };
         if !changed {
@@ -147,7 +206,13 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         if let (proto::ConfirmAction::Keep | proto::ConfirmAction::Unspecified, Some(order)) =
             (action, self.journal.pending().get(&id))
         {
-            self.answer(id, order.mark.revision, OutcomeResult::Noop, "", "kept, as confirmed");
+            self.answer(
+                id,
+                order.mark.revision,
+                OutcomeResult::Noop,
+                "",
+                "kept, as confirmed",
+            );
         }
         self.journal = next;
         self.due.remove(&id);
@@ -165,7 +230,9 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     }
 
     async fn adopt_store(&mut self, approval: &str) {
-        let Some(head) = self.head.clone() else { return };
+        let Some(head) = self.head.clone() else {
+            return;
+        };
         let mut next = self.journal.clone();
         next.adopt_store(&head);
         match self.keep(&next).await {
@@ -174,7 +241,10 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
                 self.journal = next;
                 self.mode = Mode::Obey;
             }
-            Err(error) => tracing::warn!(error, "the adoption could not be stored; the hub must repeat it"),
+            Err(error) => tracing::warn!(
+                error,
+                "the adoption could not be stored; the hub must repeat it"
+            ),
         }
     }
 
@@ -182,12 +252,17 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         match self.member.list().await {
             Ok(objects) => self.outbox.pages(inventory::pages(&objects, buckets)),
             // No pages at all: an inventory that is not known must not look empty.
-            Err(error) => tracing::warn!(%error, "the inventory cannot be read; the hub asks again"),
+            Err(error) => {
+                tracing::warn!(%error, "the inventory cannot be read; the hub asks again")
+            }
         }
     }
 
     fn freeze(&mut self, freeze: &proto::Freeze) {
-        let ids = freeze.object_ids.iter().filter_map(|id| id.parse::<ObjectId>().ok());
+        let ids = freeze
+            .object_ids
+            .iter()
+            .filter_map(|id| id.parse::<ObjectId>().ok());
         match (freeze.object_ids.is_empty(), freeze.on) {
             (true, true) => self.frozen.all = true,
             (true, false) => self.frozen = super::Freeze::default(),
@@ -197,21 +272,40 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
                 self.frozen.some.retain(|id| !thawed.contains(id));
             }
         }
-        for id in self.journal.pending().keys().filter(|id| self.is_frozen(id)) {
-            let revision = self.journal.pending().get(id).map_or(Revision(0), |order| order.mark.revision);
+        for id in self
+            .journal
+            .pending()
+            .keys()
+            .filter(|id| self.is_frozen(id))
+        {
+            let revision = self
+                .journal
+                .pending()
+                .get(id)
+                .map_or(Revision(0), |order| order.mark.revision);
             let message = format!("applying is frozen by the hub: {}", freeze.reason);
-            self.answer(*id, revision, OutcomeResult::Deferred, codes::FROZEN, &message);
+            self.answer(
+                *id,
+                revision,
+                OutcomeResult::Deferred,
+                codes::FROZEN,
+                &message,
+            );
         }
     }
 
     /// A pending order is looked at again; an object that was lost or edited is put back to what the hub ordered.
     fn seen(&mut self, kind: Kind, object: &DynamicObject, gone: bool) {
-        let Some(id) = object_id_of(object) else { return };
+        let Some(id) = object_id_of(object) else {
+            return;
+        };
         if self.journal.pending().contains_key(&id) {
             self.due.remove(&id);
             return;
         }
-        let Some(order) = self.known.get(&id).filter(|order| order.kind == kind) else { return };
+        let Some(order) = self.known.get(&id).filter(|order| order.kind == kind) else {
+            return;
+        };
         let live = (!gone).then_some(object);
         let step = settle(order, live, &self.namespace, self.journal.adopted(&id));
         if matches!(step, Step::Write { .. } | Step::Wait { .. }) {

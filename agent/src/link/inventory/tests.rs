@@ -13,25 +13,51 @@ fn object(value: Value) -> DynamicObject {
 
 fn managed(n: u8, revision: u64) -> (Kind, DynamicObject) {
     let annotations = json!({OBJECT_ID: id(n), REVISION: revision.to_string(), TERM: "1", HASH: "0a0b", PLAN_NUMBER: "3"});
-    (Kind::Instance, object(json!({"metadata": {"name": format!("db-{n}"), "namespace": "ns", "annotations": annotations},
-        "spec": {"instanceId": 2, "configVersion": 4, "members": [{"instanceId": 1}, {"instanceId": 5}], "ghosts": [9]}})))
+    (
+        Kind::Instance,
+        object(
+            json!({"metadata": {"name": format!("db-{n}"), "namespace": "ns", "annotations": annotations},
+        "spec": {"instanceId": 2, "configVersion": 4, "members": [{"instanceId": 1}, {"instanceId": 5}], "ghosts": [9]}}),
+        ),
+    )
 }
 
 fn names() -> Names {
-    Names { cluster_uid: "u".to_owned(), cluster_name: "eu-1".to_owned(), trust_domain: "meridian.local".to_owned() }
+    Names {
+        cluster_uid: "u".to_owned(),
+        cluster_name: "eu-1".to_owned(),
+        trust_domain: "meridian.local".to_owned(),
+    }
 }
 
 fn service(ingress: Value) -> Service {
-    serde_json::from_value(json!({"metadata": {"name": "rec-sync"}, "status": {"loadBalancer": {"ingress": ingress}}})).unwrap()
+    serde_json::from_value(
+        json!({"metadata": {"name": "rec-sync"}, "status": {"loadBalancer": {"ingress": ingress}}}),
+    )
+    .unwrap()
 }
 
 #[test]
 fn an_entry_says_what_must_not_be_given_again() {
     let pages = pages(&[managed(1, 7)], &[1]);
-    let [page] = pages.as_slice() else { panic!("{pages:?}") };
-    let [entry] = page.entries.as_slice() else { panic!("{page:?}") };
-    assert_eq!((entry.highest_instance_id, entry.config_version, entry.plan_number), (9, 4, 3));
-    assert_eq!((entry.revision, entry.hash.as_ref(), entry.data_bearing), (7, &[10, 11][..], true));
+    let [page] = pages.as_slice() else {
+        panic!("{pages:?}")
+    };
+    let [entry] = page.entries.as_slice() else {
+        panic!("{page:?}")
+    };
+    assert_eq!(
+        (
+            entry.highest_instance_id,
+            entry.config_version,
+            entry.plan_number
+        ),
+        (9, 4, 3)
+    );
+    assert_eq!(
+        (entry.revision, entry.hash.as_ref(), entry.data_bearing),
+        (7, &[10, 11][..], true)
+    );
 }
 
 #[test]
@@ -40,7 +66,11 @@ fn every_asked_bucket_is_answered_and_the_last_page_says_so() {
     for (asked, expected) in [(vec![], 256), (vec![3, 300, 9], 2)] {
         let pages = pages(&objects, &asked);
         assert_eq!(pages.len(), expected);
-        assert!(pages.iter().all(|page| page.last_of_bucket && page.entries.len() == 1));
+        assert!(
+            pages
+                .iter()
+                .all(|page| page.last_of_bucket && page.entries.len() == 1)
+        );
         assert_eq!(pages.iter().filter(|page| page.last).count(), 1);
         assert!(pages.last().unwrap().last);
     }
@@ -52,41 +82,84 @@ fn a_full_bucket_is_split_into_pages() {
         .map(|n| {
             let (kind, mut object) = managed(n, 1);
             let id = format!("00000000-0000-4000-8000-0000000{n:03x}07");
-            object.metadata.annotations.as_mut().unwrap().insert(OBJECT_ID.to_owned(), id);
+            object
+                .metadata
+                .annotations
+                .as_mut()
+                .unwrap()
+                .insert(OBJECT_ID.to_owned(), id);
             (kind, object)
         })
         .collect();
     let pages = pages(&objects, &[7]);
-    let sizes: Vec<_> = pages.iter().map(|page| (page.entries.len(), page.last_of_bucket)).collect();
+    let sizes: Vec<_> = pages
+        .iter()
+        .map(|page| (page.entries.len(), page.last_of_bucket))
+        .collect();
     assert_eq!(sizes, [(PAGE, false), (1, true)]);
 }
 
 #[test]
 fn the_digest_changes_with_revision_and_hash_and_not_with_order() {
     let (a, b) = (managed(1, 7), managed(2, 7));
-    assert_eq!(digest(&[a.clone(), b.clone()]), digest(&[b.clone(), a.clone()]));
+    assert_eq!(
+        digest(&[a.clone(), b.clone()]),
+        digest(&[b.clone(), a.clone()])
+    );
     assert_ne!(digest(&[a, b.clone()]), digest(&[managed(1, 8), b]));
 }
 
 #[test]
 fn a_rec_with_an_ingress_is_reached_by_the_names_of_its_databases() {
-    let rec_object = object(json!({"metadata": {"name": "rec", "namespace": "ns", "uid": "r"},
-        "spec": {"ingressOrRouteSpec": {"dbFqdnSuffix": ".eu.example", "apiFqdnUrl": "api.eu.example"}}, "status": {"state": "Running"}}));
-    let entry = rec(&rec_object, Some(&service(json!([{"ip": "10.0.0.1"}]))), &names(), Some(5));
+    let rec_object = object(
+        json!({"metadata": {"name": "rec", "namespace": "ns", "uid": "r"},
+        "spec": {"ingressOrRouteSpec": {"dbFqdnSuffix": ".eu.example", "apiFqdnUrl": "api.eu.example"}}, "status": {"state": "Running"}}),
+    );
+    let entry = rec(
+        &rec_object,
+        Some(&service(json!([{"ip": "10.0.0.1"}]))),
+        &names(),
+        Some(5),
+    );
     assert_eq!(entry.replication_address, "<db>.eu.example:443");
-    assert_eq!((entry.suffix.as_str(), entry.api_fqdn_url.as_str(), entry.state.as_str()), (".eu.example", "api.eu.example", "Running"));
-    assert_eq!(entry.peer_spiffe_id, "spiffe://meridian.local/cluster/u/rec/ns/rec");
+    assert_eq!(
+        (
+            entry.suffix.as_str(),
+            entry.api_fqdn_url.as_str(),
+            entry.state.as_str()
+        ),
+        (".eu.example", "api.eu.example", "Running")
+    );
+    assert_eq!(
+        entry.peer_spiffe_id,
+        "spiffe://meridian.local/cluster/u/rec/ns/rec"
+    );
     assert_eq!(entry.peer_not_after_ms, 5);
 }
 
 #[test]
 fn a_rec_without_ingress_is_reached_by_its_load_balancer_once_that_has_an_address() {
-    let rec_object = object(json!({"metadata": {"name": "rec", "namespace": "ns"}, "spec": {"nodes": "not a number"}}));
-    let address = |sync: Option<&Service>| rec(&rec_object, sync, &names(), None).replication_address;
+    let rec_object = object(
+        json!({"metadata": {"name": "rec", "namespace": "ns"}, "spec": {"nodes": "not a number"}}),
+    );
+    let address =
+        |sync: Option<&Service>| rec(&rec_object, sync, &names(), None).replication_address;
     assert_eq!(address(None), "");
     assert_eq!(address(Some(&service(json!([])))), "");
-    assert_eq!(address(Some(&service(json!([{"ip": "10.77.1.5"}])))), "10.77.1.5:443");
-    assert_eq!(address(Some(&service(json!([{"ip": "fd00::5"}])))), "[fd00::5]:443");
-    assert_eq!(address(Some(&service(json!([{"hostname": "lb.example"}])))), "lb.example:443");
-    assert_eq!(names().suffix(&rec_object), ".rec.ns.eu-1.meridian.internal");
+    assert_eq!(
+        address(Some(&service(json!([{"ip": "10.77.1.5"}])))),
+        "10.77.1.5:443"
+    );
+    assert_eq!(
+        address(Some(&service(json!([{"ip": "fd00::5"}])))),
+        "[fd00::5]:443"
+    );
+    assert_eq!(
+        address(Some(&service(json!([{"hostname": "lb.example"}])))),
+        "lb.example:443"
+    );
+    assert_eq!(
+        names().suffix(&rec_object),
+        ".rec.ns.eu-1.meridian.internal"
+    );
 }

@@ -96,8 +96,18 @@ fn a_term_that_was_welcomed_counts_even_if_it_ordered_nothing() {
     let mut journal = with(vec![], 9);
     assert!(journal.obey(&at(4, 9)));
     assert!(!journal.obey(&at(4, 9)));
-    assert_eq!(journal.judge_head(&at(3, 99)), Err(Stranger::LowerTerm { known: Term(4), found: Term(3) }));
-    assert_eq!(journal.position(), Some(&at(1, 9)), "the position stays where the orders ended");
+    assert_eq!(
+        journal.judge_head(&at(3, 99)),
+        Err(Stranger::LowerTerm {
+            known: Term(4),
+            found: Term(3)
+        })
+    );
+    assert_eq!(
+        journal.position(),
+        Some(&at(1, 9)),
+        "the position stays where the orders ended"
+    );
 }
 
 #[test]

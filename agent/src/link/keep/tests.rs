@@ -13,13 +13,32 @@ fn client() -> (Client, Server) {
 }
 
 /// Answers the next request, which must be `method` on a path that ends in `path`; returns its body.
-async fn answer(server: &mut Server, method: Method, path: &str, code: StatusCode, body: Value) -> Value {
+async fn answer(
+    server: &mut Server,
+    method: Method,
+    path: &str,
+    code: StatusCode,
+    body: Value,
+) -> Value {
     let (request, send) = server.next_request().await.expect("a request comes");
     assert_eq!(request.method(), method);
     assert!(request.uri().path().ends_with(path), "{}", request.uri());
-    let sent = request.into_body().collect_bytes().await.expect("the body is whole");
-    send.send_response(Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap());
-    if sent.is_empty() { Value::Null } else { serde_json::from_slice(&sent).unwrap() }
+    let sent = request
+        .into_body()
+        .collect_bytes()
+        .await
+        .expect("the body is whole");
+    send.send_response(
+        Response::builder()
+            .status(code)
+            .body(Body::from(body.to_string().into_bytes()))
+            .unwrap(),
+    );
+    if sent.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&sent).unwrap()
+    }
 }
 
 fn missing() -> Value {
@@ -44,15 +63,34 @@ fn ours() -> Value {
 async fn a_new_identity_is_stored_before_it_is_handed_out() {
     let (client, mut server) = client();
     let opening = tokio::spawn(async move { identity(client, "ns").await.unwrap().1 });
-    answer(&mut server, Method::GET, "/secrets/meridian-identity", StatusCode::NOT_FOUND, missing()).await;
+    answer(
+        &mut server,
+        Method::GET,
+        "/secrets/meridian-identity",
+        StatusCode::NOT_FOUND,
+        missing(),
+    )
+    .await;
     let (request, send) = server.next_request().await.unwrap();
-    assert!(!opening.is_finished(), "the keys are not used before they are stored");
+    assert!(
+        !opening.is_finished(),
+        "the keys are not used before they are stored"
+    );
     assert_eq!(request.method(), Method::POST);
-    let body: Secret = serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap()).unwrap();
-    assert_eq!(body.metadata.labels.as_ref().unwrap()[MANAGED_BY], FIELD_MANAGER);
-    send.send_response(Response::new(Body::from(serde_json::to_vec(&body).unwrap())));
+    let body: Secret =
+        serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap()).unwrap();
+    assert_eq!(
+        body.metadata.labels.as_ref().unwrap()[MANAGED_BY],
+        FIELD_MANAGER
+    );
+    send.send_response(Response::new(Body::from(
+        serde_json::to_vec(&body).unwrap(),
+    )));
     let identity = opening.await.unwrap();
-    assert_eq!(Identity::read(body.data.as_ref().unwrap()).unwrap(), identity);
+    assert_eq!(
+        Identity::read(body.data.as_ref().unwrap()).unwrap(),
+        identity
+    );
 }
 
 #[tokio::test]
@@ -61,7 +99,14 @@ async fn a_stored_identity_is_used_again() {
     let known = Identity::generate().unwrap();
     let body = stored(&known.data(), "7", ours());
     let opening = tokio::spawn(async move { identity(client, "ns").await.unwrap().1 });
-    answer(&mut server, Method::GET, "/secrets/meridian-identity", StatusCode::OK, body).await;
+    answer(
+        &mut server,
+        Method::GET,
+        "/secrets/meridian-identity",
+        StatusCode::OK,
+        body,
+    )
+    .await;
     assert_eq!(opening.await.unwrap(), known);
 }
 
@@ -70,9 +115,19 @@ async fn a_foreign_secret_of_the_name_is_left_alone_and_its_owner_named() {
     let (client, mut server) = client();
     let body = stored(&BTreeMap::new(), "7", json!({MANAGED_BY: "Helm"}));
     let opening = tokio::spawn(async move { identity(client, "ns").await.map(drop) });
-    answer(&mut server, Method::GET, "/secrets/meridian-identity", StatusCode::OK, body).await;
+    answer(
+        &mut server,
+        Method::GET,
+        "/secrets/meridian-identity",
+        StatusCode::OK,
+        body,
+    )
+    .await;
     let error = opening.await.unwrap().unwrap_err();
-    assert!(matches!(&error, KeepError::Foreign { holder, .. } if holder == "`Helm`"), "{error}");
+    assert!(
+        matches!(&error, KeepError::Foreign { holder, .. } if holder == "`Helm`"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -80,28 +135,84 @@ async fn a_broken_identity_is_an_error_and_never_replaced() {
     let (client, mut server) = client();
     let data = BTreeMap::from([("device.key".to_owned(), ByteString(b"broken".to_vec()))]);
     let opening = tokio::spawn(async move { identity(client, "ns").await.map(drop) });
-    answer(&mut server, Method::GET, "/secrets/meridian-identity", StatusCode::OK, stored(&data, "7", ours())).await;
-    assert!(matches!(opening.await.unwrap(), Err(KeepError::Identity(_))));
+    answer(
+        &mut server,
+        Method::GET,
+        "/secrets/meridian-identity",
+        StatusCode::OK,
+        stored(&data, "7", ours()),
+    )
+    .await;
+    assert!(matches!(
+        opening.await.unwrap(),
+        Err(KeepError::Identity(_))
+    ));
 }
 
 #[tokio::test]
 async fn a_write_over_somebody_elses_data_is_refused_and_over_a_label_is_not() {
     let (client, mut server) = client();
-    let data = |text: &str| BTreeMap::from([("k".to_owned(), ByteString(text.as_bytes().to_vec()))]);
+    let data =
+        |text: &str| BTreeMap::from([("k".to_owned(), ByteString(text.as_bytes().to_vec()))]);
     let writing = tokio::spawn(async move {
         let mut kept = Kept::open(client, "ns", JOURNAL).await.unwrap();
         kept.write(data("1")).await.unwrap();
         kept.write(data("2")).await
     });
     let path = "/secrets/meridian-link";
-    answer(&mut server, Method::GET, path, StatusCode::OK, stored(&data("0"), "1", ours())).await;
-    answer(&mut server, Method::PUT, path, StatusCode::CONFLICT, conflict()).await;
-    answer(&mut server, Method::GET, path, StatusCode::OK, stored(&data("0"), "2", ours())).await;
-    let put = answer(&mut server, Method::PUT, path, StatusCode::OK, stored(&data("1"), "3", ours())).await;
+    answer(
+        &mut server,
+        Method::GET,
+        path,
+        StatusCode::OK,
+        stored(&data("0"), "1", ours()),
+    )
+    .await;
+    answer(
+        &mut server,
+        Method::PUT,
+        path,
+        StatusCode::CONFLICT,
+        conflict(),
+    )
+    .await;
+    answer(
+        &mut server,
+        Method::GET,
+        path,
+        StatusCode::OK,
+        stored(&data("0"), "2", ours()),
+    )
+    .await;
+    let put = answer(
+        &mut server,
+        Method::PUT,
+        path,
+        StatusCode::OK,
+        stored(&data("1"), "3", ours()),
+    )
+    .await;
     assert_eq!(put["metadata"]["resourceVersion"], json!("2"));
-    answer(&mut server, Method::PUT, path, StatusCode::CONFLICT, conflict()).await;
-    answer(&mut server, Method::GET, path, StatusCode::OK, stored(&data("other"), "4", ours())).await;
-    assert!(matches!(writing.await.unwrap(), Err(KeepError::Overtaken(_))));
+    answer(
+        &mut server,
+        Method::PUT,
+        path,
+        StatusCode::CONFLICT,
+        conflict(),
+    )
+    .await;
+    answer(
+        &mut server,
+        Method::GET,
+        path,
+        StatusCode::OK,
+        stored(&data("other"), "4", ours()),
+    )
+    .await;
+    assert!(matches!(
+        writing.await.unwrap(),
+        Err(KeepError::Overtaken(_))
+    ));
 }
 
 #[tokio::test]
@@ -109,6 +220,13 @@ async fn a_journal_that_cannot_be_read_is_not_taken_for_empty() {
     let (client, mut server) = client();
     let data = BTreeMap::from([(JOURNAL_KEY.to_owned(), ByteString(b"{}".to_vec()))]);
     let opening = tokio::spawn(async move { SecretJournal::open(client, "ns").await.map(drop) });
-    answer(&mut server, Method::GET, "/secrets/meridian-link", StatusCode::OK, stored(&data, "1", ours())).await;
+    answer(
+        &mut server,
+        Method::GET,
+        "/secrets/meridian-link",
+        StatusCode::OK,
+        stored(&data, "1", ours()),
+    )
+    .await;
     assert!(matches!(opening.await.unwrap(), Err(KeepError::Journal(_))));
 }

@@ -3,7 +3,8 @@
 use meridian_api::link::{Position as StorePosition, proto::SyncMode};
 
 use super::{
-    Duration, Heard, HubFrame, Instant, Open, Reply, SKEW_MS, Say, Taken, Why, codes, oneshot, proto,
+    Duration, Heard, HubFrame, Instant, Open, Reply, SKEW_MS, Say, Taken, Why, codes, oneshot,
+    proto,
 };
 use crate::link::{
     applier::{Batch, Command},
@@ -18,7 +19,10 @@ pub(super) struct Room {
 }
 
 impl Open<'_> {
-    pub(super) async fn hear(&mut self, frame: Option<Result<HubFrame, tonic::Status>>) -> Result<(), Why> {
+    pub(super) async fn hear(
+        &mut self,
+        frame: Option<Result<HubFrame, tonic::Status>>,
+    ) -> Result<(), Why> {
         let frame = match frame {
             None => return Err(Why::Closed),
             Some(Err(status)) => return Err(Why::Broken(status)),
@@ -32,9 +36,13 @@ impl Open<'_> {
             Heard::Apply(apply) => self.take(apply).await,
             Heard::Confirm(confirm) => {
                 // A refusal or an approval of a wish concerns those who wished; everything else the journal.
-                let answers_wish = !confirm.intent_id.is_empty() && confirm.action() != proto::ConfirmAction::Adopt;
+                let answers_wish = !confirm.intent_id.is_empty()
+                    && confirm.action() != proto::ConfirmAction::Adopt;
                 if answers_wish && context.answers.try_send(confirm.clone()).is_err() {
-                    tracing::warn!(intent = confirm.intent_id, "an answer to a local wish was not taken; the wish is repeated");
+                    tracing::warn!(
+                        intent = confirm.intent_id,
+                        "an answer to a local wish was not taken; the wish is repeated"
+                    );
                 }
                 self.waiting = (!answers_wish).then_some(Command::Confirm(confirm));
                 Ok(())
@@ -50,10 +58,17 @@ impl Open<'_> {
             Heard::Beat(beat) => {
                 self.echo = beat.mono_ms;
                 context.outbox.outcomes_durable(beat.outcomes_durable_upto);
-                let half_trip = mono_ms(Instant::now()).saturating_sub(beat.echo_mono_ms).max(0) / 2;
+                let half_trip = mono_ms(Instant::now())
+                    .saturating_sub(beat.echo_mono_ms)
+                    .max(0)
+                    / 2;
                 // Without an echo of ours the trip is not known.
                 let half_trip = if beat.echo_mono_ms == 0 { 0 } else { half_trip };
-                log_skew(beat.wall_ms, (context.wall_ms)(), Duration::from_millis(half_trip.unsigned_abs()));
+                log_skew(
+                    beat.wall_ms,
+                    (context.wall_ms)(),
+                    Duration::from_millis(half_trip.unsigned_abs()),
+                );
                 Ok(())
             }
             Heard::Credit(credit) => {
@@ -65,20 +80,32 @@ impl Open<'_> {
                 Ok(())
             }
             Heard::Drain(drain) => Err(Why::Drained(drain)),
-            Heard::Bye(bye) => Err(Why::Bye { code: bye.code, message: bye.message }),
+            Heard::Bye(bye) => Err(Why::Bye {
+                code: bye.code,
+                message: bye.message,
+            }),
         }
     }
 
     async fn take(&mut self, apply: proto::Apply) -> Result<(), Why> {
         let upto = match StorePosition::required("Apply.upto", apply.upto.as_ref()) {
             Ok(upto) => upto.into(),
-            Err(error) => return self.lines.broken(&format!("Apply {}: {error}", apply.seq)).await,
+            Err(error) => {
+                return self
+                    .lines
+                    .broken(&format!("Apply {}: {error}", apply.seq))
+                    .await;
+            }
         };
         let room = Room {
             objects: u32::try_from(apply.items.len()).unwrap_or(u32::MAX),
             bytes: apply.items.iter().map(|item| item.body.len() as u64).sum(),
         };
-        let mut batch = Batch { upto, orders: Vec::new(), refused: Vec::new() };
+        let mut batch = Batch {
+            upto,
+            orders: Vec::new(),
+            refused: Vec::new(),
+        };
         for item in &apply.items {
             match Order::read(item, batch.upto.term, &self.lines.context.namespace) {
                 Ok(order) => batch.orders.push(order),
@@ -98,18 +125,39 @@ impl Open<'_> {
         Ok(())
     }
 
-    pub(super) async fn acknowledge(&mut self, seq: u64, room: Room, taken: Option<Taken>) -> Result<(), Why> {
+    pub(super) async fn acknowledge(
+        &mut self,
+        seq: u64,
+        room: Room,
+        taken: Option<Taken>,
+    ) -> Result<(), Why> {
         match taken {
             Some(Taken::Durable(revision)) => {
-                self.lines.say(Say::Ack(proto::Ack { seq, durable_upto_revision: revision.0 })).await?;
-                self.lines.say(Say::Credit(proto::Credit { objects: room.objects, bytes: room.bytes })).await
+                self.lines
+                    .say(Say::Ack(proto::Ack {
+                        seq,
+                        durable_upto_revision: revision.0,
+                    }))
+                    .await?;
+                self.lines
+                    .say(Say::Credit(proto::Credit {
+                        objects: room.objects,
+                        bytes: room.bytes,
+                    }))
+                    .await
             }
             Some(Taken::Observing) => {
-                tracing::warn!(seq, "an Apply was not taken: the agent only observes this hub");
+                tracing::warn!(
+                    seq,
+                    "an Apply was not taken: the agent only observes this hub"
+                );
                 Ok(())
             }
             Some(Taken::Not(reason)) => {
-                let bye = proto::Bye { code: codes::PROTOCOL_ERROR.to_owned(), message: format!("Apply {seq} was not taken: {reason}") };
+                let bye = proto::Bye {
+                    code: codes::PROTOCOL_ERROR.to_owned(),
+                    message: format!("Apply {seq} was not taken: {reason}"),
+                };
                 let _unheard = self.lines.say(Say::Bye(bye)).await;
                 Err(Why::Local(format!("Apply {seq} was not taken: {reason}")))
             }
@@ -133,9 +181,13 @@ impl Open<'_> {
 pub(super) fn observe_reason(welcome: &proto::Welcome) -> Option<String> {
     match SyncMode::try_from(welcome.mode) {
         Ok(SyncMode::Resume | SyncMode::Buckets | SyncMode::Full) => None,
-        Ok(SyncMode::Observe) if welcome.reason.is_empty() => Some("the hub says OBSERVE".to_owned()),
+        Ok(SyncMode::Observe) if welcome.reason.is_empty() => {
+            Some("the hub says OBSERVE".to_owned())
+        }
         Ok(SyncMode::Observe) => Some(welcome.reason.clone()),
-        Ok(SyncMode::Unspecified) | Err(_) => Some(format!("the hub chose the unknown mode {}", welcome.mode)),
+        Ok(SyncMode::Unspecified) | Err(_) => {
+            Some(format!("the hub chose the unknown mode {}", welcome.mode))
+        }
     }
 }
 
@@ -144,7 +196,10 @@ pub(super) fn log_skew(theirs_ms: i64, ours_ms: i64, half_trip: Duration) {
     let half_trip = i64::try_from(half_trip.as_millis()).unwrap_or(i64::MAX);
     let skew = ours_ms.saturating_sub(theirs_ms).saturating_sub(half_trip);
     if theirs_ms != 0 && skew.saturating_abs() > SKEW_MS {
-        tracing::warn!(skew_ms = skew, "the clocks of hub and agent differ; set both by NTP");
+        tracing::warn!(
+            skew_ms = skew,
+            "the clocks of hub and agent differ; set both by NTP"
+        );
     }
 }
 
@@ -153,5 +208,7 @@ pub(super) fn mono_ms(now: Instant) -> i64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let start = *START.get_or_init(|| now);
     // From 1 on: 0 stands for "no echo yet".
-    i64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(i64::MAX).saturating_add(1)
+    i64::try_from(now.saturating_duration_since(start).as_millis())
+        .unwrap_or(i64::MAX)
+        .saturating_add(1)
 }

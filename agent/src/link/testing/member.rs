@@ -39,7 +39,12 @@ impl MemoryMember {
     }
 
     pub(in crate::link) fn object(&self, kind: Kind, name: &str) -> Option<Value> {
-        self.0.lock().unwrap().objects.get(&(kind, name.to_owned())).cloned()
+        self.0
+            .lock()
+            .unwrap()
+            .objects
+            .get(&(kind, name.to_owned()))
+            .cloned()
     }
 
     /// Everything there is, for comparisons.
@@ -55,24 +60,40 @@ impl MemoryMember {
     /// The controllers finished their clean-up of an object that is being deleted.
     pub(in crate::link) fn release(&self, kind: Kind, name: &str) {
         let mut state = self.0.lock().unwrap();
-        let object = state.objects.get(&(kind, name.to_owned())).expect("there is such an object");
-        assert!(object["metadata"]["deletionTimestamp"].is_string(), "it is not being deleted");
+        let object = state
+            .objects
+            .get(&(kind, name.to_owned()))
+            .expect("there is such an object");
+        assert!(
+            object["metadata"]["deletionTimestamp"].is_string(),
+            "it is not being deleted"
+        );
         state.objects.remove(&(kind, name.to_owned()));
     }
 
     /// Somebody took the object away.
     pub(in crate::link) fn lose(&self, kind: Kind, name: &str) -> Value {
-        self.0.lock().unwrap().objects.remove(&(kind, name.to_owned())).expect("there is such an object")
+        self.0
+            .lock()
+            .unwrap()
+            .objects
+            .remove(&(kind, name.to_owned()))
+            .expect("there is such an object")
     }
 
     pub(in crate::link) fn set_unavailable(&self, unavailable: bool) {
         self.0.lock().unwrap().unavailable = unavailable;
     }
 
-    fn read<T>(&self, read: impl FnOnce(&mut State) -> Result<T, MemberError>) -> Result<T, MemberError> {
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&mut State) -> Result<T, MemberError>,
+    ) -> Result<T, MemberError> {
         let mut state = self.0.lock().unwrap();
         if state.unavailable {
-            return Err(MemberError::Unavailable("the test switched it off".to_owned()));
+            return Err(MemberError::Unavailable(
+                "the test switched it off".to_owned(),
+            ));
         }
         read(&mut state)
     }
@@ -87,13 +108,24 @@ impl Member for MemoryMember {
         self.read(|state| Ok(state.objects.get(&(kind, name.to_owned())).map(object)))
     }
 
-    async fn write(&self, kind: Kind, name: &str, body: &Value, _force: bool) -> Result<DynamicObject, MemberError> {
+    async fn write(
+        &self,
+        kind: Kind,
+        name: &str,
+        body: &Value,
+        _force: bool,
+    ) -> Result<DynamicObject, MemberError> {
         self.read(|state| {
             state.writes.push(format!("write {kind} {name}"));
             state.next_uid += 1;
             let uid = format!("uid-{}", state.next_uid);
-            let slot = state.objects.entry((kind, name.to_owned())).or_insert_with(|| json!({"metadata": {"uid": uid}}));
-            if body["metadata"]["uid"].is_string() && body["metadata"]["uid"] != slot["metadata"]["uid"] {
+            let slot = state
+                .objects
+                .entry((kind, name.to_owned()))
+                .or_insert_with(|| json!({"metadata": {"uid": uid}}));
+            if body["metadata"]["uid"].is_string()
+                && body["metadata"]["uid"] != slot["metadata"]["uid"]
+            {
                 return Err(MemberError::Raced("uid mismatch".to_owned()));
             }
             merge(slot, body);
@@ -101,10 +133,19 @@ impl Member for MemoryMember {
         })
     }
 
-    async fn approve_deletion(&self, kind: Kind, name: &str, uid: &str, revision: &str) -> Result<(), MemberError> {
+    async fn approve_deletion(
+        &self,
+        kind: Kind,
+        name: &str,
+        uid: &str,
+        revision: &str,
+    ) -> Result<(), MemberError> {
         self.read(|state| {
             state.writes.push(format!("approve {kind} {name}"));
-            let slot = state.objects.get_mut(&(kind, name.to_owned())).expect("there is such an object");
+            let slot = state
+                .objects
+                .get_mut(&(kind, name.to_owned()))
+                .expect("there is such an object");
             assert_eq!(slot["metadata"]["uid"], json!(uid));
             slot["metadata"]["annotations"][DELETE_APPROVED] = json!(revision);
             Ok(())
@@ -115,7 +156,10 @@ impl Member for MemoryMember {
         self.read(|state| {
             state.writes.push(format!("delete {kind} {name}"));
             let key = (kind, name.to_owned());
-            let slot = state.objects.get_mut(&key).expect("there is such an object");
+            let slot = state
+                .objects
+                .get_mut(&key)
+                .expect("there is such an object");
             assert_eq!(slot["metadata"]["uid"], json!(uid));
             if kind.data_bearing() {
                 slot["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
@@ -128,7 +172,10 @@ impl Member for MemoryMember {
 
     async fn list(&self) -> Result<Vec<(Kind, DynamicObject)>, MemberError> {
         self.read(|state| {
-            let ours = state.objects.iter().filter(|(_, o)| o["metadata"]["annotations"][OBJECT_ID].is_string());
+            let ours = state
+                .objects
+                .iter()
+                .filter(|(_, o)| o["metadata"]["annotations"][OBJECT_ID].is_string());
             Ok(ours.map(|((kind, _), o)| (*kind, object(o))).collect())
         })
     }

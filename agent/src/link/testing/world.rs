@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use meridian_api::link::proto::{self, HubFrame, agent_frame::Frame as Say, hub_frame::Frame as Heard};
+use meridian_api::link::proto::{
+    self, HubFrame, agent_frame::Frame as Say, hub_frame::Frame as Heard,
+};
 use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, watch},
@@ -28,7 +30,12 @@ pub(in crate::link) fn id(n: u8) -> String {
 
 /// A position of the store `STORE`.
 pub(in crate::link) fn position(term: u64, revision: u64) -> proto::StorePosition {
-    proto::StorePosition { store_id: STORE.to_owned(), term, incarnation: 1, revision }
+    proto::StorePosition {
+        store_id: STORE.to_owned(),
+        term,
+        incarnation: 1,
+        revision,
+    }
 }
 
 /// An order for the REAADB `db-<n>`.
@@ -38,7 +45,12 @@ pub(in crate::link) fn item(n: u8, revision: u64) -> proto::Item {
 
 /// An order for the `ActiveActiveInstance` `db-<n>`.
 pub(in crate::link) fn instance(n: u8, revision: u64) -> proto::Item {
-    of_kind(Kind::Instance, n, revision, &json!({"instanceId": n, "configVersion": revision}))
+    of_kind(
+        Kind::Instance,
+        n,
+        revision,
+        &json!({"instanceId": n, "configVersion": revision}),
+    )
 }
 
 /// An order for the RERC `db-<n>`.
@@ -70,7 +82,10 @@ pub(in crate::link) fn tombstone(item: proto::Item, revision: u64) -> proto::Ite
         op: proto::ItemOp::Delete.into(),
         body: meridian_api::link::Bytes::new(),
         revision,
-        tombstone: Some(proto::Tombstone { revision, ..proto::Tombstone::default() }),
+        tombstone: Some(proto::Tombstone {
+            revision,
+            ..proto::Tombstone::default()
+        }),
         ..item
     }
 }
@@ -128,7 +143,16 @@ impl World {
             random: || 0.5,
             namespace: "ns".to_owned(),
         });
-        Self { member, journal, commands, answers, trust, context, stop, applier }
+        Self {
+            member,
+            journal,
+            commands,
+            answers,
+            trust,
+            context,
+            stop,
+            applier,
+        }
     }
 
     /// The process ends; what is stored stays.
@@ -149,22 +173,37 @@ impl World {
         let (to_agent, inbound) = mpsc::channel(64);
         let (outbound, from_agent) = mpsc::channel(64);
         let (context, stop) = (std::sync::Arc::clone(&self.context), self.stop.clone());
-        let session =
-            tokio::spawn(async move { session::run(ReceiverStream::new(inbound), outbound, &context, &stop).await });
-        let mut wire = Wire { to_agent, from_agent, session, seq: 0 };
-        let Say::Hello(hello) = wire.hear().await else { panic!("the first frame is a Hello") };
+        let session = tokio::spawn(async move {
+            session::run(ReceiverStream::new(inbound), outbound, &context, &stop).await
+        });
+        let mut wire = Wire {
+            to_agent,
+            from_agent,
+            session,
+            seq: 0,
+        };
+        let Say::Hello(hello) = wire.hear().await else {
+            panic!("the first frame is a Hello")
+        };
         (wire, hello)
     }
 
     /// Opens a session whose Welcome shows `head` and `mode`.
-    pub(in crate::link) async fn open(&self, head: proto::StorePosition, mode: proto::SyncMode) -> Wire {
+    pub(in crate::link) async fn open(
+        &self,
+        head: proto::StorePosition,
+        mode: proto::SyncMode,
+    ) -> Wire {
         let (wire, _) = self.dial().await;
         wire.say(Heard::Welcome(welcome(head, mode))).await;
         wire
     }
 }
 
-pub(in crate::link) fn welcome(head: proto::StorePosition, mode: proto::SyncMode) -> proto::Welcome {
+pub(in crate::link) fn welcome(
+    head: proto::StorePosition,
+    mode: proto::SyncMode,
+) -> proto::Welcome {
     proto::Welcome {
         proto: 1,
         head: Some(head),
@@ -178,49 +217,86 @@ pub(in crate::link) fn welcome(head: proto::StorePosition, mode: proto::SyncMode
 
 impl Wire {
     pub(in crate::link) async fn say(&self, frame: Heard) {
-        self.to_agent.send(Ok(HubFrame { frame: Some(frame) })).await.expect("the session is open");
+        self.to_agent
+            .send(Ok(HubFrame { frame: Some(frame) }))
+            .await
+            .expect("the session is open");
     }
 
     pub(in crate::link) async fn fail(&self, status: tonic::Status) {
-        self.to_agent.send(Err(status)).await.expect("the session is open");
+        self.to_agent
+            .send(Err(status))
+            .await
+            .expect("the session is open");
     }
 
     /// Sends a batch that leads to `upto`.
-    pub(in crate::link) async fn apply(&mut self, upto: proto::StorePosition, items: Vec<proto::Item>) -> u64 {
+    pub(in crate::link) async fn apply(
+        &mut self,
+        upto: proto::StorePosition,
+        items: Vec<proto::Item>,
+    ) -> u64 {
         self.seq += 1;
-        self.say(Heard::Apply(proto::Apply { seq: self.seq, upto: Some(upto), prev_revision: 0, items })).await;
+        self.say(Heard::Apply(proto::Apply {
+            seq: self.seq,
+            upto: Some(upto),
+            prev_revision: 0,
+            items,
+        }))
+        .await;
         self.seq
     }
 
-    pub(in crate::link) async fn confirm(&self, n: u8, action: proto::ConfirmAction, revision: u64) {
+    pub(in crate::link) async fn confirm(
+        &self,
+        n: u8,
+        action: proto::ConfirmAction,
+        revision: u64,
+    ) {
         let approval = "admin".to_owned();
-        let confirm = proto::Confirm { object_id: id(n), action: action.into(), approval, revision, ..Default::default() };
+        let confirm = proto::Confirm {
+            object_id: id(n),
+            action: action.into(),
+            approval,
+            revision,
+            ..Default::default()
+        };
         self.say(Heard::Confirm(confirm)).await;
     }
 
     /// The next frame of the agent that is no sign of life.
     pub(in crate::link) async fn hear(&mut self) -> Say {
         loop {
-            let frame = timeout(Duration::from_secs(600), self.from_agent.recv()).await.expect("the agent is silent");
-            let Some(frame) = frame else { panic!("the session ended: {:?}", (&mut self.session).await) };
-            match frame.frame.expect("a frame has content") {
-                Say::Beat(_) | Say::Credit(_) => {}
-                frame => return frame,
+            let frame = timeout(Duration::from_secs(600), self.from_agent.recv())
+                .await
+                .expect("the agent is silent");
+            let Some(frame) = frame else {
+                panic!("the session ended: {:?}", (&mut self.session).await)
+            };
+            let frame = frame.frame.expect("a frame has content");
+            if !matches!(frame, Say::Beat(_) | Say::Credit(_)) {
+                return frame;
             }
         }
     }
 
     /// The next frame, signs of life included.
     pub(in crate::link) async fn hear_any(&mut self) -> Say {
-        self.from_agent.recv().await.expect("the agent closed the stream").frame.expect("a frame has content")
+        self.from_agent
+            .recv()
+            .await
+            .expect("the agent closed the stream")
+            .frame
+            .expect("a frame has content")
     }
 
     /// Waits for an outcome of the object `n`; frames before it are skipped.
     pub(in crate::link) async fn outcome(&mut self, n: u8) -> proto::Outcome {
         loop {
-            match self.hear().await {
-                Say::Outcome(outcome) if outcome.object_id == id(n) => return outcome,
-                _ => {}
+            if let Say::Outcome(outcome) = self.hear().await
+                && outcome.object_id == id(n)
+            {
+                return outcome;
             }
         }
     }
@@ -228,22 +304,25 @@ impl Wire {
     /// Waits for the acknowledgement of the batch `seq`; frames before it are skipped.
     pub(in crate::link) async fn ack(&mut self, seq: u64) -> proto::Ack {
         loop {
-            match self.hear().await {
-                Say::Ack(ack) if ack.seq == seq => return ack,
-                _ => {}
+            if let Say::Ack(ack) = self.hear().await
+                && ack.seq == seq
+            {
+                return ack;
             }
         }
     }
 
     /// A question and its answer prove that everything said before was dealt with. Returns what was heard meanwhile.
     pub(in crate::link) async fn settle(&mut self) -> Vec<Say> {
-        self.say(Heard::DigestAsk(proto::DigestAsk { buckets: vec![0] })).await;
+        self.say(Heard::DigestAsk(proto::DigestAsk { buckets: vec![0] }))
+            .await;
         let mut heard = Vec::new();
         loop {
-            match self.hear().await {
-                Say::Inventory(page) if page.last => return heard,
-                frame => heard.push(frame),
+            let frame = self.hear().await;
+            if matches!(&frame, Say::Inventory(page) if page.last) {
+                return heard;
             }
+            heard.push(frame);
         }
     }
 

@@ -28,7 +28,10 @@ pub struct Mirror<K> {
 
 impl<K> Default for Mirror<K> {
     fn default() -> Self {
-        Self { known: BTreeMap::new(), listed: None }
+        Self {
+            known: BTreeMap::new(),
+            listed: None,
+        }
     }
 }
 
@@ -47,10 +50,16 @@ impl<K: Resource + Clone> Mirror<K> {
                 vec![Change::There(object)]
             }
             watcher::Event::InitDone => {
-                let Some(listed) = self.listed.take() else { return vec![Change::Complete] };
+                let Some(listed) = self.listed.take() else {
+                    return vec![Change::Complete];
+                };
                 let before = std::mem::replace(&mut self.known, listed);
-                let gone = before.into_iter().filter(|(name, _)| !self.known.contains_key(name));
-                gone.map(|(_, object)| Change::Gone(object)).chain([Change::Complete]).collect()
+                let gone = before
+                    .into_iter()
+                    .filter(|(name, _)| !self.known.contains_key(name));
+                gone.map(|(_, object)| Change::Gone(object))
+                    .chain([Change::Complete])
+                    .collect()
             }
             watcher::Event::Apply(object) => {
                 self.known.insert(object.name_any(), object.clone());
@@ -91,7 +100,11 @@ pub async fn follow<K, S, T>(
                 }
             }
             Some(Err(error)) => {
-                tracing::warn!(what, error = super::member::chain(&error), "a watch broke; it is started again");
+                tracing::warn!(
+                    what,
+                    error = super::member::chain(&error),
+                    "a watch broke; it is started again"
+                );
             }
             None => return,
         }
@@ -115,14 +128,23 @@ mod tests {
     fn what_went_while_the_watch_was_broken_is_told_as_gone() {
         let mut mirror = Mirror::default();
         mirror.take(Event::Init);
-        assert_eq!(mirror.take(Event::InitApply(secret("a"))), [Change::There(secret("a"))]);
+        assert_eq!(
+            mirror.take(Event::InitApply(secret("a"))),
+            [Change::There(secret("a"))]
+        );
         mirror.take(Event::InitApply(secret("b")));
         assert_eq!(mirror.take(Event::InitDone), [Change::Complete]);
-        assert_eq!(mirror.take(Event::Delete(secret("a"))), [Change::Gone(secret("a"))]);
+        assert_eq!(
+            mirror.take(Event::Delete(secret("a"))),
+            [Change::Gone(secret("a"))]
+        );
         mirror.take(Event::Apply(secret("c")));
         mirror.take(Event::Init);
         mirror.take(Event::InitApply(secret("c")));
-        assert_eq!(mirror.take(Event::InitDone), [Change::Gone(secret("b")), Change::Complete]);
+        assert_eq!(
+            mirror.take(Event::InitDone),
+            [Change::Gone(secret("b")), Change::Complete]
+        );
     }
 
     #[test]

@@ -1,0 +1,96 @@
+//! Nothing is deleted without its tombstone, and no data without a confirmation.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn data_goes_only_by_tombstone_and_confirmation_and_is_reported_when_it_is_gone() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    wire.apply(position(1, 8), vec![tombstone(item(1, 5), 8)])
+        .await;
+    let prepared = wire.outcome(1).await;
+    assert_eq!(
+        (prepared.result(), prepared.code.as_str(), prepared.revision),
+        (OutcomeResult::Held, codes::NEEDS_CONFIRMATION, 8)
+    );
+    wire.confirm(1, ConfirmAction::Delete, 7).await;
+    wire.settle().await;
+    assert!(
+        live(&world.member, 1)["metadata"]["deletionTimestamp"].is_null(),
+        "a Confirm of another revision counts for nothing"
+    );
+    wire.confirm(1, ConfirmAction::Delete, 8).await;
+    assert_eq!(wire.outcome(1).await.result(), OutcomeResult::Deferred);
+    let object = live(&world.member, 1);
+    assert_eq!(
+        object["metadata"]["annotations"][DELETE_APPROVED],
+        json!("8")
+    );
+    assert!(object["metadata"]["deletionTimestamp"].is_string());
+    world.member.release(Kind::Database, "db-1");
+    assert_eq!(wire.outcome(1).await.result(), OutcomeResult::Applied);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keep_leaves_the_object_as_it_is() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    let before = world.member.all();
+    wire.apply(position(1, 8), vec![tombstone(item(1, 5), 8)])
+        .await;
+    wire.outcome(1).await;
+    wire.confirm(1, ConfirmAction::Keep, 8).await;
+    assert_eq!(wire.outcome(1).await.result(), OutcomeResult::Noop);
+    wire.confirm(1, ConfirmAction::Delete, 8).await;
+    wire.settle().await;
+    assert_eq!(world.member.all(), before);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tombstone_of_another_object_or_a_lower_revision_deletes_nothing() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 9), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![rerc(1, 5), rerc(2, 5)])
+        .await;
+    wire.outcome(1).await;
+    wire.outcome(2).await;
+    let before = world.member.all();
+    let mut wrong = tombstone(rerc(1, 5), 9);
+    wrong.object_id = id(7);
+    wire.apply(position(1, 9), vec![wrong, tombstone(rerc(2, 5), 4)])
+        .await;
+    for n in [2, 7] {
+        let outcome = wire.outcome(n).await;
+        assert_eq!(
+            (outcome.result(), outcome.code.as_str()),
+            (OutcomeResult::Nack, codes::BAD_TOMBSTONE),
+            "{n}"
+        );
+    }
+    assert_eq!(world.member.all(), before);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn absence_from_a_full_sync_deletes_nothing() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(1, 5), rerc(2, 5)])
+        .await;
+    wire.outcome(2).await;
+    wire.settle().await;
+    wire.hang_up().await;
+    let before = world.member.all();
+    let mut wire = world.open(position(2, 9), SyncMode::Full).await;
+    let seq = wire.apply(position(2, 9), vec![]).await;
+    wire.ack(seq).await;
+    wire.settle().await;
+    assert_eq!(world.member.all(), before);
+    world.shut_down().await;
+}

@@ -1,0 +1,205 @@
+//! A hub that may not be obeyed is only observed.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn in_observe_nothing_is_applied_and_nothing_is_deleted() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(1, 5), rerc(2, 5)])
+        .await;
+    wire.outcome(1).await;
+    wire.settle().await;
+    wire.hang_up().await;
+    let before = world.member.all();
+    let mut wire = world.open(position(1, 9), SyncMode::Observe).await;
+    wire.apply(
+        position(1, 9),
+        vec![
+            item(1, 8),
+            item(3, 8),
+            tombstone(rerc(2, 5), 9),
+            tombstone(item(1, 5), 9),
+        ],
+    )
+    .await;
+    wire.confirm(1, ConfirmAction::Delete, 9).await;
+    let heard = wire.settle().await;
+    assert!(
+        !heard.iter().any(|frame| matches!(frame, Say::Ack(_))),
+        "{heard:?}"
+    );
+    assert_eq!(world.member.all(), before);
+    assert_eq!(world.journal.saved().position().unwrap().revision.0, 5);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_observe_even_stored_orders_wait() {
+    let world = World::new();
+    world.member.set_unavailable(true);
+    let mut wire = {
+        // Hello needs the list of objects, the writes shall fail: the API server goes away in between.
+        world.member.set_unavailable(false);
+        let wire = world.open(position(1, 5), SyncMode::Full).await;
+        world.member.set_unavailable(true);
+        wire
+    };
+    let seq = wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.ack(seq).await;
+    assert_eq!(wire.outcome(1).await.result(), OutcomeResult::Deferred);
+    wire.hang_up().await;
+    world.member.set_unavailable(false);
+    let mut wire = world.open(position(1, 9), SyncMode::Observe).await;
+    wire.settle().await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(world.member.writes(), Vec::<String>::new());
+    wire.hang_up().await;
+    let mut wire = world.open(position(1, 9), SyncMode::Resume).await;
+    assert_eq!(wire.outcome(1).await.result(), OutcomeResult::Applied);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observed_member_still_reports_its_inventory() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![instance(7, 5)]).await;
+    wire.outcome(7).await;
+    wire.hang_up().await;
+    let mut wire = world.open(position(1, 9), SyncMode::Observe).await;
+    wire.say(Heard::DigestAsk(proto::DigestAsk::default()))
+        .await;
+    let mut entries = Vec::new();
+    loop {
+        let Say::Inventory(page) = wire.hear().await else {
+            continue;
+        };
+        entries.extend(page.entries);
+        if page.last {
+            break;
+        }
+    }
+    let [entry] = entries.as_slice() else {
+        panic!("{entries:?}")
+    };
+    assert_eq!(
+        (entry.object_id.clone(), entry.revision, entry.data_bearing),
+        (id(7), 5, true)
+    );
+    assert_eq!((entry.highest_instance_id, entry.config_version), (7, 5));
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lower_term_is_only_observed() {
+    let world = World::new();
+    let mut wire = world.open(position(5, 5), SyncMode::Full).await;
+    wire.apply(position(5, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    wire.settle().await;
+    wire.hang_up().await;
+    let before = world.member.all();
+    // The hub itself does not know that it is the old one.
+    let mut wire = world.open(position(4, 900), SyncMode::Full).await;
+    wire.apply(position(4, 900), vec![item(1, 900), item(2, 900)])
+        .await;
+    let heard = wire.settle().await;
+    assert!(
+        !heard.iter().any(|frame| matches!(frame, Say::Ack(_))),
+        "{heard:?}"
+    );
+    assert_eq!(world.member.all(), before);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_apply_of_a_lower_term_ends_the_session_and_changes_nothing() {
+    let world = World::new();
+    let mut wire = world.open(position(5, 5), SyncMode::Full).await;
+    wire.apply(position(5, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    let before = world.member.all();
+    wire.apply(position(4, 9), vec![item(1, 9)]).await;
+    let ended = wire.ended().await;
+    assert!(
+        matches!(&ended.why, Why::Local(reason) if reason.contains("term")),
+        "{}",
+        ended.why
+    );
+    assert_eq!(world.member.all(), before);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_store_is_only_observed_until_a_person_adopts_it() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    wire.settle().await;
+    wire.hang_up().await;
+    let other = |revision| proto::StorePosition {
+        store_id: id(0xee),
+        ..position(9, revision)
+    };
+    let before = world.member.all();
+    let mut wire = world.open(other(50), SyncMode::Full).await;
+    wire.apply(other(50), vec![item(1, 50), tombstone(item(1, 5), 50)])
+        .await;
+    wire.settle().await;
+    assert_eq!(world.member.all(), before);
+    let adopt = proto::Confirm {
+        action: ConfirmAction::Adopt.into(),
+        approval: "admin".to_owned(),
+        ..Default::default()
+    };
+    wire.say(Heard::Confirm(proto::Confirm {
+        approval: String::new(),
+        ..adopt.clone()
+    }))
+    .await;
+    wire.apply(other(51), vec![item(1, 51)]).await;
+    wire.settle().await;
+    assert_eq!(
+        world.member.all(),
+        before,
+        "an adoption without approval is none"
+    );
+    wire.say(Heard::Confirm(adopt)).await;
+    let seq = wire.apply(other(52), vec![item(1, 52)]).await;
+    assert_eq!(wire.ack(seq).await.durable_upto_revision, 52);
+    assert_eq!(wire.outcome(1).await.result(), OutcomeResult::Applied);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_went_back_is_only_observed() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 50), SyncMode::Full).await;
+    wire.apply(position(1, 50), vec![item(1, 50)]).await;
+    wire.outcome(1).await;
+    wire.hang_up().await;
+    let before = world.member.all();
+    let mut wire = world.open(position(1, 49), SyncMode::Resume).await;
+    wire.apply(position(1, 51), vec![item(2, 51)]).await;
+    wire.settle().await;
+    assert_eq!(world.member.all(), before);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_sync_mode_is_only_observed() {
+    let world = World::new();
+    let (wire, _) = world.dial().await;
+    wire.say(Heard::Welcome(proto::Welcome {
+        mode: 42,
+        ..crate::link::testing::welcome(position(1, 5), SyncMode::Full)
+    }))
+    .await;
+    let mut wire = wire;
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.settle().await;
+    assert_eq!(world.member.writes(), Vec::<String>::new());
+    world.shut_down().await;
+}

@@ -1,0 +1,113 @@
+use super::*;
+use crate::link::{join::HubAddress, testing::Authority};
+
+fn address(text: &str) -> HubAddress {
+    text.parse().unwrap()
+}
+
+fn material(token: &str) -> JoinMaterial {
+    JoinMaterial {
+        addresses: vec![address("join:1"), address("hub.example:8444")],
+        ca_pem: "pinned".to_owned(),
+        token: token.to_owned(),
+        name: "eu-1".to_owned(),
+    }
+}
+
+fn member(authority: &Authority) -> Identity {
+    let mut identity = Identity::generate().unwrap();
+    let result = authority.result(&identity.request().unwrap());
+    identity
+        .accept(&result, &material("t").fingerprint())
+        .unwrap();
+    identity
+}
+
+fn status(why: Why, backoff: &mut Backoff) -> Result<(), LinkError> {
+    after(
+        why,
+        &Dialer {
+            addresses: vec![],
+            roots_pem: String::new(),
+        },
+        "hub:1",
+        backoff,
+    )
+}
+
+#[test]
+fn a_stranger_trusts_the_pinned_root_alone_and_a_member_the_roots_it_was_given() {
+    let stranger = dialer(&Identity::generate().unwrap(), &material("t"));
+    assert_eq!(
+        (stranger.roots_pem.as_str(), stranger.addresses.len()),
+        ("pinned", 2)
+    );
+    let authority = Authority::new();
+    let known = dialer(&member(&authority), &material("t"));
+    assert_ne!(known.roots_pem, "pinned");
+    assert_eq!(
+        known.addresses,
+        [address("hub.example:8444"), address("join:1")]
+    );
+}
+
+#[test]
+fn material_of_another_hub_adds_no_address_to_a_membership() {
+    let known = dialer(&member(&Authority::new()), &material("another"));
+    assert_eq!(known.addresses, [address("hub.example:8444")]);
+}
+
+#[test]
+fn a_drain_is_followed_by_its_slot_and_is_no_error() {
+    let mut backoff = Backoff::default();
+    let drain = proto::Drain {
+        slot_ms: 7_000,
+        ..Default::default()
+    };
+    assert!(status(Why::Drained(drain), &mut backoff).is_ok());
+    assert_eq!(backoff.next_delay(0.3), Duration::from_secs(7));
+}
+
+#[test]
+fn a_busy_hub_is_given_the_time_it_asks_for() {
+    let mut backoff = Backoff::default();
+    let mut busy = tonic::Status::resource_exhausted("handshakes");
+    busy.metadata_mut()
+        .insert("grpc-retry-pushback-ms", "9000".parse().unwrap());
+    assert!(status(Why::Broken(busy), &mut backoff).is_err());
+    assert!(backoff.next_delay(0.0) >= Duration::from_secs(9));
+}
+
+#[test]
+fn a_certificate_that_is_refused_after_the_handshake_is_explained() {
+    let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
+    let broken = tonic::Status::from_error(Box::new(std::io::Error::other(alert)));
+    let error = status(Why::Broken(broken), &mut Backoff::default()).unwrap_err();
+    assert!(
+        matches!(error, LinkError::Dial(DialError::Expired { .. })),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_a_person_must_know_has_an_event_and_what_heals_has_none() {
+    let bye = |code: &str| {
+        LinkError::Session(Why::Bye {
+            code: code.to_owned(),
+            message: String::new(),
+        })
+    };
+    assert_eq!(bye(codes::REVOKED).news(), Some("SessionRefused"));
+    assert!(bye(codes::REVOKED).needs_a_person());
+    assert_eq!(bye(codes::SHUTDOWN).news(), None);
+    assert_eq!(LinkError::Session(Why::Closed).news(), None);
+    let wrong = DialError::WrongAuthority {
+        address: "h:1".to_owned(),
+        pin: "p".to_owned(),
+    };
+    assert_eq!(LinkError::from(wrong).news(), Some("HubNotTrusted"));
+    assert_eq!(
+        LinkError::from(JoinError::Authority).news(),
+        Some("JoinMaterialInvalid")
+    );
+}
