@@ -60,7 +60,7 @@ fn body(view: &MemberView) -> Cluster {
         spec: ClusterSpec {},
         status: Some(ClusterStatus {
             uid: known.uid,
-            connection: connection(view),
+            state: connection(view),
             since: view.presence.as_ref().map(|edge| time(edge.since)),
             agent_version: known.agent_version.clone(),
             recs: view.recs.as_ref().map(|inventory| Observed {

@@ -72,7 +72,7 @@ fn body(view: &RemoteView) -> RemoteCluster {
                 .map(|member| member.cluster.record.name.clone())
                 .unwrap_or_default(),
             cluster_uid: known.cluster,
-            connection: view
+            state: view
                 .member
                 .as_ref()
                 .map_or(Connection::Never, clusters::connection),
