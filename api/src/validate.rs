@@ -10,6 +10,7 @@ mod database;
 pub mod memory;
 mod quantity;
 mod remote_cluster;
+mod unknown;
 mod warning;
 
 use std::{borrow::Cow, fmt};
@@ -25,6 +26,7 @@ pub use self::{
     database::{database, database_update},
     quantity::quantity_value,
     remote_cluster::{credentials_secret_name, remote_cluster},
+    unknown::read_strictly,
     warning::{
         Warning, active_active_database_warnings, cluster_warnings, database_warnings,
         remote_cluster_warnings,

@@ -1,3 +1,25 @@
-//! Entry point.
+//! The command line of Meridian: the same verbs as the hub's web interface, and no credentials of member clusters.
 
-fn main() {}
+mod args;
+mod client;
+mod commands;
+mod config;
+mod error;
+mod kinds;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match commands::run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::report(&error);
+            error.exit_code()
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What can be typed.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
+
+use crate::kinds::Kind;
+
+const EXAMPLES: &str = "\
+Examples:
+  meridian token create eu-1 | kubectl apply -n meridian -f -   let a cluster join
+  meridian cluster list                                         see who has joined
+  meridian apply -f reaadb.yaml                                 create an Active-Active database
+  meridian get activeactivedatabases                            list them
+  meridian describe activeactivedatabase cart                   see every participant and link
+  meridian delete activeactivedatabase cart --wait              delete it everywhere
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by the hub, 5 hub not reachable.
+The hub is named by --hub, MERIDIAN_HUB or `hub:` in ~/.config/meridian/config.yaml, in this order;
+tokenFile and caFile likewise.";
+
+/// The command line of Meridian.
+#[derive(Debug, Parser)]
+#[command(name = "meridian", version, about, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// Where the hub is.
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the hub is, and how to prove who asks.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Hub")]
+pub(crate) struct HubArgs {
+    /// Address of the hub, such as https://hub.example.com:8443
+    #[arg(long, env = "MERIDIAN_HUB", global = true, value_name = "URL")]
+    pub(crate) hub: Option<String>,
+    /// File with the bearer token (the hub writes its first one to DATA-DIR/admin-token)
+    #[arg(long, env = "MERIDIAN_TOKEN_FILE", global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// File with the hub's root certificate, PEM (DATA-DIR/ca/ca.crt); nothing else is trusted
+    #[arg(long, env = "MERIDIAN_CA_FILE", global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Configuration file
+    #[arg(long, env = "MERIDIAN_CONFIG", global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Longest time for one request
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) request_timeout: Duration,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make, list or forget the tokens with which clusters join
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// List or remove member clusters
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Create or change what a YAML file describes
+    #[command(
+        after_help = "Examples:\n  meridian apply -f reaadb.yaml\n  generate | meridian apply -f -"
+    )]
+    Apply {
+        /// File, or - for standard input
+        #[arg(short, long, value_name = "FILE")]
+        filename: PathBuf,
+    },
+    /// Show one object or all of a kind
+    #[command(
+        after_help = "Examples:\n  meridian get clusters\n  meridian get activeactivedatabase cart -o yaml"
+    )]
+    Get {
+        /// Kind: clusters, tokens, remoteclusters, activeactivedatabases (or rerc, reaadb)
+        kind: Kind,
+        /// Name; all objects if left out
+        name: Option<String>,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Show all that is known of one object, with the age of each observation
+    #[command(after_help = "Example:\n  meridian describe activeactivedatabase cart")]
+    Describe {
+        /// Kind: cluster, token, remotecluster, activeactivedatabase (or rerc, reaadb)
+        kind: Kind,
+        /// Name
+        name: String,
+    },
+    /// Delete an object; a database with all its data in every participant
+    #[command(after_help = "Example:\n  meridian delete activeactivedatabase cart --yes --wait")]
+    Delete(DeleteArgs),
+}
+
+/// Which object to delete, and how.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// Kind: cluster, token, remotecluster, activeactivedatabase (or rerc, reaadb)
+    pub(crate) kind: Kind,
+    /// Name
+    pub(crate) name: String,
+    /// How to delete.
+    #[command(flatten)]
+    pub(crate) how: Deletion,
+}
+
+/// How to delete.
+#[derive(Debug, Args)]
+pub(crate) struct Deletion {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Return only when it is gone
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Longest time to wait
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration, requires = "wait")]
+    pub(crate) timeout: Duration,
+}
+
+/// About join tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token; prints the Secret that the cluster's agent joins with
+    #[command(
+        after_help = "Example:\n  meridian token create eu-1 --ttl 1h | kubectl apply -n meridian -f -\n\n\
+                      The token can be used once, under this name only, and is shown now and never again."
+    )]
+    Create {
+        /// Name that the cluster will be known by
+        name: String,
+        /// Life of the token, such as 30m or 1h; the hub's default if left out
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        ttl: Option<Duration>,
+    },
+    /// List the tokens, without their secrets
+    List {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Forget a token; nobody can join with it any more
+    Delete {
+        /// Name, as listed
+        name: String,
+    },
+}
+
+/// About member clusters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// List the members
+    List {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Remove a member's registration; its databases go on serving
+    Remove {
+        /// Name
+        name: String,
+        /// How to remove.
+        #[command(flatten)]
+        how: Deletion,
+    },
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people.
+    Table,
+    /// As the hub sent it.
+    Json,
+    /// As the hub sent it, as YAML.
+    Yaml,
+}
+
+/// A time such as `90s`, `30m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = "expected a time such as 90s, 30m or 1h";
+    let time: SignedDuration = text.parse().map_err(|_| wanted.to_owned())?;
+    match Duration::try_from(time) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err(wanted.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_declarations_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit_and_are_not_zero() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3_600)));
+        for wrong in ["", "1", "-1h", "0s", "soon"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_kind_that_does_not_exist_is_refused_with_the_names_that_do() {
+        let error = Cli::try_parse_from(["meridian", "get", "pods"])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("activeactivedatabases"), "{error}");
+    }
+}

@@ -1,0 +1,198 @@
+//! Requests to the hub over TLS that trusts one root only.
+
+use std::{error::Error as _, fs, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use meridian_api::web::Problem;
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use serde_json::Value;
+
+use crate::{config::Target, error::CliError};
+
+/// Largest answer that is read, bytes.
+const LARGEST_ANSWER: usize = 64 << 20;
+/// Longest time to connect.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A hub that can be asked.
+pub(crate) struct Hub {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    base: String,
+    authorization: HeaderValue,
+    request_timeout: Duration,
+}
+
+impl Hub {
+    /// Reads token and root certificate.
+    pub(crate) fn new(target: &Target) -> Result<Self, CliError> {
+        let token = read(&target.token_file)?;
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+            .map_err(|_| {
+                CliError::Usage(format!(
+                    "{}: found no bearer token in it",
+                    target.token_file.display()
+                ))
+            })?;
+        authorization.set_sensitive(true);
+
+        let mut http = HttpConnector::new();
+        http.set_connect_timeout(Some(CONNECT));
+        http.enforce_http(false);
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(target)?)
+            .https_only()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(http);
+        Ok(Self {
+            client: Client::builder(TokioExecutor::new()).build(https),
+            base: target.hub.clone(),
+            authorization,
+            request_timeout: target.request_timeout,
+        })
+    }
+
+    /// Sends a request to `/api/v1/<path>`; the answer is JSON, or null if it is empty.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, CliError> {
+        let name = format!("{method} /api/v1/{path}");
+        let answer =
+            tokio::time::timeout(self.request_timeout, self.exchange(method, path, body)).await;
+        let (status, bytes) = answer.map_err(|_| {
+            self.unreachable(format!(
+                "no answer within {} s",
+                self.request_timeout.as_secs()
+            ))
+        })??;
+        if !status.is_success() {
+            return Err(CliError::Problem(Box::new(problem(status, &bytes))));
+        }
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&bytes).map_err(|error| CliError::Answer {
+            request: name,
+            reason: error.to_string(),
+        })
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), CliError> {
+        let uri: Uri = format!("{}/api/v1/{path}", self.base)
+            .parse()
+            .map_err(|error| {
+                CliError::Usage(format!("hub: {:?} is not an address: {error}", self.base))
+            })?;
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(header::AUTHORIZATION, self.authorization.clone())
+            .header(header::ACCEPT, "application/json, application/problem+json")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::from(body.map(Value::to_string).unwrap_or_default()))
+            .map_err(|error| CliError::Usage(format!("the request cannot be built: {error}")))?;
+        let answer = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| self.unreachable(causes(&error)))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), LARGEST_ANSWER)
+            .collect()
+            .await;
+        let body =
+            body.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn unreachable(&self, reason: String) -> CliError {
+        CliError::Unreachable {
+            hub: self.base.clone(),
+            reason,
+        }
+    }
+}
+
+/// The whole chain of causes, and the next step where the cause is known.
+fn causes(error: &hyper_util::client::legacy::Error) -> String {
+    let mut texts = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if texts.last() != Some(&text) {
+            texts.push(text);
+        }
+        cause = error.source();
+    }
+    let mut text = texts.join(": ");
+    if text.is_empty() {
+        text = error.to_string();
+    }
+    if text.contains("UnknownIssuer") {
+        text.push_str("; --ca-file is not the root of this hub");
+    } else if text.contains("NotValidForName") {
+        text.push_str("; reach the hub by a name of its certificate (--advertise-web)");
+    }
+    text
+}
+
+/// What the hub says is wrong; something in between may answer without a problem.
+fn problem(status: StatusCode, bytes: &Bytes) -> Problem {
+    serde_json::from_slice(bytes).unwrap_or_else(|_| Problem {
+        type_: "about:blank".to_owned(),
+        title: format!("the answer was {status}"),
+        status: status.as_u16(),
+        detail: String::new(),
+        instance: None,
+        kind: None,
+        errors: Vec::new(),
+    })
+}
+
+fn tls(target: &Target) -> Result<ClientConfig, CliError> {
+    let pem = read(&target.ca_file)?;
+    let unusable = |reason: String| CliError::Document {
+        place: target.ca_file.display().to_string(),
+        reason,
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate =
+            certificate.map_err(|error| unusable(format!("not a PEM certificate: {error:?}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| unusable(format!("not a root certificate: {error}")))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable(
+            "found no certificate, expected the hub's root as PEM".to_owned(),
+        ));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| unusable(error.to_string()))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn read(path: &std::path::Path) -> Result<String, CliError> {
+    fs::read_to_string(path).map_err(|source| CliError::File {
+        path: path.to_owned(),
+        source,
+    })
+}

@@ -1,0 +1,91 @@
+//! The commands. Each asks the hub and prints what it answers.
+
+mod apply;
+mod delete;
+mod get;
+mod token;
+
+use std::{env, path::PathBuf};
+
+use jiff::Timestamp;
+
+use crate::{
+    args::{Cli, ClusterCommand, Command, DeleteArgs, TokenCommand},
+    client::Hub,
+    config::Target,
+    error::CliError,
+    kinds::Kind,
+};
+
+/// Does what was typed.
+pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
+    let home = env::var_os("HOME").map(PathBuf::from);
+    let hub = Hub::new(&Target::resolve(cli.hub, home.as_deref())?)?;
+    let now = Timestamp::now();
+    match cli.command {
+        Command::Token(TokenCommand::Create { name, ttl }) => token::create(&hub, &name, ttl).await,
+        Command::Token(TokenCommand::List { output }) => {
+            get::list(&hub, Kind::Token, output, now).await
+        }
+        Command::Token(TokenCommand::Delete { name }) => delete::token(&hub, &name).await,
+        Command::Cluster(ClusterCommand::List { output }) => {
+            get::list(&hub, Kind::Cluster, output, now).await
+        }
+        Command::Cluster(ClusterCommand::Remove { name, how }) => {
+            delete::delete(
+                &hub,
+                DeleteArgs {
+                    kind: Kind::Cluster,
+                    name,
+                    how,
+                },
+            )
+            .await
+        }
+        Command::Apply { filename } => apply::apply(&hub, &filename).await,
+        Command::Get {
+            kind,
+            name: None,
+            output,
+        } => get::list(&hub, kind, output, now).await,
+        Command::Get {
+            kind,
+            name: Some(name),
+            output,
+        } => get::one(&hub, kind, &name, output, now).await,
+        Command::Describe { kind, name } => get::describe(&hub, kind, &name, now).await,
+        Command::Delete(args) => delete::delete(&hub, args).await,
+    }
+}
+
+/// Path of one object. Names come from people and files: whatever is not plain is escaped.
+fn object_path(kind: Kind, name: &str) -> String {
+    format!("{}/{}", kind.path(), escaped(name))
+}
+
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_leave_its_collection() {
+        assert_eq!(object_path(Kind::Cluster, "eu-1"), "clusters/eu-1");
+        assert_eq!(
+            object_path(Kind::Cluster, "../tokens?x"),
+            "clusters/..%2Ftokens%3Fx"
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! Deletes objects, after a question where data is lost.
+
+use std::{
+    io::{self, BufRead, IsTerminal},
+    time::Duration,
+};
+
+use http::Method;
+use tokio::time::{Instant, sleep_until};
+
+use super::{escaped, object_path};
+use crate::{
+    args::{DeleteArgs, Deletion},
+    client::Hub,
+    error::CliError,
+    kinds::Kind,
+    output,
+};
+
+/// Time between two looks whether an object is gone.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Deletes an object.
+pub(crate) async fn delete(hub: &Hub, args: DeleteArgs) -> Result<(), CliError> {
+    let DeleteArgs { kind, name, how } = args;
+    if !how.yes {
+        confirm(kind, &name)?;
+    }
+    let path = format!("{}?confirm={}", object_path(kind, &name), escaped(&name));
+    hub.call(Method::DELETE, &path, None).await?;
+    let at_once = kind != Kind::ActiveActiveDatabase;
+    if how.wait && !at_once {
+        gone(hub, kind, &name, &how).await?;
+    }
+    let done = if at_once || how.wait {
+        "deleted"
+    } else {
+        "is being deleted"
+    };
+    output::print(&format!("{}/{name} {done}\n", kind.noun()))
+}
+
+/// Forgets a join token; no data is lost, so nothing is asked.
+pub(crate) async fn token(hub: &Hub, name: &str) -> Result<(), CliError> {
+    hub.call(Method::DELETE, &object_path(Kind::Token, name), None)
+        .await?;
+    output::print(&format!("token/{name} deleted\n"))
+}
+
+/// Waits until the hub does not know the object any more.
+async fn gone(hub: &Hub, kind: Kind, name: &str, how: &Deletion) -> Result<(), CliError> {
+    let deadline = Instant::now() + how.timeout;
+    loop {
+        match hub.call(Method::GET, &object_path(kind, name), None).await {
+            Err(CliError::Problem(problem)) if problem.status == 404 => return Ok(()),
+            // The hub may be restarted while its members delete; the deletion is stored.
+            Ok(_) | Err(CliError::Unreachable { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let next = Instant::now() + LOOK;
+        if next > deadline {
+            return Err(CliError::TimedOut(format!(
+                "{} {name:?} is still being deleted after {} s; `meridian describe {} {name}` says what it waits for",
+                kind.noun(),
+                how.timeout.as_secs(),
+                kind.noun(),
+            )));
+        }
+        sleep_until(next).await;
+    }
+}
+
+/// Asks for the name, as the only answer that is not given by habit.
+fn confirm(kind: Kind, name: &str) -> Result<(), CliError> {
+    let noun = kind.noun();
+    if !io::stdin().is_terminal() {
+        return Err(CliError::Usage(format!(
+            "deleting {noun} {name:?} {}: give --yes where nobody can be asked",
+            kind.deletion()
+        )));
+    }
+    output::note(&format!(
+        "Deleting {noun} {name:?} {}. Type its name to go on:",
+        kind.deletion()
+    ));
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim() == name {
+        Ok(())
+    } else {
+        Err(CliError::NotConfirmed(format!(
+            "found {:?}, expected {name:?}",
+            answer.trim()
+        )))
+    }
+}

@@ -1,0 +1,211 @@
+//! Objects in columns.
+
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{age, as_of, text};
+use crate::kinds::Kind;
+
+/// Turns an object into the cells of its line.
+type Row = fn(&Value, Timestamp) -> Vec<String>;
+
+/// Objects of one kind, one line each.
+pub(crate) fn table(kind: Kind, objects: &[Value], now: Timestamp) -> String {
+    let (columns, row): (&[&str], Row) = match kind {
+        Kind::Cluster => (
+            &["NAME", "STATE", "SINCE", "RECS", "AS OF", "AGENT", "AGE"],
+            cluster,
+        ),
+        Kind::Token => (&["NAME", "CLUSTER", "EXPIRES", "USED BY", "AGE"], token),
+        Kind::RemoteCluster => (
+            &[
+                "NAME",
+                "CLUSTER",
+                "STATE",
+                "REC",
+                "REC STATE",
+                "ADDRESS",
+                "AS OF",
+            ],
+            remote_cluster,
+        ),
+        Kind::ActiveActiveDatabase => (
+            &[
+                "NAME",
+                "STATUS",
+                "SPEC STATUS",
+                "REPLICATION",
+                "PARTICIPANTS",
+                "AGE",
+            ],
+            database,
+        ),
+    };
+    lines(columns, objects.iter().map(|object| row(object, now)))
+}
+
+/// Columns without lines between them.
+pub(super) fn lines(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(columns);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.add_rows(rows);
+    format!("{}\n", table.trim_fmt())
+}
+
+fn created(object: &Value, now: Timestamp) -> String {
+    match object
+        .pointer("/metadata/creationTimestamp")
+        .and_then(Value::as_str)
+    {
+        Some(time) => age(time, now),
+        None => "-".to_owned(),
+    }
+}
+
+fn cluster(object: &Value, now: Timestamp) -> Vec<String> {
+    let recs = &object["status"]["recs"];
+    let names = recs["value"].as_array().map(|recs| {
+        let names: Vec<_> = recs
+            .iter()
+            .map(|rec| {
+                format!(
+                    "{}/{} {}",
+                    text(rec, "/namespace"),
+                    text(rec, "/name"),
+                    text(rec, "/state")
+                )
+            })
+            .collect();
+        names.join(", ")
+    });
+    let since = match object.pointer("/status/since").and_then(Value::as_str) {
+        Some(time) => age(time, now),
+        None => "-".to_owned(),
+    };
+    vec![
+        text(object, "/metadata/name"),
+        text(object, "/status/state"),
+        since,
+        names
+            .filter(|names| !names.is_empty())
+            .unwrap_or_else(|| "-".to_owned()),
+        as_of(recs, now),
+        text(object, "/status/agentVersion"),
+        created(object, now),
+    ]
+}
+
+fn token(object: &Value, now: Timestamp) -> Vec<String> {
+    vec![
+        text(object, "/metadata/name"),
+        text(object, "/spec/clusterName"),
+        text(object, "/status/expiresAt"),
+        text(object, "/status/usedBy"),
+        created(object, now),
+    ]
+}
+
+fn remote_cluster(object: &Value, now: Timestamp) -> Vec<String> {
+    let rec = &object["status"]["rec"];
+    vec![
+        text(object, "/metadata/name"),
+        text(object, "/status/cluster"),
+        text(object, "/status/state"),
+        format!(
+            "{}/{}",
+            text(object, "/spec/recNamespace"),
+            text(object, "/spec/recName")
+        ),
+        text(rec, "/value/state"),
+        text(rec, "/value/replicationAddress"),
+        as_of(rec, now),
+    ]
+}
+
+fn database(object: &Value, now: Timestamp) -> Vec<String> {
+    let participants = object
+        .pointer("/spec/participatingClusters")
+        .and_then(Value::as_array);
+    let names: Vec<_> = participants
+        .into_iter()
+        .flatten()
+        .map(|participant| text(participant, "/name"))
+        .collect();
+    vec![
+        text(object, "/metadata/name"),
+        text(object, "/status/status"),
+        text(object, "/status/specStatus"),
+        replication(object),
+        names.join(","),
+        created(object, now),
+    ]
+}
+
+/// Absent means that nobody knows, which is not `up`.
+pub(super) fn replication(object: &Value) -> String {
+    match text(object, "/status/replicationStatus").as_str() {
+        "-" => "unknown".to_owned(),
+        known => known.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_database_that_nobody_reported_is_not_shown_as_up() {
+        let now = "2026-01-01T00:01:00Z".parse().unwrap();
+        let object = json!({
+            "metadata": { "name": "cart", "creationTimestamp": "2026-01-01T00:00:00Z" },
+            "spec": { "participatingClusters": [{ "name": "eu-1" }, { "name": "us-1" }] },
+        });
+        let shown = table(Kind::ActiveActiveDatabase, &[object], now);
+        let lines: Vec<_> = shown
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .collect();
+        assert_eq!(
+            lines[0],
+            [
+                "NAME",
+                "STATUS",
+                "SPEC",
+                "STATUS",
+                "REPLICATION",
+                "PARTICIPANTS",
+                "AGE"
+            ]
+        );
+        assert_eq!(lines[1], ["cart", "-", "-", "unknown", "eu-1,us-1", "60s"]);
+    }
+
+    #[test]
+    fn a_cluster_shows_its_recs_with_the_age_of_the_report() {
+        let now = "2026-01-01T00:01:00Z".parse().unwrap();
+        let object = json!({
+            "metadata": { "name": "eu-1", "creationTimestamp": "2026-01-01T00:00:00Z" },
+            "status": {
+                "state": "Unreachable", "since": "2026-01-01T00:00:30Z", "agentVersion": "0.1.0",
+                "recs": {
+                    "value": [{ "namespace": "a", "name": "rec", "state": "Running" }],
+                    "asOf": "2026-01-01T00:00:50Z", "stale": true,
+                },
+            },
+        });
+        let shown = table(Kind::Cluster, &[object], now);
+        assert!(
+            shown.contains("a/rec Running  10s ago, not connected"),
+            "{shown}"
+        );
+    }
+}
