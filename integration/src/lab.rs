@@ -146,10 +146,13 @@ impl Lab {
         let binaries = Binaries::find(&config.cache)?;
         let layout = Layout::new(&config.state_dir)?;
         let _lock = Lock::take(&layout.lock(), progress).await?;
-        let state = config.grown_state(LabState::read(&layout)?)?;
+        let there = LabState::read(&layout)?;
+        let new = there.is_none();
+        let state = config.grown_state(there)?;
         {
             let _id_lock = Lock::take(&state::id_lock(state.plan.id), progress).await?;
-            if state::claim(&state.plan, &layout)? {
+            let taken_over = state::claim(&state.plan, &layout)?;
+            if new || taken_over {
                 remove_from_machine(&state.plan, progress).await?;
             }
         }
@@ -327,10 +330,12 @@ impl Lab {
             remove_from_machine(&state.plan, progress).await?;
             state::release(&state.plan, &layout)?;
         }
-        for (cluster, _) in state.plans()? {
-            files::remove(&layout.cluster(&cluster.name))?;
-        }
-        files::remove(&layout.cloud())?;
+        progress.say("removing files");
+        let clusters = state
+            .plans()?
+            .into_iter()
+            .map(|(cluster, _)| layout.cluster(&cluster.name));
+        try_join_all(clusters.chain([layout.cloud()]).map(files::remove_aside)).await?;
         files::remove(&layout.lab_file())?;
         progress.say("nothing of the lab is left");
         Ok(())

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures::future::{try_join, try_join_all};
-use k8s_openapi::api::core::v1::{Node, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
 
 use super::error::{Result, kubernetes};
@@ -34,25 +35,62 @@ pub(crate) struct BringUp<'a> {
 impl BringUp<'_> {
     /// Brings a cluster up with these nodes. One that is up stays as it is.
     pub(crate) async fn cluster(&self, cluster: &ClusterPlan, nodes: &[NodePlan]) -> Result<()> {
-        self.clear_half_made(cluster).await?;
-        let control_plane = self.write_files(cluster, nodes)?;
+        let known = self.layout.kubeconfig(&cluster.name).exists();
+        if !known {
+            self.clear_half_made(cluster).await?;
+        }
+        let spec = self.write_files(cluster, nodes)?;
         let lab = cluster.lab();
-        let namespaces = nodes
+        let namespaces: Vec<_> = nodes
             .iter()
             .map(|node| NamespacePlan::node(cluster, node, nodes))
-            .chain([NamespacePlan::control_plane(cluster, nodes)]);
-        let namespaces: Vec<_> = namespaces.collect();
+            .chain([NamespacePlan::control_plane(cluster, nodes)])
+            .collect();
         try_join_all(namespaces.iter().map(|namespace| namespace.ensure(lab))).await?;
-        unit::start(&control_plane, self.program).await?;
+        unit::start(&spec, self.program).await?;
         let control_plane = self.wait_for_control_plane(cluster);
-        let nodes = try_join_all(nodes.iter().map(|node| self.node(cluster, node)));
-        try_join(control_plane, nodes).await?;
+        if known {
+            control_plane.await?;
+            try_join_all(nodes.iter().map(|node| self.node(cluster, node))).await?;
+        } else {
+            let nodes = nodes
+                .iter()
+                .map(|node| self.start_node(cluster, node, None));
+            try_join(control_plane, try_join_all(nodes)).await?;
+        }
         self.progress.say(&format!("{}: Ready", cluster.name));
         Ok(())
     }
 
-    /// Starts one node and waits until pods can run on it.
+    /// Starts one node of a cluster whose API server answers, and waits until pods can run on it.
     pub(crate) async fn node(&self, cluster: &ClusterPlan, node: &NodePlan) -> Result<()> {
+        let folder = self.layout.node(&cluster.name, &node.name);
+        if unit::running(&folder)?.is_some() {
+            return self.start_node(cluster, node, None).await;
+        }
+        let client = client::of_kubeconfig(&self.layout.kubeconfig(&cluster.name)).await?;
+        let before = Api::<Node>::all(client)
+            .get_opt(&node.name)
+            .await
+            .map_err(kubernetes(
+                &cluster.name,
+                format!("look at node {}", node.name),
+            ))?;
+        let before = before
+            .as_ref()
+            .and_then(readiness)
+            .and_then(|ready| ready.last_heartbeat_time.clone());
+        self.start_node(cluster, node, before).await
+    }
+
+    /// `before` is what the node's previous life reported last: the API server shows it as Ready for a while although
+    /// it is dead, so only a later report counts.
+    async fn start_node(
+        &self,
+        cluster: &ClusterPlan,
+        node: &NodePlan,
+        before: Option<Time>,
+    ) -> Result<()> {
         let spec = render::node(self.layout, cluster, node, self.binaries);
         unit::start(&spec, self.program).await?;
         let wait = |process: &'static str| Wait {
@@ -69,7 +107,7 @@ impl BringUp<'_> {
         let api_client = client::of_kubeconfig(&self.layout.kubeconfig(&cluster.name)).await?;
         let nodes: Api<Node> = Api::all(api_client);
         wait("kubelet")
-            .until(|| node_is_ready(&nodes, &node.name))
+            .until(|| node_is_ready(&nodes, &node.name, before.as_ref()))
             .await?;
         let health = format!("{}:10256", node.address);
         wait("kube-proxy")
@@ -79,9 +117,6 @@ impl BringUp<'_> {
 
     /// A cluster whose kubeconfig was not yet written was interrupted while it was made: nothing of it is of use.
     async fn clear_half_made(&self, cluster: &ClusterPlan) -> Result<()> {
-        if self.layout.kubeconfig(&cluster.name).exists() {
-            return Ok(());
-        }
         let belongs = |name: &&String| belongs_to(cluster, name);
         for name in network::leftovers(cluster.lab()).iter().filter(belongs) {
             process::kill_namespace(name).await?;
@@ -197,25 +232,30 @@ fn belongs_to(cluster: &ClusterPlan, name: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
 }
 
-async fn node_is_ready(nodes: &Api<Node>, name: &str) -> Result<(), String> {
+fn readiness(node: &Node) -> Option<&NodeCondition> {
+    node.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|condition| condition.type_ == "Ready")
+}
+
+async fn node_is_ready(nodes: &Api<Node>, name: &str, before: Option<&Time>) -> Result<(), String> {
     let node = nodes
         .get(name)
         .await
         .map_err(|error| format!("node {name}: {error}"))?;
-    let conditions = node
-        .status
-        .and_then(|status| status.conditions)
-        .unwrap_or_default();
-    match conditions
-        .into_iter()
-        .find(|condition| condition.type_ == "Ready")
-    {
+    match readiness(&node) {
+        None => Err(format!("node {name} has no condition Ready")),
+        Some(ready) if before.is_some() && ready.last_heartbeat_time.as_ref() == before => {
+            Err(format!("node {name} has not reported since it was started"))
+        }
         Some(ready) if ready.status == "True" => Ok(()),
         Some(ready) => Err(format!(
             "node {name} is not Ready: {}",
-            ready.message.unwrap_or_default()
+            ready.message.as_deref().unwrap_or_default()
         )),
-        None => Err(format!("node {name} has no condition Ready")),
     }
 }
 

@@ -84,12 +84,21 @@ pub(crate) async fn stop(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Serves the lab in this folder until it is gone.
+/// Serves the lab in this folder until it is gone, or until another process has taken over.
 pub(crate) async fn serve(state_dir: &Path) -> Result<()> {
     let layout = Layout::new(state_dir)?;
+    let record_path = layout.cloud().join("process.json");
+    let own = ProcessRecord::of(std::process::id());
+    if let Some(own) = &own {
+        own.write(&record_path)?;
+    }
     let mut served = BTreeMap::<u8, u8>::new();
     let mut tasks = JoinSet::new();
-    while let Some(state) = LabState::read(&layout)? {
+    // A lab made anew in the same folder has a process of its own.
+    while ProcessRecord::read(&record_path)? == own {
+        let Some(state) = LabState::read(&layout)? else {
+            break;
+        };
         if state.clusters != served {
             // Nodes or clusters came: everything is derived from the clusters themselves, so all may start again.
             tasks.shutdown().await;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::{Result, file};
 
@@ -54,6 +54,14 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
         }
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// As [`remove`], on a thread of its own: the images of a cluster's nodes are thousands of files.
+pub(crate) async fn remove_aside(path: PathBuf) -> Result<()> {
+    let shown = path.clone();
+    tokio::task::spawn_blocking(move || remove(&path))
+        .await
+        .unwrap_or_else(|error| Err(file("remove", &shown)(std::io::Error::other(error))))
 }
 
 /// The last lines of a log, for an error message.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,13 +13,13 @@ use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::{LabError, Result, file};
-use super::unit::{ProcessSpec, Restarts, UnitSpec};
+use super::unit::{Need, ProcessSpec, Restarts, UnitSpec};
 use super::{command, files};
 
 /// How long a process that ended stays down: long enough not to spin, short enough for a cluster to heal at once.
 const PAUSE_BEFORE_RESTART: Duration = Duration::from_millis(500);
 
-/// How often the supervisor looks for a socket that a process waits for.
+/// How often the supervisor looks for what a process needs.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs the unit of this file for as long as the process lives.
@@ -86,11 +87,7 @@ impl<'a> Processes<'a> {
         for (when, process) in std::mem::take(&mut self.waiting) {
             if when > now {
                 self.waiting.push((when, process));
-            } else if process
-                .needs
-                .as_ref()
-                .is_some_and(|socket| !socket.exists())
-            {
+            } else if !process.needs.iter().all(is_there) {
                 self.waiting.push((now + LOOK_EVERY, process));
             } else {
                 let pid = start(self.spec, process)?;
@@ -124,6 +121,15 @@ impl<'a> Processes<'a> {
             files::write(&self.spec.folder.join("restarts.json"), &text)?;
         }
         Ok(())
+    }
+}
+
+fn is_there(need: &Need) -> bool {
+    match need {
+        Need::Socket(path) => path.exists(),
+        Need::Listener(address) => {
+            TcpStream::connect_timeout(address, Duration::from_millis(100)).is_ok()
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! and mount namespace of their own below one supervisor, so they end together and leave no mount behind.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -33,8 +34,19 @@ pub(crate) struct ProcessSpec {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// It is first started once this socket of another process of the unit is there.
-    pub needs: Option<PathBuf>,
+    /// It is started once all of these are there: most programs come up late, not early, when they begin by being
+    /// refused, since they then wait longer each time.
+    pub needs: Vec<Need>,
+}
+
+/// What a process needs before it can start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Need {
+    /// A socket of another process of the unit.
+    Socket(PathBuf),
+    /// Somebody who listens there.
+    Listener(SocketAddr),
 }
 
 /// How often each process of a unit had to be started again.
@@ -96,12 +108,10 @@ pub(crate) async fn start(spec: &UnitSpec, lab: &Path) -> Result<bool> {
     // What an earlier supervisor left running would fight with the new one for ports and files.
     kill_namespace(&spec.namespace).await?;
     files::remove(&spec.folder.join("restarts.json"))?;
-    for socket in spec
-        .processes
-        .iter()
-        .filter_map(|process| process.needs.as_ref())
-    {
-        files::remove(socket)?;
+    for need in spec.processes.iter().flat_map(|process| &process.needs) {
+        if let Need::Socket(left_by_the_last_run) = need {
+            files::remove(left_by_the_last_run)?;
+        }
     }
     let text = serde_json::to_string_pretty(spec).map_err(|error| LabError::State {
         path: spec.path(),

@@ -1,11 +1,12 @@
 //! A control plane: etcd, API server, controller manager, scheduler, cluster DNS.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use super::RenderedFile;
 use crate::lab::layout::{Binaries, Layout};
 use crate::lab::plan::ClusterPlan;
-use crate::lab::unit::{ProcessSpec, UnitSpec};
+use crate::lab::unit::{Need, ProcessSpec, UnitSpec};
 
 /// Who gets a kubeconfig in the control plane's folder: file, user, group.
 pub(crate) fn kubeconfig_users() -> [(&'static str, &'static str, Option<&'static str>); 3] {
@@ -25,25 +26,25 @@ pub(crate) fn control_plane(
     let folder = layout.control_plane(&cluster.name);
     let pki = layout.pki(&cluster.name);
     let corefile = folder.join("Corefile");
-    let kubernetes = |name: &str, arguments: Vec<String>| ProcessSpec {
+    let kubernetes = |name: &str, arguments: Vec<String>, needs: &[Need]| ProcessSpec {
         name: name.to_owned(),
         program: binaries.kubernetes(name),
         arguments,
-        needs: None,
+        needs: needs.to_vec(),
     };
+    let store = [Need::Listener((Ipv4Addr::LOCALHOST, 2379).into())];
+    let api = [api_listens(cluster)];
+    let manager = controller_manager(cluster, &folder, &pki);
     let processes = vec![
-        kubernetes("etcd", etcd(&folder)),
-        kubernetes("kube-apiserver", api_server(cluster, &pki)),
-        kubernetes(
-            "kube-controller-manager",
-            controller_manager(cluster, &folder, &pki),
-        ),
-        kubernetes("kube-scheduler", scheduler(&folder)),
+        kubernetes("etcd", etcd(&folder), &[]),
+        kubernetes("kube-apiserver", api_server(cluster, &pki), &store),
+        kubernetes("kube-controller-manager", manager, &api),
+        kubernetes("kube-scheduler", scheduler(&folder), &api),
         ProcessSpec {
             name: "coredns".to_owned(),
             program: binaries.coredns(),
             arguments: vec!["-conf".to_owned(), corefile.display().to_string()],
-            needs: None,
+            needs: api.to_vec(),
         },
     ];
     let files = vec![(corefile, dns(cluster, &folder))];
@@ -56,6 +57,11 @@ pub(crate) fn control_plane(
         },
         files,
     )
+}
+
+/// That the API server of this cluster takes connections.
+pub(super) fn api_listens(cluster: &ClusterPlan) -> Need {
+    Need::Listener((cluster.address(), 6443).into())
 }
 
 fn etcd(folder: &Path) -> Vec<String> {

@@ -1,11 +1,12 @@
 //! A node: container runtime, kubelet, kube-proxy, pod network.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::RenderedFile;
+use super::control_plane::api_listens;
 use crate::lab::layout::{Binaries, Layout};
 use crate::lab::plan::{ClusterPlan, NodePlan};
-use crate::lab::unit::{ProcessSpec, UnitSpec};
+use crate::lab::unit::{Need, ProcessSpec, UnitSpec};
 
 /// The unit of a node.
 pub(crate) fn node(
@@ -16,12 +17,13 @@ pub(crate) fn node(
 ) -> UnitSpec {
     let folder = layout.node(&cluster.name, &node.name);
     let path = |name: &str| folder.join(name).display().to_string();
-    let process = |name: &str, program: std::path::PathBuf, arguments: Vec<String>| ProcessSpec {
-        name: name.to_owned(),
-        program,
-        arguments,
-        needs: None,
-    };
+    let process =
+        |name: &str, program: PathBuf, arguments: Vec<String>, needs: &[Need]| ProcessSpec {
+            name: name.to_owned(),
+            program,
+            arguments,
+            needs: needs.to_vec(),
+        };
     let kubelet = vec![
         format!("--config={}", path("kubelet.yaml")),
         format!("--kubeconfig={}", path("kubelet.kubeconfig")),
@@ -34,23 +36,26 @@ pub(crate) fn node(
             cluster.name, node.name
         ),
     ];
+    let proxy = vec![
+        format!("--config={}", path("kube-proxy.yaml")),
+        format!("--hostname-override={}", node.name),
+    ];
+    let runtime = vec!["--config".to_owned(), path("containerd.toml")];
+    let socket = Need::Socket(layout.runtime_socket(&cluster.name, &node.name));
+    let api = api_listens(cluster);
     let processes = vec![
+        process("containerd", "containerd".into(), runtime, &[]),
         process(
-            "containerd",
-            "containerd".into(),
-            vec!["--config".to_owned(), path("containerd.toml")],
+            "kubelet",
+            binaries.kubernetes("kubelet"),
+            kubelet,
+            &[socket, api.clone()],
         ),
-        ProcessSpec {
-            needs: Some(layout.runtime_socket(&cluster.name, &node.name)),
-            ..process("kubelet", binaries.kubernetes("kubelet"), kubelet)
-        },
         process(
             "kube-proxy",
             binaries.kubernetes("kube-proxy"),
-            vec![
-                format!("--config={}", path("kube-proxy.yaml")),
-                format!("--hostname-override={}", node.name),
-            ],
+            proxy,
+            &[api],
         ),
     ];
     // /run: sockets of shims, locks of iptables, network namespaces of pods. /var/lib/cni: addresses given to pods.
