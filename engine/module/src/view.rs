@@ -12,13 +12,15 @@ use valkey_module::raw;
 use crate::error::Error;
 use crate::number;
 use crate::server::Ctx;
-use crate::server::key::OpenKey;
+use crate::server::key::{LONGEST_COMPACT, OpenKey};
 use crate::server::native::Native;
 
 /// The native values, for the time of one command.
 pub(crate) struct NativeView {
     ctx: Ctx,
     open: Option<OpenKey>,
+    /// The last string key that was read or set, with its value.
+    known: Option<(Vec<u8>, Option<Vec<u8>>)>,
     /// Elements that sets gained by [`View::set_insert`].
     pub(crate) gained: usize,
 }
@@ -29,6 +31,7 @@ impl NativeView {
         Self {
             ctx,
             open: None,
+            known: None,
             gained: 0,
         }
     }
@@ -193,21 +196,41 @@ impl View for NativeView {
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<(), ViewError> {
+        self.known = None;
         done("delete a key", self.at(key).delete())
     }
 
     fn string(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        Ok(self
-            .typed("read a string", key, raw::REDISMODULE_KEYTYPE_STRING)?
-            .string())
+        if let Some((known, value)) = &self.known
+            && known == key
+        {
+            return Ok(value.clone());
+        }
+        let open = self.typed("read a string", key, raw::REDISMODULE_KEYTYPE_STRING)?;
+        let value = if open.kind() == raw::REDISMODULE_KEYTYPE_EMPTY {
+            None
+        } else if let Some(value) = open.long_string() {
+            Some(value)
+        } else {
+            let reply = self.run("read a string", c"GET", &[key])?;
+            reply.value().bytes().map(<[u8]>::to_vec)
+        };
+        self.known = Some((key.to_vec(), value.clone()));
+        Ok(value)
     }
 
     fn set_string(&mut self, key: &[u8], value: &[u8]) -> Result<(), ViewError> {
+        self.known = None;
         if number::integer(value).is_some() {
-            return self.run("set a string", c"SET", &[key, value]).map(drop);
+            self.run("set a string", c"SET", &[key, value])?;
+        } else {
+            let open = self.typed("set a string", key, raw::REDISMODULE_KEYTYPE_STRING)?;
+            done("set a string", open.set_string(value))?;
         }
-        let open = self.typed("set a string", key, raw::REDISMODULE_KEYTYPE_STRING)?;
-        done("set a string", open.set_string(value))
+        if value.len() <= LONGEST_COMPACT {
+            self.known = Some((key.to_vec(), Some(value.to_vec())));
+        }
+        Ok(())
     }
 
     fn set_insert(&mut self, key: &[u8], element: &[u8]) -> Result<(), ViewError> {

@@ -207,21 +207,33 @@ fn counters_end_at_two_to_the_58() {
     assert_eq!(words, "ERR decrement would overflow");
 }
 
-/// Keyspace notifications, blocked readers and encodings come from the native commands underneath.
+/// Values are stored as compactly as a plain server stores them, whatever the module had to read for the write.
 #[test]
 fn values_are_native() {
-    let server = Server::member(1, "1");
-    let mut client = server.client();
-    for (write, encoding) in [
-        ("set n 5", "int"),
-        ("sadd s 1 2", "intset"),
-        ("hset h f v", "listpack"),
-    ] {
-        ok(&mut client, write);
-        let key = write.split(' ').nth(1).unwrap();
+    let (module, plain) = (Server::member(1, "1"), Server::plain());
+    let (mut ours, mut theirs) = (module.client(), plain.client());
+    let writes = [
+        "set n 5",
+        "incr n",
+        "incrby n 7",
+        "incrbyfloat x 1.5",
+        "incr fresh",
+        "set short text",
+        "setnx once 12",
+        "getset n 9",
+        "append s 1",
+        "sadd ints 1 2",
+        "sadd words a b",
+        "hset h f v",
+        "hincrby h n 1",
+    ];
+    for write in writes {
+        ok(&mut ours, write);
+        ok(&mut theirs, write);
+        let question = format!("object encoding {}", write.split(' ').nth(1).unwrap());
         assert_eq!(
-            ok(&mut client, &format!("object encoding {key}")),
-            Value::BulkString(encoding.into()),
+            ok(&mut ours, &question),
+            ok(&mut theirs, &question),
             "{write}"
         );
     }

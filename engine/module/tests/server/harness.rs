@@ -1,6 +1,6 @@
 //! Servers as child processes, and connections to them.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -74,8 +74,28 @@ impl Server {
 
     /// Ends the server without warning and starts it again on the same files.
     pub fn crash_and_restart(&mut self) {
-        self.process.kill();
+        self.crash();
         self.process = spawn(self.directory.path(), self.port, &self.arguments);
+    }
+
+    /// Ends the server, adds a command to its append-only file, and starts it again.
+    pub fn restart_with(&mut self, command: &[&str]) {
+        self.crash();
+        let files = std::fs::read_dir(self.directory.path().join("appendonlydir")).unwrap();
+        let mut paths = files.map(|file| file.unwrap().path());
+        let path = paths
+            .find(|path| path.to_string_lossy().ends_with(".incr.aof"))
+            .unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+        let words = command
+            .iter()
+            .map(|word| format!("${}\r\n{word}\r\n", word.len()));
+        write!(file, "*{}\r\n{}", command.len(), words.collect::<String>()).unwrap();
+        self.process = spawn(self.directory.path(), self.port, &self.arguments);
+    }
+
+    fn crash(&mut self) {
+        self.process.kill();
     }
 
     pub fn configure(&self, id: u32, version: u64, members: &str) {

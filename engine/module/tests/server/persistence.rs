@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redis::Value;
 
-use crate::harness::{Server, assert_equal, exchange, ok, wait_until};
+use crate::harness::{Server, assert_equal, exchange, ok, refused, wait_until};
 
 /// The incarnations of an instance that a clock's JSON names.
 fn lives(clock: &str, instance: u32) -> usize {
@@ -117,6 +117,33 @@ fn a_rewrite_of_the_append_only_file_keeps_metadata() {
     exchange(&[&one, &two]);
     assert_equal(&[&one, &two]);
     assert_eq!(ok(&mut two.client(), "scard s"), Value::Int(2));
+}
+
+/// The server itself goes on after a command of the file that fails; this shard must not write on top of it.
+#[test]
+fn an_effect_in_the_file_that_cannot_be_read_stops_all_writes() {
+    for damage in [
+        ["crdt.e", "garbage"].as_slice(),
+        &["crdt.apply", "2", "garbage"],
+    ] {
+        stops_writes(damage);
+    }
+}
+
+fn stops_writes(damage: &[&str]) {
+    let mut one = Server::member(1, "1,2");
+    ok(&mut one.client(), "set k v");
+    ok(&mut one.internal(), "waitaof 1 0 5000");
+    one.restart_with(damage);
+    assert_eq!(
+        ok(&mut one.client(), "get k"),
+        Value::BulkString(b"v".into())
+    );
+    for command in ["set k w", "incr n"] {
+        assert!(refused(&mut one.client(), command).contains("writes are refused"));
+    }
+    one.crash_and_restart();
+    assert!(refused(&mut one.client(), "set k w").contains("writes are refused"));
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::callbacks::command::Invocation;
 use crate::commands::APPLY;
 use crate::digest;
 use crate::error::Error;
+use crate::server;
 use crate::server::reply::Reply;
-use crate::server::{self, Ctx};
 use crate::shard::Shard;
 use crate::view::NativeView;
 use crate::write::{Writer, hold};
@@ -30,27 +30,24 @@ pub(crate) fn effect(call: &Invocation<'_>) -> Result<Reply, Error> {
             command: "crdt.e".into(),
         });
     }
-    let mut shard = hold()?;
-    replay(call.ctx, configured(&mut shard)?, call.arg(1))?;
-    call.ctx.replicate_verbatim();
-    Ok(Reply::Ok)
+    replay(call, Ok(vec![call.arg(1)]))
 }
 
 /// `CRDT.APPLY source batch`: what another region sent; answers how many effects were new.
 pub(crate) fn apply(call: &Invocation<'_>) -> Result<Reply, Error> {
     admit(call)?;
     let source = InstanceId(number("crdt.apply", call, 1, "source instance id")?);
-    let batch = Batch::decode(call.arg(2)).map_err(|error| format(&error))?;
+    let batch = Batch::decode(call.arg(2)).map_err(|error| format(&error));
+    if call.flags.replayed() {
+        return replay(call, batch.map(|batch| batch.effects));
+    }
+    let batch = batch?;
+    if call.flags.replica() {
+        return Err(Error::Replica);
+    }
     let mut shard = hold()?;
     shard.enter(None);
     let replica = configured(&mut shard)?;
-    if call.flags.replayed() {
-        for effect in &batch.effects {
-            replay(call.ctx, replica, effect)?;
-        }
-        call.ctx.replicate_verbatim();
-        return Ok(Reply::count(batch.effects.len()));
-    }
     let mut view = NativeView::new(call.ctx);
     match replica.apply_batch(&mut view, server::now_ms(), source, &batch) {
         Ok(applied) => {
@@ -81,12 +78,37 @@ pub(crate) fn apply(call: &Invocation<'_>) -> Result<Reply, Error> {
     }
 }
 
-fn replay(ctx: Ctx, replica: &mut Replica, bytes: &[u8]) -> Result<(), Error> {
-    let effect = Effect::decode(bytes).map_err(engine)?;
-    replica
-        .replay(&mut NativeView::new(ctx), &effect)
-        .map(drop)
-        .map_err(engine)
+/// Applies effects of the append-only file or of the primary. The server does not ask whether that went well, so a failure
+/// stops all writes: what follows would build on other values than the file or the primary has.
+fn replay<B: AsRef<[u8]>>(
+    call: &Invocation<'_>,
+    effects: Result<Vec<B>, Error>,
+) -> Result<Reply, Error> {
+    let outcome = effects.and_then(|effects| {
+        let mut shard = hold()?;
+        let replica = configured(&mut shard)?;
+        for bytes in &effects {
+            let effect = Effect::decode(bytes.as_ref()).map_err(engine)?;
+            replica
+                .replay(&mut NativeView::new(call.ctx), &effect)
+                .map_err(engine)?;
+        }
+        Ok(Reply::count(effects.len()))
+    });
+    match outcome {
+        Ok(reply) => {
+            call.ctx.replicate_verbatim();
+            Ok(reply)
+        }
+        Err(error) => {
+            callbacks::stop_writes();
+            call.ctx.warn(&format!(
+                "an effect of the append-only file or of the primary could not be applied: {error}; all writes are refused \
+                 until this server restarts or is replaced"
+            ));
+            Err(error)
+        }
+    }
 }
 
 /// `CRDT.PULL clock requester bytes`: effects that the requester's clock lacks, and whether there are more.
