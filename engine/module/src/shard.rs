@@ -57,12 +57,47 @@ pub(crate) fn ensure_life(replica: &mut Replica) {
     }
 }
 
+/// Bytes of effects to keep for peers in a server with this memory limit (bytes, 0 for none): a tenth of it, in bounds.
+pub(crate) fn backlog(memory_limit: u64) -> usize {
+    const LEAST: u64 = 8 << 20;
+    const MOST: u64 = 256 << 20;
+    const UNLIMITED: u64 = 64 << 20;
+    let bytes = match memory_limit {
+        0 => UNLIMITED,
+        limit => (limit / 10).clamp(LEAST, MOST),
+    };
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 impl Shard {
+    /// Bounds the effects that are kept for peers.
+    pub(crate) fn limit_backlog(&mut self, bytes: usize) {
+        if let Some(replica) = &mut self.replica {
+            replica.set_limits(Limits {
+                log_bytes: bytes,
+                ..Limits::default()
+            });
+        }
+    }
+
     /// The state that a snapshot keeps, without a life.
     pub(crate) fn restored(bytes: &[u8]) -> Result<Self, RestoreError> {
         Ok(Self {
             replica: Some(Replica::restore(bytes, Limits::default())?),
             open: None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::backlog;
+
+    #[test]
+    fn the_backlog_follows_the_memory_limit_in_bounds() {
+        assert_eq!(backlog(0), 64 << 20);
+        assert_eq!(backlog(1 << 20), 8 << 20);
+        assert_eq!(backlog(1 << 30), (1 << 30) / 10);
+        assert_eq!(backlog(1 << 40), 256 << 20);
     }
 }

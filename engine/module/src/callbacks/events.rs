@@ -1,18 +1,24 @@
 //! Changes of the server that the module follows.
 
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use valkey_module::raw;
 
 use super::filter::FILTER;
 use super::{guarded, load, role};
+use crate::number;
+use crate::server::native::Native;
 use crate::server::{self, Ctx, OK, api};
-use crate::shard::SHARD;
+use crate::shard::{self, SHARD};
 
 /// Longest time that one turn of the server's clock (ten a second) spends on forgetting, microseconds.
 const SWEEP_MICROS: u64 = 3_000;
 /// Keys between two looks at the time.
 const SWEEP_KEYS: usize = 256;
+
+/// Turns of the server's clock between two looks at the memory limit.
+const LOOK_AT_LIMIT: u64 = 50;
 
 /// Subscribes to all of them.
 pub(crate) fn register(ctx: Ctx) -> Option<()> {
@@ -106,14 +112,22 @@ unsafe extern "C" fn on_client(
     });
 }
 
-/// Forgets stable metadata, a little at a time.
+/// Forgets stable metadata, a little at a time, and follows the memory limit.
 unsafe extern "C" fn on_cron(
-    _: *mut raw::RedisModuleCtx,
+    ctx: *mut raw::RedisModuleCtx,
     _: raw::RedisModuleEvent,
     _: u64,
     _: *mut c_void,
 ) {
+    static TURN: AtomicU64 = AtomicU64::new(0);
     guarded(|| {
+        if TURN
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(LOOK_AT_LIMIT)
+        {
+            // SAFETY: the server gives a context that is valid until this function returns.
+            limit_backlog(unsafe { Ctx::new(ctx) });
+        }
         if let Some(mut shard) = SHARD.get()
             && let Some(replica) = &mut shard.replica
         {
@@ -121,4 +135,21 @@ unsafe extern "C" fn on_cron(
             while replica.collect(SWEEP_KEYS) && server::monotonic_micros() < end {}
         }
     });
+}
+
+/// The effects kept for peers share the server's memory limit with the values.
+fn limit_backlog(ctx: Ctx) {
+    let Some(reply) = Native::run(ctx, c"CONFIG", &[b"GET", b"maxmemory"]) else {
+        return;
+    };
+    let limit = reply
+        .value()
+        .elements()
+        .nth(1)
+        .and_then(|value| number::integer(value.bytes()?));
+    if let Some(limit) = limit.and_then(|limit| u64::try_from(limit).ok())
+        && let Some(mut shard) = SHARD.get()
+    {
+        shard.limit_backlog(shard::backlog(limit));
+    }
 }

@@ -226,3 +226,32 @@ fn random_writes_converge() {
     exchange(&all);
     assert_equal(&all);
 }
+
+#[test]
+fn the_backlog_is_bounded_by_the_memory_limit_and_says_when_it_is_gone() {
+    let (one, two) = (
+        Server::blank(&["--maxmemory", "100mb"]),
+        Server::member(2, "1,2"),
+    );
+    one.configure(1, 1, "1,2");
+    let mut client = one.client();
+    let big = "x".repeat(1 << 20);
+    let bytes = || {
+        one.info("crdt", "crdt_backlog_bytes")
+            .parse::<usize>()
+            .unwrap()
+    };
+    crate::harness::wait_until("the backlog reaches its bound", || {
+        ok(&mut client, &format!("set k {big}"));
+        one.info("crdt", "crdt_backlog_effects") != one.info("crdt", "crdt_written")
+            && bytes() < 12 << 20
+    });
+    let (clock, _): (Vec<u8>, String) =
+        redis::cmd("CRDT.CLOCK").query(&mut two.internal()).unwrap();
+    let words = run(
+        &mut one.internal(),
+        &[b"CRDT.PULL".as_slice(), &clock, b"2", b"1000"],
+    )
+    .unwrap_err();
+    assert!(words.starts_with("BACKLOGGONE"), "{words}");
+}
