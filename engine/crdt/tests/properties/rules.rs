@@ -320,15 +320,40 @@ fn metadata_stays_while_one_member_has_not_reported() {
 /// through region 1, behind no report of the new life.
 #[test]
 fn nothing_is_stable_while_a_lost_tail_is_on_its_way() {
+    let mut world = region_0_loses_what_region_1_got(true);
+    for _ in 0..3 {
+        for (from, to) in [(2, 0), (2, 1), (0, 1)] {
+            fetch(&mut world, from, to);
+        }
+        everybody_tells_region_2(&mut world);
+    }
+    assert_newest_is_not_stable_until_all_settles(world);
+}
+
+/// As above, but the lost write is still between region 0 and region 1: nobody's report speaks of it.
+#[test]
+fn nothing_is_stable_while_a_member_may_still_hear_from_a_former_life() {
+    let mut world = region_0_loses_what_region_1_got(false);
+    for _ in 0..3 {
+        for (from, to) in [(2, 0), (2, 1)] {
+            fetch(&mut world, from, to);
+        }
+        everybody_tells_region_2(&mut world);
+    }
+    assert_newest_is_not_stable_until_all_settles(world);
+}
+
+fn fetch(world: &mut World, from: usize, to: usize) {
+    world.step(&Step::Fetch {
+        from,
+        to,
+        transactions: 100,
+    });
+    world.step(&Step::Deliver { from, to });
+}
+
+fn region_0_loses_what_region_1_got(arrived: bool) -> World {
     let mut world = World::new(3, true);
-    let fetch = |world: &mut World, from, to| {
-        world.step(&Step::Fetch {
-            from,
-            to,
-            transactions: 100,
-        });
-        world.step(&Step::Deliver { from, to });
-    };
     world.step(&Step::Write {
         region: 0,
         write: Intent::Set(1, 0),
@@ -338,23 +363,33 @@ fn nothing_is_stable_while_a_lost_tail_is_on_its_way() {
         region: 0,
         write: Intent::Set(0, 0),
     });
-    fetch(&mut world, 0, 1);
+    world.step(&Step::Fetch {
+        from: 0,
+        to: 1,
+        transactions: 100,
+    });
+    if arrived {
+        world.step(&Step::Deliver { from: 0, to: 1 });
+    }
     world.step(&Step::Crash { region: 0 });
     world.step(&Step::Time { region: 2, ms: 50 });
     world.step(&Step::Write {
         region: 2,
         write: Intent::Set(0, 5),
     });
-    for _ in 0..3 {
-        fetch(&mut world, 2, 0);
-        fetch(&mut world, 2, 1);
-        for region in 0..3 {
-            world.step(&Step::Persist { region });
-            world.step(&Step::Report { region });
-        }
-        fetch(&mut world, 0, 2);
-        fetch(&mut world, 1, 2);
+    world
+}
+
+fn everybody_tells_region_2(world: &mut World) {
+    for region in 0..3 {
+        world.step(&Step::Persist { region });
+        world.step(&Step::Report { region });
     }
+    fetch(world, 0, 2);
+    fetch(world, 1, 2);
+}
+
+fn assert_newest_is_not_stable_until_all_settles(mut world: World) {
     let newest = world.regions[2].history[0].dot;
     while world.regions[2].replica.collect(10) {}
     assert!(
@@ -371,4 +406,44 @@ fn nothing_is_stable_while_a_lost_tail_is_on_its_way() {
     );
     world.quiesce();
     assert_eq!(world.regions[2].replica.stats().unstable_keys, 0);
+}
+
+#[test]
+fn a_value_that_lost_comes_back_when_only_the_winner_is_removed() {
+    let mut world = World::new(3, true);
+    world.step(&Step::Write {
+        region: 0,
+        write: Intent::Set(0, 7),
+    });
+    world.settle();
+    world.quiesce();
+    world.step(&Step::Write {
+        region: 0,
+        write: Intent::Set(0, 0),
+    });
+    world.step(&Step::Time {
+        region: 1,
+        ms: 5_000,
+    });
+    world.step(&Step::Write {
+        region: 1,
+        write: Intent::Set(0, 5),
+    });
+    for (from, text) in [(0, "5"), (1, "word")] {
+        fetch(&mut world, from, 2);
+        while world.regions[2].replica.collect(10) {}
+        assert_eq!(
+            world.regions[2].view.0[b"a".as_slice()],
+            Value::Text(text.into())
+        );
+    }
+    world.step(&Step::Write {
+        region: 1,
+        write: Intent::Delete(vec![0]),
+    });
+    fetch(&mut world, 1, 2);
+    assert_eq!(
+        world.regions[2].view.0[b"a".as_slice()],
+        Value::Text(b"5".to_vec())
+    );
 }
