@@ -10,7 +10,7 @@ pub(crate) fn of(view: &mut NativeView, clock: &Clock) -> Result<String, ViewErr
     for key in view.all_keys()? {
         match view.kind(&key)? {
             None => {}
-            Some(Kind::String) => digest.add_string(&key, &view.string(&key)?.unwrap_or_default()),
+            Some(Kind::String) => digest.add_string(&key, &view.peek(&key)?.unwrap_or_default()),
             Some(Kind::Set) => view
                 .all_members(&key)?
                 .iter()

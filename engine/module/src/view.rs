@@ -12,8 +12,11 @@ use valkey_module::raw;
 use crate::error::Error;
 use crate::number;
 use crate::server::Ctx;
-use crate::server::key::{LONGEST_COMPACT, OpenKey};
+use crate::server::key::OpenKey;
 use crate::server::native::Native;
+
+/// Longest value, in bytes, that is remembered after it was set: counters are read again for the reply.
+const REMEMBERED: usize = 64;
 
 /// The native values, for the time of one command.
 pub(crate) struct NativeView {
@@ -139,6 +142,12 @@ impl NativeView {
         Ok(fields.iter().map(|field| open.has_field(field)).collect())
     }
 
+    /// The value of a string key that stays as it is.
+    pub(crate) fn peek(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        let reply = self.run("read a string", c"GET", &[key])?;
+        Ok(reply.value().bytes().map(<[u8]>::to_vec))
+    }
+
     /// All keys, in no order.
     pub(crate) fn all_keys(&mut self) -> Result<Vec<Vec<u8>>, ViewError> {
         Ok(texts(&self.run("list the keys", c"KEYS", &[b"*"])?))
@@ -207,14 +216,7 @@ impl View for NativeView {
             return Ok(value.clone());
         }
         let open = self.typed("read a string", key, raw::REDISMODULE_KEYTYPE_STRING)?;
-        let value = if open.kind() == raw::REDISMODULE_KEYTYPE_EMPTY {
-            None
-        } else if let Some(value) = open.long_string() {
-            Some(value)
-        } else {
-            let reply = self.run("read a string", c"GET", &[key])?;
-            reply.value().bytes().map(<[u8]>::to_vec)
-        };
+        let value = open.string();
         self.known = Some((key.to_vec(), value.clone()));
         Ok(value)
     }
@@ -227,7 +229,7 @@ impl View for NativeView {
             let open = self.typed("set a string", key, raw::REDISMODULE_KEYTYPE_STRING)?;
             done("set a string", open.set_string(value))?;
         }
-        if value.len() <= LONGEST_COMPACT {
+        if value.len() <= REMEMBERED {
             self.known = Some((key.to_vec(), Some(value.to_vec())));
         }
         Ok(())

@@ -87,7 +87,7 @@ impl<'a> Writer<'a> {
     /// The value of a string key; refuses other kinds.
     pub(crate) fn string(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.require(key, Kind::String)?;
-        Ok(self.view.string(key)?)
+        Ok(self.view.peek(key)?)
     }
 
     /// Refuses keys of several slots: they may live on several shards one day.

@@ -10,9 +10,6 @@ use valkey_module::raw;
 use super::text::Text;
 use super::{Ctx, OK, api};
 
-/// Above this length, in bytes, the server keeps strings in no compact form (its own bounds are 20 for integers and, with the
-/// key, 64 for short strings).
-pub(crate) const LONGEST_COMPACT: usize = 128;
 /// The field is to be removed.
 const REMOVE: *mut raw::RedisModuleString = ptr::without_provenance_mut(1);
 /// Ends the arguments of the calls for hashes.
@@ -53,22 +50,19 @@ impl OpenKey {
         kind as isize
     }
 
-    /// The value of a string key, if it is long enough to be stored as it is. Shorter ones may be stored in a compact form, which
-    /// reading them here would end.
-    pub(crate) fn long_string(&self) -> Option<Vec<u8>> {
+    /// The value of a string key; nothing for other types. The server ends a compact form of the value (an integer, a short
+    /// string) when it is read like this, so this is for values that are about to be replaced.
+    pub(crate) fn string(&mut self) -> Option<Vec<u8>> {
         if self.kind() != raw::REDISMODULE_KEYTYPE_STRING {
             return None;
         }
         let mut length = 0_usize;
         // SAFETY: the key is open and holds a string; the bytes are copied before anything else is called.
         unsafe {
-            if api!(RedisModule_ValueLength)(self.handle) <= LONGEST_COMPACT {
-                return None;
-            }
             let mode = raw::REDISMODULE_READ.cast_signed();
             let start = api!(RedisModule_StringDMA)(self.handle, &raw mut length, mode);
-            if start.is_null() {
-                return None;
+            if length == 0 || start.is_null() {
+                return Some(Vec::new());
             }
             Some(std::slice::from_raw_parts(start.cast::<u8>(), length).to_vec())
         }
