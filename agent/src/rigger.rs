@@ -30,12 +30,9 @@ use crate::{
         conditions::{Finding, conditions},
         drive::{self, Driver, Failure, Report},
         fault::Fault,
-        own::{CLUSTER, DATABASE, Owner, ROLE_NODE},
+        own::{CLUSTER, DATABASE, Owner, ROLE_NODE, SERVICES_READY},
     },
 };
-
-/// Condition of the topology about its Services.
-const SERVICES: &str = "ServicesReady";
 
 impl Failure for ApplyError {
     fn fault(&self) -> Fault {
@@ -81,7 +78,8 @@ impl Driver for Rigger {
 }
 
 impl Rigger {
-    /// Writes what was built, then removes Services of the database that are not wanted any more.
+    /// Writes what was built, then removes Services of the database that are not wanted any more. A name that is
+    /// taken keeps none of the others from being made; the first error is returned.
     async fn apply(
         &self,
         topology: &DatabaseTopology,
@@ -90,12 +88,9 @@ impl Rigger {
     ) -> Result<(), ApplyError> {
         let owner = Owner::database(&topology.spec.cluster, &topology.spec.database.name);
         let wanted: BTreeSet<String> = built.iter().map(|one| one.service.name_any()).collect();
-        for Built { service, slice } in built {
-            // The slice first: a Service is never seen without knowing where it leads.
-            if let Some(slice) = slice {
-                self.objects.ensure(&slice, &owner).await?;
-            }
-            self.objects.ensure(&service, &owner).await?;
+        let mut outcome = Ok(());
+        for one in built {
+            outcome = outcome.and(self.apply_one(one, &owner).await);
         }
         for service in existing
             .iter()
@@ -107,7 +102,21 @@ impl Rigger {
                 .remove::<EndpointSlice>(&build::slice_name(&service), &owner)
                 .await?;
         }
-        Ok(())
+        outcome
+    }
+
+    /// The slice before its Service, so that a Service is never seen without knowing where it leads; but neither where
+    /// the Service is another's, because a slice of ours would lead that one's clients astray.
+    async fn apply_one(
+        &self,
+        Built { service, slice }: Built,
+        owner: &Owner,
+    ) -> Result<(), ApplyError> {
+        self.objects.refuse_foreign(&service, owner).await?;
+        if let Some(slice) = slice {
+            self.objects.ensure(&slice, owner).await?;
+        }
+        self.objects.ensure(&service, owner).await.map(|_| ())
     }
 
     async fn show(
@@ -141,21 +150,21 @@ impl Rigger {
 
 fn finding(decision: &Decision, error: Option<&ApplyError>) -> Finding {
     if let Some(error) = error {
-        return Finding::no(SERVICES, error.fault().reason(), error.to_string());
+        return Finding::no(SERVICES_READY, error.fault().reason(), error.to_string());
     }
     match decision {
         Decision::Lead(target) => Finding::yes(
-            SERVICES,
+            SERVICES_READY,
             "Leads",
             format!("the Services lead to `{}`", target.pod),
         ),
         Decision::Keep { why } => Finding::unknown(
-            SERVICES,
+            SERVICES_READY,
             "NotConfirmed",
             format!("the Services stay as they are: {why}"),
         ),
         Decision::Nowhere { why } => Finding::no(
-            SERVICES,
+            SERVICES_READY,
             "NoEndpoint",
             format!("the Services lead nowhere: {why}"),
         ),

@@ -10,7 +10,9 @@ use kube::{
     Api, ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef, runtime::watcher,
 };
 use meridian_api::{
-    crds::{DatabaseTopology, RedisEnterpriseCluster, RedisEnterpriseDatabase},
+    crds::{
+        DatabaseTopology, RedisEnterpriseCluster, RedisEnterpriseDatabase, shared::ClusterReference,
+    },
     validate as api,
 };
 use thiserror::Error;
@@ -114,6 +116,21 @@ fn validate(redb: &RedisEnterpriseDatabase) -> Result<Settings, Vec<String>> {
     }
 }
 
+/// The REC that the spec names, or that serves the database already: another REC that appears later changes nothing.
+fn chosen(redb: &RedisEnterpriseDatabase) -> Option<ClusterReference> {
+    let named = redb
+        .spec
+        .redis_enterprise_cluster
+        .clone()
+        .filter(|named| !named.name.is_empty());
+    let shown = || {
+        Some(ClusterReference {
+            name: redb.status.as_ref()?.redis_enterprise_cluster.clone()?,
+        })
+    };
+    named.or_else(shown)
+}
+
 impl Databases {
     /// Fetch, build, apply.
     async fn serve(
@@ -122,7 +139,7 @@ impl Databases {
         settings: &Settings,
     ) -> Result<(DatabaseTopology, fetch::World), ServeError> {
         let objects = &self.context.objects;
-        let rec = fetch::cluster(objects, redb.spec.redis_enterprise_cluster.as_ref())
+        let rec = fetch::cluster(objects, chosen(redb).as_ref())
             .await?
             .name_any();
         let owner = Owner::database(&rec, &redb.name_any());
@@ -176,15 +193,8 @@ impl Databases {
         &self,
         redb: &RedisEnterpriseDatabase,
     ) -> Result<Option<String>, ApplyError> {
-        if let Some(named) = &redb.spec.redis_enterprise_cluster {
-            return Ok(Some(named.name.clone()));
-        }
-        if let Some(shown) = redb
-            .status
-            .as_ref()
-            .and_then(|status| status.redis_enterprise_cluster.clone())
-        {
-            return Ok(Some(shown));
+        if let Some(chosen) = chosen(redb) {
+            return Ok(Some(chosen.name));
         }
         let topology = self
             .context

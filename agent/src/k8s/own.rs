@@ -24,6 +24,8 @@ pub const DELETE_APPROVED: &str = "meridian.dev/delete-approved";
 pub const REVISION: &str = "meridian.dev/revision";
 /// Label that groups everything the product makes.
 pub const APP: (&str, &str) = ("app", "redis-enterprise");
+/// Condition of a `DatabaseTopology` about its Services, written by the rigger and read by the database's controller.
+pub const SERVICES_READY: &str = "ServicesReady";
 /// Label of node pods.
 pub const ROLE_NODE: (&str, &str) = ("redis.io/role", "node");
 

@@ -15,7 +15,7 @@ use crate::{
         serve::{
             ServeError,
             fetch::World,
-            state::{Serving, primary_report, serving},
+            state::{Serving, foreign_service, primary_report, serving},
         },
     },
     k8s::{
@@ -240,6 +240,7 @@ fn show(
         next.linked_redbs = vec![topology.spec.database.name.clone()];
     }
     findings.push(finding);
+    findings.extend(foreign_service(topology));
     word
 }
 

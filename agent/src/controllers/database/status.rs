@@ -15,7 +15,7 @@ use crate::{
         serve::{
             ServeError,
             fetch::World,
-            state::{Serving, serving},
+            state::{Serving, foreign_service, serving},
         },
     },
     k8s::{
@@ -71,6 +71,7 @@ pub(super) fn status(
             show_place(&mut next, topology, &world.services);
             let (word, finding) = word(topology, world, served);
             findings.push(finding);
+            findings.extend(foreign_service(topology));
             if word == DatabaseStatus::Active && !served {
                 next.database_uid = redb.uid();
                 next.created_time = Some(now.to_owned());

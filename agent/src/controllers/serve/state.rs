@@ -2,7 +2,10 @@
 
 use meridian_api::crds::topology::{DatabaseTopology, MemberReport, ShardRole};
 
-use crate::controllers::placement::Node;
+use crate::{
+    controllers::placement::Node,
+    k8s::{conditions::Finding, fault::Fault, own::SERVICES_READY},
+};
 
 /// How far the primary's node has got with the topology.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +99,17 @@ pub(crate) fn serving(topology: &DatabaseTopology, nodes: &[Node]) -> Serving {
         return Serving::Changing;
     }
     Serving::Yes
+}
+
+/// A name of a Service that is taken, as the rigger found out.
+#[must_use]
+pub(crate) fn foreign_service(topology: &DatabaseTopology) -> Option<Finding> {
+    let conditions = &topology.status.as_ref()?.conditions;
+    let told = conditions
+        .iter()
+        .find(|condition| condition.type_ == SERVICES_READY)?;
+    (told.reason == Fault::Foreign.reason())
+        .then(|| Finding::yes("ForeignObject", "NameTaken", told.message.clone()))
 }
 
 #[cfg(test)]
