@@ -21,6 +21,7 @@ use crate::{
         events::Events,
         lease::{Elector, Role},
     },
+    link::{self, LinkConfig},
     metrics::Metrics,
     probes::{self, Board},
     rigger,
@@ -230,6 +231,13 @@ async fn work(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
         metrics,
     } = context;
     tracing::info!(identity, "leads: the controllers start");
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let hub = LinkConfig {
+        client: client.clone(),
+        namespace: namespace.clone(),
+        identity: identity.clone(),
+        version,
+    };
     let objects = Objects::new(client.clone(), &namespace);
     let report = Report {
         events: Events::new(client, &identity),
@@ -239,7 +247,8 @@ async fn work(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
         controllers::Context::new(objects.clone(), report.clone(), node_image, stop.clone());
     tokio::join!(
         controllers::run(controllers),
-        rigger::run(objects, report, stop)
+        rigger::run(objects, report, stop.clone()),
+        link::run(hub, stop)
     );
     Ok(())
 }

@@ -1,4 +1,9 @@
 //! The bundle gives the agent what it needs and nothing more.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests stop at what they did not expect"
+)]
 
 use std::collections::BTreeSet;
 
