@@ -42,7 +42,7 @@ pub(crate) struct HubArgs {
     /// File with the bearer token (the hub writes its first one to DATA-DIR/admin-token)
     #[arg(long, env = "MERIDIAN_TOKEN_FILE", global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// File with the hub's root certificate, PEM (DATA-DIR/ca/ca.crt); nothing else is trusted
+    /// File with the hub's root certificate, PEM (DATA-DIR/ca/root.crt); nothing else is trusted
     #[arg(long, env = "MERIDIAN_CA_FILE", global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Configuration file

@@ -67,7 +67,7 @@ impl Target {
                     )
                 })?,
             ca_file: args.ca_file.or(file.ca_file.map(below)).ok_or_else(|| {
-                let hint = "the hub writes it to DATA-DIR/ca/ca.crt";
+                let hint = "the hub writes it to DATA-DIR/ca/root.crt";
                 missing(
                     "root certificate",
                     "--ca-file",

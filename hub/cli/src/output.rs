@@ -66,6 +66,18 @@ fn age(time: &str, now: Timestamp) -> String {
     }
 }
 
+/// How long until something is, in one unit; `over` if it was.
+fn remaining(time: &str, now: Timestamp) -> String {
+    match time.parse::<Timestamp>() {
+        Ok(then) if then > now => {
+            // The age of `now` as seen from then.
+            format!("in {}", age(&now.to_string(), then))
+        }
+        Ok(_) => "over".to_owned(),
+        Err(_) => time.to_owned(),
+    }
+}
+
 /// A text in an object; `-` where there is none.
 fn text(object: &Value, pointer: &str) -> String {
     match object.pointer(pointer) {
@@ -105,6 +117,14 @@ mod tests {
         ] {
             assert_eq!(age(time, now), shown, "{time}");
         }
+    }
+
+    #[test]
+    fn what_is_to_come_has_one_unit_until_it_is_over() {
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        assert_eq!(remaining("2026-01-02T00:30:00Z", now), "in 30m");
+        assert_eq!(remaining("2026-01-02T00:00:00Z", now), "over");
+        assert_eq!(remaining("-", now), "-");
     }
 
     #[test]

@@ -193,7 +193,7 @@ impl Hub {
             ),
             (
                 "MERIDIAN_CA_FILE",
-                self.data.join("ca/ca.crt").display().to_string(),
+                self.data.join("ca/root.crt").display().to_string(),
             ),
         ]
     }

@@ -4,7 +4,7 @@ use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{age, as_of, text};
+use super::{age, as_of, remaining, text};
 use crate::kinds::Kind;
 
 /// Turns an object into the cells of its line.
@@ -106,7 +106,7 @@ fn token(object: &Value, now: Timestamp) -> Vec<String> {
     vec![
         text(object, "/metadata/name"),
         text(object, "/spec/clusterName"),
-        text(object, "/status/expiresAt"),
+        remaining(&text(object, "/status/expiresAt"), now),
         text(object, "/status/usedBy"),
         created(object, now),
     ]
