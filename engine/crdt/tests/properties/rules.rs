@@ -355,6 +355,11 @@ fn fetch(world: &mut World, from: usize, to: usize) {
 fn region_0_loses_what_region_1_got(arrived: bool) -> World {
     let mut world = World::new(3, true);
     world.step(&Step::Write {
+        region: 1,
+        write: Intent::Set(1, 0),
+    });
+    fetch(&mut world, 1, 0);
+    world.step(&Step::Write {
         region: 0,
         write: Intent::Set(1, 0),
     });

@@ -274,3 +274,12 @@ fn a_duplicate_is_counted_and_changes_nothing() {
     );
     assert_eq!(two.0.stats().duplicates, 1);
 }
+
+#[test]
+fn an_effect_under_the_own_life_that_was_not_written_here_is_refused() {
+    let (mut one, mut twin) = (Shard::new(1), Shard::new(1));
+    let foreign = twin.set("a", "1");
+    let refused = one.0.apply(&mut one.1, NOW, &foreign);
+    assert_eq!(refused, Err(ApplyError::OwnLife(foreign.dot)));
+    assert_eq!(one.1, MemoryView::default());
+}
