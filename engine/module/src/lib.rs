@@ -8,7 +8,7 @@
 //! - [`commands`]: the command table, one file per family;
 //! - [`write`]: the road of a local write; [`view`]: native values for the merge rules; [`shard`]: the state;
 //! - [`policy`]: which commands are renamed, refused, or for the internal user only;
-//! - [`callbacks`]: what the server calls; [`server`]: what the module calls. All unsafe code is in these two and `view`.
+//! - [`callbacks`]: what the server calls; [`server`]: what the module calls. All unsafe code is in these two.
 
 mod callbacks;
 mod commands;

@@ -1,5 +1,6 @@
 //! Servers as child processes, and connections to them.
 
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -81,17 +82,34 @@ impl Server {
     /// Ends the server, adds a command to its append-only file, and starts it again.
     pub fn restart_with(&mut self, command: &[&str]) {
         self.crash();
+        let words = command
+            .iter()
+            .map(|word| format!("${}\r\n{word}\r\n", word.len()));
+        let text = format!("*{}\r\n{}", command.len(), words.collect::<String>());
+        self.append_only_file().write_all(text.as_bytes()).unwrap();
+        self.process = spawn(self.directory.path(), self.port, &self.arguments);
+    }
+
+    /// Ends the server, cuts its append-only file to this length, and starts it again: a machine that lost its last writes.
+    pub fn restart_with_the_first(&mut self, bytes: u64) {
+        self.crash();
+        self.append_only_file().set_len(bytes).unwrap();
+        self.process = spawn(self.directory.path(), self.port, &self.arguments);
+    }
+
+    /// Length of the append-only file, everything written so far included.
+    pub fn append_only_length(&self) -> u64 {
+        ok(&mut self.internal(), "waitaof 1 0 5000");
+        self.append_only_file().metadata().unwrap().len()
+    }
+
+    fn append_only_file(&self) -> File {
         let files = std::fs::read_dir(self.directory.path().join("appendonlydir")).unwrap();
         let mut paths = files.map(|file| file.unwrap().path());
         let path = paths
             .find(|path| path.to_string_lossy().ends_with(".incr.aof"))
             .unwrap();
-        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
-        let words = command
-            .iter()
-            .map(|word| format!("${}\r\n{word}\r\n", word.len()));
-        write!(file, "*{}\r\n{}", command.len(), words.collect::<String>()).unwrap();
-        self.process = spawn(self.directory.path(), self.port, &self.arguments);
+        OpenOptions::new().append(true).open(path).unwrap()
     }
 
     fn crash(&mut self) {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redis::Value;
 
-use crate::harness::{Server, assert_equal, exchange, ok, refused, wait_until};
+use crate::harness::{Server, assert_equal, exchange, ok, pull, refused, wait_until};
 
 /// The incarnations of an instance that a clock's JSON names.
 fn lives(clock: &str, instance: u32) -> usize {
@@ -69,6 +69,40 @@ fn a_killed_region_comes_back_under_a_new_incarnation_and_all_agree() {
         "counted twice: {total} of at most {kept} and one unanswered"
     );
     assert!(total >= 550, "what a peer had received was lost: {total}");
+}
+
+/// What one peer had received before the loss comes back from it; what nobody had is gone; nothing is counted twice.
+#[test]
+fn a_lost_tail_comes_back_from_the_peer_that_has_it() {
+    let mut one = Server::member(1, "1,2,3");
+    let (two, three) = (Server::member(2, "1,2,3"), Server::member(3, "1,2,3"));
+    let mut client = one.client();
+    ok(&mut client, "incr n");
+    ok(&mut client, "sadd s kept");
+    exchange(&[&one, &two, &three]);
+    let kept = one.append_only_length();
+    for number in 0..10 {
+        ok(&mut client, "incr n");
+        ok(&mut client, &format!("sadd s sent{number}"));
+    }
+    pull(&one, 1, &two, 2);
+    ok(&mut client, "incr n");
+    ok(&mut client, "sadd s unsent");
+    one.append_only_length();
+    one.restart_with_the_first(kept);
+    let mut client = one.client();
+    assert_eq!(ok(&mut client, "get n"), Value::BulkString(b"1".into()));
+    for number in 0..5 {
+        ok(&mut client, "incr n");
+        ok(&mut client, &format!("sadd s late{number}"));
+    }
+    let all = [&one, &two, &three];
+    exchange(&all);
+    exchange(&all);
+    assert_equal(&all);
+    assert_eq!(ok(&mut client, "get n"), Value::BulkString(b"16".into()));
+    assert_eq!(ok(&mut client, "scard s"), Value::Int(16));
+    assert_eq!(ok(&mut client, "sismember s unsent"), Value::Int(0));
 }
 
 #[test]
