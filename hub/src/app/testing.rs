@@ -1,1 +1,208 @@
+//! A hub in memory and devices that join it, for the tests of every layer.
 
+use std::sync::Arc;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use jiff::SignedDuration;
+use meridian_api::crds::active_active::{
+    ParticipatingCluster, RedisEnterpriseActiveActiveDatabaseSpec,
+};
+use meridian_api::identity::TrustDomain;
+use meridian_api::ids::ClusterUid;
+use meridian_api::link::enroll::{Purpose, Transcript, transcript};
+use rcgen::{CertificateParams, KeyPair};
+
+use super::databases::NewDatabase;
+use super::enroll::{Enrolled, Finish, Opened, Recover};
+use super::reign::Reign;
+use super::{App, AppError, Settings};
+use crate::ca::Authority;
+use crate::clock::{Clock as _, ManualClock};
+use crate::domain::cluster::{DeviceKey, Rec};
+use crate::store::memory::MemoryStore;
+
+pub(crate) const LAB_1: &str = "11111111-3b5e-4a3e-9d57-0d9a3c1f1e11";
+pub(crate) const LAB_2: &str = "22222222-3b5e-4a3e-9d57-0d9a3c1f1e11";
+
+pub(crate) fn uid(text: &str) -> ClusterUid {
+    text.parse().unwrap()
+}
+
+/// A hub over a store in memory, with a clock that stands.
+pub(crate) struct TestHub {
+    pub(crate) app: Arc<App>,
+    pub(crate) store: MemoryStore,
+    pub(crate) clock: ManualClock,
+    dir: Arc<tempfile::TempDir>,
+}
+
+impl TestHub {
+    pub(crate) async fn new() -> Self {
+        let clock = ManualClock::at("2026-11-22T12:00:00Z".parse().unwrap());
+        Self::start(
+            MemoryStore::new(),
+            clock,
+            Arc::new(tempfile::tempdir().unwrap()),
+        )
+        .await
+    }
+
+    /// The same machine, started again with this store: the same authority.
+    pub(crate) async fn restarted_with(&self, store: MemoryStore) -> Self {
+        Self::start(store, self.clock.clone(), Arc::clone(&self.dir)).await
+    }
+
+    async fn start(store: MemoryStore, clock: ManualClock, dir: Arc<tempfile::TempDir>) -> Self {
+        let (ca, origin) =
+            Authority::open(dir.path(), TrustDomain::default(), clock.now()).unwrap();
+        let reign = Reign::begin(&store, origin, clock.now()).await.unwrap();
+        let settings = Settings {
+            link_addresses: vec!["hub:8444".to_owned()],
+            web_address: "hub:8443".to_owned(),
+        };
+        let app = App::new(
+            Arc::new(store.clone()),
+            Arc::new(ca),
+            Arc::new(clock.clone()),
+            settings,
+            reign,
+        );
+        Self {
+            app: Arc::new(app),
+            store,
+            clock,
+            dir,
+        }
+    }
+
+    pub(crate) async fn token(&self, name: &str) -> String {
+        let material = self
+            .app
+            .create_join_token(name, SignedDuration::from_hours(1))
+            .await
+            .unwrap();
+        material.token.as_str().to_owned()
+    }
+
+    /// Joins a cluster and reports one REC with an address.
+    pub(crate) async fn member(&self, name: &str, cluster: &str) -> Device {
+        let device = Device::new(cluster);
+        let token = self.token(name).await;
+        device.join(&self.app, &token, name).await.unwrap();
+        self.app
+            .inventory(uid(cluster), vec![rec(name)])
+            .await
+            .unwrap();
+        device
+    }
+}
+
+pub(crate) fn rec(cluster: &str) -> Rec {
+    Rec {
+        namespace: "db".to_owned(),
+        name: "rec".to_owned(),
+        uid: "u".to_owned(),
+        replication_address: "10.77.0.1:443".to_owned(),
+        suffix: format!(".rec.db.{cluster}.meridian.internal"),
+        state: "Running".to_owned(),
+        ..Rec::default()
+    }
+}
+
+pub(crate) fn database(name: &str, participants: &[&str]) -> NewDatabase {
+    let participating_clusters = participants.iter().map(|name| ParticipatingCluster {
+        name: (*name).to_owned(),
+        ..ParticipatingCluster::default()
+    });
+    NewDatabase {
+        name: name.to_owned(),
+        labels: [("team".to_owned(), "a".to_owned())].into(),
+        spec: RedisEnterpriseActiveActiveDatabaseSpec {
+            participating_clusters: participating_clusters.collect(),
+            ..RedisEnterpriseActiveActiveDatabaseSpec::default()
+        },
+    }
+}
+
+/// The device of a member: its Ed25519 key and the cluster that it stands in.
+pub(crate) struct Device {
+    pub(crate) cluster: ClusterUid,
+    pub(crate) key: Ed25519KeyPair,
+    pub(crate) tls: KeyPair,
+}
+
+impl Device {
+    pub(crate) fn new(cluster: &str) -> Self {
+        Self {
+            cluster: uid(cluster),
+            key: Ed25519KeyPair::generate().unwrap(),
+            tls: KeyPair::generate().unwrap(),
+        }
+    }
+
+    pub(crate) fn public(&self) -> DeviceKey {
+        DeviceKey::new(self.key.public_key().as_ref()).unwrap()
+    }
+
+    pub(crate) fn csr(&self) -> Vec<u8> {
+        CertificateParams::default()
+            .serialize_request(&self.tls)
+            .unwrap()
+            .der()
+            .to_vec()
+    }
+
+    pub(crate) fn sign(
+        &self,
+        purpose: Purpose,
+        opened: &Opened,
+        name: &str,
+        credential: &[u8],
+        csr: &[u8],
+    ) -> Vec<u8> {
+        let signed = transcript(&Transcript {
+            purpose,
+            challenge_id: &opened.id,
+            nonce: &opened.nonce,
+            device_public_key: self.key.public_key().as_ref(),
+            kube_system_uid: &self.cluster.to_string(),
+            cluster_name: name,
+            credential,
+            csr_der: csr,
+        });
+        self.key.sign(&signed).as_ref().to_vec()
+    }
+
+    pub(crate) async fn join(
+        &self,
+        app: &App,
+        token: &str,
+        name: &str,
+    ) -> Result<Enrolled, AppError> {
+        let opened = app.begin_enrolment(self.public(), self.cluster)?;
+        let csr = self.csr();
+        let signature = self.sign(Purpose::Finish, &opened, name, token.as_bytes(), &csr);
+        app.finish_enrolment(Finish {
+            challenge_id: &opened.id,
+            token,
+            cluster_name: name,
+            signature: &signature,
+            csr: &csr,
+            agent_version: "1",
+        })
+        .await
+    }
+
+    pub(crate) async fn recover(&self, app: &App, join_state: &str) -> Result<Enrolled, AppError> {
+        let opened = app.begin_enrolment(self.public(), self.cluster)?;
+        let csr = self.csr();
+        let signature = self.sign(Purpose::Recover, &opened, "", join_state.as_bytes(), &csr);
+        app.recover(Recover {
+            challenge_id: &opened.id,
+            signature: &signature,
+            csr: &csr,
+            join_state: join_state.as_bytes(),
+        })
+        .await
+    }
+}

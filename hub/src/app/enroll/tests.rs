@@ -1,1 +1,374 @@
+use super::*;
+use crate::app::testing::{Device, LAB_1, LAB_2, TestHub};
 
+/// The reason of a refusal.
+fn reason<T: std::fmt::Debug>(result: Result<T, AppError>) -> String {
+    match result {
+        Err(AppError::Refused(reason)) => reason,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_joins_with_its_token_and_gets_its_name_and_identity() {
+    let hub = TestHub::new().await;
+    let (device, token) = (Device::new(LAB_1), hub.token("lab-1").await);
+    let enrolled = device.join(&hub.app, &token, "lab-1").await.unwrap();
+    assert_eq!(
+        (enrolled.cluster.name.as_str(), enrolled.cluster.uid),
+        ("lab-1", device.cluster)
+    );
+    let identity = hub.app.ca().identify(&enrolled.issued.chain[0]).unwrap();
+    assert_eq!((identity.cluster, identity.rec), (device.cluster, None));
+}
+
+#[tokio::test]
+async fn the_same_request_twice_is_accepted_with_a_fresh_certificate() {
+    let hub = TestHub::new().await;
+    let (device, token) = (Device::new(LAB_1), hub.token("lab-1").await);
+    let first = device.join(&hub.app, &token, "lab-1").await.unwrap();
+    // Even after the token's end: the reply may have been lost just before it.
+    hub.clock.advance(SignedDuration::from_hours(2));
+    let second = device.join(&hub.app, &token, "lab-1").await.unwrap();
+    assert_ne!(first.issued.chain, second.issued.chain);
+    assert_eq!(first.cluster.joined_at, second.cluster.joined_at);
+}
+
+#[tokio::test]
+async fn a_used_token_is_refused_to_another_device() {
+    let hub = TestHub::new().await;
+    let token = hub.token("lab-1").await;
+    Device::new(LAB_1)
+        .join(&hub.app, &token, "lab-1")
+        .await
+        .unwrap();
+    for cluster in [LAB_1, LAB_2] {
+        let reason = reason(Device::new(cluster).join(&hub.app, &token, "lab-1").await);
+        assert!(reason.contains("was used"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_used_token_is_refused_to_the_same_key_in_another_cluster() {
+    let hub = TestHub::new().await;
+    let token = hub.token("lab-1").await;
+    let mut device = Device::new(LAB_1);
+    device.join(&hub.app, &token, "lab-1").await.unwrap();
+    device.cluster = LAB_2.parse().unwrap();
+    let reason = reason(device.join(&hub.app, &token, "lab-1").await);
+    assert!(reason.contains("was used"), "{reason}");
+}
+
+#[tokio::test]
+async fn two_devices_that_race_for_one_token_do_not_both_join() {
+    let hub = TestHub::new().await;
+    let token = hub.token("lab-1").await;
+    let (one, two) = (Device::new(LAB_1), Device::new(LAB_2));
+    let (one, two) = tokio::join!(
+        one.join(&hub.app, &token, "lab-1"),
+        two.join(&hub.app, &token, "lab-1")
+    );
+    assert_eq!(
+        [one.is_ok(), two.is_ok()]
+            .into_iter()
+            .filter(|joined| *joined)
+            .count(),
+        1,
+        "{one:?} {two:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_expired_token_is_refused_with_both_clocks() {
+    let hub = TestHub::new().await;
+    let token = hub.token("lab-1").await;
+    hub.clock.advance(SignedDuration::from_hours(1));
+    let reason = reason(Device::new(LAB_1).join(&hub.app, &token, "lab-1").await);
+    assert!(
+        reason.contains("expired at 2026-11-22T13:00:00Z") && reason.contains("clock says"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_name_is_refused() {
+    let hub = TestHub::new().await;
+    let token = hub.token("lab-1").await;
+    let reason = reason(Device::new(LAB_1).join(&hub.app, &token, "lab-9").await);
+    assert!(
+        reason.contains("\"lab-1\"") && reason.contains("\"lab-9\""),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_token_and_a_wrong_secret_are_refused_in_the_same_words() {
+    let hub = TestHub::new().await;
+    let token = hub.token("lab-1").await;
+    let (known, _) = token.rsplit_once('.').unwrap();
+    let wrong_secret = reason(
+        Device::new(LAB_1)
+            .join(&hub.app, &format!("{known}.AAAA"), "lab-1")
+            .await,
+    );
+    let unknown = reason(
+        Device::new(LAB_1)
+            .join(&hub.app, "mrdj.0000000000000000.AAAA", "lab-1")
+            .await,
+    );
+    assert_eq!(wrong_secret, unknown);
+    let no_token = reason(
+        Device::new(LAB_1)
+            .join(&hub.app, "let me in", "lab-1")
+            .await,
+    );
+    assert!(no_token.contains("expected mrdj"), "{no_token}");
+}
+
+#[tokio::test]
+async fn a_deleted_token_joins_nobody() {
+    let hub = TestHub::new().await;
+    let token = hub.token("lab-1").await;
+    let id = hub.app.join_tokens().await.unwrap().value[0].id.clone();
+    hub.app.delete_join_token(&id).await.unwrap();
+    assert!(reason(Device::new(LAB_1).join(&hub.app, &token, "lab-1").await).contains("unknown"));
+}
+
+#[tokio::test]
+async fn a_signature_over_anything_else_is_refused() {
+    let hub = TestHub::new().await;
+    let (device, token) = (Device::new(LAB_1), hub.token("lab-1").await);
+    let csr = device.csr();
+    let other_csr = Device::new(LAB_1).csr();
+    let other_device = Device::new(LAB_1);
+    let opened = || {
+        hub.app
+            .begin_enrolment(device.public(), device.cluster)
+            .unwrap()
+    };
+    let finish = async |opened: &Opened, signature: Vec<u8>| {
+        let (challenge_id, cluster_name, agent_version) = (opened.id.as_str(), "lab-1", "1");
+        hub.app
+            .finish_enrolment(Finish {
+                challenge_id,
+                token: &token,
+                cluster_name,
+                signature: &signature,
+                csr: &csr,
+                agent_version,
+            })
+            .await
+    };
+    let with = |device: &Device, purpose, opened: &Opened, csr: &[u8]| {
+        device.sign(purpose, opened, "lab-1", token.as_bytes(), csr)
+    };
+    let (a, b, c) = (opened(), opened(), opened());
+    let refusals = [
+        finish(&a, with(&device, Signed::Finish, &a, &other_csr)).await,
+        finish(&b, with(&device, Signed::Recover, &b, &csr)).await,
+        finish(&c, with(&other_device, Signed::Finish, &c, &csr)).await,
+    ];
+    for refusal in refusals {
+        assert!(reason(refusal).contains("signature"));
+    }
+    let good = opened();
+    finish(&good, with(&device, Signed::Finish, &good, &csr))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_challenge_is_good_once_and_not_for_long() {
+    let hub = TestHub::new().await;
+    let (device, token) = (Device::new(LAB_1), hub.token("lab-1").await);
+    let csr = device.csr();
+    let opened = hub
+        .app
+        .begin_enrolment(device.public(), device.cluster)
+        .unwrap();
+    let signature = device.sign(Signed::Finish, &opened, "lab-1", token.as_bytes(), &csr);
+    let finish = Finish {
+        challenge_id: &opened.id,
+        token: &token,
+        cluster_name: "lab-1",
+        signature: &signature,
+        csr: &csr,
+        agent_version: "1",
+    };
+    hub.app.finish_enrolment(finish).await.unwrap();
+    assert!(reason(hub.app.finish_enrolment(finish).await).contains("challenge"));
+    let late = hub
+        .app
+        .begin_enrolment(device.public(), device.cluster)
+        .unwrap();
+    hub.clock.advance(CHALLENGE_LIFE);
+    let finish = Finish {
+        challenge_id: &late.id,
+        ..finish
+    };
+    assert!(reason(hub.app.finish_enrolment(finish).await).contains("too old"));
+}
+
+#[tokio::test]
+async fn open_challenges_are_bounded() {
+    let hub = TestHub::new().await;
+    let device = Device::new(LAB_1);
+    for _ in 0..CHALLENGES {
+        hub.app
+            .begin_enrolment(device.public(), device.cluster)
+            .unwrap();
+    }
+    let full = hub.app.begin_enrolment(device.public(), device.cluster);
+    assert!(matches!(full, Err(AppError::Busy(_))), "{full:?}");
+    hub.clock.advance(CHALLENGE_LIFE);
+    hub.app
+        .begin_enrolment(device.public(), device.cluster)
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_second_cluster_with_the_same_kube_system_uid_is_refused() {
+    let hub = TestHub::new().await;
+    hub.member("lab-1", LAB_1).await;
+    let token = hub.token("copy").await;
+    let reason = reason(Device::new(LAB_1).join(&hub.app, &token, "copy").await);
+    assert!(
+        reason.contains("already a member called \"lab-1\""),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_token_for_a_name_that_a_member_has_is_not_made() {
+    let hub = TestHub::new().await;
+    hub.member("lab-1", LAB_1).await;
+    let refused = hub
+        .app
+        .create_join_token("lab-1", SignedDuration::from_hours(1))
+        .await;
+    assert!(matches!(refused, Err(AppError::Conflict(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn two_tokens_for_one_name_join_one_cluster() {
+    let hub = TestHub::new().await;
+    let (one, two) = (hub.token("lab-1").await, hub.token("lab-1").await);
+    Device::new(LAB_1)
+        .join(&hub.app, &one, "lab-1")
+        .await
+        .unwrap();
+    let reason = reason(Device::new(LAB_2).join(&hub.app, &two, "lab-1").await);
+    assert!(reason.contains("another member is called"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_removed_cluster_is_refused_until_a_new_token_joins_it_again() {
+    let hub = TestHub::new().await;
+    let device = hub.member("lab-1", LAB_1).await;
+    hub.app.remove_cluster("lab-1").await.unwrap();
+    let refused = reason(hub.app.renew(device.cluster, &device.csr()).await);
+    assert!(refused.contains("was removed"), "{refused}");
+    assert!(reason(device.recover(&hub.app, "").await).contains("join with a token"));
+    let token = hub.token("lab-1").await;
+    device.join(&hub.app, &token, "lab-1").await.unwrap();
+    hub.app.renew(device.cluster, &device.csr()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_recovers_with_its_key_and_join_state_even_if_a_reply_was_lost() {
+    let hub = TestHub::new().await;
+    let (device, token) = (Device::new(LAB_1), hub.token("lab-1").await);
+    let first = device
+        .join(&hub.app, &token, "lab-1")
+        .await
+        .unwrap()
+        .cluster
+        .join_state;
+    hub.clock.advance(SignedDuration::from_hours(24 * 60));
+    device.recover(&hub.app, &first).await.unwrap();
+    // The reply was lost twice; the device still has its first state.
+    device.recover(&hub.app, &first).await.unwrap();
+    let last = device
+        .recover(&hub.app, &first)
+        .await
+        .unwrap()
+        .cluster
+        .join_state;
+    device.recover(&hub.app, &last).await.unwrap();
+    let replayed = reason(device.recover(&hub.app, &first).await);
+    assert!(
+        replayed.contains("two devices may hold one key"),
+        "{replayed}"
+    );
+}
+
+#[tokio::test]
+async fn another_device_key_recovers_nothing() {
+    let hub = TestHub::new().await;
+    let (device, token) = (Device::new(LAB_1), hub.token("lab-1").await);
+    let state = device
+        .join(&hub.app, &token, "lab-1")
+        .await
+        .unwrap()
+        .cluster
+        .join_state;
+    assert!(
+        reason(Device::new(LAB_1).recover(&hub.app, &state).await)
+            .contains("no member has this device key")
+    );
+}
+
+#[tokio::test]
+async fn a_peer_certificate_carries_the_rec_and_the_wildcard_of_its_suffix() {
+    let hub = TestHub::new().await;
+    let device = hub.member("lab-1", LAB_1).await;
+    let issued = hub
+        .app
+        .issue_peer(device.cluster, ("db", "rec"), &[], &device.csr())
+        .await
+        .unwrap();
+    assert_eq!(
+        issued.identity.to_string(),
+        format!("spiffe://meridian.local/cluster/{LAB_1}/rec/db/rec")
+    );
+    let (_, parsed) = x509_parser::parse_x509_certificate(&issued.chain[0]).unwrap();
+    let names = format!(
+        "{:?}",
+        parsed
+            .subject_alternative_name()
+            .unwrap()
+            .unwrap()
+            .value
+            .general_names
+    );
+    assert!(
+        names.contains("*.rec.db.lab-1.meridian.internal"),
+        "{names}"
+    );
+    let smuggled = hub
+        .app
+        .issue_peer(device.cluster, ("db/x", "rec"), &[], &device.csr())
+        .await;
+    assert!(
+        matches!(smuggled, Err(AppError::Refused(_))),
+        "{smuggled:?}"
+    );
+}
+
+#[tokio::test]
+async fn neither_token_nor_hash_shows_in_what_is_kept_for_people() {
+    let hub = TestHub::new().await;
+    let token = hub.token("lab-1").await;
+    let secret = token.rsplit('.').next().unwrap();
+    let everything = crate::store::Store::list(&hub.store, vec![String::new()])
+        .await
+        .unwrap()
+        .value;
+    for entry in everything.iter().flatten() {
+        assert!(
+            !String::from_utf8_lossy(&entry.value).contains(secret),
+            "{}",
+            entry.key
+        );
+    }
+}
