@@ -1,0 +1,146 @@
+//! A store that went back in time, or was lost.
+
+use super::*;
+
+/// A hub whose store was put back to a moment before its member obeyed `position`.
+async fn put_back() -> (World, Position) {
+    let world = World::new().await;
+    let old = world.hub.store.snapshot();
+    let revision = world.want(1, upsert("a")).await;
+    let position = position(&world.hub.app, revision);
+    (World::over(world.hub.restarted_with(old).await), position)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_went_back_in_time_is_only_observed() {
+    let (world, position) = put_back().await;
+    world.want(2, tombstone("alice")).await;
+    let (mut agent, welcome) = world.welcomed(Some(position)).await;
+    assert_eq!(welcome.mode(), SyncMode::Observe);
+    assert!(welcome.reason.contains("older copy"), "{}", welcome.reason);
+    assert!(
+        matches!(agent.hear().await, Frame::DigestAsk(_)),
+        "the inventory is asked for"
+    );
+    agent.holds(vec![entry(1), entry(2)]).await;
+    for _ in 0..2 {
+        assert_eq!(
+            agent.confirm().await.action(),
+            ConfirmAction::Keep,
+            "not even a tombstone deletes"
+        );
+    }
+    world.want(3, upsert("b")).await;
+    // Only heartbeats follow.
+    for _ in 0..2 {
+        let frame = agent.hear().await;
+        assert!(matches!(frame, Frame::Beat(_)), "{frame:?}");
+        agent.say(FromAgent::Beat(proto::Beat::default())).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_store_under_the_same_authority_is_only_observed_and_deletes_nothing() {
+    let world = World::new().await;
+    let lost = World::over(
+        world
+            .hub
+            .restarted_with(crate::store::memory::MemoryStore::new())
+            .await,
+    );
+    let revision = world.want(1, upsert("a")).await;
+    let (mut agent, welcome) = lost
+        .welcomed(Some(position(&world.hub.app, revision)))
+        .await;
+    assert_eq!(welcome.mode(), SyncMode::Observe);
+    assert!(matches!(agent.hear().await, Frame::DigestAsk(_)));
+    agent.holds(vec![entry(1)]).await;
+    assert_eq!(agent.confirm().await.action(), ConfirmAction::Keep);
+    let refused = lost
+        .hub
+        .app
+        .create_database(&database("db", &["lab-1"]))
+        .await;
+    assert!(
+        matches!(refused, Err(AppError::Observing(_))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_incarnation_of_the_same_term_is_only_observed() {
+    let world = World::new().await;
+    let mut claimed = position(&world.hub.app, Revision(1));
+    claimed.incarnation = Incarnation(claimed.incarnation.0 ^ 1);
+    let (_agent, welcome) = world.welcomed(Some(claimed)).await;
+    assert_eq!(welcome.mode(), SyncMode::Observe);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_lets_the_hub_go_on_above_everything_that_was_reported() {
+    let (world, claimed) = put_back().await;
+    let (mut agent, _) = world.welcomed(Some(claimed)).await;
+    agent.hear().await;
+    agent.holds(vec![entry(1)]).await;
+    agent.confirm().await;
+    let before = world.hub.app.reign();
+    world.hub.app.adopt("alice").await.unwrap();
+    assert_eq!(agent.bye().await.code, codes::NOT_LEADER);
+    let after = world.hub.app.reign();
+    assert!(after.term > before.term && after.term > claimed.term);
+    let counters = records::get(&world.hub.store, &keys::counters())
+        .await
+        .unwrap()
+        .unwrap()
+        .record;
+    assert_eq!(
+        (
+            counters.instance_id_floor,
+            counters.config_version_floor,
+            counters.plan_number.0
+        ),
+        (7, 9, 30)
+    );
+
+    // The member is told that it may follow, gets everything, and only then is an ordinary member again.
+    world.want(2, upsert("b")).await;
+    let (mut agent, welcome) = world.welcomed(Some(claimed)).await;
+    assert_eq!(welcome.mode(), SyncMode::Full);
+    let confirm = agent.confirm().await;
+    assert_eq!(
+        (
+            confirm.action(),
+            confirm.approval.as_str(),
+            confirm.object_id.as_str()
+        ),
+        (ConfirmAction::Adopt, "alice", "")
+    );
+    let head = Position {
+        revision: Revision(welcome.head.unwrap().revision),
+        ..position(&world.hub.app, Revision(0))
+    };
+    let (mut agent, welcome) = world.welcomed(Some(head)).await;
+    assert_eq!(
+        welcome.mode(),
+        SyncMode::Full,
+        "the session ended before it had everything"
+    );
+    agent.confirm().await;
+    let apply = agent.apply().await;
+    agent.ack(&apply).await;
+    agent.say(FromAgent::Bye(proto::Bye::default())).await;
+    agent.served.await.unwrap();
+    let (_agent, welcome) = world.welcomed(Some(head)).await;
+    assert_eq!(welcome.mode(), SyncMode::Resume);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_hub_resumes_its_members() {
+    let world = World::new().await;
+    let revision = world.want(1, upsert("a")).await;
+    let position = position(&world.hub.app, revision);
+    let world = World::over(world.hub.restarted_with(world.hub.store.clone()).await);
+    let (_agent, welcome) = world.welcomed(Some(position)).await;
+    assert_eq!(welcome.mode(), SyncMode::Resume);
+    assert_eq!(world.desired_count().await, 1);
+}

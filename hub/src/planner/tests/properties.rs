@@ -1,0 +1,123 @@
+//! Whatever happens, in whatever order.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Something that happens to the hub.
+#[derive(Clone, Debug)]
+enum Happening {
+    Create(u8, Vec<u8>),
+    Confirm(u8),
+    Lose(u8),
+    Report(u8),
+    Obey(u8),
+    Plan,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        (
+            1..=3_u8,
+            proptest::sample::subsequence(vec![1_u8, 2, 3, 4], 1..=4)
+        )
+            .prop_map(|(n, on)| Happening::Create(n, on)),
+        (1..=3_u8).prop_map(Happening::Confirm),
+        (1..=4_u8).prop_map(Happening::Lose),
+        (1..=4_u8).prop_map(Happening::Report),
+        (1..=4_u8).prop_map(Happening::Obey),
+        Just(Happening::Plan),
+    ]
+}
+
+fn happen(input: &mut Input, happening: Happening) {
+    let report = |n: u8| world(4).recs[&cluster(n)].clone();
+    match happening {
+        Happening::Create(n, on) => {
+            let database = database(n, &on);
+            input
+                .databases
+                .entry(database.name.clone())
+                .or_insert(database);
+        }
+        Happening::Confirm(n) if input.databases.contains_key(&format!("db-{n}")) => {
+            confirmed(input, &format!("db-{n}"))
+        }
+        Happening::Confirm(_) => {}
+        Happening::Lose(n) => drop(input.recs.remove(&cluster(n))),
+        Happening::Report(n) => drop(input.recs.insert(cluster(n), report(n))),
+        Happening::Obey(n) => {
+            let here = input
+                .desired
+                .iter()
+                .filter(|((at, _), _)| *at == cluster(n));
+            let told: Vec<_> = here
+                .map(|(place, (_, revision))| (*place, *revision))
+                .collect();
+            input.done.extend(told);
+        }
+        Happening::Plan => {
+            let plan = plan(input);
+            let before = input.desired.clone();
+            carry_out(input, &plan);
+            only_tombstones_delete(&before, input, &plan);
+        }
+    }
+}
+
+/// Whatever left the desired state was a tombstone that its member had carried out, and every data-bearing tombstone
+/// belongs to a database whose deletion a person confirmed.
+fn only_tombstones_delete(
+    before: &BTreeMap<Place, (Desired, Revision)>,
+    after: &Input,
+    plan: &Plan,
+) {
+    for (place, (desired, _)) in before {
+        assert!(
+            after.desired.contains_key(place) || desired.is_tombstone(),
+            "{place:?} vanished"
+        );
+    }
+    for desired in plan
+        .tell
+        .values()
+        .filter(|desired| desired.is_tombstone() && desired.data_bearing)
+    {
+        let owner = after
+            .databases
+            .values()
+            .find(|database| database.name == desired.name)
+            .unwrap();
+        assert!(
+            owner.deletion.is_some(),
+            "{} would be deleted",
+            desired.name
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn only_tombstones_delete_whatever_happens_and_the_planner_comes_to_rest(
+        happenings in proptest::collection::vec(happening(), 0..40)
+    ) {
+        let mut input = world(4);
+        for one in happenings {
+            happen(&mut input, one);
+        }
+        settle(&mut input);
+        prop_assert!(plan(&input).is_empty());
+    }
+
+    #[test]
+    fn no_instance_id_is_ever_given_twice(on in proptest::sample::subsequence(vec![1_u8, 2, 3, 4], 1..=4), floor in 0..50_u64) {
+        let mut input = with(world(4), [database(1, &on)]);
+        input.instance_id_floor = floor;
+        settle(&mut input);
+        let ids: BTreeSet<_> = input.memberships[&object(0xdb, 1)].instances.values().copied().collect();
+        prop_assert_eq!(ids.len(), on.len());
+        prop_assert!(ids.iter().all(|id| *id > floor));
+    }
+}
