@@ -97,9 +97,21 @@ impl Server {
         self.process = spawn(self.directory.path(), self.port, &self.arguments);
     }
 
+    /// Waits until everything written so far is on disk. WAITAOF looks at the writes of its own connection only, so this makes one.
+    pub fn persist(&self) {
+        let mut client = self.client();
+        ok(&mut client, "incr persisted");
+        let done = ok(&mut client, "waitaof 1 0 20000");
+        assert_eq!(
+            done,
+            Value::Array(vec![Value::Int(1), Value::Int(0)]),
+            "not on disk in time"
+        );
+    }
+
     /// Length of the append-only file, everything written so far included.
     pub fn append_only_length(&self) -> u64 {
-        ok(&mut self.internal(), "waitaof 1 0 5000");
+        self.persist();
         self.append_only_file().metadata().unwrap().len()
     }
 

@@ -113,11 +113,8 @@ fn a_restart_keeps_metadata_from_the_append_only_file() {
     ok(&mut two.client(), "incr n");
     exchange(&[&one, &two]);
     ok(&mut one.client(), "incr n");
-    wait_until("the file is written", || {
-        one.info("persistence", "aof_pending_bio_fsync") == "0"
-    });
+    one.persist();
     let before = one.digest();
-    ok(&mut one.internal(), "waitaof 1 0 5000");
     one.crash_and_restart();
     assert_eq!(one.digest(), before);
     ok(&mut two.client(), "srem s a");
@@ -141,7 +138,7 @@ fn a_rewrite_of_the_append_only_file_keeps_metadata() {
             && one.info("persistence", "aof_last_bgrewrite_status") == "ok"
     });
     ok(&mut one.client(), "incr n");
-    ok(&mut one.internal(), "waitaof 1 0 5000");
+    one.persist();
     let (before, backlog) = (one.digest(), one.info("crdt", "crdt_backlog_effects"));
     one.crash_and_restart();
     assert_eq!(one.digest(), before);
@@ -167,7 +164,7 @@ fn an_effect_in_the_file_that_cannot_be_read_stops_all_writes() {
 fn stops_writes(damage: &[&str]) {
     let mut one = Server::member(1, "1,2");
     ok(&mut one.client(), "set k v");
-    ok(&mut one.internal(), "waitaof 1 0 5000");
+    one.persist();
     one.restart_with(damage);
     assert_eq!(
         ok(&mut one.client(), "get k"),
