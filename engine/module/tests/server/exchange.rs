@@ -80,6 +80,21 @@ fn nothing_is_applied_twice() {
 }
 
 #[test]
+fn no_bytes_stand_for_the_clock_of_a_shard_that_has_seen_nothing() {
+    let one = Server::member(1, "1,2");
+    let mut internal = one.internal();
+    ok(&mut one.client(), "set k v");
+    assert_eq!(run(&mut internal, &["CRDT.REPORT", ""]), Ok(Value::Okay));
+    let (batch, more): (Vec<u8>, u8) = redis::cmd("CRDT.PULL")
+        .arg("")
+        .arg(2)
+        .arg(1000)
+        .query(&mut internal)
+        .unwrap();
+    assert_eq!((Batch::decode(&batch).unwrap().effects.len(), more), (2, 0));
+}
+
+#[test]
 fn strangers_and_garbage_are_refused_by_name() {
     let (one, three) = (Server::member(1, "1,2"), Server::member(3, "1,3"));
     ok(&mut three.client(), "set k v");

@@ -114,7 +114,7 @@ fn replay<B: AsRef<[u8]>>(
 /// `CRDT.PULL clock requester bytes`: effects that the requester's clock lacks, and whether there are more.
 pub(crate) fn pull(call: &Invocation<'_>) -> Result<Reply, Error> {
     admit(call)?;
-    let theirs = Clock::decode(call.arg(1)).map_err(|error| format(&error))?;
+    let theirs = clock_in(call.arg(1))?;
     let requester = InstanceId(number("crdt.pull", call, 2, "requester instance id")?);
     let bytes: usize = number("crdt.pull", call, 3, "most bytes")?;
     let mut shard = hold()?;
@@ -141,7 +141,7 @@ pub(crate) fn pull(call: &Invocation<'_>) -> Result<Reply, Error> {
 /// `CRDT.REPORT clock`: this region cannot lose what the clock names. An effect like a write.
 pub(crate) fn report(call: &Invocation<'_>) -> Result<Reply, Error> {
     admit(call)?;
-    let clock = Clock::decode(call.arg(1)).map_err(|error| format(&error))?;
+    let clock = clock_in(call.arg(1))?;
     Writer::open(call)?.write(Write::Report { clock })?;
     Ok(Reply::Ok)
 }
@@ -173,6 +173,14 @@ pub(crate) fn digest(call: &Invocation<'_>) -> Result<Reply, Error> {
 
 fn configured(shard: &mut Shard) -> Result<&mut Replica, Error> {
     shard.replica.as_mut().ok_or(Error::NotConfigured)
+}
+
+/// A clock as clients send it; no bytes stand for the clock of a shard that has seen nothing.
+fn clock_in(bytes: &[u8]) -> Result<Clock, Error> {
+    if bytes.is_empty() {
+        return Ok(Clock::new());
+    }
+    Clock::decode(bytes).map_err(|error| format(&error))
 }
 
 fn format(error: &DecodeError) -> Error {
