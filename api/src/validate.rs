@@ -28,8 +28,8 @@ pub use self::{
     remote_cluster::{credentials_secret_name, remote_cluster},
     unknown::read_strictly,
     warning::{
-        Warning, active_active_database_warnings, cluster_warnings, database_warnings,
-        remote_cluster_warnings,
+        FieldEffect, Warning, active_active_database_warnings, cluster_warnings, database_warnings,
+        field_effects, remote_cluster_warnings,
     },
 };
 use crate::identity::is_dns_name;

@@ -84,7 +84,9 @@ const CLUSTER: Table = Table {
         "redisEnterpriseVolumeMounts",
         "serviceAccountName",
         "services.servicesAnnotations",
+        "servicesRiggerSpec.databaseServicePortPolicy",
         "servicesRiggerSpec.databaseServiceType",
+        "servicesRiggerSpec.serviceNaming",
         "username",
         "volumes",
     ],
@@ -97,11 +99,6 @@ const CLUSTER: Table = Table {
         (
             "persistentSpec.enablePersistentVolumeResize",
             Plain::Flag(false),
-        ),
-        ("servicesRiggerSpec.serviceNaming", Plain::Word("bdb_name")),
-        (
-            "servicesRiggerSpec.databaseServicePortPolicy",
-            Plain::Word("DatabasePortForward"),
         ),
         ("services.apiService.type", Plain::Word("ClusterIP")),
         ("uiServiceType", Plain::Word("ClusterIP")),
@@ -146,6 +143,7 @@ const DATABASE: Table = Table {
     effective: &[
         "databasePort",
         "databaseSecretName",
+        "databaseServicePort",
         "defaultUser",
         "evictionPolicy",
         "memorySize",
@@ -206,15 +204,15 @@ const DATABASE: Table = Table {
 const ACTIVE_ACTIVE: Table = Table {
     effective: &[
         "globalConfigurations",
+        "participatingClusters[].externalReplicationPort",
         "participatingClusters[].name",
-        "participatingClusters[].namespace",
         "redisEnterpriseCluster.name",
     ],
-    neutral: &[(
-        "participatingClusters[].externalReplicationPort",
-        Plain::Number(443),
+    neutral: &[],
+    messages: &[(
+        "participatingClusters[].namespace",
+        "the database is made in the namespace of the participant's REC",
     )],
-    messages: &[],
 };
 
 const REMOTE_CLUSTER: Table = Table {
@@ -234,7 +232,18 @@ const REMOTE_CLUSTER: Table = Table {
 
 /// Fields of a cluster without effect.
 pub fn cluster_warnings(cluster: &RedisEnterpriseCluster) -> Vec<Warning> {
-    walk(&CLUSTER, "spec", serde_json::to_value(&cluster.spec))
+    let mut warnings = walk(&CLUSTER, "spec", serde_json::to_value(&cluster.spec));
+    if let Some(image) = &cluster.spec.redis_enterprise_image_spec
+        && image.repository.is_none()
+        && (image.version_tag.is_some() || image.digest_hash.is_some())
+    {
+        warnings.push(Warning {
+            field: "spec.redisEnterpriseImageSpec".to_owned(),
+            message: "without a repository, tag and digest have no effect: the nodes run the image of this release"
+                .to_owned(),
+        });
+    }
+    warnings
 }
 
 /// Fields of a database without effect.
@@ -341,6 +350,58 @@ fn visit(table: &Table, at: &str, path: &str, value: &Value, warnings: &mut Vec<
 fn message(table: &Table, path: &str) -> &'static str {
     let found = table.messages.iter().find(|(field, _)| *field == path);
     found.map_or(NO_EFFECT, |(_, message)| message)
+}
+
+/// What happens to one field of a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldEffect {
+    /// Path below the spec; stands for everything below it.
+    pub path: String,
+    /// `None` if it has its effect; otherwise what is said to whoever sets it.
+    pub inert: Option<&'static str>,
+}
+
+/// What happens to every field of a kind of `app.redislabs.com`, by the schema of its spec; empty for any other kind.
+///
+/// `globalConfigurations` of an Active-Active database is one line: its fields are those of a database.
+pub fn field_effects(kind: &str, spec_schema: &Value) -> Vec<FieldEffect> {
+    let table = match kind {
+        "RedisEnterpriseCluster" => &CLUSTER,
+        "RedisEnterpriseDatabase" => &DATABASE,
+        "RedisEnterpriseActiveActiveDatabase" => &ACTIVE_ACTIVE,
+        "RedisEnterpriseRemoteCluster" => &REMOTE_CLUSTER,
+        _ => return Vec::new(),
+    };
+    let mut effects = Vec::new();
+    list_effects(table, "", spec_schema, &mut effects);
+    effects
+}
+
+fn list_effects(table: &Table, path: &str, schema: &Value, effects: &mut Vec<FieldEffect>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() {
+            name.clone()
+        } else {
+            format!("{path}.{name}")
+        };
+        let inside = |other: &str| {
+            other
+                .strip_prefix(path.as_str())
+                .is_some_and(|rest| rest.starts_with(['.', '[']))
+        };
+        let effective = table.effective.contains(&path.as_str());
+        let told_inside = table.effective.iter().any(|other| inside(other))
+            || table.messages.iter().any(|(other, _)| inside(other));
+        if !effective && told_inside {
+            match field.get("items") {
+                Some(items) => list_effects(table, &format!("{path}[]"), items, effects),
+                None => list_effects(table, &path, field, effects),
+            }
+            continue;
+        }
+        let inert = (!effective).then(|| message(table, &path));
+        effects.push(FieldEffect { path, inert });
+    }
 }
 
 #[cfg(test)]

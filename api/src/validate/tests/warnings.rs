@@ -62,10 +62,11 @@ fn fields_without_effect_are_named_and_others_are_not() {
 fn an_active_active_database_without_persistence_is_told_that_it_has_one() {
     let mut database = reaadb(json!({ "persistence": "disabled", "ossCluster": true }));
     database.spec.participating_clusters[1].external_replication_port = Some(8443);
+    database.spec.participating_clusters[1].namespace = Some("consumers".to_owned());
     assert_eq!(
         fields(&active_active_database_warnings(&database)),
         [
-            "spec.participatingClusters[1].externalReplicationPort",
+            "spec.participatingClusters[1].namespace",
             "spec.globalConfigurations.ossCluster",
             "spec.globalConfigurations.persistence",
         ]
@@ -87,4 +88,43 @@ fn every_path_of_the_tables_is_a_field_of_its_kind() {
         }
         assert!(at.is_object(), "{kind} has no field {path}");
     }
+}
+
+#[test]
+fn a_tag_without_a_repository_is_told_to_have_no_effect() {
+    let image = |spec: Value| cluster_warnings(&rec(json!({ "redisEnterpriseImageSpec": spec })));
+    assert_eq!(
+        fields(&image(json!({ "versionTag": "8" }))),
+        ["spec.redisEnterpriseImageSpec"]
+    );
+    assert!(image(json!({ "versionTag": "8", "repository": "r" })).is_empty());
+}
+
+#[test]
+fn the_list_of_effects_agrees_with_the_warnings() {
+    let crds = crate::crds::all_crds().unwrap();
+    let crd = crds
+        .iter()
+        .find(|crd| crd.spec.names.kind == "RedisEnterpriseDatabase")
+        .unwrap();
+    let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+    let spec_schema = &schema["openAPIV3Schema"]["properties"]["spec"];
+    let effects = field_effects("RedisEnterpriseDatabase", spec_schema);
+    let effect = |path: &str| {
+        effects
+            .iter()
+            .find(|effect| effect.path == path)
+            .unwrap()
+            .inert
+    };
+    assert_eq!(effect("memorySize"), None);
+    assert_eq!(effect("redisEnterpriseCluster.name"), None);
+    let warnings = database_warnings(&redb(json!({ "tlsMode": "enabled", "resp3": true })));
+    for warning in warnings {
+        assert_eq!(
+            effect(warning.field.trim_start_matches("spec.")),
+            Some(warning.message.as_str())
+        );
+    }
+    assert!(field_effects("DatabaseTopology", spec_schema).is_empty());
 }
