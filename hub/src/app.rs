@@ -185,7 +185,8 @@ impl App {
         **self.reign.load()
     }
 
-    /// Changes when a new reign begins in this process: every session must say Hello again.
+    /// Changes when a new reign begins in this process, or when a doubt holds the present one back: every session must
+    /// say Hello again.
     #[must_use]
     pub fn reign_changes(&self) -> watch::Receiver<()> {
         self.reign_changed.subscribe()

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meridian_api::crds::active_active::RedisEnterpriseActiveActiveDatabaseSpec;
-use meridian_api::ids::ObjectId;
-use meridian_api::validate::FieldError;
+use meridian_api::crds::active_active::{
+    RedisEnterpriseActiveActiveDatabase, RedisEnterpriseActiveActiveDatabaseSpec,
+};
+use meridian_api::ids::{ClusterUid, ObjectId};
+use meridian_api::validate::{self, FieldError};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -94,6 +96,7 @@ impl App {
     /// [`AppError::Invalid`] for participants that are unknown, [`AppError::Conflict`] if the name is taken here or on a
     /// member, [`AppError::Observing`].
     pub async fn create_database(&self, new: &NewDatabase) -> Result<Held<Database>, AppError> {
+        check_rules(new)?;
         until_uncontended(|| async {
             self.must_decide().await?;
             let store = self.store().as_ref();
@@ -110,9 +113,9 @@ impl App {
                 )));
             }
             let remotes = records::list(store, &keys::remotes()).await?.value;
-            let known: BTreeSet<_> = remotes
+            let known: BTreeMap<_, _> = remotes
                 .iter()
-                .map(|held| held.record.name.as_str())
+                .map(|held| (held.record.name.as_str(), held.record.cluster))
                 .collect();
             check_participants(&new.spec, &known)?;
             let spec = serde_json::to_value(&new.spec)
@@ -220,34 +223,55 @@ impl App {
     }
 }
 
-fn check_participants(
-    spec: &RedisEnterpriseActiveActiveDatabaseSpec,
-    known: &BTreeSet<&str>,
-) -> Result<(), AppError> {
-    let known_names = if known.is_empty() {
-        "none: no member has reported a REC yet".to_owned()
-    } else {
-        known.iter().copied().collect::<Vec<_>>().join(", ")
-    };
-    let unknown = spec
-        .participating_clusters
-        .iter()
-        .enumerate()
-        .filter(|(_, p)| !known.contains(p.name.as_str()));
-    let fields: Vec<_> = unknown
-        .map(|(i, participant)| FieldError {
-            field: format!("spec.participatingClusters[{i}].name"),
-            found: format!("{:?}", participant.name),
-            expected: format!("a remote cluster that the hub knows; it knows {known_names}"),
-            remedy: "name one of these, or let the cluster join and create its REC first"
-                .to_owned(),
-        })
-        .collect();
+/// The rules of the kind, which every interface shares.
+fn check_rules(new: &NewDatabase) -> Result<(), AppError> {
+    let object = RedisEnterpriseActiveActiveDatabase::new(&new.name, new.spec.clone());
+    let fields = validate::active_active_database(&object);
     if fields.is_empty() {
         return Ok(());
     }
     Err(AppError::Invalid {
-        summary: "the database names remote clusters that do not exist".to_owned(),
+        summary: "the Active-Active database cannot be created".to_owned(),
+        fields,
+    })
+}
+
+/// Every participant is a remote cluster that some member reports, and no member takes part twice.
+fn check_participants(
+    spec: &RedisEnterpriseActiveActiveDatabaseSpec,
+    known: &BTreeMap<&str, ClusterUid>,
+) -> Result<(), AppError> {
+    let known_names = if known.is_empty() {
+        "none: no member has reported a REC yet".to_owned()
+    } else {
+        known.keys().copied().collect::<Vec<_>>().join(", ")
+    };
+    let mut seen = BTreeSet::new();
+    let mut fields = Vec::new();
+    for (i, participant) in spec.participating_clusters.iter().enumerate() {
+        let (expected, remedy) = match known.get(participant.name.as_str()) {
+            Some(cluster) if seen.insert(*cluster) => continue,
+            Some(_) => (
+                "one remote cluster of each member".to_owned(),
+                "choose one REC of that cluster; two instances in one cluster are not supported",
+            ),
+            None => (
+                format!("a remote cluster that the hub knows; it knows {known_names}"),
+                "name one of these, or let the cluster join and create its REC first",
+            ),
+        };
+        fields.push(FieldError {
+            field: format!("spec.participatingClusters[{i}].name"),
+            found: format!("{:?}", participant.name),
+            expected,
+            remedy: remedy.to_owned(),
+        });
+    }
+    if fields.is_empty() {
+        return Ok(());
+    }
+    Err(AppError::Invalid {
+        summary: "the database names participants that cannot take part".to_owned(),
         fields,
     })
 }

@@ -45,6 +45,11 @@ pub struct Admission {
 /// What a deletion on a member is answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// Nothing is decided: the hub only observes. A prepared deletion stays prepared.
+    Undecided {
+        /// Why, for people.
+        reason: String,
+    },
     /// The object stays, or is made again.
     Keep {
         /// Why, for people.
@@ -153,11 +158,10 @@ impl App {
             &keys::cluster_name(&cluster.name),
             &NameHolder { cluster: uid },
         )?;
-        self.commit(txn).await?;
         let reason = format!(
             "the cluster with kube-system UID {uid} has a certificate of this hub, but the store does not know it: the store was lost or an older copy was put back"
         );
-        self.raise_doubt(uid, reason, last).await?;
+        self.raise_doubt(txn, uid, reason, last).await?;
         Ok(cluster)
     }
 
@@ -170,7 +174,8 @@ impl App {
             && last != known
             && let Err(stray) = self.line().await?.verify(claimed)
         {
-            self.raise_doubt(uid, stray.to_string(), last).await?;
+            self.raise_doubt(Txn::new(), uid, stray.to_string(), last)
+                .await?;
         }
         self.unless_observing(match (accepted, last) {
             (Some(accepted), _) => Mode::Adopt {
@@ -374,7 +379,7 @@ impl App {
             })
         };
         if let Err(AppError::Observing(reason)) = self.must_decide().await {
-            return Ok(Verdict::Keep { reason });
+            return Ok(Verdict::Undecided { reason });
         }
         let Some(desired) =
             records::get(self.store().as_ref(), &keys::desired(uid, object)).await?

@@ -184,25 +184,39 @@ impl App {
         }
     }
 
-    /// Writes down that a member's memory and this store do not agree.
+    /// Writes down, together with the rest of the transaction, that a member's memory and this store do not agree. From
+    /// the first doubt on every session has to begin anew, so that none goes on applying.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn raise_doubt(
         &self,
+        txn: Txn,
         by: ClusterUid,
         reason: String,
         claimed: Option<Position>,
     ) -> Result<(), StoreError> {
-        tracing::error!(cluster = %by, reason, "the hub only observes from now on");
+        let doubts = self.doubts().await?;
+        let by = by.to_string();
+        if txn.writes_nothing()
+            && doubts
+                .get(&by)
+                .is_some_and(|doubt| doubt.claimed == claimed)
+        {
+            return Ok(());
+        }
+        tracing::error!(cluster = by, reason, "the hub only observes from now on");
         let doubt = Doubt {
             reason,
             since: self.now(),
             claimed,
         };
-        self.commit(Txn::new().put_record(&keys::doubt(&by.to_string()), &doubt)?)
-            .await
-            .map(|_| ())
+        self.commit(txn.put_record(&keys::doubt(&by), &doubt)?)
+            .await?;
+        if doubts.is_empty() {
+            self.reign_changed.send_replace(());
+        }
+        Ok(())
     }
 
     /// Lets the hub go on after a person has looked: every raised position is accepted, and a new reign begins whose

@@ -267,7 +267,10 @@ where
     async fn run(&mut self) -> End {
         let mut reign_changes = self.context.app.reign_changes();
         if self.context.app.reign() != self.reign {
-            return End::bye(codes::NOT_LEADER, "a new term began; say Hello again");
+            return End::bye(
+                codes::NOT_LEADER,
+                "the hub's reign changed; say Hello again",
+            );
         }
         let timing = self.context.timing;
         let mut beat_at = Instant::now() + jittered(timing.beat);
@@ -283,7 +286,7 @@ where
                 () = self.seat.removed.cancelled() => {
                     Err(End::bye(codes::REVOKED, "the registration of this cluster was removed"))
                 }
-                _ = reign_changes.changed() => Err(End::bye(codes::NOT_LEADER, "a new term began; say Hello again")),
+                _ = reign_changes.changed() => Err(End::bye(codes::NOT_LEADER, "the hub's reign changed; say Hello again")),
                 () = sleep_until(self.heard + timing.idle) => {
                     Err(End::bye(codes::IDLE, format!("nothing was heard for {:?}", timing.idle)))
                 }

@@ -4,11 +4,9 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use meridian_api::crds::active_active::{
-    RedisEnterpriseActiveActiveDatabase, RedisEnterpriseActiveActiveDatabaseSpec,
-};
+use meridian_api::crds::active_active::RedisEnterpriseActiveActiveDatabaseSpec;
 use meridian_api::fault::Fault;
-use meridian_api::validate::{self, FieldError};
+use meridian_api::validate::FieldError;
 use meridian_api::web::{ActiveActiveDatabase, CLASSIC_API_VERSION, List, Metadata};
 use serde::Deserialize;
 
@@ -86,7 +84,7 @@ pub(super) async fn delete(
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
-/// The rules that every interface shares, and the kind that this path takes.
+/// This path takes objects of one kind.
 fn check(wanted: &ActiveActiveDatabase) -> Result<(), Failure> {
     let mut errors = Vec::new();
     for (field, found, expected) in [
@@ -102,9 +100,6 @@ fn check(wanted: &ActiveActiveDatabase) -> Result<(), Failure> {
             });
         }
     }
-    let object =
-        RedisEnterpriseActiveActiveDatabase::new(&wanted.metadata.name, wanted.spec.clone());
-    errors.extend(validate::active_active_database(&object));
     if errors.is_empty() {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::app::testing::{LAB_1, LAB_2, TestHub, uid};
+use crate::app::testing::{LAB_1, LAB_2, TestHub, rec, uid};
 use crate::domain::cluster::Presence;
 use crate::store::memory::MemoryStore;
 use crate::tasks::Task as _;
@@ -102,6 +102,13 @@ fn database(participants: &[&str]) -> Value {
         "metadata": { "name": "shop", "labels": { "team": "a" } },
         "spec": { "participatingClusters": participants, "globalConfigurations": { "memorySize": "100MB" } },
     })
+}
+
+fn fields(problem: &Value) -> Vec<String> {
+    let errors = problem["errors"].as_array().unwrap().iter();
+    errors
+        .map(|error| error["field"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 const DATABASES: &str = "/api/v1/activeactivedatabases";
@@ -356,25 +363,53 @@ async fn a_database_over_unknown_clusters_is_refused_with_the_known_ones() {
 async fn a_database_that_breaks_the_rules_of_its_kind_is_refused_as_everywhere() {
     let web = Web::with_members().await;
     let mut wrong = database(&["lab-1", "lab-1"]);
-    wrong["kind"] = json!("Deployment");
     wrong["metadata"]["name"] = json!("Not A Name");
     let (status, problem) = web.call("POST", DATABASES, Some(&wrong)).await;
-    let fields: Vec<_> = problem["errors"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|error| error["field"].as_str().unwrap())
-        .collect();
     assert_eq!(status, 422);
-    assert!(
-        fields.contains(&"kind") && fields.contains(&"metadata.name"),
-        "{fields:?}"
-    );
+    let fields = fields(&problem);
+    assert!(fields.contains(&"metadata.name".to_owned()), "{fields:?}");
     assert!(
         fields
             .iter()
             .any(|field| field.starts_with("spec.participatingClusters")),
         "{fields:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_object_of_another_kind_is_refused() {
+    let web = Web::with_members().await;
+    let mut wrong = database(&["lab-1", "lab-2"]);
+    (wrong["apiVersion"], wrong["kind"]) = (json!("apps/v1"), json!("Deployment"));
+    let (status, problem) = web.call("POST", DATABASES, Some(&wrong)).await;
+    assert_eq!(
+        (status, fields(&problem)),
+        (422, vec!["apiVersion".to_owned(), "kind".to_owned()])
+    );
+}
+
+#[tokio::test]
+async fn one_member_does_not_take_part_twice() {
+    let web = Web::with_members().await;
+    let recs = ["rec", "other"].map(|name| crate::domain::cluster::Rec {
+        name: name.to_owned(),
+        ..rec("lab-1")
+    });
+    web.hub
+        .app
+        .inventory(uid(LAB_1), recs.to_vec())
+        .await
+        .unwrap();
+    let (status, problem) = web
+        .call(
+            "POST",
+            DATABASES,
+            Some(&database(&["lab-1", "lab-1-other"])),
+        )
+        .await;
+    assert_eq!(
+        (status, fields(&problem)),
+        (422, vec!["spec.participatingClusters[1].name".to_owned()])
     );
 }
 

@@ -84,9 +84,19 @@ where
             .await?;
         self.outcomes_to = self.outcomes_to.max(revision);
         if asks {
-            self.confirm(object, "").await?;
+            self.answer_prepared(object).await?;
         }
         Ok(())
+    }
+
+    /// A prepared deletion is confirmed or called off; while the hub only observes it stays prepared, because calling it
+    /// off would be a decision, too.
+    async fn answer_prepared(&mut self, object: ObjectId) -> Result<(), End> {
+        let verdict = self.context.app.verdict(self.cluster, object).await?;
+        if matches!(verdict, Verdict::Undecided { .. }) {
+            return Ok(());
+        }
+        self.send_verdict(object, "", verdict).await
     }
 
     async fn on_status(&mut self, wire: &proto::StatusDelta) -> Result<(), End> {
@@ -171,8 +181,19 @@ where
 
     async fn confirm(&mut self, object: ObjectId, intent_id: &str) -> Result<(), End> {
         let verdict = self.context.app.verdict(self.cluster, object).await?;
+        self.send_verdict(object, intent_id, verdict).await
+    }
+
+    async fn send_verdict(
+        &mut self,
+        object: ObjectId,
+        intent_id: &str,
+        verdict: Verdict,
+    ) -> Result<(), End> {
         let (action, approval, message, revision) = match verdict {
-            Verdict::Keep { reason } => (proto::ConfirmAction::Keep, String::new(), reason, 0),
+            Verdict::Keep { reason } | Verdict::Undecided { reason } => {
+                (proto::ConfirmAction::Keep, String::new(), reason, 0)
+            }
             Verdict::Delete { approval, revision } => (
                 proto::ConfirmAction::Delete,
                 approval,

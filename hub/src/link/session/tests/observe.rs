@@ -59,7 +59,7 @@ async fn a_lost_store_under_the_same_authority_is_only_observed_and_deletes_noth
     let refused = lost
         .hub
         .app
-        .create_database(&database("db", &["lab-1"]))
+        .create_database(&database("db", &["lab-1", "lab-2"]))
         .await;
     assert!(
         matches!(refused, Err(AppError::Observing(_))),
@@ -143,4 +143,35 @@ async fn a_restarted_hub_resumes_its_members() {
     let (_agent, welcome) = world.welcomed(Some(position)).await;
     assert_eq!(welcome.mode(), SyncMode::Resume);
     assert_eq!(world.desired_count().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_members_doubt_holds_back_every_session() {
+    let world = World::new().await;
+    world.hub.member("lab-2", LAB_2).await;
+    let (mut first, welcome) = world.welcomed(None).await;
+    assert_eq!(welcome.mode(), SyncMode::Full);
+    let revision = world.want(1, tombstone("alice")).await;
+    first.apply().await;
+    let mut stray = position(&world.hub.app, Revision(1));
+    stray.incarnation = Incarnation(stray.incarnation.0 ^ 1);
+    let mut second = world.connect(LAB_2);
+    second
+        .say(FromAgent::Hello(hello(LAB_2, Some(stray))))
+        .await;
+    assert_eq!(second.welcome().await.mode(), SyncMode::Observe);
+    assert_eq!(first.bye().await.code, codes::NOT_LEADER);
+    let (mut first, welcome) = world.welcomed(None).await;
+    assert_eq!(welcome.mode(), SyncMode::Observe);
+    assert!(matches!(first.hear().await, Frame::DigestAsk(_)));
+    // A deletion that was prepared before is neither confirmed nor called off.
+    first
+        .outcome(1, revision, OutcomeResult::Held, codes::NEEDS_CONFIRMATION)
+        .await;
+    let frame = first.hear().await;
+    assert!(matches!(frame, Frame::Beat(_)), "{frame:?}");
+    assert!(
+        world.sessions.connected().contains(&uid(LAB_2)),
+        "the doubting session itself goes on"
+    );
 }

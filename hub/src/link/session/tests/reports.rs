@@ -120,7 +120,7 @@ async fn what_members_report_is_stored_with_its_time() {
 async fn a_wish_that_cannot_be_is_refused_with_the_field() {
     let world = World::new().await;
     let (mut agent, _) = world.welcomed(None).await;
-    let body = serde_json::json!({ "metadata": {}, "spec": { "participatingClusters": [{ "name": "nowhere" }] } });
+    let body = serde_json::json!({ "metadata": {}, "spec": { "participatingClusters": [{ "name": "lab-1" }, { "name": "nowhere" }] } });
     let wish = proto::LocalIntent {
         intent_id: "w".to_owned(),
         op: proto::IntentOp::Upsert.into(),
