@@ -105,7 +105,8 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         )
     });
     let elector = Elector::new(Objects::new(client.clone(), &namespace), LEASE, &identity);
-    parts.spawn(named("leader lease", elector.run(role, stop.clone())));
+    let resign = CancellationToken::new();
+    parts.spawn(named("leader lease", elector.run(role, resign.clone())));
     parts.spawn(named(
         "readiness",
         show_role(
@@ -125,10 +126,10 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         metrics,
     };
     parts.spawn(async move {
-        (
-            "leader's work",
-            lead(context, board, roles, stop_work).await,
-        )
+        let outcome = lead(context, board, roles, stop_work).await;
+        // Only now: the lease is given back when nothing of this replica writes any more.
+        resign.cancel();
+        ("leader's work", outcome)
     });
     first_end(parts, stop).await
 }
@@ -253,9 +254,10 @@ async fn work(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for the first part that ends, stops the others and waits for them.
+/// Waits for the first part that ends. If it ended because of `stop`, waits for the others as well.
 async fn first_end(mut parts: JoinSet<Part>, stop: CancellationToken) -> anyhow::Result<()> {
-    let first = ended(parts.join_next().await, &stop);
+    // A part that failed ends the process at once, whatever is under way: the lease may be another's by now.
+    ended(parts.join_next().await, &stop)?;
     stop.cancel();
     let rest = async {
         while let Some(part) = parts.join_next().await {
@@ -270,7 +272,7 @@ async fn first_end(mut parts: JoinSet<Part>, stop: CancellationToken) -> anyhow:
     if tokio::time::timeout(STOP_WITHIN, rest).await.is_err() {
         tracing::warn!("some parts did not stop in {} s", STOP_WITHIN.as_secs());
     }
-    first
+    Ok(())
 }
 
 /// Judges the end of a part: only a part that ends after `stop` without an error ended well.
@@ -294,18 +296,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_part_that_ends_by_itself_stops_the_others_and_is_named() {
+    async fn a_part_that_ends_by_itself_ends_the_process_without_waiting_for_the_others() {
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
         parts.spawn(async { ("leader lease", Ok(())) });
-        let other = stop.clone();
-        parts.spawn(async move {
-            other.cancelled().await;
-            ("probes", Ok(()))
+        parts.spawn(async {
+            std::future::pending::<()>().await;
+            ("leader's work", Ok(()))
         });
-        let error = first_end(parts, stop.clone()).await.unwrap_err();
+        let error = first_end(parts, stop).await.unwrap_err();
         assert_eq!(error.to_string(), "the part `leader lease` ended by itself");
-        assert!(stop.is_cancelled());
     }
 
     #[tokio::test]

@@ -47,7 +47,7 @@ use crate::{
 };
 
 /// Keeps a REAADB until its deletion is confirmed and everything made for it is gone.
-const FINALIZER: &str = "finalizer.redisenterpriseactiveactivedatabases.app.redislabs.com";
+const FINALIZER: &str = "meridian.dev/confirmed-deletion";
 /// Pause before the next look at a deletion in progress.
 const DELETION: Duration = Duration::from_secs(1);
 
