@@ -149,7 +149,6 @@ const DATABASE: Table = Table {
         "memorySize",
         "persistence",
         "redisEnterpriseCluster.name",
-        "replication",
         "shardCount",
     ],
     neutral: &[
@@ -163,6 +162,7 @@ const DATABASE: Table = Table {
         ),
         ("proxyPolicy", Plain::Word("single")),
         ("rackAware", Plain::Flag(false)),
+        ("replication", Plain::Flag(false)),
         ("shardsPlacement", Plain::Word("dense")),
         ("tlsMode", Plain::Word("disabled")),
         ("type", Plain::Word("redis")),
@@ -182,6 +182,10 @@ const DATABASE: Table = Table {
             "traffic between nodes is not encrypted yet",
         ),
         ("backup", "no backup is made; the field has no effect yet"),
+        (
+            "replication",
+            "no replica is made yet: a database is away for as long as the node that holds it",
+        ),
         (
             "replicaSources",
             "no source is followed; the field has no effect yet",
