@@ -56,7 +56,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command!(c"crdt.report", 2, c"write deny-script", NONE, c"admin dangerous slow", internal::report),
     command!(c"crdt.config", -2, c"admin may-replicate deny-script", NONE, c"admin dangerous slow", internal::config),
     command!(c"crdt.clock", 1, c"admin readonly deny-script fast", NONE, c"admin dangerous fast", internal::clock),
-    command!(c"crdt.pull", 4, c"admin readonly deny-script", NONE, c"admin dangerous slow", internal::pull),
+    command!(c"crdt.pull", -4, c"admin readonly deny-script", NONE, c"admin dangerous slow", internal::pull),
     command!(c"crdt.digest", 1, c"admin readonly deny-script", NONE, c"admin dangerous slow", internal::digest),
     command!(c"crdt.refused", -1, c"allow-loading allow-stale fast", NONE, c"connection fast", refused::refused),
 ];

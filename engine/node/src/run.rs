@@ -35,14 +35,17 @@ pub fn report(error: &anyhow::Error) {
     let _closed = writeln!(std::io::stderr(), "meridian-node: {error:#}");
 }
 
-/// An error and its causes in one line.
+/// An error and its causes in one line; what an error repeats of its cause is said once.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
         cause = error.source();
     }
     text

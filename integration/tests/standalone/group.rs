@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use meridian_integration::wait::{Look, until};
@@ -18,9 +19,10 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// Regions 1 to n, running.
 pub(crate) struct Group {
-    dir: tempfile::TempDir,
-    addresses: Vec<(u16, u16)>,
+    /// Dropped first: their logs are read then.
     pub(crate) regions: Vec<Region>,
+    addresses: Vec<(u16, u16)>,
+    dir: tempfile::TempDir,
 }
 
 /// One region.
@@ -61,12 +63,17 @@ pub(crate) fn node(args: &[&str]) -> Output {
         .unwrap()
 }
 
+/// A port that nobody listens on, outside the range from which the system serves outgoing connections.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id() * 64;
+    loop {
+        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        let port = u16::try_from(20_000 + offset).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Group {

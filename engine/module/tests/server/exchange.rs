@@ -55,6 +55,44 @@ fn a_removal_spares_what_it_has_not_seen() {
 }
 
 #[test]
+fn writes_of_the_life_a_requester_names_are_not_sent_back() {
+    let (one, two) = (Server::member(1, "1,2"), Server::member(2, "1,2"));
+    let (before, _): (Vec<u8>, String) =
+        redis::cmd("CRDT.CLOCK").query(&mut one.internal()).unwrap();
+    ok(&mut one.client(), "incr n");
+    assert_eq!(pull(&one, 1, &two, 2), 1);
+    let info: String = redis::cmd("INFO")
+        .arg("crdt")
+        .query(&mut one.internal())
+        .unwrap();
+    let life = info
+        .lines()
+        .find_map(|line| line.strip_prefix("crdt_incarnation:"))
+        .unwrap();
+    let answer = |life: Option<&str>| -> Vec<u8> {
+        let mut command = redis::cmd("CRDT.PULL");
+        command.arg(&before).arg(1).arg(1 << 20).arg(life);
+        let (batch, _): (Vec<u8>, u8) = command.query(&mut two.internal()).unwrap();
+        batch
+    };
+    assert!(!answer(None).is_empty(), "a lost tail would be sent back");
+    assert!(answer(Some(life)).is_empty());
+    assert!(
+        !answer(Some("1")).is_empty(),
+        "another life may have been lost"
+    );
+    assert!(refused(&mut two.internal(), "crdt.pull x 1 1 zz").starts_with("CRDTFORMAT"));
+}
+
+#[test]
+fn a_report_of_nothing_is_a_write_that_promises_nothing() {
+    let (one, two) = (Server::member(1, "1,2"), Server::member(2, "1,2"));
+    ok(&mut two.client(), "incr n");
+    run(&mut two.internal(), &["crdt.report", ""]).unwrap();
+    assert_eq!(pull(&two, 2, &one, 1), 2, "the write and the report");
+}
+
+#[test]
 fn nothing_is_applied_twice() {
     let (one, two) = (Server::member(1, "1,2"), Server::member(2, "1,2"));
     ok(&mut one.client(), "incr n");

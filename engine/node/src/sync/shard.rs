@@ -87,6 +87,17 @@ pub(super) struct Clock {
     pub text: String,
 }
 
+/// What a receiver has, so that a source can tell what it lacks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Missing<'a> {
+    /// The receiver's clock.
+    pub(crate) clock: &'a [u8],
+    /// The receiver.
+    pub(crate) requester: u32,
+    /// The life it is living, of which it lacks nothing; empty if it has none.
+    pub(crate) incarnation: &'a str,
+}
+
 /// What a source has for a receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Batch {
@@ -222,18 +233,37 @@ impl Shard {
         Ok(Clock { blob, text })
     }
 
-    /// Own effects that a receiver with `clock` lacks.
+    /// The life that the shard is living, as the engine writes it; empty while it has not written.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(crate) async fn incarnation(&self) -> Result<String, ShardError> {
+        let info: String = self
+            .ask("INFO crdt", redis::cmd("INFO").arg("crdt"))
+            .await?;
+        let found = info
+            .lines()
+            .find_map(|line| line.strip_prefix("crdt_incarnation:"));
+        Ok(found.unwrap_or_default().trim().to_owned())
+    }
+
+    /// Effects of this region that a receiver lacks.
     ///
     /// # Errors
     /// [`ShardError`]; the code says if the backlog no longer reaches back that far.
-    pub(super) async fn pull(
+    pub(crate) async fn pull(
         &self,
-        clock: &[u8],
-        requester: u32,
+        missing: &Missing<'_>,
         max_bytes: u64,
     ) -> Result<Batch, ShardError> {
         let mut command = redis::cmd("CRDT.PULL");
-        command.arg(clock).arg(requester).arg(max_bytes);
+        command
+            .arg(missing.clock)
+            .arg(missing.requester)
+            .arg(max_bytes);
+        if !missing.incarnation.is_empty() {
+            command.arg(missing.incarnation);
+        }
         let (data, more): (Option<Bytes>, i64) = self.ask("CRDT.PULL", &command).await?;
         Ok(Batch {
             data: data.unwrap_or_default(),

@@ -14,7 +14,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use verify::MemberVerifier;
-pub(super) use verify::spiffe_id;
+pub(super) use verify::{own_words, spiffe_id};
 
 /// The application protocol: HTTP/2.
 const ALPN: &[u8] = b"h2";

@@ -1,7 +1,8 @@
 //! Effects and clocks on their way: from peers, to peers, from the file, from the primary.
 
 use meridian_crdt::{
-    ApplyError, Batch, Clock, DecodeError, Effect, InstanceId, PullError, Replica, Write,
+    ApplyError, Batch, Clock, DecodeError, Effect, Incarnation, InstanceId, Origin, PullError,
+    Replica, Write,
 };
 
 use super::{admit, number};
@@ -111,12 +112,20 @@ fn replay<B: AsRef<[u8]>>(
     }
 }
 
-/// `CRDT.PULL clock requester bytes`: effects that the requester's clock lacks, and whether there are more.
+/// `CRDT.PULL clock requester bytes [incarnation]`: effects that the requester's clock lacks, and whether there are more.
+///
+/// The requester lacks nothing of the life it is living. If it names that life, writes that it made after it sent its clock
+/// are not sent back to it.
 pub(crate) fn pull(call: &Invocation<'_>) -> Result<Reply, Error> {
     admit(call)?;
-    let theirs = clock_in(call.arg(1))?;
+    let mut theirs = clock_in(call.arg(1))?;
     let requester = InstanceId(number("crdt.pull", call, 2, "requester instance id")?);
     let bytes: usize = number("crdt.pull", call, 3, "most bytes")?;
+    match call.len() {
+        4 => {}
+        5 => theirs.raise(life(call, 4, requester)?, u64::MAX),
+        _ => return Err(Error::Syntax),
+    }
     let mut shard = hold()?;
     shard.enter(None);
     let pulled = configured(&mut shard)?.pull(requester, &theirs, bytes);
@@ -138,7 +147,8 @@ pub(crate) fn pull(call: &Invocation<'_>) -> Result<Reply, Error> {
     ]))
 }
 
-/// `CRDT.REPORT clock`: this region cannot lose what the clock names. An effect like a write.
+/// `CRDT.REPORT clock`: this region cannot lose what the clock names. An effect like a write. An empty argument promises
+/// nothing: a write for `WAITAOF` to wait for, before anything can be promised.
 pub(crate) fn report(call: &Invocation<'_>) -> Result<Reply, Error> {
     admit(call)?;
     let clock = clock_in(call.arg(1))?;
@@ -169,6 +179,21 @@ pub(crate) fn digest(call: &Invocation<'_>) -> Result<Reply, Error> {
     Ok(Reply::Bulk(
         digest::of(&mut NativeView::new(call.ctx), &clock)?.into_bytes(),
     ))
+}
+
+/// A life of `instance`, its incarnation written as in `INFO crdt`.
+fn life(call: &Invocation<'_>, place: usize, instance: InstanceId) -> Result<Origin, Error> {
+    let text = String::from_utf8_lossy(call.arg(place)).into_owned();
+    let bits = u64::from_str_radix(&text, 16).map_err(|_| Error::Argument {
+        command: "crdt.pull",
+        place,
+        what: "incarnation",
+        found: format!("'{text}' is not a hexadecimal number of 64 bits"),
+    })?;
+    Ok(Origin {
+        instance,
+        incarnation: Incarnation(bits),
+    })
 }
 
 fn configured(shard: &mut Shard) -> Result<&mut Replica, Error> {

@@ -14,7 +14,7 @@ use crate::sync::proto::{
     self, BatchPart, Hello, Idle, PullReply, PullRequest, Want, Welcome, pull_reply::Kind as Reply,
     pull_request::Kind as Asked,
 };
-use crate::sync::shard::{Batch, ShardError, ShardState};
+use crate::sync::shard::{Batch, Missing, ShardError, ShardState};
 
 /// Parts on their way to a receiver: enough to keep the connection busy, few enough to keep memory flat.
 const REPLY_QUEUE: usize = 4;
@@ -187,7 +187,14 @@ impl Conversation {
             let shard = serving(&state)?;
             let max_bytes = want.max_bytes.clamp(1, proto::BATCH_BYTES);
             let batch = shard
-                .pull(&want.clock, self.hello.instance_id, max_bytes)
+                .pull(
+                    &Missing {
+                        clock: &want.clock,
+                        requester: self.hello.instance_id,
+                        incarnation: &want.incarnation,
+                    },
+                    max_bytes,
+                )
                 .await
                 .map_err(|e| self.refusal(&e))?;
             if !batch.data.is_empty() {

@@ -20,7 +20,7 @@ use crate::sync::proto::{
     pull_request::Kind as Request,
 };
 use crate::sync::shard::{Shard, ShardError, ShardState};
-use crate::sync::tls::TlsError;
+use crate::sync::tls::{TlsError, own_words};
 
 /// How long a connection may take to come about.
 const DIAL: Duration = Duration::from_secs(5);
@@ -154,13 +154,19 @@ async fn pull(
     *attempt = 0;
     status.update(|s| s.welcomed(welcome.config_version, clock::now()));
     status.change(State::Syncing, None);
+    let mut incarnation = String::new();
     loop {
+        // A life, once begun, lasts as long as this connection to the shard.
+        if incarnation.is_empty() {
+            incarnation = local.incarnation().await?;
+        }
         let have = local.clock().await?.blob;
         send(
             &requests,
             Request::Want(Want {
                 clock: have,
                 max_bytes: proto::BATCH_BYTES,
+                incarnation: incarnation.clone(),
             }),
         )
         .await?;
@@ -331,6 +337,7 @@ async fn dial(config: &LinkConfig) -> Result<Channel, SessionError> {
                         .connect(name, tcp)
                         .await
                         .map(TokioIo::new)
+                        .map_err(own_words)
                 }
             });
             endpoint

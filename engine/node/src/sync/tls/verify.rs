@@ -18,6 +18,12 @@ pub(crate) enum IdentityError {
     /// It has none or several SPIFFE ids.
     #[error("the certificate carries {0} SPIFFE ids, expected exactly one")]
     Count(usize),
+    /// Our authority did not sign it.
+    #[error(
+        "the certificate is not signed by the authority in this region's ca.crt ({0:?}); both regions need certificates of one \
+         authority"
+    )]
+    Authority(CertificateError),
     /// It belongs to somebody else.
     #[error("the certificate belongs to {found}, but the membership says {expected}")]
     Other {
@@ -82,6 +88,29 @@ fn refused(error: IdentityError) -> rustls::Error {
     CertificateError::Other(OtherError(Arc::new(error))).into()
 }
 
+fn explained(error: rustls::Error) -> rustls::Error {
+    if let rustls::Error::InvalidCertificate(
+        cause @ (CertificateError::BadSignature | CertificateError::UnknownIssuer),
+    ) = error
+    {
+        return refused(IdentityError::Authority(cause));
+    }
+    error
+}
+
+/// Our own words about a failed handshake, where there are some: TLS wraps them into its own debug form.
+pub(crate) fn own_words(error: std::io::Error) -> std::io::Error {
+    let reason = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match reason {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(words)))) => {
+            std::io::Error::other(words.to_string())
+        }
+        Some(_) | None => error,
+    }
+}
+
 impl ServerCertVerifier for MemberVerifier {
     fn verify_server_cert(
         &self,
@@ -99,7 +128,8 @@ impl ServerCertVerifier for MemberVerifier {
             intermediates,
             now,
             algorithms,
-        )?;
+        )
+        .map_err(explained)?;
         let found = spiffe_id(end_entity).map_err(refused)?;
         if found == self.expected {
             Ok(ServerCertVerified::assertion())
