@@ -22,11 +22,19 @@ fn fresh() -> Identity {
 
 /// Joining must be refused; returns the reason as a person reads it.
 async fn refusal(identity: &mut Identity, material: &JoinMaterial, uid: &str) -> String {
-    let refused = join(identity, material, uid).await.expect_err("joining must be refused");
+    let refused = join(identity, material, uid)
+        .await
+        .expect_err("joining must be refused");
     assert_eq!(identity.membership, None);
-    assert!(matches!(&refused, Refused::Enroll(error) if error.is_refusal()), "{refused:?}");
+    assert!(
+        matches!(&refused, Refused::Enroll(error) if error.is_refusal()),
+        "{refused:?}"
+    );
     let reason = refused.to_string();
-    assert!(!reason.contains(&material.token), "the token is shown: {reason}");
+    assert!(
+        !reason.contains(&material.token),
+        "the token is shown: {reason}"
+    );
     reason
 }
 
@@ -48,11 +56,18 @@ async fn a_hub_that_the_pinned_root_did_not_sign_is_refused_before_the_token_is_
         addresses: vec![impostor.address.parse().unwrap()],
         ..hub.material("eu-1").await
     };
-    let refused = join(&mut fresh(), &material, EU).await.expect_err("the root is another");
-    let Refused::Dial(DialError::WrongAuthority { address, .. }) = &refused else { panic!("{refused:?}") };
+    let refused = join(&mut fresh(), &material, EU)
+        .await
+        .expect_err("the root is another");
+    let Refused::Dial(DialError::WrongAuthority { address, .. }) = &refused else {
+        panic!("{refused:?}")
+    };
     assert_eq!(*address, impostor.address);
     assert!(refused.to_string().contains("did not sign"), "{refused}");
-    assert!(refused.to_string().contains("apply fresh join material"), "{refused}");
+    assert!(
+        refused.to_string().contains("apply fresh join material"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -73,7 +88,7 @@ async fn the_same_token_with_another_key_is_refused() {
     let material = hub.material("eu-1").await;
     join(&mut fresh(), &material, EU).await.unwrap();
     let reason = refusal(&mut fresh(), &material, EU).await;
-    assert!(reason.contains("another device key"), "{reason}");
+    assert!(reason.contains("another device"), "{reason}");
 }
 
 #[tokio::test]
@@ -97,7 +112,10 @@ async fn an_expired_token_is_refused() {
 #[tokio::test]
 async fn a_token_for_another_name_is_refused() {
     let hub = Hub::start().await;
-    let material = JoinMaterial { name: "us-1".to_owned(), ..hub.material("eu-1").await };
+    let material = JoinMaterial {
+        name: "us-1".to_owned(),
+        ..hub.material("eu-1").await
+    };
     let reason = refusal(&mut fresh(), &material, EU).await;
     assert!(reason.contains("us-1"), "{reason}");
 }
@@ -113,55 +131,92 @@ async fn a_token_that_was_never_given_is_refused() {
 
 fn dialer(identity: &Identity) -> Dialer {
     let membership = identity.membership.as_ref().unwrap();
-    Dialer { addresses: membership.addresses.clone(), roots_pem: membership.trust.roots_pem.clone() }
+    Dialer {
+        addresses: membership.addresses.clone(),
+        roots_pem: membership.trust.roots_pem.clone(),
+    }
 }
 
 #[tokio::test]
 async fn a_member_renews_its_certificate_for_a_new_key() {
     let hub = Hub::start().await;
     let mut identity = fresh();
-    join(&mut identity, &hub.material("eu-1").await, EU).await.unwrap();
-    let (channel, _) = dialer(&identity).connect(Some(&identity), || 0.5).await.unwrap();
+    join(&mut identity, &hub.material("eu-1").await, EU)
+        .await
+        .unwrap();
+    let (channel, _) = dialer(&identity)
+        .connect(Some(&identity), || 0.5)
+        .await
+        .unwrap();
     let mut renewed = identity.with_new_session_key().unwrap();
-    let request = RenewRequest { csr_der: renewed.request().unwrap().into() };
-    let result = LinkClient::new(channel).renew(request).await.unwrap().into_inner();
+    let request = RenewRequest {
+        csr_der: renewed.request().unwrap().into(),
+    };
+    let result = LinkClient::new(channel)
+        .renew(request)
+        .await
+        .unwrap()
+        .into_inner();
     renewed.accept(&result, "f").unwrap();
-    let (channel, _) = dialer(&renewed).connect(Some(&renewed), || 0.5).await.unwrap();
+    let (channel, _) = dialer(&renewed)
+        .connect(Some(&renewed), || 0.5)
+        .await
+        .unwrap();
     let request = PeerCertificateRequest {
         rec_namespace: "ns".to_owned(),
         rec_name: "rec".to_owned(),
         csr_der: renewed.request().unwrap().into(),
         dns_names: vec!["*.rec.ns.eu-1.meridian.internal".to_owned()],
     };
-    let reply = LinkClient::new(channel).issue_peer(request).await.unwrap().into_inner();
-    assert_eq!(reply.spiffe_id, format!("spiffe://meridian.local/cluster/{EU}/rec/ns/rec"));
+    let reply = LinkClient::new(channel)
+        .issue_peer(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        reply.spiffe_id,
+        format!("spiffe://meridian.local/cluster/{EU}/rec/ns/rec")
+    );
 }
 
 #[tokio::test]
 async fn a_member_recovers_with_its_device_key_and_a_stranger_does_not() {
     let hub = Hub::start().await;
     let mut identity = fresh();
-    join(&mut identity, &hub.material("eu-1").await, EU).await.unwrap();
+    join(&mut identity, &hub.material("eu-1").await, EU)
+        .await
+        .unwrap();
     let connect = async || {
         let (channel, _) = dialer(&identity).connect(None, || 0.5).await.unwrap();
         HubRegistrar::new(channel)
     };
     let mut stranger = fresh();
     stranger.membership.clone_from(&identity.membership);
-    let error = enroll::recover(&mut connect().await, &mut stranger, &facts(EU)).await.unwrap_err();
+    let error = enroll::recover(&mut connect().await, &mut stranger, &facts(EU))
+        .await
+        .unwrap_err();
     assert!(error.is_refusal(), "{error}");
     let mut recovered = identity.with_new_session_key().unwrap();
-    enroll::recover(&mut connect().await, &mut recovered, &facts(EU)).await.unwrap();
-    assert_ne!(recovered.membership.unwrap().chain_pem, identity.membership.as_ref().unwrap().chain_pem);
+    enroll::recover(&mut connect().await, &mut recovered, &facts(EU))
+        .await
+        .unwrap();
+    assert_ne!(
+        recovered.membership.unwrap().chain_pem,
+        identity.membership.as_ref().unwrap().chain_pem
+    );
 }
 
 #[tokio::test]
 async fn without_a_certificate_the_link_opens_nothing() {
     let hub = Hub::start().await;
     let mut identity = fresh();
-    join(&mut identity, &hub.material("eu-1").await, EU).await.unwrap();
+    join(&mut identity, &hub.material("eu-1").await, EU)
+        .await
+        .unwrap();
     let (channel, _) = dialer(&identity).connect(None, || 0.5).await.unwrap();
-    let request = RenewRequest { csr_der: identity.request().unwrap().into() };
+    let request = RenewRequest {
+        csr_der: identity.request().unwrap().into(),
+    };
     let status = LinkClient::new(channel).renew(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unauthenticated);
 }

@@ -33,6 +33,9 @@ pub struct Journal {
     pending: BTreeMap<ObjectId, Order>,
     #[serde(default)]
     deleted: BTreeMap<ObjectId, Mark>,
+    /// Objects that were applied and not deleted since: one that is missing was lost.
+    #[serde(default)]
+    held: BTreeSet<ObjectId>,
     /// Objects written on the member that the hub took over: their `metadata.uid`.
     #[serde(default)]
     adopted: BTreeMap<ObjectId, String>,
@@ -46,6 +49,7 @@ impl Default for Journal {
             term: Term(0),
             pending: BTreeMap::new(),
             deleted: BTreeMap::new(),
+            held: BTreeSet::new(),
             adopted: BTreeMap::new(),
         }
     }
@@ -313,12 +317,27 @@ impl Journal {
         else {
             return;
         };
-        if matches!(order.wish, Wish::Delete { .. }) {
-            self.deleted.insert(*object_id, mark);
-            self.adopted.remove(object_id);
-            self.forget_old_tombstones();
+        match order.wish {
+            Wish::Upsert { .. } => {
+                self.held.insert(*object_id);
+            }
+            Wish::Delete { .. } => {
+                self.deleted.insert(*object_id, mark);
+                self.held.remove(object_id);
+                self.adopted.remove(object_id);
+                self.forget_old_tombstones();
+            }
         }
         self.pending.remove(object_id);
+    }
+
+    /// Objects that were applied, should be there, and are not among `live`.
+    #[must_use]
+    pub fn lost(&self, live: &BTreeSet<ObjectId>) -> BTreeSet<ObjectId> {
+        let lost = self.held.difference(live);
+        lost.filter(|id| !self.pending.contains_key(id))
+            .copied()
+            .collect()
     }
 
     /// The object that `order` made was lost or edited: it is carried out once more, unless a newer one is known.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kube::api::DynamicObject;
 use meridian_api::{
     ids::{IdError, Incarnation, ObjectId, PlanNumber, Revision, StoreId, Term},
     link::{self, codes, proto},
@@ -9,7 +10,11 @@ use meridian_api::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{join::hex, kinds::Kind};
+use super::{
+    join::hex,
+    kinds::{HASH, Kind, PLAN_NUMBER},
+    settle::{annotation, mark_of},
+};
 
 /// Largest body that is accepted. Everything pending lives in one Secret, which may hold 1 MiB.
 pub const LARGEST_BODY: usize = 192 * 1024;
@@ -198,6 +203,29 @@ impl Order {
                 proto::DriftPolicy::Hold => Drift::Hold,
             },
             wish,
+        })
+    }
+
+    /// The order that a live object of the hub shows, as far as it shows one; local edits are taken as they are.
+    #[must_use]
+    pub fn of_live(kind: Kind, live: &DynamicObject, object_id: ObjectId) -> Option<Self> {
+        let mut body = live.data.clone();
+        body.as_object_mut()?.remove("status");
+        body["metadata"] = serde_json::json!({ "labels": live.metadata.labels });
+        Some(Self {
+            object_id,
+            kind,
+            name: live.metadata.name.clone()?,
+            mark: mark_of(live)?,
+            plan_number: annotation(live, PLAN_NUMBER)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or_default(),
+            after: BTreeSet::new(),
+            drift: Drift::Report,
+            wish: Wish::Upsert {
+                hash: annotation(live, HASH)?.to_owned(),
+                body,
+            },
         })
     }
 

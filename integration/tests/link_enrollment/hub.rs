@@ -51,12 +51,25 @@ impl Hub {
         let address = tcp.local_addr().unwrap().to_string();
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let trust_domain = "meridian.local".parse().unwrap();
-        let (ca, origin) = Authority::open(&ca_dir.path().join("ca"), trust_domain, clock.now()).unwrap();
-        let reign = Reign::begin(store.as_ref(), origin, clock.now()).await.unwrap();
-        let settings = Settings { link_addresses: vec![address.clone()], web_address: "127.0.0.1:8443".to_owned() };
-        let app = Arc::new(App::new(store, Arc::new(ca), Arc::new(clock.clone()), settings, reign));
+        let (ca, origin) =
+            Authority::open(&ca_dir.path().join("ca"), trust_domain, clock.now()).unwrap();
+        let reign = Reign::begin(store.as_ref(), origin, clock.now())
+            .await
+            .unwrap();
+        let settings = Settings {
+            link_addresses: vec![address.clone()],
+            web_address: "127.0.0.1:8443".to_owned(),
+        };
+        let app = Arc::new(App::new(
+            store,
+            Arc::new(ca),
+            Arc::new(clock.clone()),
+            settings,
+            reign,
+        ));
         let names = ["127.0.0.1".to_owned()];
-        let certificate = LiveCertificate::new(app.ca().issue_server(&names, app.now()).unwrap()).unwrap();
+        let certificate =
+            LiveCertificate::new(app.ca().issue_server(&names, app.now()).unwrap()).unwrap();
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let config = tls::link_config(certificate, app.ca().root()).unwrap();
         let listener = TlsListener::start(tcp, config, &tracker, stop.clone()).unwrap();
@@ -66,15 +79,30 @@ impl Hub {
             timing: Timing::default(),
             stop: stop.clone(),
         };
-        let service = server::router(context, tracker).into_make_service_with_connect_info::<PeerAddress>();
+        let service =
+            server::router(context, tracker).into_make_service_with_connect_info::<PeerAddress>();
         let stopped = stop.clone().cancelled_owned();
-        tokio::spawn(async move { axum::serve(listener, service).with_graceful_shutdown(stopped).await });
-        Self { app, clock, address, stop, _ca_dir: ca_dir }
+        tokio::spawn(async move {
+            axum::serve(listener, service)
+                .with_graceful_shutdown(stopped)
+                .await
+        });
+        Self {
+            app,
+            clock,
+            address,
+            stop,
+            _ca_dir: ca_dir,
+        }
     }
 
     /// Join material for a cluster of this name, good for ten minutes.
     pub async fn material(&self, name: &str) -> JoinMaterial {
-        let made = self.app.create_join_token(name, SignedDuration::from_mins(10)).await.unwrap();
+        let made = self
+            .app
+            .create_join_token(name, SignedDuration::from_mins(10))
+            .await
+            .unwrap();
         JoinMaterial {
             addresses: vec![self.address.parse().unwrap()],
             ca_pem: made.ca_pem,
@@ -101,14 +129,27 @@ impl std::fmt::Display for Refused {
 }
 
 /// Joins as the agent does, from join material alone.
-pub async fn join(identity: &mut Identity, material: &JoinMaterial, cluster_uid: &str) -> Result<(), Refused> {
-    let dialer = Dialer { addresses: material.addresses.clone(), roots_pem: material.ca_pem.clone() };
+pub async fn join(
+    identity: &mut Identity,
+    material: &JoinMaterial,
+    cluster_uid: &str,
+) -> Result<(), Refused> {
+    let dialer = Dialer {
+        addresses: material.addresses.clone(),
+        roots_pem: material.ca_pem.clone(),
+    };
     let (channel, _) = dialer.connect(None, || 0.5).await.map_err(Refused::Dial)?;
     let mut registrar = HubRegistrar::new(channel);
-    enroll::join(&mut registrar, identity, material, &facts(cluster_uid)).await.map_err(Refused::Enroll)
+    enroll::join(&mut registrar, identity, material, &facts(cluster_uid))
+        .await
+        .map_err(Refused::Enroll)
 }
 
 /// What an agent says of itself.
 pub fn facts(cluster_uid: &str) -> Facts {
-    Facts { kube_system_uid: cluster_uid.to_owned(), agent_version: "test".to_owned(), wall_ms: 0 }
+    Facts {
+        kube_system_uid: cluster_uid.to_owned(),
+        agent_version: "test".to_owned(),
+        wall_ms: 0,
+    }
 }

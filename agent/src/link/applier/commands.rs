@@ -5,7 +5,10 @@ use super::{
     OutcomeResult, Position, Revision, Standing, Step, Taken, codes, inventory, object_id_of,
     proto, settle,
 };
-use crate::link::journal::{Accepted, Journal};
+use crate::link::{
+    journal::{Accepted, Journal},
+    order::Order,
+};
 use kube::api::DynamicObject;
 
 impl<M: Member, J: JournalStore> Applier<M, J> {
@@ -37,8 +40,28 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             .list()
             .await
             .map_err(|error| format!("listing the hub's objects: {error}"))?;
+        let live = objects
+            .iter()
+            .filter_map(|(_, object)| object_id_of(object))
+            .collect();
+        let lost = self.journal.lost(&live);
+        let last = self.journal.position().map(|position| {
+            if lost.is_empty() {
+                return position.into();
+            }
+            // From the beginning of the same history: the hub sends again what is missing here.
+            tracing::warn!(
+                objects = lost.len(),
+                "objects of the hub were lost; asking for everything again"
+            );
+            (&Position {
+                revision: Revision(0),
+                ..position.clone()
+            })
+                .into()
+        });
         Ok(Standing {
-            last: self.journal.position().map(Into::into),
+            last,
             digest: inventory::digest(&objects),
         })
     }
@@ -302,6 +325,12 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         if self.journal.pending().contains_key(&id) {
             self.due.remove(&id);
             return;
+        }
+        if !gone && !self.known.contains_key(&id) {
+            // After a restart: what the member shows is what it is made from again.
+            if let Some(order) = Order::of_live(kind, object, id) {
+                self.known.insert(id, order);
+            }
         }
         let Some(order) = self.known.get(&id).filter(|order| order.kind == kind) else {
             return;

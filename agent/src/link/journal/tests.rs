@@ -195,6 +195,53 @@ fn a_deleted_object_is_not_made_again_by_an_older_order() {
 }
 
 #[test]
+fn an_object_that_was_applied_and_is_not_there_is_lost() {
+    let mut journal = with(vec![order(1, 3), order(2, 4), order(3, 5)], 5);
+    journal.finish(
+        &id(1),
+        Mark {
+            term: Term(1),
+            revision: Revision(3),
+        },
+    );
+    journal.finish(
+        &id(2),
+        Mark {
+            term: Term(1),
+            revision: Revision(4),
+        },
+    );
+    assert_eq!(
+        journal.lost(&BTreeSet::from([id(1)])),
+        BTreeSet::from([id(2)])
+    );
+    journal.accept(&at(1, 6), vec![deletion(2, 6)]).unwrap();
+    assert_eq!(
+        journal.lost(&BTreeSet::from([id(1)])),
+        BTreeSet::new(),
+        "its order is pending"
+    );
+    journal.finish(
+        &id(2),
+        Mark {
+            term: Term(1),
+            revision: Revision(6),
+        },
+    );
+    assert_eq!(
+        journal.lost(&BTreeSet::from([id(1)])),
+        BTreeSet::new(),
+        "it was deleted"
+    );
+    assert_eq!(
+        Journal::read(&journal.write().unwrap())
+            .unwrap()
+            .lost(&BTreeSet::new()),
+        BTreeSet::from([id(1)])
+    );
+}
+
+#[test]
 fn finishing_an_order_leaves_the_one_that_replaced_it() {
     let mut journal = with(vec![order(1, 3)], 3);
     journal.accept(&at(1, 4), vec![order(1, 4)]).unwrap();

@@ -201,6 +201,53 @@ async fn an_object_that_somebody_took_away_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_object_that_is_taken_away_after_a_restart_is_made_again_as_it_was() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![instance(1, 5)]).await;
+    wire.outcome(1).await;
+    wire.settle().await;
+    let (member, journal) = world.crash().await;
+    let world = World::with(member, journal);
+    let before = world.member.object(Kind::Instance, "db-1").unwrap();
+    for gone in [false, true] {
+        if gone {
+            world.member.lose(Kind::Instance, "db-1");
+        }
+        let object = Box::new(serde_json::from_value(before.clone()).unwrap());
+        let seen = Command::Seen {
+            kind: Kind::Instance,
+            object,
+            gone,
+        };
+        world.commands.send(seen).await.unwrap();
+    }
+    let mut wire = world.open(position(1, 5), SyncMode::Resume).await;
+    wire.outcome(1).await;
+    let mut after = world.member.object(Kind::Instance, "db-1").unwrap();
+    after["metadata"]["uid"] = before["metadata"]["uid"].clone();
+    assert_eq!(after, before);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_while_the_agent_was_away_is_asked_for_from_the_beginning() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![instance(1, 5)]).await;
+    wire.outcome(1).await;
+    wire.hang_up().await;
+    // The journal is tidied within a moment.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (member, journal) = world.crash().await;
+    member.lose(Kind::Instance, "db-1");
+    let world = World::with(member, journal);
+    let (_, hello) = world.dial().await;
+    assert_eq!(hello.last, Some(position(1, 0)));
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_freeze_stops_applying_until_it_ends() {
     let world = World::new();
     let mut wire = world.open(position(1, 5), SyncMode::Full).await;
