@@ -149,6 +149,7 @@ impl Parts {
             applied,
             trust,
             answers,
+            observing: watch::channel(None).0,
             wall_ms,
             random,
             namespace: self.config.namespace.clone(),

@@ -1,5 +1,11 @@
 //! A cluster joins the real hub over the real transport: what is refused, with which reason, and what may be repeated.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where its ground gives way"
+)]
+
 #[path = "link_enrollment/hub.rs"]
 mod hub;
 

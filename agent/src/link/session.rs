@@ -51,6 +51,8 @@ pub struct Context {
     pub applied: watch::Receiver<u64>,
     /// Gets every trust bundle that the hub sends.
     pub trust: watch::Sender<Option<proto::TrustBundle>>,
+    /// Gets the reason while the hub is only observed.
+    pub observing: watch::Sender<Option<String>>,
     /// Gets answers to local wishes.
     pub answers: mpsc::Sender<proto::Confirm>,
     /// The wall clock in milliseconds since 1970.
@@ -255,16 +257,21 @@ impl Lines<'_> {
                 reply,
             })
             .await?;
-        match mode {
+        let observing = match mode {
             Mode::Obey => {
-                tracing::info!(hub_mode = ?welcome.mode(), session = welcome.session_id, "welcomed by the hub")
+                tracing::info!(hub_mode = ?welcome.mode(), session = welcome.session_id, "welcomed by the hub");
+                None
             }
-            Mode::Observe(reason) => tracing::warn!(
-                reason,
-                session = welcome.session_id,
-                "welcomed by the hub, only to observe"
-            ),
-        }
+            Mode::Observe(reason) => {
+                tracing::warn!(
+                    reason,
+                    session = welcome.session_id,
+                    "welcomed by the hub, only to observe"
+                );
+                Some(reason)
+            }
+        };
+        self.context.observing.send_replace(observing);
         Ok(())
     }
 

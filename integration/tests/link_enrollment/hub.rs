@@ -26,10 +26,10 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A hub that serves until it is dropped.
-pub struct Hub {
-    pub app: Arc<App>,
-    pub clock: ManualClock,
-    pub address: String,
+pub(super) struct Hub {
+    pub(super) app: Arc<App>,
+    pub(super) clock: ManualClock,
+    pub(super) address: String,
     stop: CancellationToken,
     _ca_dir: tempfile::TempDir,
 }
@@ -42,7 +42,7 @@ impl Drop for Hub {
 
 impl Hub {
     /// Starts a hub with a root of its own on a free port.
-    pub async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         // Other tests of this process may have installed it before; which of them did does not matter.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let ca_dir = tempfile::tempdir().unwrap();
@@ -97,7 +97,7 @@ impl Hub {
     }
 
     /// Join material for a cluster of this name, good for ten minutes.
-    pub async fn material(&self, name: &str) -> JoinMaterial {
+    pub(super) async fn material(&self, name: &str) -> JoinMaterial {
         let made = self
             .app
             .create_join_token(name, SignedDuration::from_mins(10))
@@ -114,7 +114,7 @@ impl Hub {
 
 /// Why a cluster did not join.
 #[derive(Debug)]
-pub enum Refused {
+pub(super) enum Refused {
     Dial(DialError),
     Enroll(EnrollError),
 }
@@ -129,7 +129,7 @@ impl std::fmt::Display for Refused {
 }
 
 /// Joins as the agent does, from join material alone.
-pub async fn join(
+pub(super) async fn join(
     identity: &mut Identity,
     material: &JoinMaterial,
     cluster_uid: &str,
@@ -146,7 +146,7 @@ pub async fn join(
 }
 
 /// What an agent says of itself.
-pub fn facts(cluster_uid: &str) -> Facts {
+pub(super) fn facts(cluster_uid: &str) -> Facts {
     Facts {
         kube_system_uid: cluster_uid.to_owned(),
         agent_version: "test".to_owned(),

@@ -202,7 +202,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             return;
         };
         if let Mode::Observe(reason) = &self.mode {
-            tracing::warn!(%id, reason, "a Confirm is ignored: the agent only observes");
+            tracing::info!(%id, reason, "a Confirm is ignored: the agent only observes");
             return;
         }
         let mut next = self.journal.clone();

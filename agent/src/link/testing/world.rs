@@ -139,6 +139,7 @@ impl World {
             applied,
             trust: trusted,
             answers: answered,
+            observing: watch::channel(None).0,
             wall_ms: || 1_000,
             random: || 0.5,
             namespace: "ns".to_owned(),
