@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the container images from what cargo built, into target/images/NAME.tar (docker-archive), for `lab load`.
 # What they contain beside our programs comes from the Debian that prerequisites.sh unpacked, and is kept in the cache.
-set -euo pipefail
+set -Eeuo pipefail
 
 usage() {
     cat <<'TEXT'
@@ -65,7 +65,7 @@ base() {
         mkdir -p "$cache/image-bases"
         stage=$(mktemp -d "$cache/image-bases/stage.XXXXXX")
         for package in $packages; do
-            list=$(find "$rootfs/var/lib/dpkg/info" -name "$package.list" -o -name "$package:*.list" | head -1)
+            list=$(find "$rootfs/var/lib/dpkg/info" \( -name "$package.list" -o -name "$package:*.list" \) -print -quit)
             [ -n "$list" ] || die "package $package is not in $rootfs: remove that folder and run tools/prerequisites.sh --only valkey"
             cat "$list"
         done | sed -n 's|^/\(..*\)|./\1|p' | sort -u | grep -vE "$LEFT_OUT" >"$stage.list"
@@ -91,7 +91,7 @@ base() {
 # Every program in the base must find its libraries there and nowhere else.
 check_libraries() {
     local stage=$1 loader program missing
-    loader=$(find "$stage/usr/lib64" "$stage/usr/lib" -maxdepth 1 -name 'ld-linux-*' | head -1)
+    loader=$(find "$stage/usr/lib64" "$stage/usr/lib" -maxdepth 1 -name 'ld-linux-*' -print -quit)
     [ -n "$loader" ] || die "the base of the image holds no loader (libc6)"
     for program in "$stage"/usr/bin/*; do
         [ -f "$program" ] && [ "$(head -c 4 "$program" | tail -c 3)" = ELF ] || continue
@@ -140,6 +140,7 @@ build_with_buildah() {
     rm -rf "$context.store" "$context.run"
 }
 
+trap 'die "line $LINENO failed (above)"' ERR
 parse_arguments "$@"
 choose_builder
 [ -d "$rootfs" ] || die "$rootfs is missing: run tools/prerequisites.sh --only valkey"

