@@ -20,6 +20,7 @@ mod client;
 mod cloud;
 mod command;
 mod config;
+mod enclose;
 mod error;
 mod fault;
 mod files;
@@ -368,5 +369,5 @@ async fn remove_from_machine(lab: &LabPlan, progress: Progress) -> Result<()> {
     }))
     .await?;
     network::remove_bridge(lab).await?;
-    machine::remove_control_groups(&lab.bridge())
+    machine::remove_control_groups(&lab.bridge()).await
 }

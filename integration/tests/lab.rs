@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use meridian_integration::lab::Lab;
 use meridian_integration::shell;
 use meridian_integration::wait::{Look, until, until_true};
 use rustix::process::Signal;
@@ -331,6 +332,41 @@ async fn an_id_in_use_and_an_unknown_name_are_refused_with_the_next_step() {
             .unwrap_err()
             .to_string();
         assert!(error.contains("lab38-1-a"), "{error}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_part_that_does_not_come_up_is_named_with_the_end_of_its_log() {
+    with_lab(39, 1, 1, async |lab: &TestLab| {
+        lab.down().await?;
+        let cache = lab.cache_with(
+            "kube-apiserver",
+            "#!/bin/sh\necho the certificate is of cheese\nexit 3\n",
+        )?;
+        let mut run = lab.command(&["up", "--clusters", "1", "--nodes", "1"]);
+        let run = run.env("MERIDIAN_CACHE", cache.path()).output()?;
+        let error = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(!run.status.success(), "{error}");
+        assert!(
+            error.contains("kube-apiserver of lab39-1 did not come up"),
+            "{error}"
+        );
+        assert!(error.contains("the certificate is of cheese"), "{error}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clusters_that_somebody_else_made_are_used_but_not_harmed() {
+    with_lab(29, 1, 1, async |lab: &TestLab| {
+        let kubeconfig = lab.state().join("lab29-1/kubeconfig");
+        let others = Lab::of_kubeconfigs([kubeconfig.as_path()].into_iter())?;
+        assert_eq!(others.cluster("lab29-1")?.nodes().await?, ["lab29-1-a"]);
+        let refused = others.kill_node("lab29-1-a").await.unwrap_err().to_string();
+        assert!(refused.contains("MERIDIAN_KUBECONFIGS"), "{refused}");
         Ok(())
     })
     .await;

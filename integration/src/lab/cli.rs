@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -110,6 +111,9 @@ enum Command {
     Supervise {
         /// What to run
         unit: PathBuf,
+        /// Whether this process is in the unit's control group already
+        #[arg(long)]
+        enclosed: bool,
     },
     /// Give out addresses and volumes (`lab up` calls this)
     #[command(hide = true)]
@@ -127,11 +131,20 @@ enum Output {
     Json,
 }
 
-/// Does what the command line says.
-pub async fn main() -> Result<()> {
-    let cli = Cli::parse();
+/// Does what the command line says; an error goes to the error stream.
+pub async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _nobody_listens = writeln!(std::io::stderr().lock(), "lab: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Supervise { unit } => supervise::supervise(&unit)
+        Command::Supervise { unit, enclosed } => supervise::supervise(&unit, enclosed)
             .await
             .map(|never| match never {}),
         Command::Cloud { state } => cloud::serve(&state).await,

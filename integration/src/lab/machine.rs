@@ -1,6 +1,7 @@
 //! What the lab needs of the machine, checked before anything is changed.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::error::{LabError, Result, file};
 
@@ -53,29 +54,34 @@ pub(crate) fn check() -> Result<()> {
     )
 }
 
-/// Removes the control groups of a lab, which its containers left empty: `/sys/fs/cgroup/NAME`, or with version 1 one
-/// below each controller.
-pub(crate) fn remove_control_groups(name: &str) -> Result<()> {
+/// Removes the control groups of a lab, whose processes have ended: `/sys/fs/cgroup/NAME`, or with version 1 one below
+/// each controller.
+pub(crate) async fn remove_control_groups(name: &str) -> Result<()> {
     let root = Path::new("/sys/fs/cgroup");
     let controllers = std::fs::read_dir(root).map_err(file("read", root))?;
     let below = controllers.flatten().map(|entry| entry.path().join(name));
+    let deadline = Instant::now() + Duration::from_secs(10);
     for path in below.chain([root.join(name)]).filter(|path| path.is_dir()) {
-        remove_group(&path)?;
+        while let Err(error) = remove_group(&path) {
+            // The threads of a process that was killed leave its group one by one, after the process itself is gone.
+            let leaving = error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error());
+            if !leaving || Instant::now() > deadline {
+                return Err(file("remove the control group", &path)(error));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
     Ok(())
 }
 
 /// The files of a control group are the kernel's; only folders can and must be removed, the innermost first.
-fn remove_group(path: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(path)
-        .map_err(file("read", path))?
-        .flatten()
-    {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+fn remove_group(path: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(path)?.flatten() {
+        if entry.file_type()?.is_dir() {
             remove_group(&entry.path())?;
         }
     }
-    std::fs::remove_dir(path).map_err(file("remove the control group", path))
+    std::fs::remove_dir(path)
 }
 
 fn in_path(program: &str) -> bool {

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::enclose::{enclose, enter_control_group};
 use super::error::{LabError, Result, file};
+use super::files;
 use super::unit::{Need, ProcessSpec, Restarts, UnitSpec};
-use super::{command, files};
 
 /// How long a process that ended stays down: long enough not to spin, short enough for a cluster to heal at once.
 const PAUSE_BEFORE_RESTART: Duration = Duration::from_millis(500);
@@ -22,10 +23,14 @@ const PAUSE_BEFORE_RESTART: Duration = Duration::from_millis(500);
 /// How often the supervisor looks for what a process needs.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Runs the unit of this file for as long as the process lives.
-pub(crate) async fn supervise(path: &Path) -> Result<Infallible> {
+/// Runs the unit of this file for as long as the process lives. A unit with a control group of its own passes here
+/// twice, the second time `enclosed` in it.
+pub(crate) async fn supervise(path: &Path, enclosed: bool) -> Result<Infallible> {
     let spec = UnitSpec::read(path)?;
-    mounts(&spec).await?;
+    if let Some(group) = spec.control_group.as_ref().filter(|_| !enclosed) {
+        return enter_control_group(group, path);
+    }
+    enclose(&spec).await?;
     let mut ended =
         signal(SignalKind::child()).map_err(file("listen for ended children of", path))?;
     let mut processes = Processes::new(&spec);
@@ -42,18 +47,6 @@ pub(crate) async fn supervise(path: &Path) -> Result<Infallible> {
 
 fn far() -> Instant {
     Instant::now() + Duration::from_secs(3600)
-}
-
-/// Makes this process's mounts shared below it (the kubelet passes mounts on to containers) and private to the unit,
-/// and covers what nodes of the same machine must not share.
-async fn mounts(spec: &UnitSpec) -> Result<()> {
-    command::run("mount", &["--make-rshared", "/"]).await?;
-    for folder in &spec.private {
-        files::make_folder(folder)?;
-        let folder = folder.to_string_lossy();
-        command::run("mount", &["-t", "tmpfs", "-o", "mode=755", "lab", &folder]).await?;
-    }
-    Ok(())
 }
 
 struct Processes<'a> {

@@ -21,6 +21,8 @@ pub(crate) struct UnitSpec {
     pub folder: PathBuf,
     /// Folders that get an empty file system of the unit's own.
     pub private: Vec<PathBuf>,
+    /// Where its containers' control groups go, below the root of each hierarchy; `None` for a unit without containers.
+    pub control_group: Option<PathBuf>,
     /// What to run.
     pub processes: Vec<ProcessSpec>,
 }

@@ -66,6 +66,7 @@ fn leftovers(id: u8, state: &Path) -> Vec<String> {
         "/sys/fs/cgroup",
         "/sys/fs/cgroup/memory",
         "/sys/fs/cgroup/pids",
+        "/sys/fs/cgroup/unified",
     ] {
         let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let names = names
@@ -136,6 +137,36 @@ impl TestLab {
             .arg(self.config.id.unwrap_or_default().to_string());
         command.args(arguments);
         command
+    }
+
+    /// A cache like the real one but for one of Kubernetes' programs, which is this script.
+    pub(crate) fn cache_with(
+        &self,
+        program: &str,
+        script: &str,
+    ) -> anyhow::Result<tempfile::TempDir> {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let cache = tempfile::tempdir()?;
+        for entry in std::fs::read_dir(&self.config.cache)? {
+            let real = entry?.path();
+            let copy = cache
+                .path()
+                .join(real.file_name().context("a file without a name")?);
+            let holds_it = real.join(program).exists();
+            if !holds_it {
+                symlink(&real, &copy)?;
+                continue;
+            }
+            std::fs::create_dir(&copy)?;
+            for entry in std::fs::read_dir(&real)? {
+                let entry = entry?;
+                symlink(entry.path(), copy.join(entry.file_name()))?;
+            }
+            std::fs::remove_file(copy.join(program))?;
+            std::fs::write(copy.join(program), script)?;
+            std::fs::set_permissions(copy.join(program), std::fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(cache)
     }
 
     /// Puts an image with Valkey on every node.

@@ -53,6 +53,7 @@ pub(crate) fn control_plane(
             namespace: cluster.namespace(),
             folder,
             private: vec!["/run".into()],
+            control_group: None,
             processes,
         },
         files,

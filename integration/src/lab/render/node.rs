@@ -65,6 +65,7 @@ pub(crate) fn node(
         namespace: node.namespace.clone(),
         folder,
         private,
+        control_group: Some(Path::new(&cluster.lab().bridge()).join(&node.namespace)),
         processes,
     }
 }
@@ -131,7 +132,6 @@ clusterDNS: ["{dns}"]
 resolvConf: ""
 cgroupDriver: cgroupfs
 cgroupsPerQOS: false
-cgroupRoot: "/{bridge}/{namespace}"
 enforceNodeAllocatable: []
 failSwapOn: false
 failCgroupV1: false
@@ -152,8 +152,6 @@ kubeAPIBurst: 200
         name = node.name,
         socket = layout.runtime_socket(&cluster.name, &node.name).display(),
         dns = cluster.dns_service(),
-        bridge = cluster.lab().bridge(),
-        namespace = node.namespace,
         folder = folder.display(),
     )
 }
