@@ -203,11 +203,15 @@ impl Region {
     /// A client's connection.
     pub(crate) async fn client(&self) -> MultiplexedConnection {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
+        // The library's half second is less than a loaded machine may need for one fsync.
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(SOON));
         until(
             &format!("region {} takes clients", self.id),
             SOON,
             || async {
-                let mut connection = client.get_multiplexed_async_connection().await?;
+                let mut connection = client
+                    .get_multiplexed_async_connection_with_config(&config)
+                    .await?;
                 redis::cmd("PING")
                     .query_async::<String>(&mut connection)
                     .await?;
