@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::group::Group;
+use meridian_integration::wait::{Look, until};
+
+use crate::group::{Group, SOON, free_port, http};
 
 fn set(members: &[&str]) -> BTreeSet<String> {
     members.iter().map(|m| (*m).to_owned()).collect()
@@ -180,4 +182,74 @@ async fn status_shows_clocks_lag_and_state_of_every_peer() {
         refused.contains("no peer 9") && refused.contains("[1]"),
         "{refused}"
     );
+}
+
+/// Metadata may go only once every region has reported a clock that it cannot lose, so this ends only if reports flow.
+#[tokio::test]
+async fn metadata_is_forgotten_once_every_region_has_reported() {
+    let group = Group::start(3).await;
+    for region in &group.regions {
+        let member = region.id.to_string();
+        let _: i64 = region.ask(&["SADD", "set", &member]).await.unwrap();
+        let _: i64 = region.ask(&["INCR", "counter"]).await.unwrap();
+    }
+    for region in &group.regions {
+        region.replies(&["SCARD", "set"], 3_i64).await;
+        until(
+            &format!("region {} has forgotten", region.id),
+            SOON,
+            || async {
+                let info: String = region.internal(&["INFO", "crdt"]).await?;
+                if info.lines().any(|line| line == "crdt_gc_pending:0") {
+                    Ok(Look::Holds(()))
+                } else {
+                    Ok(Look::NotYet(info))
+                }
+            },
+        )
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn probes_and_metrics_say_what_is_true() {
+    let mut group = Group::prepare(2);
+    let (probes, metrics) = (free_port(), free_port());
+    group.launch(1, |command| {
+        command.args(["--probe-listen", &format!("127.0.0.1:{probes}")]);
+        command.args(["--metrics-listen", &format!("127.0.0.1:{metrics}")]);
+    });
+    let answers = |path: &'static str, port: u16, words: &'static [&'static str]| async move {
+        until(&format!("{path} says {words:?}"), SOON, || async {
+            let (status, body) = http(port, path)?;
+            let all = format!("{status}\n{body}");
+            if words.iter().all(|word| all.contains(word)) {
+                Ok(Look::Holds(()))
+            } else {
+                Ok(Look::NotYet(all))
+            }
+        })
+        .await
+        .unwrap();
+    };
+    answers("/livez", probes, &["200", "ok"]).await;
+    answers("/readyz", probes, &["200", "ok"]).await;
+    // Region 2 does not run yet.
+    answers(
+        "/metrics",
+        metrics,
+        &["database_syncer_current_status{syncer_type=\"crdt\",database=\"db\",peer=\"2\"} 2"],
+    )
+    .await;
+    group.launch(2, |_| {});
+    answers(
+        "/metrics",
+        metrics,
+        &[
+            "database_syncer_current_status{syncer_type=\"crdt\",database=\"db\",peer=\"2\"} 0",
+            "database_shard_ready{database=\"db\",shard=\"1\"} 1",
+        ],
+    )
+    .await;
 }

@@ -1,8 +1,8 @@
 //! A group of standalone regions for one test, and what can be done to it. Its processes end with it.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -63,8 +63,25 @@ pub(crate) fn node(args: &[&str]) -> Output {
         .unwrap()
 }
 
+/// What a GET of `path` answers: the status line and the body.
+pub(crate) fn http(port: u16, path: &str) -> anyhow::Result<(String, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(SOON))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    Ok((
+        head.lines().next().unwrap_or_default().to_owned(),
+        body.to_owned(),
+    ))
+}
+
 /// A port that nobody listens on, outside the range from which the system serves outgoing connections.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id() * 64;
     loop {
@@ -254,7 +271,11 @@ impl Region {
         .unwrap();
     }
 
-    async fn digest(&self) -> anyhow::Result<String> {
+    /// What a command replies to the node itself, over the shard's Unix socket.
+    pub(crate) async fn internal<T: redis::FromRedisValue>(
+        &self,
+        command: &[&str],
+    ) -> anyhow::Result<T> {
         let secret = fs::read_to_string(self.dir.join("run/internal-secret"))?;
         let socket = self.dir.join("run/db-1.sock");
         let url = format!(
@@ -264,9 +285,14 @@ impl Region {
         let mut connection = redis::Client::open(url)?
             .get_multiplexed_async_connection()
             .await?;
-        Ok(redis::cmd("CRDT.DIGEST")
+        Ok(redis::cmd(command[0])
+            .arg(&command[1..])
             .query_async(&mut connection)
             .await?)
+    }
+
+    async fn digest(&self) -> anyhow::Result<String> {
+        self.internal(&["CRDT.DIGEST"]).await
     }
 
     /// `meridian-node sync <verb>`, whose answer is the status.
