@@ -1,4 +1,4 @@
-//! Compiles `proto/link.proto` without protoc.
+//! Compiles `proto/link.proto` and what it imports, without protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -1,6 +1,6 @@
 //! The hub–agent link: wire messages, version negotiation, and the pure rules that both ends must share.
 //!
-//! [`proto`] is generated from `proto/link.proto`, which documents every message.
+//! [`proto`] is generated from `proto/*.proto`, which document every message.
 
 pub mod codes;
 pub mod digest;
@@ -9,7 +9,7 @@ mod position;
 
 pub use self::position::{Position, PositionError};
 
-/// Messages, clients and servers generated from `proto/link.proto` (package `meridian.link.v1`).
+/// Messages, clients and servers generated from `proto/link.proto` and what it imports (package `meridian.link.v1`).
 #[expect(
     unused_qualifications,
     clippy::allow_attributes_without_reason,
