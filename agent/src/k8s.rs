@@ -13,3 +13,6 @@ pub mod lease;
 pub mod names;
 pub mod own;
 pub mod quantity;
+
+#[cfg(test)]
+pub(crate) mod testing;

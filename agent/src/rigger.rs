@@ -225,3 +225,62 @@ pub async fn run(objects: Objects, report: Report, stop: CancellationToken) {
     )
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::api::ObjectMeta;
+
+    use super::*;
+    use crate::k8s::testing::{answer, objects};
+
+    #[tokio::test]
+    async fn a_service_of_another_manager_gets_no_endpoint_of_ours() {
+        let (objects, server) = objects();
+        let named = |name: &str| ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        };
+        let service = Service {
+            metadata: named("db"),
+            ..Service::default()
+        };
+        let slice = EndpointSlice {
+            metadata: named("db-meridian"),
+            ..EndpointSlice::default()
+        };
+        let theirs = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                            "metadata": {"name": "db", "uid": "u", "labels": {"app.kubernetes.io/managed-by": "Helm"}}});
+        let asked = tokio::spawn(answer(server, vec![(200, theirs)]));
+        let rigger = Rigger { objects };
+        let one = Built {
+            service,
+            slice: Some(slice),
+        };
+        let refused = rigger
+            .apply_one(one, &Owner::database("rec", "db"))
+            .await
+            .unwrap_err();
+        drop(rigger);
+        assert_eq!(Failure::fault(&refused), Fault::Foreign);
+        let asked = asked.await.unwrap();
+        assert_eq!(
+            asked.len(),
+            1,
+            "a slice would lead the clients of that Service astray: {asked:?}"
+        );
+    }
+
+    #[test]
+    fn a_taken_name_is_told_in_the_words_that_the_databases_controller_reads() {
+        let error = ApplyError::Foreign {
+            kind: "Service".to_owned(),
+            name: "db".to_owned(),
+            holder: "x".to_owned(),
+        };
+        let told = finding(&Decision::Nowhere { why: String::new() }, Some(&error));
+        assert_eq!(
+            (told.type_, told.reason),
+            (SERVICES_READY, Fault::Foreign.reason())
+        );
+    }
+}

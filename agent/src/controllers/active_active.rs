@@ -92,10 +92,14 @@ impl Driver for ActiveActive {
         let instance = objects
             .get::<ActiveActiveInstance>(&reaadb.name_any())
             .await?;
-        if reaadb.metadata.deletion_timestamp.is_some() {
+        let going = reaadb.metadata.deletion_timestamp.is_some();
+        if going && self.may_go(reaadb, instance.as_ref()).await? {
             return self.remove(reaadb, instance).await;
         }
-        finalizer::hold(objects, reaadb, FINALIZER).await?;
+        // A deletion that the hub has not confirmed changes nothing here: the instance goes on and says what to do.
+        if !going {
+            finalizer::hold(objects, reaadb, FINALIZER).await?;
+        }
         let settings = match validate(reaadb) {
             Ok(settings) => settings,
             Err(problems) => {
@@ -181,7 +185,7 @@ impl ActiveActive {
     ) -> Result<Option<Seen>, ApplyError> {
         let objects = &self.context.objects;
         let name = reaadb.name_any();
-        let Some(topology) = objects.get::<DatabaseTopology>(&name).await? else {
+        let Some(topology) = self.own_topology(reaadb).await? else {
             return Ok(None);
         };
         let world = fetch::world(objects, &topology.spec.cluster, &name, &reaadb.metadata).await?;
@@ -223,7 +227,32 @@ impl ActiveActive {
             .map(|_| ())
     }
 
-    /// Removes everything if the hub confirmed it, or if nothing was ever made here; otherwise keeps all and says so.
+    /// Whether the deletion is confirmed by the hub, or nothing was ever made here.
+    async fn may_go(
+        &self,
+        reaadb: &RedisEnterpriseActiveActiveDatabase,
+        instance: Option<&ActiveActiveInstance>,
+    ) -> Result<bool, ApplyError> {
+        if is_approved(reaadb) {
+            return Ok(true);
+        }
+        let nothing = instance.is_none() && !status::was_active(reaadb);
+        Ok(nothing && self.own_topology(reaadb).await?.is_none())
+    }
+
+    async fn own_topology(
+        &self,
+        reaadb: &RedisEnterpriseActiveActiveDatabase,
+    ) -> Result<Option<DatabaseTopology>, ApplyError> {
+        let found = self
+            .context
+            .objects
+            .get::<DatabaseTopology>(&reaadb.name_any())
+            .await?;
+        Ok(found.filter(|topology| topology.spec.database.kind == build::KIND))
+    }
+
+    /// Removes everything that was made for it, then lets it go.
     async fn remove(
         &self,
         reaadb: &RedisEnterpriseActiveActiveDatabase,
@@ -231,16 +260,7 @@ impl ActiveActive {
     ) -> Result<Option<Duration>, ActiveActiveError> {
         let objects = &self.context.objects;
         let name = reaadb.name_any();
-        let topology = objects
-            .get::<DatabaseTopology>(&name)
-            .await?
-            .filter(|t| t.spec.database.kind == build::KIND);
-        let empty = topology.is_none() && instance.is_none() && !status::was_active(reaadb);
-        if !empty && !is_approved(reaadb) {
-            self.show(reaadb, instance.as_ref(), &Outcome::DeletionUnconfirmed)
-                .await?;
-            return Ok(None);
-        }
+        let topology = self.own_topology(reaadb).await?;
         self.show(reaadb, instance.as_ref(), &Outcome::Deleting)
             .await?;
         let shown = reaadb

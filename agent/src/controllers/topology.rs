@@ -71,8 +71,6 @@ pub(super) struct Wanted {
     pub eviction_policy: String,
     /// Persistence that is really used.
     pub persistence: Persistence,
-    /// Whether a replica is wanted.
-    pub replication: bool,
     /// Membership in an Active-Active database.
     pub active_active: Option<ActiveActiveMembership>,
 }
@@ -272,7 +270,6 @@ fn spec(wanted: &Wanted, memory: &Memory, shards: Vec<ShardAssignment>) -> Datab
         memory_bytes,
         eviction_policy,
         persistence,
-        replication,
         active_active,
     } = wanted.clone();
     DatabaseTopologySpec {
@@ -284,7 +281,8 @@ fn spec(wanted: &Wanted, memory: &Memory, shards: Vec<ShardAssignment>) -> Datab
         memory_bytes,
         eviction_policy,
         persistence,
-        replication,
+        // No replica is placed yet, whatever the database asks for.
+        replication: false,
         shards,
         active_active,
     }

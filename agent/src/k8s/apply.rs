@@ -132,6 +132,12 @@ impl Objects {
         }
     }
 
+    /// The client itself.
+    #[cfg(test)]
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// The namespace.
     #[must_use]
     pub fn namespace(&self) -> &str {

@@ -307,3 +307,79 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Resource as _;
+
+    use super::*;
+    use crate::k8s::testing::{answer, objects};
+
+    struct Never;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no")]
+    struct No;
+
+    impl Failure for No {
+        fn fault(&self) -> Fault {
+            Fault::Waiting
+        }
+    }
+
+    impl Driver for Never {
+        type Kind = k8s_openapi::api::core::v1::Service;
+        type Error = No;
+        const NAME: &'static str = "Never";
+
+        async fn look(&self, _: &Self::Kind) -> Result<Option<Duration>, No> {
+            Err(No)
+        }
+
+        fn unreadable() -> Value {
+            json!({ "state": "Invalid" })
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_object_gets_an_event_and_an_invalid_status_once() {
+        let (objects, server) = objects();
+        let events = Events::new(objects.client(), "a");
+        let report = Report {
+            events,
+            metrics: Arc::default(),
+        };
+        let state = Arc::new(State {
+            driver: Never,
+            objects,
+            report,
+            failures: Mutex::default(),
+        });
+        let broken: DeserializeGuard<k8s_openapi::api::core::v1::Service> = serde_json::from_value(
+            json!({"metadata": {"name": "x", "namespace": "ns", "uid": "u"}, "spec": 5}),
+        )
+        .unwrap();
+        assert!(broken.meta().name.is_some() && broken.0.is_err());
+        let broken = Arc::new(broken);
+        let event = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"}, "eventTime": null});
+        let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
+        let asked = tokio::spawn(answer(server, vec![(201, event), (200, object)]));
+        look(Arc::clone(&broken), Arc::clone(&state)).await.unwrap();
+        look(broken, Arc::clone(&state)).await.unwrap();
+        let rendered = state.report.metrics.render().unwrap();
+        drop(state);
+        let asked = asked.await.unwrap();
+        assert_eq!(
+            asked.len(),
+            2,
+            "the second look asks for nothing: {asked:?}"
+        );
+        assert_eq!(asked[0].2["reason"], "Unreadable");
+        assert_eq!(asked[1].2["status"]["specStatus"], "Invalid");
+        assert_eq!(asked[1].2["status"]["state"], "Invalid");
+        assert!(
+            rendered.contains(r#"outcome="Unreadable"} 2"#),
+            "{rendered}"
+        );
+    }
+}

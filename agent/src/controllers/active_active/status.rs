@@ -45,9 +45,7 @@ pub(super) enum Outcome<'a> {
     Failed(&'a ServeError),
     /// Everything is written.
     Written(&'a Seen),
-    /// Somebody deleted it here without the hub.
-    DeletionUnconfirmed,
-    /// It goes.
+    /// It goes, confirmed.
     Deleting,
 }
 
@@ -119,15 +117,6 @@ pub(super) fn status(
             }
             after_failure(fault, was_active(reaadb))
         }
-        Outcome::DeletionUnconfirmed => {
-            findings.push(Finding::yes(
-                "DeletionUnconfirmed",
-                "WaitsForHub",
-                "somebody deleted this object on this cluster; the data is kept and served until the hub confirms the \
-                 deletion: delete the database at the hub, which removes it on every participant",
-            ));
-            ActiveActiveStatus::DeletePending
-        }
         Outcome::Deleting => {
             findings.push(Finding::no(
                 "Ready",
@@ -137,6 +126,10 @@ pub(super) fn status(
             ActiveActiveStatus::DeletePending
         }
     });
+    if reaadb.metadata.deletion_timestamp.is_some() && !matches!(outcome, Outcome::Deleting) {
+        findings.push(unconfirmed());
+        next.status = Some(ActiveActiveStatus::DeletePending);
+    }
     let invalid = matches!(outcome, Outcome::Invalid(_));
     next.spec_status = Some(if invalid {
         SpecStatus::Invalid
@@ -145,6 +138,15 @@ pub(super) fn status(
     });
     next.conditions = conditions(&before, &findings, reaadb.metadata.generation, now);
     next
+}
+
+fn unconfirmed() -> Finding {
+    Finding::yes(
+        "DeletionUnconfirmed",
+        "WaitsForHub",
+        "somebody deleted this object on this cluster; the data is kept and served until the hub confirms the deletion: \
+         delete the database at the hub, which removes it on every participant",
+    )
 }
 
 fn membership(instance: Option<&ActiveActiveInstance>) -> Finding {
@@ -354,11 +356,9 @@ fn secrets(
             SecretState::Invalid
         }
         Outcome::Written(_) => SecretState::Valid,
-        Outcome::Failed(_)
-        | Outcome::Invalid(_)
-        | Outcome::NoInstance(_)
-        | Outcome::DeletionUnconfirmed
-        | Outcome::Deleting => return,
+        Outcome::Failed(_) | Outcome::Invalid(_) | Outcome::NoInstance(_) | Outcome::Deleting => {
+            return;
+        }
     };
     next.secrets_status = vec![SecretStatus {
         name,

@@ -19,8 +19,6 @@ pub(crate) struct Settings {
     pub eviction_policy: String,
     /// Persistence as written.
     pub persistence: Persistence,
-    /// Whether a replica is asked for.
-    pub replication: bool,
     /// Client port, if asked for.
     pub port: Option<i32>,
     /// Secret of the password.
@@ -46,16 +44,13 @@ pub(crate) fn read(
     spec: &RedisEnterpriseDatabaseSpec,
     name: &str,
 ) -> Result<Settings, Vec<String>> {
-    let replication = spec.replication.unwrap_or(false);
-    // memorySize counts a replica as well.
-    let copies = if replication { 2 } else { 1 };
     let total = match &spec.memory_size {
         Some(text) => {
             memory::parse(text).map_err(|error| vec![format!("memorySize: `{text}` is {error}")])?
         }
         None => memory::DEFAULT_BYTES,
     };
-    let memory_bytes = i64::try_from(total / copies)
+    let memory_bytes = i64::try_from(total)
         .map_err(|_| vec![format!("memorySize: {total} bytes are too many")])?;
     let port = match spec.database_port {
         Some(port) => Some(
@@ -75,7 +70,6 @@ pub(crate) fn read(
             .clone()
             .unwrap_or_else(|| EVICTION.to_owned()),
         persistence: spec.persistence.clone().unwrap_or(Persistence::Disabled),
-        replication,
         port,
         password,
     })
@@ -93,21 +87,10 @@ mod tests {
                 memory_bytes: 100 << 20,
                 eviction_policy: "volatile-lru".to_owned(),
                 persistence: Persistence::Disabled,
-                replication: false,
                 port: None,
                 password: Password::Ours("redb-db".to_owned()),
             }
         );
-    }
-
-    #[test]
-    fn a_replica_takes_half_of_the_memory() {
-        let spec = RedisEnterpriseDatabaseSpec {
-            memory_size: Some("1GB".to_owned()),
-            replication: Some(true),
-            ..Default::default()
-        };
-        assert_eq!(read(&spec, "db").unwrap().memory_bytes, 512 << 20);
     }
 
     #[test]

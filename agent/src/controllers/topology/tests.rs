@@ -16,7 +16,6 @@ fn wanted() -> Wanted {
         memory_bytes: 100,
         eviction_policy: "noeviction".to_owned(),
         persistence: Persistence::AofEverySecond,
-        replication: false,
         active_active: None,
     }
 }

@@ -1,50 +1,11 @@
-use http::{Method, Request, Response};
+use http::Method;
 use k8s_openapi::api::core::v1::Service;
-use kube::client::Body;
-use tower_test::mock::Handle;
 
 use super::*;
-
-type Server = Handle<Request<Body>, Response<Body>>;
-
-fn objects() -> (Objects, Server) {
-    let (service, server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-    (Objects::new(Client::new(service, "ns"), "ns"), server)
-}
+use crate::k8s::testing::{answer, objects};
 
 fn service(labels: &std::collections::BTreeMap<String, String>) -> Service {
     serde_json::from_value(json!({"metadata": {"name": "db", "labels": labels}})).unwrap()
-}
-
-/// Answers the requests of a test in order and returns what was asked; an unexpected request has no answer left.
-async fn answer(server: Server, answers: Vec<(u16, Value)>) -> Vec<(Method, String, Value)> {
-    let mut server = std::pin::pin!(server);
-    let mut seen = Vec::new();
-    for (code, body) in answers {
-        let Some((request, send)) = server.as_mut().next_request().await else {
-            break;
-        };
-        let (parts, body_in) = request.into_parts();
-        let bytes = body_in.collect_bytes().await.unwrap();
-        let uri = parts.uri.to_string();
-        seen.push((
-            parts.method,
-            uri,
-            serde_json::from_slice(&bytes).unwrap_or(Value::Null),
-        ));
-        let response = Response::builder()
-            .status(code)
-            .body(Body::from(serde_json::to_vec(&body).unwrap()));
-        send.send_response(response.unwrap());
-    }
-    if let Some((request, _)) = server.as_mut().next_request().await {
-        seen.push((
-            request.method().clone(),
-            format!("UNEXPECTED {}", request.uri()),
-            Value::Null,
-        ));
-    }
-    seen
 }
 
 fn found(labels: &Value) -> Value {

@@ -197,15 +197,29 @@ fn a_missing_secret_is_invalid_and_named() {
 }
 
 #[test]
-fn an_unconfirmed_deletion_says_that_the_data_is_kept_and_what_to_do() {
-    let shown = shown(
-        &json!({"linkedRedbs": ["db"]}),
-        &Outcome::DeletionUnconfirmed,
+fn an_unconfirmed_deletion_says_that_the_data_is_served_on_and_what_to_do() {
+    let mut going = reaadb(&json!({"linkedRedbs": ["db"]}));
+    going.metadata.deletion_timestamp = Some(crate::clock::now());
+    let shown = status(
+        &going,
+        Some(&instance()),
+        &Outcome::Written(&seen(Some("up"), true)),
+        &[],
+        "now",
     );
+    assert_eq!(shown.status, Some(ActiveActiveStatus::DeletePending));
+    assert_eq!(condition(&shown, "Ready").0, "True", "it still serves");
     let (holds, message) = condition(&shown, "DeletionUnconfirmed");
     assert!(
         holds == "True" && message.contains("data is kept") && message.contains("at the hub"),
         "{message}"
+    );
+    let confirmed = status(&going, Some(&instance()), &Outcome::Deleting, &[], "now");
+    assert!(
+        confirmed
+            .conditions
+            .iter()
+            .all(|c| c.type_ != "DeletionUnconfirmed")
     );
 }
 
