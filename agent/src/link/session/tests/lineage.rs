@@ -53,6 +53,12 @@ async fn in_observe_even_stored_orders_wait() {
     let mut wire = world.open(position(1, 9), SyncMode::Observe).await;
     wire.settle().await;
     tokio::time::sleep(Duration::from_secs(600)).await;
+    // Two questions: when the second is answered, whatever the first one woke has been done.
+    for _ in 0..2 {
+        let (reply, answer) = oneshot::channel();
+        world.commands.send(Command::Standing(reply)).await.unwrap();
+        answer.await.unwrap().unwrap();
+    }
     assert_eq!(world.member.writes(), Vec::<String>::new());
     wire.hang_up().await;
     let mut wire = world.open(position(1, 9), SyncMode::Resume).await;
