@@ -154,6 +154,12 @@ impl ShardLayout {
         self.directory.join("users.acl")
     }
 
+    /// The directory of the append-only files, as Valkey names it.
+    #[must_use]
+    pub fn append_only(&self) -> PathBuf {
+        self.directory.join("appendonlydir")
+    }
+
     /// Held by the Valkey process itself as long as it lives.
     #[must_use]
     pub fn lock(&self) -> PathBuf {

@@ -1,18 +1,19 @@
 //! Reports clocks that this region cannot lose. Others forget what everybody has reported, so a report is a promise.
 //!
-//! Valkey's `WAITAOF` waits for the writes of the *same connection* only, and a connection without a write proves nothing. So each
-//! round reads the clock, *then* makes a write on that connection (the report of the round before), then waits until that write is
-//! on disk: what the clock named was written before it, hence is on disk too. It is reported in the next round.
+//! Each round reads the clock, waits until what it names is in the append-only file, and then fsyncs that file itself: an fsync
+//! covers what any process wrote. `WAITAOF` is not used: with `appendfsync everysec`, Valkey 8.1.1 was seen to answer it
+//! before, and without, the `fdatasync` of a write of the same connection.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::shard::{Clock, Shard, ShardAddress, ShardError, ShardState};
+use super::shard::{Shard, ShardAddress, ShardError, ShardState};
 
 /// How often a busy shard reports.
 const BUSY: Duration = Duration::from_secs(1);
@@ -20,7 +21,10 @@ const BUSY: Duration = Duration::from_secs(1);
 /// A shard in which nothing happens but reports slows down to this.
 const QUIET: Duration = Duration::from_secs(16);
 
-/// fsync comes once a second; a disk that needs longer than this is broken, and nothing is promised.
+/// How often Valkey is asked whether its background fsync has ended.
+const WRITTEN: Duration = Duration::from_millis(10);
+
+/// A disk that needs longer than this is broken, and nothing is promised.
 const DISK: Duration = Duration::from_secs(15);
 
 /// Reports until `stop`.
@@ -53,32 +57,65 @@ pub(super) async fn run(
 }
 
 async fn rounds(address: &ShardAddress) -> Result<(), ShardError> {
-    // A connection of its own: WAITAOF blocks it.
     let shard = Shard::connect(address).await?;
-    let mut durable = Bytes::new();
-    let mut before = Clock::default();
+    let mut before = String::new();
     let mut pause = BUSY;
     loop {
         let clock = shard.clock().await?;
-        if let Some(proven) = round(&shard, &clock, &durable).await? {
-            durable = proven;
-        } else {
-            warn!(
+        match make_durable(&shard, address).await? {
+            Ok(()) => shard.report(&clock.blob).await?,
+            Err(reason) => warn!(
                 shard = address.name,
-                waited_s = DISK.as_secs(),
-                "the disk is not keeping up: no clock is reported"
-            );
+                reason, "no clock is reported: nothing can be promised"
+            ),
         }
-        pause = next_pause(pause, &before.text, &clock.text);
-        before = clock;
+        pause = next_pause(pause, &before, &clock.text);
+        before = clock.text;
         tokio::time::sleep(pause).await;
     }
 }
 
-/// Reports `durable`, and proves that `clock` may be reported next; `None` if the disk did not answer.
-async fn round(shard: &Shard, clock: &Clock, durable: &Bytes) -> Result<Option<Bytes>, ShardError> {
-    shard.report(durable).await?;
-    Ok(shard.wait_for_disk(DISK).await?.then(|| clock.blob.clone()))
+/// Puts everything that the shard has written so far on disk, or says why that cannot be promised.
+async fn make_durable(
+    shard: &Shard,
+    address: &ShardAddress,
+) -> Result<Result<(), String>, ShardError> {
+    let written = async {
+        while !shard.is_written().await? {
+            tokio::time::sleep(WRITTEN).await;
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(DISK, written).await {
+        Ok(written) => written?,
+        Err(_elapsed) => {
+            return Ok(Err(format!(
+                "the append-only file was not written within {} s",
+                DISK.as_secs()
+            )));
+        }
+    }
+    let directory = address.append_only.clone();
+    let synced = tokio::task::spawn_blocking(move || fsync_all(&directory)).await;
+    Ok(match synced {
+        Ok(synced) => {
+            synced.map_err(|e| format!("fsync of {}: {e}", address.append_only.display()))
+        }
+        Err(ended) => Err(ended.to_string()),
+    })
+}
+
+/// Every file and the directory itself: which file is the newest changes when Valkey rewrites them.
+fn fsync_all(directory: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        match File::open(entry?.path()) {
+            Ok(file) => file.sync_all()?,
+            // A rewrite has just replaced it; what it held is in the file that took its place, on disk.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    File::open(directory)?.sync_all()
 }
 
 /// Reports are effects too: two regions that answer each other's reports would never be quiet. Where nothing else happened, the

@@ -69,6 +69,8 @@ pub(super) struct ShardAddress {
     pub socket: PathBuf,
     /// The file with the internal user's password.
     pub secret: PathBuf,
+    /// The directory of its append-only files.
+    pub append_only: PathBuf,
 }
 
 /// A connection to a shard, shared by all who hold a copy.
@@ -293,18 +295,24 @@ impl Shard {
             .map(drop)
     }
 
-    /// Waits until every write of *this connection* so far is on disk; `false` if it took longer than `patience`.
+    /// `true` if everything that was written before this question is in the append-only file when the answer comes.
+    ///
+    /// Valkey writes its buffer to the file before it sends any answer, except while an fsync is under way in its background
+    /// thread. If none is, the buffer of this moment has been written before this answer was sent.
     ///
     /// # Errors
     /// [`ShardError`] as for every command.
-    pub(super) async fn wait_for_disk(&self, patience: Duration) -> Result<bool, ShardError> {
-        let mut command = redis::cmd("WAITAOF");
-        command
-            .arg(1)
-            .arg(0)
-            .arg(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
-        let (local, _replicas): (i64, i64) = self.ask("WAITAOF", &command).await?;
-        Ok(local >= 1)
+    pub(crate) async fn is_written(&self) -> Result<bool, ShardError> {
+        let info: String = self
+            .ask("INFO persistence", redis::cmd("INFO").arg("persistence"))
+            .await?;
+        Ok([
+            "aof_enabled:1",
+            "aof_pending_bio_fsync:0",
+            "aof_last_write_status:ok",
+        ]
+        .iter()
+        .all(|wanted| info.lines().any(|line| line.trim_end() == *wanted)))
     }
 }
 

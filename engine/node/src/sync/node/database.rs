@@ -67,6 +67,7 @@ impl Database {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
+        let append_only = files.append_only();
         let name = files
             .directory
             .file_name()
@@ -77,6 +78,7 @@ impl Database {
             name,
             socket: files.socket,
             secret: layout.internal_secret(),
+            append_only,
         };
         let watched = Watched {
             address,
