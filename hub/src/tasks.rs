@@ -6,6 +6,9 @@ pub mod driver;
 pub mod liveness;
 pub mod plan;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 
 /// What an activation did, for logs and metrics.
