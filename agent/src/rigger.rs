@@ -263,6 +263,10 @@ mod tests {
         drop(rigger);
         assert_eq!(Failure::fault(&refused), Fault::Foreign);
         let asked = asked.await.unwrap();
+        assert!(
+            asked[0].1.contains("/services/db"),
+            "the Service is looked at first: {asked:?}"
+        );
         assert_eq!(
             asked.len(),
             1,

@@ -3,7 +3,7 @@
 //! Order of a start: probes → CRDs served → leader lease → controllers, rigger and link. Everything after the lease
 //! runs on the leader only. If an essential part ends, the process ends, and Kubernetes starts it again.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::IsTerminal as _, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use kube::{Client, Config, config::KubeConfigOptions};
@@ -52,6 +52,7 @@ fn start_log(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if json {
         log.json().init();
