@@ -1,0 +1,22 @@
+//! Scenarios on three real clusters with a hub, agents and RECs. They share one stack and run one after another.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a scenario that cannot go on has failed"
+)]
+
+#[path = "scenarios/deletion.rs"]
+mod deletion;
+#[path = "scenarios/demo.rs"]
+mod demo;
+#[path = "scenarios/faults.rs"]
+mod faults;
+#[path = "scenarios/load.rs"]
+mod load;
+#[path = "scenarios/objects.rs"]
+mod objects;
+#[path = "scenarios/support.rs"]
+mod support;
+#[path = "scenarios/truth.rs"]
+mod truth;

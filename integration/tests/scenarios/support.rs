@@ -1,0 +1,116 @@
+//! What scenarios share: one stack, databases on it, and its end.
+
+use std::{fmt::Write, time::Duration};
+
+use anyhow::Result;
+use meridian_integration::{
+    demo,
+    stack::{Cluster, DATABASE_UP, NAMESPACE, Paths, Region, Stack},
+    wait::{Look, until},
+};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+/// How long an ordinary change may take to be seen.
+pub(crate) const SOON: Duration = Duration::from_secs(45);
+
+static STACK: OnceCell<Stack> = OnceCell::const_new();
+
+/// The stack, brought up by the first scenario that asks.
+pub(crate) async fn stack() -> &'static Stack {
+    STACK
+        .get_or_init(|| async {
+            let paths = Paths::of(".demo").expect("paths");
+            let narrator = demo::Narrator::default();
+            Stack::up(paths, &|line| narrator.say(line))
+                .await
+                .expect("the stack comes up")
+        })
+        .await
+}
+
+/// An Active-Active database over all clusters, and a client of each region.
+pub(crate) struct Database {
+    pub(crate) name: String,
+    pub(crate) regions: Vec<Region>,
+}
+
+/// Creates a database through the hub unless it is there, and waits until it is up everywhere.
+pub(crate) async fn database(stack: &Stack, name: &str) -> Result<Database> {
+    let password = demo::ensure_password(&stack.clusters)?;
+    stack
+        .hub
+        .must(&["apply", "-f", "-"], &manifest(stack, name))?;
+    demo::up_everywhere(stack, name, &|_| ()).await?;
+    let mut regions = Vec::new();
+    for cluster in &stack.clusters {
+        regions.push(cluster.region(name, &password, DATABASE_UP).await?);
+    }
+    demo::answers(&regions).await?;
+    Ok(Database {
+        name: name.into(),
+        regions,
+    })
+}
+
+/// YAML of an Active-Active database over all clusters.
+pub(crate) fn manifest(stack: &Stack, name: &str) -> String {
+    let mut participants = String::new();
+    for cluster in &stack.clusters {
+        writeln!(participants, "    - name: {}", cluster.name).expect("a String takes text");
+    }
+    format!(
+        "apiVersion: app.redislabs.com/v1alpha1\nkind: RedisEnterpriseActiveActiveDatabase\n\
+         metadata: {{name: {name}, namespace: {NAMESPACE}}}\nspec:\n  participatingClusters:\n{participants}  \
+         globalConfigurations: {{memorySize: 100MB, databaseSecretName: {}-password}}\n",
+        demo::DATABASE
+    )
+}
+
+/// Waits until an object of a cluster satisfies `wanted`.
+pub(crate) async fn object(
+    cluster: &Cluster,
+    kind: &str,
+    name: &str,
+    condition: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Result<Value> {
+    let what = format!("{}: {kind} {name}: {condition}", cluster.name);
+    let found = until(&what, SOON, || async {
+        let Some(found) = cluster.get(kind, name)? else {
+            return Ok(Look::NotYet("not there".into()));
+        };
+        Ok(if wanted(&found) {
+            Look::Holds(found)
+        } else {
+            Look::NotYet(found["status"].to_string())
+        })
+    })
+    .await;
+    found.map_err(|e| e.context(cluster.evidence()))
+}
+
+/// Waits until an object of a cluster is gone.
+pub(crate) async fn gone(cluster: &Cluster, kind: &str, name: &str) -> Result<()> {
+    let waited = until(
+        &format!("{}: {kind} {name} is gone", cluster.name),
+        SOON,
+        || async {
+            Ok(match cluster.get(kind, name)? {
+                None => Look::Holds(()),
+                Some(found) => Look::NotYet(format!("{} {}", found["metadata"], found["status"])),
+            })
+        },
+    )
+    .await;
+    waited.map_err(|e| e.context(cluster.evidence()))
+}
+
+/// Whether `status.conditions` has the type with the status.
+pub(crate) fn condition(object: &Value, kind: &str, status: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == kind && c["status"] == status)
+}
