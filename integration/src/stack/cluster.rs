@@ -11,6 +11,20 @@ use crate::{
     wait::{Look, until},
 };
 
+/// A REC of three small nodes whose databases get load balancer addresses, so that this machine reaches them.
+const REC_YAML: &str = "
+apiVersion: app.redislabs.com/v1
+kind: RedisEnterpriseCluster
+metadata: {name: rec}
+spec:
+  nodes: 3
+  persistentSpec: {enabled: true, volumeSize: 1Gi}
+  servicesRiggerSpec: {databaseServiceType: 'cluster_ip,load_balancer'}
+  redisEnterpriseNodeResources:
+    limits: {cpu: 1, memory: 1Gi}
+    requests: {cpu: 100m, memory: 1Gi}
+";
+
 /// A Kubernetes cluster and how to talk to it.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -166,9 +180,7 @@ impl Cluster {
             ],
             "",
         )?;
-        let rec = fs::read_to_string(paths.root.join("examples/rec.yaml"))
-            .context("examples/rec.yaml")?;
-        self.apply(&rec)
+        self.apply(REC_YAML)
     }
 
     /// Waits until the REC runs.
