@@ -17,14 +17,14 @@ use crate::{
     wait::{Look, until},
 };
 
-/// Address of the host on the lab's bridge: reachable from every cluster.
-pub const HOST: &str = "10.77.0.1";
 /// How long the hub may take to become ready.
 const READY: Duration = Duration::from_secs(20);
 
 /// A running hub.
 #[derive(Debug, Clone)]
 pub struct Hub {
+    /// Address of this machine that every cluster reaches.
+    host: String,
     cli: String,
     program: String,
     data: PathBuf,
@@ -35,6 +35,7 @@ pub struct Hub {
 impl Hub {
     fn at(paths: &Paths) -> anyhow::Result<Self> {
         Ok(Self {
+            host: lab_host(paths)?,
             cli: paths.program("meridian")?,
             program: paths.program("meridian-hub")?,
             data: paths.state.join("hub"),
@@ -75,15 +76,16 @@ impl Hub {
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(&self) -> anyhow::Result<()> {
+        let host = &self.host;
         let log = File::options().create(true).append(true).open(&self.log)?;
         let child = Command::new(&self.program)
             .arg("serve")
             .arg("--data-dir")
             .arg(&self.data)
-            .args(["--web-listen", &format!("{HOST}:8443")])
-            .args(["--link-listen", &format!("{HOST}:8444")])
-            .args(["--advertise-link", &format!("{HOST}:8444")])
-            .args(["--advertise-web", &format!("{HOST}:8443")])
+            .args(["--web-listen", &format!("{host}:8443")])
+            .args(["--link-listen", &format!("{host}:8444")])
+            .args(["--advertise-link", &format!("{host}:8444")])
+            .args(["--advertise-web", &format!("{host}:8443")])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -186,7 +188,7 @@ impl Hub {
     #[must_use]
     pub fn env(&self) -> [(&'static str, String); 3] {
         [
-            ("MERIDIAN_HUB", format!("https://{HOST}:8443")),
+            ("MERIDIAN_HUB", format!("https://{}:8443", self.host)),
             (
                 "MERIDIAN_TOKEN_FILE",
                 self.data.join("admin-token").display().to_string(),
@@ -244,6 +246,16 @@ impl Hub {
         })
         .await
     }
+}
+
+/// Address of this machine on the lab's bridge.
+fn lab_host(paths: &Paths) -> anyhow::Result<String> {
+    let status = shell::succeed(&paths.program("lab")?, &["status", "-o", "json"], &[], "")?;
+    let status: Value = serde_json::from_str(&status).context("output of `lab status -o json`")?;
+    let host = status["hostAddress"]
+        .as_str()
+        .context("`lab status` names no hostAddress")?;
+    Ok(host.to_owned())
 }
 
 /// The items of a Kubernetes-shaped list.
