@@ -147,10 +147,9 @@ fn children(path: &str, text: &str) -> Vec<String> {
         if let Some(rest) = line.strip_prefix("#[path = \"") {
             found.push(normal(&dir.join(rest.trim_end_matches("\"]"))));
         }
-        let declared = line
-            .trim_start_matches("pub ")
-            .trim_start_matches("pub(crate) ")
-            .strip_prefix("mod ");
+        let declared = ["", "pub ", "pub(crate) ", "pub(super) "]
+            .iter()
+            .find_map(|visible| line.strip_prefix(visible)?.strip_prefix("mod "));
         if let Some(name) = declared.and_then(|rest| rest.strip_suffix(';')) {
             found.push(normal(&below.join(format!("{name}.rs"))));
         }
