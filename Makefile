@@ -59,8 +59,9 @@ mutants: ## Remove each guard in turn and show the test that then fails
 fmt: ## Format the code
 	@cargo fmt --all
 
-generate: ## Write the generated files (deploy/crds)
+generate: ## Write the generated files (deploy/crds, deploy/fields.md, full objects)
 	@cargo run -q -p meridian-api --example generate
+	@MERIDIAN_WRITE=1 cargo test -q -p meridian-api --test fields
 
 check: ## Format, lints, licences, house rules, generated files
 	@tools/prerequisites.sh --only apt

@@ -280,6 +280,37 @@ fn prune(schema: &Value, value: &Value) -> Value {
     }
 }
 
+/// The full objects as files, for everybody who wants to give them to a real API server.
+#[test]
+fn the_full_objects_are_current() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/full");
+    for kind in [
+        "RedisEnterpriseActiveActiveDatabase",
+        "RedisEnterpriseCluster",
+        "RedisEnterpriseDatabase",
+        "RedisEnterpriseRemoteCluster",
+    ] {
+        let object = full_object(kind);
+        let applied = json!({
+            "apiVersion": object["apiVersion"],
+            "kind": kind,
+            "metadata": { "name": "full" },
+            "spec": object["spec"],
+        });
+        let text = format!("{}\n", serde_json::to_string_pretty(&applied).unwrap());
+        let path = format!("{folder}/{kind}.json");
+        if std::env::var_os("MERIDIAN_WRITE").is_some() {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(&path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == text,
+            "{path} is not current: run MERIDIAN_WRITE=1 cargo test -p meridian-api --test fields"
+        );
+    }
+}
+
 fn survives<T: Serialize + DeserializeOwned>(kind: &str) {
     let object = full_object(kind);
     let schema = schema(kind);

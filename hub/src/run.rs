@@ -112,13 +112,21 @@ async fn open(data_dir: &Path, trust_domain: &str, settings: Settings) -> anyhow
 }
 
 /// Makes the first administrator's token and writes it to a file that only the owner reads. The file is written before
-/// the token is stored, so a start that ends in between is repeated and locks nobody out.
+/// the token is stored, so a start that ends in between is repeated and locks nobody out. A token that is there already
+/// is taken into a new store: who could administer the hub before its store was lost can do so afterwards, and also once
+/// the old store is put back.
 async fn write_first_token(app: &App, path: &Path) -> anyhow::Result<()> {
     if !records::list(app.store().as_ref(), &keys::users())
         .await?
         .value
         .is_empty()
     {
+        return Ok(());
+    }
+    let there = std::fs::read_to_string(path).ok();
+    if let Some(kept) = there.and_then(|clear| app.read_api_token(&clear, FIRST_ADMIN)) {
+        app.keep_api_token(&kept).await?;
+        tracing::info!(path = %path.display(), "the administrator's token of an earlier store is taken over");
         return Ok(());
     }
     let (clear, kept) = app.draw_api_token(FIRST_ADMIN);

@@ -97,13 +97,24 @@ impl App {
     #[must_use]
     pub fn draw_api_token(&self, holder: &str) -> (Zeroizing<String>, ApiToken) {
         let token = Token::from_random(Purpose::Api, rand::random(), rand::random());
-        let kept = ApiToken {
+        let kept = self.api_token(&token, holder);
+        (token.reveal(), kept)
+    }
+
+    /// A bearer token in clear as it is to be kept; `None` if the text is none.
+    #[must_use]
+    pub fn read_api_token(&self, clear: &str, holder: &str) -> Option<ApiToken> {
+        let token = Token::parse(Purpose::Api, clear.trim()).ok()?;
+        Some(self.api_token(&token, holder))
+    }
+
+    fn api_token(&self, token: &Token, holder: &str) -> ApiToken {
+        ApiToken {
             id: token.id().to_owned(),
             holder: holder.to_owned(),
             hash: token.hash(),
             created_at: self.now(),
-        };
-        (token.reveal(), kept)
+        }
     }
 
     /// Keeps a drawn bearer token; it opens the web API from now on.

@@ -119,8 +119,9 @@ async fn no_client_notices_that_the_syncer_is_killed() {
 
 /// Kills the child of PID 1 in every pod of the first cluster's REC.
 fn kill_syncers(stack: &Stack) -> anyhow::Result<()> {
-    let find_and_kill = "for p in /proc/[0-9]*; do \
-        if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '^[^ ]*meridian-node sync'; then kill -9 ${p#/proc/} && echo killed; fi; done";
+    // The bracket keeps the shell, whose own command line holds this text, out of the pattern.
+    let find_and_kill = "for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' < $p/cmdline 2>/dev/null)\" in \
+        *meridian-nod[e]' sync'*) kill -9 ${p#/proc/} && echo killed;; esac; done";
     for index in 0..3 {
         let pod = format!("{REC}-{index}");
         let out = stack.clusters[0].must(&["exec", &pod, "--", "sh", "-c", find_and_kill], "")?;
