@@ -157,4 +157,18 @@ mod tests {
         assert_eq!(ended.accepted, DesiredState::default());
         assert!(ended.refusals.is_empty());
     }
+
+    #[test]
+    fn a_new_database_of_an_ended_ones_name_is_followed_from_its_first_epoch() {
+        let ordered_to_stop = state(&[("db", database("a", 8, 12, 0))]);
+        let mut next = database("b", 1, 1, 1);
+        next.owner = "another".to_owned();
+        let fresh = state(&[("db", next)]);
+        // Whether or not the node saw the time between without any topology.
+        let ended = obey(&ordered_to_stop, &DesiredState::default()).accepted;
+        for last in [ended, ordered_to_stop] {
+            let verdict = obey(&last, &fresh);
+            assert_eq!((&verdict.accepted, verdict.refusals), (&fresh, vec![]));
+        }
+    }
 }

@@ -55,7 +55,8 @@ pub struct Problem {
 
 /// What the node proposes to PID 1.
 ///
-/// A database with a problem keeps what `last` has of it.
+/// A database with a problem keeps what `last` has of it. A topology without any shard is an order to every node to run
+/// none: each takes it over, so that each can confirm it, whether or not it ever had a place.
 #[must_use]
 pub fn propose(
     topologies: &[Topology],
@@ -68,7 +69,11 @@ pub fn propose(
         match database(topology, facts) {
             Ok(desired) => {
                 // Without a place here, now or before, the node has nothing to remember about the database.
-                if !desired.shards.is_empty() || last.databases.contains_key(&topology.name) {
+                let for_everybody = topology.spec.shards.is_empty();
+                if for_everybody
+                    || !desired.shards.is_empty()
+                    || last.databases.contains_key(&topology.name)
+                {
                     state.databases.insert(topology.name.clone(), desired);
                 }
             }

@@ -1,10 +1,13 @@
 //! What the node shows: to people as JSON, to the exporter, and to the agent as status.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
 use super::{Inner, LinkRow};
 use crate::clock;
 use crate::desired::Refusal;
+use crate::pid1::UnitReport;
 use crate::sync::INSECURE_WARNING;
 use crate::sync::link::Security;
 use crate::sync::settings::Settings;
@@ -112,34 +115,92 @@ fn database(name: &str, inner: &Inner) -> DatabaseView {
     }
 }
 
-/// Shards of the topology that are not this node's: `stopped`, once PID 1 runs nothing of them any more.
+/// Shards that are not to run here: `stopped` once PID 1 runs nothing of them any more, until then what they were. PID 1 is
+/// asked, not the topology alone: one without shards names none, and a shard takes some time to stop.
 fn stopped(name: &str, inner: &Inner, running: &[ShardView]) -> Vec<ShardView> {
-    let Some(topology) = inner.followed.get(name) else {
-        return Vec::new();
-    };
-    let ids = topology
-        .spec
-        .shards
-        .iter()
-        .filter_map(|s| u32::try_from(s.id).ok());
-    let still = |id: u32| {
-        let unit = crate::desired::ShardName::new(name, id);
-        inner
-            .report
-            .as_ref()
-            .is_none_or(|r| r.units.contains_key(unit.as_str()))
-    };
-    ids.filter(|id| !running.iter().any(|shard| shard.id == *id))
-        .map(|id| {
-            let role = if still(id) { "primary" } else { "stopped" };
-            ShardView {
-                id,
-                role,
-                ready: false,
-                port: 0,
-                clock: None,
-                error: None,
-            }
+    let named = inner.followed.get(name).map(|topology| {
+        let ids = topology.spec.shards.iter();
+        ids.filter_map(|s| u32::try_from(s.id).ok()).collect()
+    });
+    let units = inner.report.as_ref().map(|report| &report.units);
+    not_to_run(name, named.unwrap_or_default(), units)
+        .into_iter()
+        .filter(|(id, _)| !running.iter().any(|shard| shard.id == *id))
+        .map(|(id, role)| ShardView {
+            id,
+            role,
+            ready: false,
+            port: 0,
+            clock: None,
+            error: None,
         })
         .collect()
+}
+
+/// The role of every shard that the topology names or that PID 1 still runs, if it is not to run here. `units` is `None`
+/// while PID 1 has not answered: then nothing is known to have stopped.
+fn not_to_run(
+    database: &str,
+    named: BTreeSet<u32>,
+    units: Option<&BTreeMap<String, UnitReport>>,
+) -> BTreeMap<u32, &'static str> {
+    let prefix = format!("{database}-");
+    let still: BTreeSet<u32> = units
+        .into_iter()
+        .flat_map(BTreeMap::keys)
+        .filter_map(|unit| unit.strip_prefix(&prefix)?.parse().ok())
+        .collect();
+    let role = |id: &u32| {
+        if units.is_none() || still.contains(id) {
+            "primary"
+        } else {
+            "stopped"
+        }
+    };
+    named.union(&still).map(|id| (*id, role(id))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn units(names: &[&str]) -> BTreeMap<String, UnitReport> {
+        let unit = UnitReport {
+            state: "stopping".to_owned(),
+            pid: Some(1),
+            starts: 1,
+            last_end: None,
+        };
+        let all = names.iter().map(|name| ((*name).to_owned(), unit.clone()));
+        all.collect()
+    }
+
+    #[test]
+    fn a_shard_that_no_topology_names_is_told_as_long_as_its_process_is_there() {
+        let before = units(&["sync", "db-0", "db-x-7", "other-3"]);
+        assert_eq!(
+            not_to_run("db", BTreeSet::new(), Some(&before)),
+            [(0, "primary")].into()
+        );
+        let after = units(&["sync", "other-3"]);
+        assert_eq!(
+            not_to_run("db", BTreeSet::new(), Some(&after)),
+            BTreeMap::new()
+        );
+    }
+
+    #[test]
+    fn a_shard_that_is_elsewhere_is_stopped_only_when_its_process_is_known_to_be_gone() {
+        let named = || BTreeSet::from([0]);
+        let running = units(&["db-0"]);
+        assert_eq!(
+            not_to_run("db", named(), Some(&running)),
+            [(0, "primary")].into()
+        );
+        assert_eq!(
+            not_to_run("db", named(), Some(&units(&[]))),
+            [(0, "stopped")].into()
+        );
+        assert_eq!(not_to_run("db", named(), None), [(0, "primary")].into());
+    }
 }

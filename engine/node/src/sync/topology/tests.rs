@@ -73,6 +73,20 @@ fn a_primary_elsewhere_is_nothing_unless_it_was_here() {
 }
 
 #[test]
+fn a_topology_without_shards_is_taken_over_by_every_node_and_needs_no_password() {
+    let mut topology = topology();
+    let (last, _) = proposal(&topology, &["db"], &DesiredState::default());
+    topology.spec.shards.clear();
+    topology.spec.epoch = 2;
+    for last in [last, DesiredState::default()] {
+        let (state, problems) = proposal(&topology, &[], &last);
+        assert_eq!(problems, []);
+        let ordered = &state.databases["db"];
+        assert_eq!((ordered.epoch, ordered.shards.len()), (2, 0));
+    }
+}
+
+#[test]
 fn an_unknown_password_starts_nothing_and_stops_nothing() {
     let (state, problems) = proposal(&topology(), &[], &DesiredState::default());
     assert_eq!(state, DesiredState::default());
