@@ -31,7 +31,8 @@ use self::status::{Outcome, Seen};
 use super::{
     Context, inert,
     serve::{
-        ServeError, apply, fetch, remove,
+        ServeError, apply, fetch,
+        remove::{self, Removal},
         settings::{self, Password, Settings},
     },
 };
@@ -259,10 +260,7 @@ impl ActiveActive {
         instance: Option<ActiveActiveInstance>,
     ) -> Result<Option<Duration>, ActiveActiveError> {
         let objects = &self.context.objects;
-        let name = reaadb.name_any();
         let topology = self.own_topology(reaadb).await?;
-        self.show(reaadb, instance.as_ref(), &Outcome::Deleting)
-            .await?;
         let shown = reaadb
             .status
             .as_ref()
@@ -271,16 +269,22 @@ impl ActiveActive {
             .map(|t| t.spec.cluster)
             .or(instance.as_ref().map(|i| i.spec.cluster.clone()))
             .or(shown);
-        if let Some(instance) = instance {
-            objects.delete_exactly(&instance).await?;
+        if let Some(instance) = &instance {
+            objects.delete_exactly(instance).await?;
         }
-        if let Some(rec) = rec
-            && !remove::everything(objects, &rec, &name).await?
-        {
-            return Ok(Some(DELETION));
+        let step = match rec {
+            Some(rec) => remove::step(objects, &rec, build::KIND, &reaadb.metadata).await,
+            None => Ok(Removal::Done),
+        };
+        if matches!(step, Ok(Removal::Done)) {
+            finalizer::release(objects, reaadb, FINALIZER).await?;
+            return Ok(None);
         }
-        finalizer::release(objects, reaadb, FINALIZER).await?;
-        Ok(None)
+        let told = remove::finding(&step);
+        self.show(reaadb, instance.as_ref(), &Outcome::Deleting(&told))
+            .await?;
+        step?;
+        Ok(Some(DELETION))
     }
 }
 

@@ -21,7 +21,8 @@ use self::status::Outcome;
 use super::{
     Context, inert,
     serve::{
-        ServeError, apply, fetch, remove,
+        ServeError, apply, fetch,
+        remove::{self, Removal},
         settings::{self, Settings},
     },
 };
@@ -177,15 +178,18 @@ impl Databases {
         redb: &RedisEnterpriseDatabase,
     ) -> Result<Option<Duration>, DatabaseError> {
         let objects = &self.context.objects;
-        self.show(redb, &Outcome::Deleting).await?;
-        let name = redb.name_any();
-        if let Some(rec) = self.served_by(redb).await?
-            && !remove::everything(objects, &rec, &name).await?
-        {
-            return Ok(Some(DELETION));
+        let step = match self.served_by(redb).await? {
+            Some(rec) => remove::step(objects, &rec, build::KIND, &redb.metadata).await,
+            None => Ok(Removal::Done),
+        };
+        if matches!(step, Ok(Removal::Done)) {
+            finalizer::release(objects, redb, FINALIZER).await?;
+            return Ok(None);
         }
-        finalizer::release(objects, redb, FINALIZER).await?;
-        Ok(None)
+        let told = remove::finding(&step);
+        self.show(redb, &Outcome::Deleting(&told)).await?;
+        step?;
+        Ok(Some(DELETION))
     }
 
     /// The REC that served a database, even if it is gone by now. `None`: nothing was ever made.

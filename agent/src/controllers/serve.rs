@@ -6,6 +6,7 @@ pub(super) mod fetch;
 pub(super) mod remove;
 pub(super) mod settings;
 pub(super) mod state;
+mod stop;
 
 use thiserror::Error;
 

@@ -45,8 +45,8 @@ pub(super) enum Outcome<'a> {
     Failed(&'a ServeError),
     /// Everything is written.
     Written(&'a Seen),
-    /// It goes, confirmed.
-    Deleting,
+    /// It goes, confirmed; this is how far its removal has come.
+    Deleting(&'a Finding),
 }
 
 /// Whether it was ever served here.
@@ -117,16 +117,12 @@ pub(super) fn status(
             }
             after_failure(fault, was_active(reaadb))
         }
-        Outcome::Deleting => {
-            findings.push(Finding::no(
-                "Ready",
-                "Deleting",
-                "what was made for the database is being removed; its volume stays",
-            ));
+        Outcome::Deleting(told) => {
+            findings.push((*told).clone());
             ActiveActiveStatus::DeletePending
         }
     });
-    if reaadb.metadata.deletion_timestamp.is_some() && !matches!(outcome, Outcome::Deleting) {
+    if reaadb.metadata.deletion_timestamp.is_some() && !matches!(outcome, Outcome::Deleting(_)) {
         findings.push(unconfirmed());
         next.status = Some(ActiveActiveStatus::DeletePending);
     }
@@ -356,7 +352,10 @@ fn secrets(
             SecretState::Invalid
         }
         Outcome::Written(_) => SecretState::Valid,
-        Outcome::Failed(_) | Outcome::Invalid(_) | Outcome::NoInstance(_) | Outcome::Deleting => {
+        Outcome::Failed(_)
+        | Outcome::Invalid(_)
+        | Outcome::NoInstance(_)
+        | Outcome::Deleting(_) => {
             return;
         }
     };

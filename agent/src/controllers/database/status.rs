@@ -34,8 +34,8 @@ pub(super) enum Outcome<'a> {
     Failed(&'a ServeError),
     /// Everything is written.
     Written(&'a DatabaseTopology, &'a World),
-    /// It goes.
-    Deleting,
+    /// It goes; this is how far its removal has come.
+    Deleting(&'a Finding),
 }
 
 /// The status of `redb` after `outcome`; `inert` are the fields that are accepted and have no effect.
@@ -84,12 +84,8 @@ pub(super) fn status(
             next.shard_statuses = BTreeMap::from([(shard.to_owned(), 1)]);
             word
         }
-        Outcome::Deleting => {
-            findings.push(Finding::no(
-                "Ready",
-                "Deleting",
-                "what was made for the database is being removed; its volume stays",
-            ));
+        Outcome::Deleting(told) => {
+            findings.push((*told).clone());
             DatabaseStatus::DeletePending
         }
     });

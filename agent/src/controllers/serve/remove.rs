@@ -1,38 +1,159 @@
-//! The last step of a confirmed deletion: everything that was made for a database goes, except its files on the volume.
+//! The last step of a confirmed deletion: the shards are stopped, then everything that was made for a database goes,
+//! except its files on the volume.
+//!
+//! The order is what makes it safe to interrupt: first an order to run nothing, then the wait for every node's word, then
+//! the topology, then what led to it. Each step finds in the API how far the one before it came.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        core::v1::{Secret, Service},
+        apps::v1::StatefulSet,
+        core::v1::{Pod, Secret, Service},
         discovery::v1::EndpointSlice,
     },
 };
-use kube::{Resource, ResourceExt as _};
+use kube::{Resource, ResourceExt as _, api::ObjectMeta};
 use meridian_api::crds::DatabaseTopology;
 
-use super::{ServeError, apply::users_entry};
-use crate::k8s::{
-    apply::{ApplyError, Object, Objects},
-    own::Owner,
+use super::{
+    ServeError,
+    apply::users_entry,
+    stop::{self, Stop},
+};
+use crate::{
+    controllers::topology::Memory,
+    k8s::{
+        apply::{ApplyError, Object, Objects},
+        conditions::Finding,
+        drive::Failure as _,
+        own::Owner,
+    },
 };
 
-/// Removes the topology first, so that no node serves and nothing is made again, then what led to it. Tells whether
-/// nothing was left to remove: only then the database object may go.
+/// How far a removal has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// The shards are being stopped; by node, what is waited for. Empty: the order has just been written.
+    Stopping(BTreeMap<String, String>),
+    /// No shard runs; what was made is being deleted.
+    Removing,
+    /// Nothing is left: only now the database object may go.
+    Done,
+}
+
+/// Takes the next step towards the end of `database`, which is of kind `kind` and is served by `rec`.
 ///
 /// # Errors
-/// The API server refused or could not be reached.
-pub(crate) async fn everything(
+/// The API server refused or could not be reached, or somebody wrote in between.
+pub(crate) async fn step(
     objects: &Objects,
     rec: &str,
-    database: &str,
-) -> Result<bool, ServeError> {
-    let owner = Owner::database(rec, database);
-    let topology = objects.remove::<DatabaseTopology>(database, &owner).await?;
+    kind: &str,
+    database: &ObjectMeta,
+) -> Result<Removal, ServeError> {
+    let name = database.name.clone().unwrap_or_default();
+    let owner = Owner::database(rec, &name);
+    let topology = objects.get::<DatabaseTopology>(&name).await?;
+    if let Some(topology) = &topology {
+        if topology.spec.database.kind != kind {
+            // The name was taken when this database came: nothing was ever made for it.
+            return Ok(Removal::Done);
+        }
+        if let Some(stopping) = stopping(objects, topology, &owner, database).await? {
+            return Ok(Removal::Stopping(stopping));
+        }
+        objects.delete_exactly(topology).await?;
+    }
     let services = all_of::<Service>(objects, &owner).await?;
     let slices = all_of::<EndpointSlice>(objects, &owner).await?;
     let secrets = all_of::<Secret>(objects, &owner).await?;
-    users_entry(objects, rec, database, None).await?;
-    Ok(!topology && !services && !slices && !secrets)
+    users_entry(objects, rec, &name, None).await?;
+    Ok(if topology.is_some() || services || slices || secrets {
+        Removal::Removing
+    } else {
+        Removal::Done
+    })
+}
+
+/// What the person sees of a step.
+#[must_use]
+pub(crate) fn finding(step: &Result<Removal, ServeError>) -> Finding {
+    match step {
+        Ok(Removal::Stopping(nodes)) => {
+            let mut text =
+                "the shards are being stopped; until they are, nothing is removed".to_owned();
+            if !nodes.is_empty() {
+                let list: Vec<_> = nodes
+                    .iter()
+                    .map(|(node, what)| format!("`{node}` {what}"))
+                    .collect();
+                text = format!(
+                    "{text}. Waits for: {}. If a pod is away, bring it back",
+                    list.join("; ")
+                );
+            }
+            Finding::no("Ready", "StoppingShards", text)
+        }
+        Ok(Removal::Removing | Removal::Done) => Finding::no(
+            "Ready",
+            "Deleting",
+            "no shard runs any more; what was made for the database is being removed; its volume stays",
+        ),
+        Err(error) => {
+            let text = format!("the deletion is held up and tried again: {error}");
+            Finding::no("Ready", error.fault().reason(), text)
+        }
+    }
+}
+
+/// Orders the shards to stop and looks who has not; `None`: none runs any more.
+async fn stopping(
+    objects: &Objects,
+    topology: &DatabaseTopology,
+    owner: &Owner,
+    database: &ObjectMeta,
+) -> Result<Option<BTreeMap<String, String>>, ApplyError> {
+    let slices = objects.list::<EndpointSlice>(&owner.selector()).await?;
+    let remembered: Vec<Memory> = std::iter::once(database)
+        .chain(slices.iter().map(|slice| &slice.metadata))
+        .filter_map(Memory::read)
+        .collect();
+    let mut open = match stop::decide(topology, &remembered) {
+        Stop::Stopped => return Ok(None),
+        Stop::Order(order) => {
+            objects.swap(order.as_ref()).await?;
+            return Ok(Some(BTreeMap::new()));
+        }
+        Stop::Wait(open) => open,
+    };
+    let names: Vec<String> = open.keys().cloned().collect();
+    for pod in names {
+        if is_gone(objects, &topology.spec.cluster, &pod).await? {
+            open.remove(&pod);
+        }
+    }
+    Ok(Some(open).filter(|open| !open.is_empty()))
+}
+
+/// Whether the pod is gone for good. One that its StatefulSet makes again would start its shards from its volume without
+/// asking anybody, so it must hear the order first.
+async fn is_gone(objects: &Objects, rec: &str, pod: &str) -> Result<bool, ApplyError> {
+    if objects.get::<Pod>(pod).await?.is_some() {
+        return Ok(false);
+    }
+    let set = objects.get::<StatefulSet>(rec).await?;
+    Ok(!set.is_some_and(|set| makes(&set, pod)))
+}
+
+/// Whether `set` makes a pod of this name.
+fn makes(set: &StatefulSet, pod: &str) -> bool {
+    let number = pod
+        .strip_prefix(&format!("{}-", set.name_any()))
+        .and_then(|text| text.parse::<i32>().ok());
+    let replicas = set.spec.replicas.unwrap_or(1);
+    set.metadata.deletion_timestamp.is_none() && number.is_some_and(|n| n < replicas)
 }
 
 /// Removes every object of the kind that is the owner's; tells whether there was any.
@@ -46,3 +167,6 @@ where
     }
     Ok(any)
 }
+
+#[cfg(test)]
+mod tests;

@@ -214,7 +214,18 @@ fn an_unconfirmed_deletion_says_that_the_data_is_served_on_and_what_to_do() {
         holds == "True" && message.contains("data is kept") && message.contains("at the hub"),
         "{message}"
     );
-    let confirmed = status(&going, Some(&instance()), &Outcome::Deleting, &[], "now");
+    let told = Finding::no("Ready", "StoppingShards", "waits for `rec-0`");
+    let confirmed = status(
+        &going,
+        Some(&instance()),
+        &Outcome::Deleting(&told),
+        &[],
+        "now",
+    );
+    assert_eq!(
+        condition(&confirmed, "Ready"),
+        ("False", "waits for `rec-0`")
+    );
     assert!(
         confirmed
             .conditions

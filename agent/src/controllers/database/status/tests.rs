@@ -113,6 +113,7 @@ fn words_tell_a_database_that_never_served_from_one_that_did() {
     let word = |before: &Value, outcome: &Outcome<'_>| {
         status(&redb(before), outcome, &[], "now").status.unwrap()
     };
+    let going = Finding::no("Ready", "StoppingShards", "waits");
     let (down, up, here, away) = (topology(false), topology(true), world(true), world(false));
     let cases = [
         (
@@ -141,7 +142,7 @@ fn words_tell_a_database_that_never_served_from_one_that_did() {
             DatabaseStatus::Active,
         ),
         (
-            Outcome::Deleting,
+            Outcome::Deleting(&going),
             DatabaseStatus::DeletePending,
             DatabaseStatus::DeletePending,
         ),
@@ -188,7 +189,7 @@ fn an_invalid_spec_names_the_field() {
 fn fields_without_effect_are_told() {
     let shown = status(
         &redb(&json!({})),
-        &Outcome::Deleting,
+        &Outcome::Deleting(&Finding::no("Ready", "Deleting", "goes")),
         &["spec.backup: no effect".to_owned()],
         "now",
     );
