@@ -42,10 +42,17 @@ unit: ## Unit, property and engine tests: no Kubernetes
 	@cargo build -p crdt-module -p meridian-node
 	@cargo test --workspace
 
+# A lab and a state of their own, so that a running demo is left alone.
+scenarios: export MERIDIAN_LAB_ID = 1
+scenarios: export MERIDIAN_LAB_STATE = $(CURDIR)/.lab-test
+scenarios: export MERIDIAN_STATE = .demo-test
 scenarios: ## Scenario tests on real clusters
 	@tools/prerequisites.sh
 	@$(MAKE) --no-print-directory build images
-	@cargo test -p meridian-integration --features lab --test lab --test scenarios -- --test-threads=1
+	@cargo test -p meridian-integration --features lab --test lab
+	@target/debug/demo down
+	@cargo test -p meridian-integration --features lab --test scenarios -- --test-threads=1 || { [ -n "$${KEEP:-}" ] || target/debug/demo down; exit 1; }
+	@target/debug/demo down
 
 test: unit scenarios ## Everything that must be green before a change lands
 

@@ -36,11 +36,13 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Paths of this checkout; `state` is the folder's name below the repository's root.
+    /// Paths of this checkout. The state folder is `.demo` below the repository's root; `MERIDIAN_STATE` names another,
+    /// so that tests leave a running demo alone.
     ///
     /// # Errors
     /// If the state folder cannot be made.
-    pub fn of(state: &str) -> anyhow::Result<Self> {
+    pub fn from_environment() -> anyhow::Result<Self> {
+        let state = std::env::var("MERIDIAN_STATE").unwrap_or_else(|_| ".demo".into());
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()
             .context("no workspace root")?
@@ -134,12 +136,12 @@ impl Stack {
         })
     }
 
-    /// Removes everything: hub process, clusters, state.
+    /// Removes everything: hub process, clusters, state. What is not there is no error.
     ///
     /// # Errors
     /// If a process cannot be ended or the lab cannot be taken down.
-    pub fn down(paths: &Paths) -> anyhow::Result<()> {
-        Hub::stop(paths)?;
+    pub async fn down(paths: &Paths) -> anyhow::Result<()> {
+        Hub::stop(paths).await?;
         shell::succeed(&paths.program("lab")?, &["down"], &[], "")?;
         fs::remove_dir_all(&paths.state)
             .with_context(|| format!("remove {}", paths.state.display()))

@@ -8,9 +8,6 @@ use meridian_integration::{
     stack::{Paths, Stack},
 };
 
-/// State folder of the demo below the repository's root.
-const STATE: &str = ".demo";
-
 /// Three clusters, a hub and one Active-Active database that converges.
 #[derive(Debug, Parser)]
 struct Args {
@@ -42,13 +39,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run(verb: Verb) -> anyhow::Result<String> {
-    let paths = Paths::of(STATE)?;
+    let paths = Paths::from_environment()?;
     match verb {
         Verb::Up => {
             let (stack, regions, seen) = demo::run(paths).await?;
             Ok(demo::summary(&stack, &regions, &seen))
         }
-        Verb::Down => Stack::down(&paths).map(|()| "removed".into()),
+        Verb::Down => Stack::down(&paths).await.map(|()| "removed".into()),
     }
 }
 

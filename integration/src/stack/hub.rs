@@ -14,11 +14,14 @@ use serde_json::Value;
 use super::Paths;
 use crate::{
     shell::{self, Output},
-    wait::{Look, until},
+    wait::{Look, until, until_true},
 };
 
 /// How long the hub may take to become ready.
 const READY: Duration = Duration::from_secs(20);
+
+/// Where the hub's process id and start time stand, below the stack's state.
+const PID_FILE: &str = "hub.pid";
 
 /// A running hub.
 #[derive(Debug, Clone)]
@@ -39,7 +42,7 @@ impl Hub {
             cli: paths.program("meridian")?,
             program: paths.program("meridian-hub")?,
             data: paths.state.join("hub"),
-            pid_file: paths.state.join("hub.pid"),
+            pid_file: paths.state.join(PID_FILE),
             log: paths.state.join("hub.log"),
         })
     }
@@ -125,10 +128,7 @@ impl Hub {
     /// Process id, if the process that was started still runs (a reused id does not count).
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        let text = fs::read_to_string(&self.pid_file).ok()?;
-        let (pid, started) = text.split_once(' ')?;
-        let pid: u32 = pid.parse().ok()?;
-        (start_time(pid)? == started).then_some(pid)
+        running(&self.pid_file)
     }
 
     /// Kills the hub at once, as a crash would.
@@ -138,26 +138,20 @@ impl Hub {
     pub async fn kill(&self) -> anyhow::Result<()> {
         let pid = self.pid().context("the hub does not run")?;
         signal(pid, "-KILL")?;
-        until("hub ended", READY, || async {
-            Ok(if self.pid().is_none() {
-                Look::Holds(())
-            } else {
-                Look::NotYet("still there".into())
-            })
-        })
-        .await
+        ended(&self.pid_file).await
     }
 
-    /// Ends the hub of a stack politely, if it runs.
+    /// Ends the hub of a stack politely, if it runs, and waits until it has.
     ///
     /// # Errors
-    /// If it cannot be signalled.
-    pub fn stop(paths: &Paths) -> anyhow::Result<()> {
-        let hub = Self::at(paths)?;
-        if let Some(pid) = hub.pid() {
-            signal(pid, "-TERM")?;
-        }
-        Ok(())
+    /// If it cannot be signalled, or does not end.
+    pub async fn stop(paths: &Paths) -> anyhow::Result<()> {
+        let pid_file = paths.state.join(PID_FILE);
+        let Some(pid) = running(&pid_file) else {
+            return Ok(());
+        };
+        signal(pid, "-TERM")?;
+        ended(&pid_file).await
     }
 
     /// Folder of the hub's data.
@@ -262,6 +256,21 @@ fn lab_host(paths: &Paths) -> anyhow::Result<String> {
 #[must_use]
 pub fn items(list: &Value) -> &[Value] {
     list["items"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The process that the file names, if it still runs.
+fn running(pid_file: &Path) -> Option<u32> {
+    let text = fs::read_to_string(pid_file).ok()?;
+    let (pid, started) = text.split_once(' ')?;
+    let pid: u32 = pid.parse().ok()?;
+    (start_time(pid)? == started).then_some(pid)
+}
+
+async fn ended(pid_file: &Path) -> anyhow::Result<()> {
+    until_true("the hub ended", READY, || async {
+        Ok(running(pid_file).is_none())
+    })
+    .await
 }
 
 /// When the process started, in clock ticks since boot (proc(5), field 22 of `stat`).

@@ -20,7 +20,7 @@ static STACK: OnceCell<Stack> = OnceCell::const_new();
 pub(crate) async fn stack() -> &'static Stack {
     STACK
         .get_or_init(|| async {
-            let paths = Paths::of(".demo").expect("paths");
+            let paths = Paths::from_environment().expect("paths");
             let narrator = demo::Narrator::default();
             Stack::up(paths, &|line| narrator.say(line))
                 .await
