@@ -107,7 +107,7 @@ impl SessionError {
     }
 }
 
-/// Connects and pulls until something ends it; says what. `attempt` goes back to 0 once the source has answered.
+/// Connects and pulls until something ends it; says what. `attempt` goes back to 0 once the link works.
 pub(super) async fn run(
     config: &LinkConfig,
     mut shard: watch::Receiver<ShardState>,
@@ -151,9 +151,7 @@ async fn pull(
             "it is another instance than the one that was dialled",
         ));
     }
-    *attempt = 0;
     status.update(|s| s.welcomed(welcome.config_version, clock::now()));
-    status.change(State::Syncing, None);
     let mut incarnation = String::new();
     loop {
         // A life, once begun, lasts as long as this connection to the shard.
@@ -170,7 +168,7 @@ async fn pull(
             }),
         )
         .await?;
-        let caught_up = receive_one(config, &local, &mut replies, status).await?;
+        let caught_up = receive_one(config, &local, &mut replies, status, attempt).await?;
         if caught_up && status.change(State::Up, None) {
             info!(
                 database = config.database,
@@ -181,12 +179,22 @@ async fn pull(
     }
 }
 
+/// Notes that the link works. A welcome alone is no proof: a source whose shard is away welcomes and then refuses, and so
+/// would be dialled again at once, for ever.
+fn works(status: &SharedStatus, attempt: &mut u32) {
+    *attempt = 0;
+    if !matches!(status.view().state, State::Up | State::Syncing) {
+        status.change(State::Syncing, None);
+    }
+}
+
 /// Waits out the source's silence, then takes one batch and applies it; `true` if the source had no more.
 async fn receive_one(
     config: &LinkConfig,
     local: &Shard,
     replies: &mut Streaming<PullReply>,
     status: &SharedStatus,
+    attempt: &mut u32,
 ) -> Result<bool, SessionError> {
     let mut batch = Vec::new();
     let mut began = false;
@@ -194,6 +202,7 @@ async fn receive_one(
         match next(replies).await? {
             Reply::Welcome(_) => return Err(SessionError::Protocol("it welcomed twice")),
             Reply::Idle(idle) => {
+                works(status, attempt);
                 status.update(|s| s.idle(&idle.source_clock, clock::now()));
                 if status.change(State::Up, None) {
                     info!(
@@ -221,6 +230,7 @@ async fn receive_one(
                 batch.extend_from_slice(&data);
                 if last {
                     let effects = apply(config, local, &batch).await?;
+                    works(status, attempt);
                     let bytes = batch.len() as u64;
                     status.update(|s| {
                         s.batch_applied(
