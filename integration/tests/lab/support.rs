@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 pub(crate) struct TestLab {
     lab: Lab,
     config: LabConfig,
-    _folder: tempfile::TempDir,
 }
 
 /// Brings a lab up, lets the test work with it, takes it down whatever the test did, and looks for anything left.
@@ -25,6 +24,7 @@ pub(crate) async fn with_lab<F>(id: u8, clusters: u8, nodes: u8, test: F)
 where
     F: AsyncFnOnce(&TestLab) -> anyhow::Result<()>,
 {
+    // Lives until the lab is down: `down` finds in it what it has to end.
     let folder = tempfile::tempdir().unwrap();
     let config = LabConfig {
         id: Some(id),
@@ -40,7 +40,6 @@ where
             let lab = TestLab {
                 lab,
                 config: config.clone(),
-                _folder: folder,
             };
             AssertUnwindSafe(test(&lab)).catch_unwind().await
         }
