@@ -7,7 +7,6 @@ use meridian_integration::{
     stack::Stack,
     wait::{Look, until},
 };
-use serde_json::Value;
 
 use crate::support::{Database, database, object, stack};
 
@@ -71,26 +70,19 @@ async fn restart(stack: &Stack, change: impl FnOnce(&Path)) {
     stack.hub.ready().await.unwrap();
 }
 
-/// Waits until the hub says of every cluster that it only observes it.
+/// Waits until the hub only observes, because every cluster has seen a later state than it holds.
 async fn observed(stack: &Stack) {
-    until(
-        "the hub observes every cluster",
-        Duration::from_secs(90),
-        || async {
-            let list = stack.hub.get(&["cluster", "list"])?;
-            let clusters = list["items"].as_array().cloned().unwrap_or_default();
-            let modes: Vec<Value> = clusters
-                .iter()
-                .map(|c| c["status"]["mode"].clone())
-                .collect();
-            let all = modes.len() == stack.clusters.len() && modes.iter().all(|m| m == "OBSERVE");
-            Ok(if all {
-                Look::Holds(())
-            } else {
-                Look::NotYet(list.to_string())
-            })
-        },
-    )
+    let what = "the hub observes, with a doubt of every cluster";
+    until(what, Duration::from_secs(90), || async {
+        let hub = stack.hub.api("hub")?;
+        let doubts = hub["doubts"].as_array().map_or(0, Vec::len);
+        let holds = hub["mode"] == "observes" && doubts == stack.clusters.len();
+        Ok(if holds {
+            Look::Holds(())
+        } else {
+            Look::NotYet(hub.to_string())
+        })
+    })
     .await
     .unwrap();
 }
