@@ -35,18 +35,16 @@ fn fingerprint(stack: &Stack) -> Vec<(String, String)> {
 }
 
 async fn write_and_read(database: &Database, key: &str) {
+    let get = format!("GET {key}");
+    let before: Option<i64> = database.regions[0].run(&get).await.unwrap();
     for region in &database.regions {
         region.run::<i64>(&format!("INCR {key}")).await.unwrap();
     }
+    let sum = (before.unwrap_or(0) + 3).to_string();
     for region in &database.regions {
-        meridian_integration::demo::equal(
-            region,
-            &format!("GET {key}"),
-            "3",
-            Duration::from_secs(30),
-        )
-        .await
-        .unwrap();
+        meridian_integration::demo::equal(region, &get, &sum, Duration::from_secs(30))
+            .await
+            .unwrap();
     }
 }
 
