@@ -221,29 +221,6 @@ impl Hub {
         serde_json::from_str(&self.must(&all, "")?).context("output of `meridian -o json`")
     }
 
-    /// What the web API answers below `/api/v1/`, for what the CLI does not show.
-    ///
-    /// # Errors
-    /// If the hub does not answer, or not with JSON.
-    pub fn api(&self, path: &str) -> anyhow::Result<Value> {
-        let token = fs::read_to_string(self.data.join("admin-token"))?;
-        let root = self.data.join("ca/root.crt").display().to_string();
-        let url = format!("https://{}:8443/api/v1/{path}", self.host);
-        // From standard input, so that the token stands in no list of processes.
-        let header = format!("header = \"Authorization: Bearer {}\"\n", token.trim());
-        let args = [
-            "--silent",
-            "--show-error",
-            "--cacert",
-            &root,
-            "--config",
-            "-",
-            &url,
-        ];
-        let answer = shell::succeed("curl", &args, &[], &header)?;
-        serde_json::from_str(&answer).with_context(|| format!("answer of {url}: {answer}"))
-    }
-
     /// Waits until the hub shows the cluster as connected.
     ///
     /// # Errors
