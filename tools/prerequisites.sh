@@ -111,7 +111,7 @@ debian_12_or_later() {
 part_rust() {
     local found
     found=$(rustc --version 2>/dev/null | sed -nE 's/^rustc 1\.([0-9]+)\..*/\1/p') || true
-    [ -n "$found" ] || die "Rust is missing: install rustup as https://rustup.rs describes, then run again (rust-toolchain.toml picks the version)"
+    [ -n "$found" ] || die "Rust is missing: install rustup and with it the stable toolchain, then run again (rust-toolchain.toml picks the version)"
     [ "$found" -ge $RUST_MINOR ] || die "Rust 1.$found is too old, 1.$RUST_MINOR is needed: run 'rustup update'"
     say "rust: 1.$found"
 }
