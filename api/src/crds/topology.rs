@@ -87,7 +87,21 @@ pub struct Fence {
     pub epoch: i64,
     /// Pod that becomes primary.
     pub candidate: String,
+    /// The present primary is asked to hand over: it stops taking writes at once and says when the candidate has all of them.
+    /// Absent after a failure: nobody waits for an answer that may never come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub planned: bool,
 }
+
+/// How long a permission to acknowledge writes lasts, counted from the start of the request that obtained it, milliseconds.
+/// Primary, replicas and agent rely on the same number, so it is part of the contract and no setting.
+///
+/// Source: Lin et al., "PacificA: Replication in Log-Based Distributed Storage Systems", Microsoft Research 2008, §2.3 (leases).
+pub const LEASE_MS: u64 = 3_000;
+
+/// What is added to [`LEASE_MS`] when somebody waits for another's permission to end, milliseconds: how far two monotonic
+/// clocks may drift apart within one lease, and the time a request takes to be answered, generously.
+pub const LEASE_MARGIN_MS: u64 = 500;
 
 /// Roles of one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -104,9 +118,14 @@ pub struct ShardAssignment {
     /// Pods that hold a replica.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<String>,
-    /// Replicas that hold every acknowledged write; only they may be promoted.
+    /// Replicas that follow closely; only they may be promoted, and the primary acknowledges writes only with a permission from
+    /// every one of them, or from the API server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_sync: Vec<String>,
+    /// Replicas that are about to join the in-sync set. The primary needs their permission as if they were in it, says so in
+    /// [`ShardReport::counts`], and only then does the agent move them to [`Self::in_sync`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joining: Vec<String>,
 }
 
 /// Membership of this cluster in an Active-Active database.
@@ -219,6 +238,72 @@ pub struct ShardReport {
     /// Its clock (Active-Active only), as JSON text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<String>,
+    /// Primary: the pods whose permission it needs now. Whoever is not listed must not be in the in-sync set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counts: Vec<String>,
+    /// Primary: its replicas as it sees them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"]))]
+    pub replicas: Vec<ReplicaReport>,
+    /// Replica: how it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub following: Option<FollowingState>,
+    /// Position in the replication stream, bytes: what it has written (primary) or applied (replica).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+    /// Epoch of the newest fence that it obeys. From this report on a replica grants nothing to the primary of a lower epoch,
+    /// and a primary of a lower epoch acknowledges nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fenced: Option<i64>,
+    /// Primary: why another must take over, such as a process that came back with less than it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wants_failover: Option<String>,
+}
+
+impl ShardReport {
+    /// A shard in `role` on `port` that does not answer and of which nothing else is known.
+    #[must_use]
+    pub fn new(id: i32, role: ShardRole, port: i32) -> Self {
+        Self {
+            id,
+            role,
+            ready: false,
+            writable: false,
+            port,
+            clock: None,
+            counts: Vec::new(),
+            replicas: Vec::new(),
+            following: None,
+            offset: None,
+            fenced: None,
+            wants_failover: None,
+        }
+    }
+}
+
+/// A replica as its primary sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaReport {
+    /// Name of its pod.
+    pub node: String,
+    /// It follows the live stream (a full copy has been taken over).
+    pub online: bool,
+    /// How far it is behind, bytes of the replication stream, when the report was made.
+    #[schemars(range(min = 0))]
+    pub lag_bytes: i64,
+}
+
+open_enum! {
+    /// How a replica follows its primary.
+    pub closed enum FollowingState {
+        /// No connection to the primary.
+        Down = "down",
+        /// It takes over a copy of everything.
+        Copying = "copying",
+        /// It follows the live stream.
+        Up = "up",
+    }
 }
 
 open_enum! {

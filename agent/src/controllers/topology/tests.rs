@@ -188,12 +188,9 @@ fn a_topology_older_than_what_was_ordered_gets_an_epoch_above_both() {
 fn a_topology_out_of_a_backup_follows_the_node_that_serves_in_a_newer_epoch() {
     let mut existing = created(decide(&wanted(), &fresh()).unwrap());
     let shard = ShardReport {
-        id: 0,
-        role: ShardRole::Primary,
         ready: true,
         writable: true,
-        port: 1,
-        clock: None,
+        ..ShardReport::new(0, ShardRole::Primary, 1)
     };
     let member = MemberReport {
         node: "rec-2".to_owned(),

@@ -21,12 +21,14 @@ pub(super) fn member(view: &NodeView, database: &DatabaseView) -> MemberReport {
             .shards
             .iter()
             .map(|shard| ShardReport {
-                id: i32::try_from(shard.id).unwrap_or(i32::MAX),
-                role: ShardRole::from(shard.role),
                 ready: shard.ready,
                 writable: shard.ready,
-                port: i32::from(shard.port),
                 clock: shard.clock.as_ref().map(ToString::to_string),
+                ..ShardReport::new(
+                    i32::try_from(shard.id).unwrap_or(i32::MAX),
+                    ShardRole::from(shard.role),
+                    i32::from(shard.port),
+                )
             })
             .collect(),
         links: database.links.iter().map(link).collect(),
@@ -76,12 +78,10 @@ mod tests {
         MemberReport {
             node: "n".to_owned(),
             shards: vec![ShardReport {
-                id: 1,
-                role: ShardRole::Primary,
                 ready: true,
                 writable: true,
-                port: 1,
                 clock: Some("{}".to_owned()),
+                ..ShardReport::new(1, ShardRole::Primary, 1)
             }],
             ..MemberReport::default()
         }
