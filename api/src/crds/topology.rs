@@ -258,6 +258,9 @@ pub struct ShardReport {
     /// Primary: why another must take over, such as a process that came back with less than it had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wants_failover: Option<String>,
+    /// What keeps it from being what it should be, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 impl ShardReport {
@@ -277,6 +280,7 @@ impl ShardReport {
             offset: None,
             fenced: None,
             wants_failover: None,
+            problem: None,
         }
     }
 }
