@@ -3,6 +3,7 @@
 mod apply;
 mod build;
 mod fetch;
+mod internal;
 mod status;
 mod validate;
 
@@ -64,7 +65,7 @@ impl Failure for ClusterError {
     fn fault(&self) -> Fault {
         match self {
             Self::Fetch(FetchError::Api(error)) | Self::Write(error) => error.fault(),
-            Self::Fetch(FetchError::Randomness(_)) => Fault::Unavailable,
+            Self::Fetch(FetchError::Randomness(_) | FetchError::Internal(_)) => Fault::Unavailable,
             Self::Invalid(_) => Fault::Invalid,
             Self::Waits(_) => Fault::Waiting,
         }
@@ -100,7 +101,8 @@ impl Driver for Clusters {
             Password::Theirs => None,
             Password::Ours(password) => Some(password),
         };
-        let built = build::build(&cluster, password.as_deref());
+        let internal = fetch::internal(objects, &cluster, clock::now().0).await?;
+        let built = build::build(&cluster, password.as_deref(), &internal);
         match apply::apply(objects, &cluster.name, built).await {
             Ok(applied) => {
                 self.show(rec, &Outcome::Applied(&cluster, &applied))
@@ -150,7 +152,12 @@ impl Clusters {
             .clone()
             .unwrap_or_else(|| name.clone());
         let names = ClusterNames(&name);
-        for secret in [credentials, names.users(), names.peer_tls()] {
+        for secret in [
+            credentials,
+            names.users(),
+            names.peer_tls(),
+            names.internal(),
+        ] {
             objects.remove::<Secret>(&secret, &owner).await?;
         }
         finalizer::release(objects, rec, FINALIZER).await?;

@@ -20,6 +20,12 @@ impl ClusterNames<'_> {
         format!("{}-users", self.0)
     }
 
+    /// Secret by which the nodes of the REC trust each other.
+    #[must_use]
+    pub fn internal(self) -> String {
+        format!("{}-internal", self.0)
+    }
+
     /// Service in front of the sync endpoints.
     #[must_use]
     pub fn sync(self) -> String {
@@ -83,6 +89,7 @@ mod tests {
             names.sync(),
             names.metrics(),
             names.peer_tls(),
+            names.internal(),
             names.pod(2),
         ];
         assert_eq!(
@@ -93,6 +100,7 @@ mod tests {
                 "rec-sync",
                 "rec-prom",
                 "rec-peer-tls",
+                "rec-internal",
                 "rec-2"
             ]
         );

@@ -28,6 +28,7 @@ pub(super) async fn apply(
         role_binding,
         credentials,
         users,
+        internal,
         services,
         disruption_budget,
         stateful_set,
@@ -44,6 +45,7 @@ pub(super) async fn apply(
         None => None,
     };
     let users = objects.ensure(&users, &owner).await?;
+    let internal = objects.ensure(&internal, &owner).await?;
     let mut applied = Vec::new();
     for service in services {
         applied.push(objects.ensure(&service, &owner).await?);
@@ -54,6 +56,7 @@ pub(super) async fn apply(
         role_binding,
         credentials,
         users,
+        internal,
         services: applied,
         disruption_budget: objects.ensure(&disruption_budget, &owner).await?,
         stateful_set: objects.ensure(&stateful_set, &owner).await?,
@@ -70,7 +73,11 @@ async fn refuse_foreign(
     for service in &built.services {
         objects.refuse_foreign(service, owner).await?;
     }
-    for secret in built.credentials.iter().chain([&built.users]) {
+    for secret in built
+        .credentials
+        .iter()
+        .chain([&built.users, &built.internal])
+    {
         objects.refuse_foreign(secret, owner).await?;
     }
     if let Some(account) = &built.service_account {

@@ -18,7 +18,7 @@ use k8s_openapi::{
 };
 use kube::api::ObjectMeta;
 
-use super::validate::Cluster;
+use super::{internal::Internal, validate::Cluster};
 use crate::{controllers::stage::Built, k8s::own::Owner};
 
 /// The objects of a REC, at a stage: built, or applied.
@@ -34,6 +34,8 @@ pub(super) struct Desired<Stage> {
     pub credentials: Option<Secret>,
     /// Hashes of the databases' passwords.
     pub users: Secret,
+    /// By which the nodes trust each other.
+    pub internal: Secret,
     /// Governing, sync and metrics Services.
     pub services: Vec<Service>,
     /// Keeps voluntary evictions to one pod at a time.
@@ -44,15 +46,21 @@ pub(super) struct Desired<Stage> {
     pub stage: PhantomData<Stage>,
 }
 
-/// Builds everything. `password` is that of the administrator, if we make the Secret.
+/// Builds everything. `password` is that of the administrator, if we make the Secret; `internal` is what the nodes trust
+/// each other by.
 #[must_use]
-pub(super) fn build(cluster: &Cluster, password: Option<&str>) -> Desired<Built> {
+pub(super) fn build(
+    cluster: &Cluster,
+    password: Option<&str>,
+    internal: &Internal,
+) -> Desired<Built> {
     Desired {
         service_account: access::service_account(cluster),
         role: access::role(cluster),
         role_binding: access::role_binding(cluster),
         credentials: password.map(|password| secrets::credentials(cluster, password)),
         users: secrets::users(cluster),
+        internal: secrets::internal(cluster, internal),
         services: network::services(cluster),
         disruption_budget: pods::disruption_budget(cluster),
         stateful_set: pods::stateful_set(cluster),

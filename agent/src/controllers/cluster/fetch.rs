@@ -6,7 +6,10 @@ use meridian_api::crds::{
     RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster, RedisEnterpriseDatabase,
 };
 
-use super::validate::Credentials;
+use super::{
+    internal::{Internal, InternalError},
+    validate::{Cluster, Credentials},
+};
 use crate::{
     controllers::{
         secrets::{NoRandomness, fresh_password, value},
@@ -14,6 +17,7 @@ use crate::{
     },
     k8s::{
         apply::{ApplyError, Objects},
+        names::ClusterNames,
         own::{Owner, Ownership},
     },
 };
@@ -47,6 +51,23 @@ pub(super) async fn password(
     match kept.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()) {
         Some(kept) => Ok(Password::Ours(kept)),
         None => Ok(Password::Ours(fresh_password()?)),
+    }
+}
+
+/// Reads or makes what the nodes of the REC trust each other by.
+///
+/// # Errors
+/// The API server refused or could not be reached; or the material could not be made.
+pub(super) async fn internal(
+    objects: &Objects,
+    cluster: &Cluster,
+    now: jiff::Timestamp,
+) -> Result<Internal, FetchError> {
+    let secret = ClusterNames(&cluster.name).internal();
+    let existing = objects.get::<Secret>(&secret).await?;
+    match existing.as_ref().and_then(Internal::kept) {
+        Some(kept) => Ok(kept),
+        None => Ok(Internal::fresh(&cluster.name, &cluster.namespace, now)?),
     }
 }
 
@@ -87,4 +108,7 @@ pub(crate) enum FetchError {
     /// The random generator.
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
+    /// What the nodes trust each other by.
+    #[error(transparent)]
+    Internal(#[from] InternalError),
 }

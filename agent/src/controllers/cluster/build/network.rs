@@ -15,6 +15,8 @@ pub(super) const PROBES: i32 = 8080;
 pub(super) const METRICS: i32 = 8070;
 /// Port of the sync endpoint in the pod.
 pub(super) const SYNC: i32 = 8444;
+/// Port by which the nodes of one REC speak with each other.
+pub(super) const INTERNAL: i32 = 8445;
 /// Port of the sync endpoint outside.
 const SYNC_OUTSIDE: i32 = 443;
 
@@ -45,7 +47,11 @@ fn governing(cluster: &Cluster) -> Service {
     let mut service = service(
         cluster,
         name,
-        &[("probes", PROBES, PROBES), ("sync", SYNC, SYNC)],
+        &[
+            ("probes", PROBES, PROBES),
+            ("sync", SYNC, SYNC),
+            ("internal", INTERNAL, INTERNAL),
+        ],
     );
     service
         .spec

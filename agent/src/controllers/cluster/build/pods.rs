@@ -26,7 +26,7 @@ use k8s_openapi::{
 use kube::api::ObjectMeta;
 
 use super::{
-    network::{METRICS, PROBES, SYNC},
+    network::{INTERNAL, METRICS, PROBES, SYNC},
     owned,
 };
 use crate::{
@@ -45,6 +45,9 @@ const USER: i64 = 1001;
 const DATA_DIR: &str = "/var/lib/meridian";
 /// Where the peer certificate is mounted.
 const PEER_TLS_DIR: &str = "/etc/meridian/peer-tls";
+
+/// Where the material is mounted by which nodes trust each other.
+const INTERNAL_DIR: &str = "/etc/meridian/internal";
 
 /// Labels that select the pods of a REC. Never changed: a StatefulSet's selector is immutable.
 pub(super) fn selector(cluster: &Cluster) -> BTreeMap<String, String> {
@@ -218,6 +221,7 @@ fn container(cluster: &Cluster) -> Container {
             port("probes", PROBES),
             port("prometheus", METRICS),
             port("sync", SYNC),
+            port("internal", INTERNAL),
         ]),
         resources: Some(ResourceRequirements {
             limits: Some(cluster.limits.clone()),
@@ -290,19 +294,23 @@ fn volumes(cluster: &Cluster) -> Vec<Volume> {
         empty_dir: Some(EmptyDirVolumeSource::default()),
         ..Volume::default()
     };
+    // Optional, because a pod without them still serves what needs neither another region nor another node.
+    let secret = |name: &str, secret: String| Volume {
+        name: name.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret),
+            optional: Some(true),
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    let names = ClusterNames(&cluster.name);
     let mut all = vec![
         empty("run"),
         empty("tmp"),
-        Volume {
-            name: "peer-tls".to_owned(),
-            secret: Some(SecretVolumeSource {
-                secret_name: Some(ClusterNames(&cluster.name).peer_tls()),
-                optional: Some(true),
-                default_mode: Some(0o440),
-                ..SecretVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
+        secret("peer-tls", names.peer_tls()),
+        secret("internal", names.internal()),
     ];
     if cluster.storage.is_none() {
         all.push(empty(STORAGE));
@@ -323,6 +331,7 @@ fn mounts(cluster: &Cluster) -> Vec<VolumeMount> {
         mount("run", "/run/meridian", false),
         mount("tmp", "/tmp", false),
         mount("peer-tls", PEER_TLS_DIR, true),
+        mount("internal", INTERNAL_DIR, true),
     ];
     all.extend(cluster.extra.mounts.iter().cloned());
     all

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
 use super::data;
-use crate::{controllers::cluster::validate::Cluster, k8s::names::ClusterNames};
+use crate::{
+    controllers::cluster::{internal::Internal, validate::Cluster},
+    k8s::names::ClusterNames,
+};
 
 pub(super) fn credentials(cluster: &Cluster, password: &str) -> Secret {
     let pairs = [
@@ -26,6 +29,16 @@ pub(super) fn users(cluster: &Cluster) -> Secret {
     Secret {
         metadata: data(cluster, ClusterNames(&cluster.name).users()),
         type_: Some("Opaque".to_owned()),
+        ..Secret::default()
+    }
+}
+
+/// By which the nodes trust each other, independent of the hub.
+pub(super) fn internal(cluster: &Cluster, internal: &Internal) -> Secret {
+    Secret {
+        metadata: data(cluster, ClusterNames(&cluster.name).internal()),
+        type_: Some("Opaque".to_owned()),
+        data: Some(internal.data()),
         ..Secret::default()
     }
 }

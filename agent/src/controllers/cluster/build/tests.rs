@@ -14,8 +14,12 @@ fn cluster(spec: Value) -> Cluster {
     validate(&rec, "node:default").unwrap()
 }
 
+fn internal() -> Internal {
+    Internal::fresh("rec", "ns", jiff::Timestamp::UNIX_EPOCH).unwrap()
+}
+
 fn minimal() -> Desired<Built> {
-    build(&cluster(json!({})), Some("secret"))
+    build(&cluster(json!({})), Some("secret"), &internal())
 }
 
 fn line<K: Resource<DynamicType = ()>>(object: &K) -> String {
@@ -34,6 +38,7 @@ fn lines(built: &Desired<Built>) -> Vec<String> {
         role_binding,
         credentials,
         users,
+        internal,
         services,
         disruption_budget,
         stateful_set,
@@ -42,7 +47,7 @@ fn lines(built: &Desired<Built>) -> Vec<String> {
     let mut all: Vec<String> = service_account.iter().map(line).collect();
     all.extend([line(role), line(role_binding)]);
     all.extend(credentials.iter().map(line));
-    all.push(line(users));
+    all.extend([line(users), line(internal)]);
     all.extend(services.iter().map(line));
     all.extend([line(disruption_budget), line(stateful_set)]);
     all
@@ -66,6 +71,7 @@ fn a_minimal_cluster_makes_exactly_these_objects() {
             "RoleBinding rec, owned by the REC",
             "Secret rec, no owner",
             "Secret rec-users, no owner",
+            "Secret rec-internal, no owner",
             "Service rec, owned by the REC",
             "Service rec-prom, owned by the REC",
             "Service rec-sync, owned by the REC",
@@ -80,6 +86,7 @@ fn every_object_carries_the_labels_by_which_it_is_recognised_as_ours() {
     let built = build(
         &cluster(json!({"extraLabels": {"app": "mine", "team": "a"}})),
         Some("secret"),
+        &internal(),
     );
     let owner = Owner::cluster("rec");
     let metas: Vec<&ObjectMeta> = built
@@ -111,7 +118,7 @@ fn an_ingress_replaces_the_load_balancer_and_a_named_account_is_not_made() {
         "ingressOrRouteSpec": {"apiFqdnUrl": "api.example.com", "dbFqdnSuffix": ".db.example.com", "method": "ingress"},
         "createServiceAccount": false, "serviceAccountName": "theirs",
     });
-    let built = build(&cluster(spec), None);
+    let built = build(&cluster(spec), None, &internal());
     let names = lines(&built).join("\n");
     assert!(
         !names.contains("rec-sync")
@@ -175,7 +182,8 @@ fn the_container_has_what_the_node_reads_and_no_rights() {
             "/var/lib/meridian",
             "/run/meridian",
             "/tmp",
-            "/etc/meridian/peer-tls"
+            "/etc/meridian/peer-tls",
+            "/etc/meridian/internal"
         ]
     );
     let rights = container.security_context.unwrap();
@@ -204,9 +212,10 @@ fn one_pod_per_host_unless_the_user_says_otherwise() {
     let more = build(
         &cluster(json!({"antiAffinityAdditionalTopologyKeys": ["zone"]})),
         None,
+        &internal(),
     );
     assert_eq!(terms(&more), ["kubernetes.io/hostname", "zone"]);
-    let own = build(&cluster(json!({"podAntiAffinity": {}})), None);
+    let own = build(&cluster(json!({"podAntiAffinity": {}})), None, &internal());
     assert_eq!(terms(&own), Vec::<String>::new());
 }
 
@@ -221,7 +230,7 @@ fn fields_of_the_pods_are_passed_on() {
         "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["h"]}], "nodes": 5,
         "persistentSpec": {"enabled": false}, "redisEnterpriseTerminationGracePeriodSeconds": 9,
     });
-    let built = build(&cluster(spec), None);
+    let built = build(&cluster(spec), None, &internal());
     let pod = pod(&built);
     let container = container(&built);
     assert_eq!(built.stateful_set.spec.replicas, Some(5));
