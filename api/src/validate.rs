@@ -22,7 +22,7 @@ pub use self::{
         CONFIRM_REMOVAL, active_active_database, active_active_database_update,
         removed_participants,
     },
-    cluster::{cluster, cluster_update},
+    cluster::{NODE_CONTAINER, cluster, cluster_update},
     database::{database, database_update},
     quantity::quantity_value,
     remote_cluster::{credentials_secret_name, remote_cluster},

@@ -1,6 +1,10 @@
 //! `RedisEnterpriseCluster` (REC): nodes that serve databases in one Kubernetes cluster.
 //!
 //! The whole public field set is accepted and kept; which fields take effect is told by `validate::warnings`.
+//!
+//! Parts of pods have the schema of Kubernetes, so that the API server checks and completes them, and are free form in
+//! Rust: an object that was written in the version without these schemas stays readable, and the reconciler says what
+//! is wrong with it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::crds::shared::{FreeForm, ImageSpec, ResourceRequirements};
-use k8s_openapi::api::core::v1::PodAntiAffinity;
+use k8s_openapi::api::core::v1::{
+    Container, EnvVar, HostAlias, PodAntiAffinity, PodSpec, Toleration, Volume, VolumeMount,
+};
 
 mod network;
 mod operation;
@@ -106,12 +112,14 @@ pub struct RedisEnterpriseClusterSpec {
     pub enforce_ipv4: Option<bool>,
     /// Further environment variables of the nodes' containers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<EnvVar>")]
     pub extra_env_vars: Vec<FreeForm>,
     /// Labels put on every object made for the cluster.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_labels: BTreeMap<String, String>,
     /// Further lines of the pods' hosts file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<HostAlias>")]
     pub host_aliases: Vec<FreeForm>,
     /// How other clusters reach the API and the databases (exclusive with `activeActive`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,6 +168,7 @@ pub struct RedisEnterpriseClusterSpec {
     pub pod_starting_policy: Option<PodStartingPolicy>,
     /// Taints that pods tolerate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Toleration>")]
     pub pod_tolerations: Vec<FreeForm>,
     /// Priority class of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -172,6 +181,7 @@ pub struct RedisEnterpriseClusterSpec {
     pub rack_awareness_node_label: Option<String>,
     /// Part of a pod spec that is merged into that of the nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<PodSpec>")]
     pub redis_enterprise_additional_pod_spec_attributes: Option<FreeForm>,
     /// Image of the nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -193,6 +203,7 @@ pub struct RedisEnterpriseClusterSpec {
     pub redis_enterprise_termination_grace_period_seconds: Option<i64>,
     /// Further mounts of the nodes' containers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<VolumeMount>")]
     pub redis_enterprise_volume_mounts: Vec<FreeForm>,
     /// Which database version is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,6 +225,7 @@ pub struct RedisEnterpriseClusterSpec {
     pub services_rigger_spec: Option<ServicesRigger>,
     /// Further containers of the nodes' pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Container>")]
     pub side_containers_spec: Vec<FreeForm>,
     /// When a lost replica is made elsewhere.
     #[serde(rename = "slaveHA", default, skip_serializing_if = "Option::is_none")]
@@ -248,5 +260,6 @@ pub struct RedisEnterpriseClusterSpec {
     pub vault_ca_secret: Option<String>,
     /// Further volumes of the nodes' pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Volume>")]
     pub volumes: Vec<FreeForm>,
 }

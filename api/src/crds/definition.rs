@@ -38,6 +38,7 @@ pub fn all_crds() -> Result<Vec<CustomResourceDefinition>, DefinitionError> {
     Ok(vec![
         finish(RedisEnterpriseCluster::crd(), |crd| {
             default_spec(crd)?;
+            type_pod_parts(crd)?;
             serve_cluster_v1alpha1(crd)
         })?,
         finish(RedisEnterpriseDatabase::crd(), default_spec)?,
@@ -72,7 +73,6 @@ fn finish(
             .pointer_mut("/schema/openAPIV3Schema")
             .ok_or_else(|| missing("openAPIV3Schema"))?;
         clean(schema);
-        strip_kubernetes_descriptions(schema);
     }
     change(&mut value).ok_or_else(|| missing("schema.spec"))?;
     value["metadata"]["labels"] = json!({
@@ -97,19 +97,61 @@ fn clean(schema: &mut Value) {
     each_subschema(schema, clean);
 }
 
-/// The pod parts of Kubernetes carry descriptions of their own that are longer than everything else together.
-fn strip_kubernetes_descriptions(schema: &mut Value) {
-    if let Some(subtree) =
-        schema.pointer_mut("/properties/spec/properties/podAntiAffinity/properties")
-    {
-        for part in subtree
-            .as_object_mut()
-            .into_iter()
-            .flat_map(Map::values_mut)
-        {
+/// Fields of a cluster's spec whose schema is that of Kubernetes.
+const POD_PARTS: [&str; 13] = [
+    "bootstrapperResources.claims",
+    "extraEnvVars",
+    "hostAliases",
+    "podAntiAffinity",
+    "podTolerations",
+    "redisEnterpriseAdditionalPodSpecAttributes",
+    "redisEnterpriseNodeResources.claims",
+    "redisEnterpriseServicesRiggerResources.claims",
+    "redisEnterpriseVolumeMounts",
+    "servicesRiggerSpec.extraEnvVars",
+    "servicesRiggerSpec.servicesRiggerAdditionalPodSpecAttributes",
+    "sideContainersSpec",
+    "volumes",
+];
+/// Those that are a part of a pod spec to be merged into another, so nothing of it is required.
+const POD_SPECS: [&str; 2] = [
+    "redisEnterpriseAdditionalPodSpecAttributes",
+    "servicesRiggerSpec.servicesRiggerAdditionalPodSpecAttributes",
+];
+/// Those that the older version of the kind keeps as they are.
+const FREE_IN_V1ALPHA1: [&str; 3] = [
+    "redisEnterpriseAdditionalPodSpecAttributes",
+    "servicesRiggerSpec.servicesRiggerAdditionalPodSpecAttributes",
+    "sideContainersSpec",
+];
+
+/// The schema of a field of the spec, by the path of the field.
+fn spec_field<'a>(schema: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    let pointer = path.replace('.', "/properties/");
+    schema.pointer_mut(&format!("/properties/spec/properties/{pointer}"))
+}
+
+/// The pod parts of Kubernetes: without their descriptions, which are longer than everything else together, and with
+/// the metadata of embedded objects cut to what a person writes.
+fn type_pod_parts(crd: &mut Value) -> Option<()> {
+    for version in crd.pointer_mut("/spec/versions")?.as_array_mut()? {
+        let schema = version.pointer_mut("/schema/openAPIV3Schema")?;
+        for path in POD_PARTS {
+            let part = spec_field(schema, path)?;
+            let description = part.get("description").cloned();
             strip_descriptions(part);
+            shorten_metadata(part);
+            if let Some(description) = description {
+                part["description"] = description;
+            }
+        }
+        for path in POD_SPECS {
+            spec_field(schema, path)?
+                .as_object_mut()?
+                .remove("required");
         }
     }
+    Some(())
 }
 
 fn strip_descriptions(schema: &mut Value) {
@@ -118,6 +160,20 @@ fn strip_descriptions(schema: &mut Value) {
     };
     schema.remove("description");
     each_subschema(schema, strip_descriptions);
+}
+
+fn shorten_metadata(schema: &mut Value) {
+    let Value::Object(schema) = schema else {
+        return;
+    };
+    if let Some(Value::Object(fields)) = schema.get_mut("properties")
+        && fields.contains_key("managedFields")
+    {
+        fields.retain(|name, _| {
+            ["annotations", "finalizers", "labels", "name", "namespace"].contains(&name.as_str())
+        });
+    }
+    each_subschema(schema, shorten_metadata);
 }
 
 /// Calls `visit` for each subschema. Walks along schema keywords, not along keys: a property may be called `default`.
@@ -158,7 +214,8 @@ fn default_spec(crd: &mut Value) -> Option<()> {
     Some(())
 }
 
-/// Serves the cluster resource as `v1alpha1`, too: the same fields, and `istio` as a legacy method.
+/// Serves the cluster resource as `v1alpha1`, too: the same fields, `istio` as a legacy method, and free form where the
+/// public definition has it.
 ///
 /// No conversion takes place, so an object written in one version is read in the other as it is.
 fn serve_cluster_v1alpha1(crd: &mut Value) -> Option<()> {
@@ -171,6 +228,18 @@ fn serve_cluster_v1alpha1(crd: &mut Value) -> Option<()> {
         .pointer_mut("/schema/openAPIV3Schema/properties/spec/properties/activeActive/properties/method/enum")?
         .as_array_mut()?
         .push(json!("istio"));
+    for path in FREE_IN_V1ALPHA1 {
+        let field = spec_field(older.pointer_mut("/schema/openAPIV3Schema")?, path)?;
+        let description = field.get("description").cloned();
+        let free = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+        *field = match field["type"].as_str()? {
+            "array" => json!({ "type": "array", "items": free }),
+            _ => free,
+        };
+        if let Some(description) = description {
+            field["description"] = description;
+        }
+    }
     versions.push(older);
     Some(())
 }

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
+use k8s_openapi::api::core::v1::ResourceClaim;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -59,7 +60,7 @@ open_enum! {
     }
 }
 
-/// A subtree that is passed on as it is: the API server keeps all of it and checks none of it.
+/// A subtree that is kept as it is. The API server checks none of it, except where the field has a schema of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FreeForm(pub serde_json::Map<String, serde_json::Value>);
@@ -127,6 +128,7 @@ impl JsonSchema for Quantity {
 pub struct ResourceRequirements {
     /// Claims of dynamic resources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<ResourceClaim>")]
     pub claims: Vec<FreeForm>,
     /// The most that it may use.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

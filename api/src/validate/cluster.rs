@@ -1,5 +1,7 @@
 //! Rules of `RedisEnterpriseCluster`.
 
+mod pods;
+
 use super::{
     Check, FieldError,
     quantity::{check_resources, check_volume},
@@ -13,6 +15,8 @@ use crate::crds::{
     },
 };
 
+/// Name of the container in which a node runs; taken in every pod.
+pub const NODE_CONTAINER: &str = "redis-enterprise-node";
 /// Longest name of a cluster: `<name>-<hash of the pod template>` is a label of its pods.
 const LONGEST_NAME: usize = 52;
 /// Nodes of a cluster that names no number.
@@ -30,6 +34,7 @@ pub fn cluster(cluster: &RedisEnterpriseCluster) -> Vec<FieldError> {
     check_words(&mut check, spec);
     check_rigger(&mut check, spec);
     check_ranges(&mut check, spec);
+    pods::check_parts(&mut check, spec);
     let volume = spec
         .persistent_spec
         .as_ref()

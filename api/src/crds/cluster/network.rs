@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::{EnvVar, PodSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -95,12 +96,14 @@ pub struct ServicesRigger {
     pub database_service_type: Option<String>,
     /// Further environment variables of the rigger.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<EnvVar>")]
     pub extra_env_vars: Vec<FreeForm>,
     /// How Services are named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_naming: Option<ServiceNaming>,
     /// Part of a pod spec that is merged into that of the rigger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<PodSpec>")]
     pub services_rigger_additional_pod_spec_attributes: Option<FreeForm>,
     /// Annotations of the rigger's pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
