@@ -22,7 +22,7 @@ const NONE: (i32, i32, i32) = (0, 0, 0);
 const FIRST: (i32, i32, i32) = (1, 1, 1);
 const ALL: (i32, i32, i32) = (1, -1, 1);
 
-/// Every command: twins of native writes first (name, native name, arity, flags, keys, categories as of the native command),
+/// The commands of an Active-Active shard: twins of native writes first (name, native name, arity, flags, keys, categories as of the native command),
 /// then the module's own.
 #[rustfmt::skip]
 pub(crate) static COMMANDS: &[Command] = &[
@@ -58,6 +58,12 @@ pub(crate) static COMMANDS: &[Command] = &[
     command!(c"crdt.clock", 1, c"admin readonly deny-script fast", NONE, c"admin dangerous fast", internal::clock),
     command!(c"crdt.pull", -4, c"admin readonly deny-script", NONE, c"admin dangerous slow", internal::pull),
     command!(c"crdt.digest", 1, c"admin readonly deny-script", NONE, c"admin dangerous slow", internal::digest),
+];
+
+/// Commands of every shard, whatever its values mean.
+#[rustfmt::skip]
+pub(crate) static ALWAYS: &[Command] = &[
+    command!(c"crdt.fence", -2, c"admin deny-script allow-stale", NONE, c"admin dangerous slow", internal::fence),
     command!(c"crdt.refused", -1, c"allow-loading allow-stale fast", NONE, c"connection fast", refused::refused),
 ];
 

@@ -29,8 +29,6 @@ pub(crate) enum Error {
     CrossSlot,
     #[error("{0}")]
     Native(String),
-    #[error("ERR {0}")]
-    Refused(String),
     #[error("ERR '{command}' with {option} is not supported in an Active-Active database yet")]
     Option {
         command: &'static str,
@@ -56,6 +54,10 @@ pub(crate) enum Error {
     Broken,
     #[error("ERR the module crdt is busy with another command of the same call")]
     Reentered,
+    #[error(
+        "ERR this shard was loaded with the fence off, so it needs no permission; load the module with: fence on"
+    )]
+    NoFence,
     #[error("ERR {command}: argument {place} ({what}): {found}")]
     Argument {
         command: &'static str,
@@ -76,6 +78,9 @@ pub(crate) enum Error {
 
 impl From<Refusal<'_>> for Error {
     fn from(refusal: Refusal<'_>) -> Self {
-        Self::Refused(refusal.to_string())
+        Self::Coded {
+            code: refusal.reason.code(),
+            text: refusal.to_string(),
+        }
     }
 }

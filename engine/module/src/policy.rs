@@ -12,6 +12,9 @@ pub(crate) use table::Table;
 
 use std::fmt;
 
+use crate::arguments::Engine;
+use crate::fence::Denied;
+
 /// Prefix of every command of the module.
 pub(crate) const PREFIX: &str = "crdt.";
 
@@ -24,8 +27,12 @@ pub(crate) enum Rule {
     Refused(Reason),
     /// Only for the internal user on the Unix socket.
     Administrative,
-    /// The handshake of a replica: only for the internal user, on any connection.
+    /// A write that needs a permission, otherwise as it is.
+    Write,
+    /// The handshake of a replica: only for the internal user and the one for replication, on any connection.
     Handshake,
+    /// As the handshake; begins the copy of the data.
+    Copy,
     /// SELECT: only database 0.
     Select,
     /// MULTI: the writes that follow are queued and lie in one slot.
@@ -49,25 +56,48 @@ pub(crate) enum Reason {
     Database,
     /// Keys outside the slot of the transaction.
     Slot,
+    /// A write without a permission.
+    Fenced(Denied),
+    /// A write on a replica.
+    Replica,
+    /// A copy of a shard that may have less than the copier.
+    Uncopied,
 }
+
+/// All reasons with the words that stand for them in the arguments of `crdt.refused`.
+const REASONS: &[(&str, Reason)] = &[
+    ("unsupported", Reason::Unsupported),
+    ("administrative", Reason::Administrative),
+    ("database", Reason::Database),
+    ("slot", Reason::Slot),
+    ("fenced-none", Reason::Fenced(Denied::None)),
+    ("fenced-lapsed", Reason::Fenced(Denied::Lapsed)),
+    ("fenced-revoked", Reason::Fenced(Denied::Revoked)),
+    ("replica", Reason::Replica),
+    ("uncopied", Reason::Uncopied),
+];
 
 impl Reason {
     /// The word that stands for the reason in the arguments of `crdt.refused`.
     pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Unsupported => "unsupported",
-            Self::Administrative => "administrative",
-            Self::Database => "database",
-            Self::Slot => "slot",
-        }
+        let entry = REASONS.iter().find(|(_, reason)| *reason == self);
+        entry.map_or("", |(word, _)| word)
     }
 
     /// The reason of a word; an unknown word counts as unsupported.
     pub(crate) fn of_word(word: &[u8]) -> Self {
-        [Self::Administrative, Self::Database, Self::Slot]
-            .into_iter()
-            .find(|reason| reason.word().as_bytes() == word)
-            .unwrap_or(Self::Unsupported)
+        let entry = REASONS.iter().find(|(known, _)| known.as_bytes() == word);
+        entry.map_or(Self::Unsupported, |(_, reason)| *reason)
+    }
+
+    /// The error code that clients act upon.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Fenced(_) | Self::Replica => "READONLY",
+            // A replica that reads this code asks again later, and goes on with what it has.
+            Self::Uncopied => "NOMASTERLINK",
+            _ => "ERR",
+        }
     }
 }
 
@@ -102,6 +132,26 @@ impl fmt::Display for Refusal<'_> {
                     "'{command}': an Active-Active database has the one logical database 0"
                 )
             }
+            Reason::Fenced(denied) => write!(
+                out,
+                "'{command}' was not done: this primary may not take writes now, {}; try again, or connect anew to \
+                 reach the present primary",
+                match denied {
+                    Denied::None => "as it has no permission yet",
+                    Denied::Lapsed => "as its permission ran out and was not renewed in time",
+                    Denied::Revoked =>
+                        "as its permission was taken back for another shard to take over",
+                }
+            ),
+            Reason::Replica => write!(
+                out,
+                "You can't write against a read only replica ('{command}')."
+            ),
+            Reason::Uncopied => write!(
+                out,
+                "'{command}': this shard has not held a permission since it started, so it may have less than its \
+                 replicas; it is copied once it serves"
+            ),
         }
     }
 }
@@ -139,51 +189,100 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// Commands without the `admin` flag that are for the operator all the same: reading keys that have expired, and stopping the
-/// server for a debugger.
-const OPERATOR: &[&str] = &["client|import-source", "script|debug"];
+/// server for a debugger, and making it connect elsewhere.
+const OPERATOR: &[&str] = &["client|import-source", "migrate", "script|debug"];
 
 /// Commands without the `write` flag that change the value of their key.
 const HIDDEN_WRITES: &[&str] = &["pfcount"];
 
+/// Whether a command changes values without the flag that says so.
+pub(crate) fn is_hidden_write(name: &[u8]) -> bool {
+    HIDDEN_WRITES
+        .iter()
+        .any(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()))
+}
+
+/// Writes of the module that come from the append-only file or the primary only.
+const REPLAYED: &[&str] = &["crdt.e"];
+
 /// The commands by which a replica attaches.
-const HANDSHAKE: &[&str] = &["psync", "replconf", "sync"];
+const HANDSHAKE: &[&str] = &["replconf"];
+
+/// The commands by which it asks for the data.
+const COPY: &[&str] = &["psync", "sync"];
+
+/// What the module was loaded for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mode {
+    /// Writes need merge rules.
+    pub(crate) engine: Engine,
+    /// Writes need a permission.
+    pub(crate) fence: bool,
+}
 
 /// The rule of one command. `twin` says where the module's own command for it stands.
-fn judge(command: &Described, twin: &impl Fn(&Described) -> Option<usize>) -> Option<Rule> {
+fn judge(
+    mode: Mode,
+    command: &Described,
+    twin: &impl Fn(&Described) -> Option<usize>,
+) -> Option<Rule> {
     let name = command.name.as_str();
     let flagged = |flag: &str| command.flags.iter().any(|given| given == flag);
+    let is_write = flagged("write") || HIDDEN_WRITES.contains(&name);
+    let fenced = (mode.fence && is_write).then_some(Rule::Write);
     if name.starts_with(PREFIX) {
-        return None;
-    }
-    if let Some(place) = twin(command) {
-        return Some(Rule::Twin(place));
-    }
-    match name {
-        "select" => return Some(Rule::Select),
-        "multi" => return Some(Rule::Multi),
-        "exec" => return Some(Rule::Exec),
-        "discard" | "reset" => return Some(Rule::Discard),
-        _ => {}
+        return fenced.filter(|_| !REPLAYED.contains(&name));
     }
     if HANDSHAKE.contains(&name) {
         return Some(Rule::Handshake);
     }
-    if flagged("write") || HIDDEN_WRITES.contains(&name) {
-        return Some(Rule::Refused(Reason::Unsupported));
+    if COPY.contains(&name) {
+        return Some(Rule::Copy);
+    }
+    match mode.engine {
+        Engine::Crdt => {
+            if let Some(rule) = judge_merged(command, is_write, twin) {
+                return Some(rule);
+            }
+        }
+        Engine::None if name == "exec" && mode.fence => return Some(Rule::Exec),
+        Engine::None => {}
     }
     let administrative = flagged("admin") && !HARMLESS.contains(&name);
     if administrative || OPERATOR.contains(&name) {
         return Some(Rule::Administrative);
     }
-    None
+    fenced
+}
+
+/// The rule that merging asks for.
+fn judge_merged(
+    command: &Described,
+    is_write: bool,
+    twin: &impl Fn(&Described) -> Option<usize>,
+) -> Option<Rule> {
+    if let Some(place) = twin(command) {
+        return Some(Rule::Twin(place));
+    }
+    match command.name.as_str() {
+        "select" => Some(Rule::Select),
+        "multi" => Some(Rule::Multi),
+        "exec" => Some(Rule::Exec),
+        "discard" | "reset" => Some(Rule::Discard),
+        _ => is_write.then_some(Rule::Refused(Reason::Unsupported)),
+    }
 }
 
 /// The rules of all commands.
-pub(crate) fn rules(commands: &[Described], twin: impl Fn(&Described) -> Option<usize>) -> Table {
+pub(crate) fn rules(
+    mode: Mode,
+    commands: &[Described],
+    twin: impl Fn(&Described) -> Option<usize>,
+) -> Table {
     let mut table = Table::new();
     for command in commands {
         if command.subcommands.is_empty() {
-            if let Some(rule) = judge(command, &twin) {
+            if let Some(rule) = judge(mode, command, &twin) {
                 table.insert(&command.name, rule);
             }
             continue;
@@ -191,7 +290,7 @@ pub(crate) fn rules(commands: &[Described], twin: impl Fn(&Described) -> Option<
         let judged: Vec<_> = command
             .subcommands
             .iter()
-            .map(|sub| (sub, judge(sub, &twin)))
+            .map(|sub| (sub, judge(mode, sub, &twin)))
             .collect();
         if judged.iter().any(|(_, rule)| rule.is_some()) {
             table.insert(&command.name, Rule::Container);

@@ -156,6 +156,14 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(micros).unwrap_or(0) / 1000
 }
 
+/// Milliseconds since the machine was booted, time in suspension included: read now, as a process that was stopped would
+/// otherwise judge by the time at which it stopped.
+pub(crate) fn boot_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
 /// Microseconds of a clock that never goes back, from an arbitrary start.
 pub(crate) fn monotonic_micros() -> u64 {
     // SAFETY: takes no argument and reads a clock.

@@ -7,7 +7,10 @@ use valkey_module::raw;
 
 use super::filter::FILTER;
 use super::{guarded, load, role};
+use crate::arguments::Engine;
+use crate::gate::{self, GATE};
 use crate::number;
+use crate::policy::Mode;
 use crate::server::native::Native;
 use crate::server::{self, Ctx, OK, api};
 use crate::shard::{self, SHARD};
@@ -20,15 +23,21 @@ const SWEEP_KEYS: usize = 256;
 /// Turns of the server's clock between two looks at the memory limit.
 const LOOK_AT_LIMIT: u64 = 50;
 
-/// Subscribes to all of them.
-pub(crate) fn register(ctx: Ctx) -> Option<()> {
+/// Subscribes to those that matter in this mode.
+pub(crate) fn register(ctx: Ctx, mode: Mode) -> Option<()> {
     subscribe(
         ctx,
         raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
         on_role,
     )?;
-    subscribe(ctx, raw::REDISMODULE_EVENT_LOADING, on_loading)?;
     subscribe(ctx, raw::REDISMODULE_EVENT_MODULE_CHANGE, on_modules)?;
+    if mode.fence {
+        subscribe(ctx, raw::REDISMODULE_EVENT_EVENTLOOP, on_turn)?;
+    }
+    if mode.engine == Engine::None {
+        return Some(());
+    }
+    subscribe(ctx, raw::REDISMODULE_EVENT_LOADING, on_loading)?;
     subscribe(ctx, raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client)?;
     subscribe(ctx, raw::REDISMODULE_EVENT_CRON_LOOP, on_cron)
 }
@@ -44,15 +53,22 @@ fn subscribe(ctx: Ctx, id: u64, callback: Callback) -> Option<()> {
     (status == OK).then_some(())
 }
 
-/// Promotion and demotion both end the life under way.
+/// Promotion and demotion both end the life under way, and demotion the permission.
 unsafe extern "C" fn on_role(
-    _: *mut raw::RedisModuleCtx,
+    ctx: *mut raw::RedisModuleCtx,
     _: raw::RedisModuleEvent,
     role: u64,
     _: *mut c_void,
 ) {
     guarded(|| {
-        role::set_replica(role == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA);
+        let replica = role == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA;
+        role::set_replica(replica);
+        if let Some(mut gate) = GATE.get()
+            && let Some(gate) = gate.as_mut()
+        {
+            // SAFETY: the server gives a context that is valid until this function returns.
+            gate.follow(unsafe { Ctx::new(ctx) }, replica);
+        }
         if let Some(mut shard) = SHARD.get() {
             shard.end_life();
         }
@@ -89,6 +105,17 @@ unsafe extern "C" fn on_modules(
 ) {
     // SAFETY: the server gives a context that is valid until this function returns.
     guarded(|| load::refresh(unsafe { Ctx::new(ctx) }));
+}
+
+/// The event loop is about to send replies and sleep, or woke up.
+unsafe extern "C" fn on_turn(
+    ctx: *mut raw::RedisModuleCtx,
+    _: raw::RedisModuleEvent,
+    phase: u64,
+    _: *mut c_void,
+) {
+    // SAFETY: the server gives a context that is valid until this function returns.
+    guarded(|| gate::turn(unsafe { Ctx::new(ctx) }, phase == gate::REPLIES_LEAVE));
 }
 
 /// A client that is gone queues nothing any more.

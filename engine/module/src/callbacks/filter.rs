@@ -11,7 +11,8 @@ use super::command::fits;
 use super::guarded;
 use super::role;
 use crate::commands::{COMMANDS, REFUSED};
-use crate::policy::{Reason, Refusal, Rule, Table};
+use crate::gate::GATE;
+use crate::policy::{self, Mode, Reason, Refusal, Rule, Table};
 use crate::server::client::Client;
 use crate::server::text::{self, Text};
 use crate::server::{Ctx, MainThread, api};
@@ -21,12 +22,18 @@ use crate::transaction::{self, Queues};
 pub(crate) struct Filter {
     /// The rules of all commands.
     pub(crate) table: Table,
+    /// What the module was loaded for.
+    pub(crate) mode: Mode,
     /// The names of `COMMANDS`, in the same order.
     pub(crate) names: Vec<Text>,
     /// The name of the command that refuses.
     pub(crate) refused: Text,
     /// The user that may administrate.
     pub(crate) internal_user: Vec<u8>,
+    /// The user by which replicas attach, besides the internal one.
+    pub(crate) replication_user: Option<Vec<u8>>,
+    /// The client that is the link to the primary, once it is known.
+    pub(crate) primary_link: Option<u64>,
     /// A context that outlives callbacks.
     pub(crate) ctx: Ctx,
     /// Transactions that are being queued.
@@ -119,21 +126,54 @@ impl Filter {
         };
         match rule {
             Rule::Multi => return self.queues.open(pending.client_id()),
-            Rule::Exec => {
-                transaction::begin();
-                return self.queues.close(pending.client_id());
-            }
+            Rule::Exec => return self.exec(pending),
             Rule::Discard => return self.queues.close(pending.client_id()),
             Rule::Select if !selects_other_database(pending.arg(1)) => return,
             Rule::Twin(place) if !fits(COMMANDS[place].arity, pending.count()) => return,
             Rule::Twin(place) if !role::is_replica() => return self.write(pending, place),
+            Rule::Write if !role::is_replica() => {
+                self.may_write(pending);
+                return;
+            }
+            Rule::Write if self.primary_link == Some(pending.client_id()) => return,
             _ => {}
         }
         self.restrict(pending, rule);
     }
 
+    /// The transaction begins.
+    fn exec(&mut self, pending: &Pending) {
+        transaction::begin();
+        self.queues.close(pending.client_id());
+        if let Some(mut gate) = GATE.get()
+            && let Some(gate) = gate.as_mut()
+        {
+            gate.enter_exec(self.ctx);
+        }
+    }
+
+    /// A write on a primary needs a permission if there is a fence. The server's own gate, shut by then, refuses what a client
+    /// wants to queue, and later its EXEC; but it takes a write that does not say so for a read.
+    fn may_write(&self, pending: &Pending) -> bool {
+        let denied = GATE
+            .get()
+            .and_then(|mut gate| gate.as_mut()?.check(self.ctx).err());
+        let Some(denied) = denied else {
+            return true;
+        };
+        let client = Client::by_id(pending.client_id());
+        if !client.is_some_and(Client::queueing) || policy::is_hidden_write(pending.arg(0)) {
+            self.refuse(pending, client, Reason::Fenced(denied));
+            return false;
+        }
+        true
+    }
+
     /// A write on a primary: renamed, unless it leaves the slot of its transaction.
     fn write(&mut self, pending: &Pending, place: usize) {
+        if !self.may_write(pending) {
+            return;
+        }
         let id = pending.client_id();
         if self.queues.is_open(id) {
             let client = Client::by_id(id).filter(|client| client.queueing());
@@ -148,20 +188,26 @@ impl Filter {
     }
 
     /// Commands that not everybody may run, and writes on a replica.
-    fn restrict(&self, pending: &Pending, rule: Rule) {
+    fn restrict(&mut self, pending: &Pending, rule: Rule) {
         let client = Client::by_id(pending.client_id());
         let user = client.and_then(|client| client.user(self.ctx));
         let is_primary_link = client.is_some() && user.is_none();
         if is_primary_link {
+            self.primary_link = Some(pending.client_id());
             return;
         }
-        let internal = user.is_some_and(|user| user.bytes() == self.internal_user);
+        let is = |name: &Vec<u8>| user.as_ref().is_some_and(|user| user.bytes() == name);
+        let internal = is(&self.internal_user);
+        let replicates = internal || self.replication_user.as_ref().is_some_and(is);
         let on_socket = client.is_some_and(Client::unix_socket);
         match rule {
             Rule::Twin(place) => pending.rename(&self.names[place]),
-            Rule::Handshake if internal => {}
+            Rule::Handshake if replicates => {}
+            Rule::Copy if replicates && may_be_copied() => {}
+            Rule::Copy if replicates => self.refuse(pending, client, Reason::Uncopied),
+            Rule::Write => self.refuse(pending, client, Reason::Replica),
             Rule::Administrative if internal && on_socket => {}
-            Rule::Handshake | Rule::Administrative => {
+            Rule::Handshake | Rule::Copy | Rule::Administrative => {
                 self.refuse(pending, client, Reason::Administrative)
             }
             Rule::Refused(reason) => self.refuse(pending, client, reason),
@@ -193,6 +239,12 @@ impl Filter {
         );
         pending.replace_all(&[&self.refused, &command, &reason]);
     }
+}
+
+/// Whether this shard's data may be copied. Without a fence nobody counts on replicas.
+fn may_be_copied() -> bool {
+    GATE.get()
+        .is_some_and(|gate| gate.as_ref().is_none_or(|gate| gate.fence.may_be_copied()))
 }
 
 /// SELECT of anything else than 0; what is no number the server itself refuses.

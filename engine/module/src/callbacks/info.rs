@@ -4,8 +4,12 @@ use std::ffi::c_int;
 
 use valkey_module::raw;
 
+use super::filter::FILTER;
 use super::guarded;
-use crate::server::{Ctx, OK, api, c_text};
+use crate::arguments::Engine;
+use crate::fence::Deadline;
+use crate::gate::GATE;
+use crate::server::{self, Ctx, OK, api, c_text};
 use crate::shard::SHARD;
 
 /// Registers the section.
@@ -16,7 +20,35 @@ pub(crate) fn register(ctx: Ctx) -> Option<()> {
 }
 
 /// Names and values, as the server prints them with the module's name in front.
-fn fields() -> Option<Vec<(&'static str, String)>> {
+type Fields = Vec<(&'static str, String)>;
+
+/// The fence, if there is one.
+fn fence() -> Option<Fields> {
+    let gate = GATE.get()?;
+    let Some(gate) = gate.as_ref() else {
+        return Some(vec![("fence", "off".into())]);
+    };
+    let fence = &gate.fence;
+    let flag = |value: bool| u8::from(value).to_string();
+    let deadline = match fence.deadline() {
+        None => "none".into(),
+        Some(Deadline::Forever) => "forever".into(),
+        Some(Deadline::At(end)) => end.to_string(),
+    };
+    Some(vec![
+        ("fence", "on".into()),
+        ("fence_epoch", fence.epoch().to_string()),
+        ("fence_revoked", fence.revoked().to_string()),
+        ("fence_deadline", deadline),
+        ("fence_writable", flag(fence.writable(server::boot_ms()))),
+        ("fence_ever", flag(fence.ever())),
+        ("fence_refused_writes", gate.refused.to_string()),
+        ("fence_disconnected_clients", gate.disconnected.to_string()),
+    ])
+}
+
+/// The Active-Active database.
+fn engine() -> Option<Fields> {
     let shard = SHARD.get()?;
     let Some(replica) = &shard.replica else {
         return Some(vec![("config_version", "0".into())]);
@@ -61,7 +93,14 @@ unsafe extern "C" fn on_info(info: *mut raw::RedisModuleInfoCtx, for_crash_repor
     guarded(|| {
         // SAFETY: the context is valid until this function returns; the server prefixes the module's name itself.
         unsafe { api!(RedisModule_InfoAddSection)(info, std::ptr::null()) };
-        for (name, value) in fields().unwrap_or_default() {
+        let mode = FILTER
+            .get()
+            .and_then(|filter| Some(filter.as_ref()?.mode.engine));
+        let engine = match mode {
+            Some(Engine::None) => Some(vec![("engine", "none".into())]),
+            _ => engine(),
+        };
+        for (name, value) in [engine, fence()].into_iter().flatten().flatten() {
             let (name, value) = (c_text(name), c_text(&value));
             // SAFETY: as above; the server copies both strings.
             unsafe { api!(RedisModule_InfoAddFieldCString)(info, name.as_ptr(), value.as_ptr()) };

@@ -8,8 +8,10 @@ use valkey_module::raw;
 use super::command::Command;
 use super::filter::{FILTER, Filter};
 use super::{aux, events, filter, guarded, info, role};
-use crate::commands::{COMMANDS, REFUSED};
-use crate::policy::{self, Described, Table};
+use crate::arguments::{ArgumentError, Arguments, Engine};
+use crate::commands::{ALWAYS, COMMANDS, REFUSED};
+use crate::gate::{GATE, Gate, GateError};
+use crate::policy::{self, Described, Mode, Table};
 use crate::server::native::{Native, Value};
 use crate::server::text::{self, Text};
 use crate::server::{Ctx, OK, api};
@@ -65,10 +67,10 @@ pub unsafe extern "C" fn ValkeyModule_OnLoad(
 /// Why the module does not load.
 #[derive(Debug, thiserror::Error)]
 enum LoadError {
-    #[error("unknown module argument '{0}'; known: internal-user NAME")]
-    Argument(String),
-    #[error("module argument internal-user: a user name is missing")]
-    UserMissing,
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    #[error(transparent)]
+    Gate(#[from] GateError),
     #[error("the server refused to register {0}")]
     Register(String),
     #[error("the server did not list its commands, so writes cannot be told from reads")]
@@ -82,7 +84,11 @@ enum LoadError {
 }
 
 fn load(ctx: Ctx, arguments: &[&[u8]]) -> Result<(), LoadError> {
-    let internal_user = internal_user(arguments)?;
+    let arguments = Arguments::parse(arguments)?;
+    let mode = Mode {
+        engine: arguments.engine,
+        fence: arguments.fence,
+    };
     // A truncated snapshot fails the load instead of ending the process; keys count as modified when the module says so, not
     // whenever it had them open; what the module replicates are its own commands, which need no check.
     let options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
@@ -93,17 +99,31 @@ fn load(ctx: Ctx, arguments: &[&[u8]]) -> Result<(), LoadError> {
         let options = options.cast_signed();
         api!(RedisModule_SetModuleOptions)(ctx.raw(), options);
     }
-    for command in COMMANDS {
+    for command in ALWAYS {
         register(ctx, command)?;
     }
-    aux::register(ctx).ok_or_else(|| LoadError::Register("the metadata's data type".into()))?;
-    info::register(ctx).ok_or_else(|| LoadError::Register("the INFO section".into()))?;
-    events::register(ctx).ok_or_else(|| LoadError::Register("the server events".into()))?;
-    for (name, value) in SETTINGS {
-        configure(ctx, name, value)?;
+    if mode.engine == Engine::Crdt {
+        for command in COMMANDS {
+            register(ctx, command)?;
+        }
+        aux::register(ctx).ok_or_else(|| LoadError::Register("the metadata's data type".into()))?;
+        for (name, value) in SETTINGS {
+            configure(ctx, name, value)?;
+        }
     }
+    info::register(ctx).ok_or_else(|| LoadError::Register("the INFO section".into()))?;
+    events::register(ctx, mode).ok_or_else(|| LoadError::Register("the server events".into()))?;
     role::set_replica(ctx.flags().replica());
-    let table = table(ctx)?;
+    if mode.fence
+        && let Some(mut gate) = GATE.get()
+    {
+        *gate = Some(Gate::new(ctx, role::is_replica())?);
+    }
+    start_filter(ctx, arguments, mode)
+}
+
+fn start_filter(ctx: Ctx, arguments: Arguments, mode: Mode) -> Result<(), LoadError> {
+    let table = table(ctx, mode)?;
     // SAFETY: a context without a client, made once and kept until the process ends.
     let lasting = unsafe { Ctx::new(api!(RedisModule_GetDetachedThreadSafeContext)(ctx.raw())) };
     let filter = Filter {
@@ -113,7 +133,10 @@ fn load(ctx: Ctx, arguments: &[&[u8]]) -> Result<(), LoadError> {
             .map(|command| Text::new(command.name.to_bytes()))
             .collect(),
         refused: Text::new(REFUSED.to_bytes()),
-        internal_user,
+        mode,
+        internal_user: arguments.internal_user,
+        replication_user: arguments.replication_user,
+        primary_link: None,
         ctx: lasting,
         queues: Queues::default(),
     };
@@ -129,16 +152,6 @@ fn load(ctx: Ctx, arguments: &[&[u8]]) -> Result<(), LoadError> {
         Err(LoadError::Register("the command filter".into()))
     } else {
         Ok(())
-    }
-}
-
-fn internal_user(arguments: &[&[u8]]) -> Result<Vec<u8>, LoadError> {
-    match arguments {
-        [b"internal-user", name] if !name.is_empty() => Ok(name.to_vec()),
-        [] | [b"internal-user", ..] => Err(LoadError::UserMissing),
-        [other, ..] => Err(LoadError::Argument(
-            String::from_utf8_lossy(other).into_owned(),
-        )),
     }
 }
 
@@ -182,7 +195,7 @@ fn configure(ctx: Ctx, name: &[u8], value: &[u8]) -> Result<(), LoadError> {
 }
 
 /// The rules for the commands that the server has now.
-fn table(ctx: Ctx) -> Result<Table, LoadError> {
+fn table(ctx: Ctx, mode: Mode) -> Result<Table, LoadError> {
     let reply = Native::run(ctx, c"COMMAND", &[]).ok_or(LoadError::Commands)?;
     let commands: Option<Vec<_>> = reply.value().elements().map(describe).collect();
     let commands = commands.ok_or(LoadError::Commands)?;
@@ -190,7 +203,7 @@ fn table(ctx: Ctx) -> Result<Table, LoadError> {
         return Err(LoadError::Commands);
     }
     // A twin whose native command takes other arguments than it knows is none.
-    Ok(policy::rules(&commands, |native| {
+    Ok(policy::rules(mode, &commands, |native| {
         COMMANDS.iter().position(|twin| {
             twin.twin_of == Some(native.name.as_str()) && i64::from(twin.arity) == native.arity
         })
@@ -199,7 +212,11 @@ fn table(ctx: Ctx) -> Result<Table, LoadError> {
 
 /// Judges all commands anew, after a module came or went. If that fails, the filter refuses every command.
 pub(crate) fn refresh(ctx: Ctx) {
-    let table = table(ctx);
+    let mode = FILTER.get().and_then(|filter| Some(filter.as_ref()?.mode));
+    let Some(mode) = mode else {
+        return;
+    };
+    let table = table(ctx, mode);
     let Some(mut filter) = FILTER.get() else {
         return;
     };

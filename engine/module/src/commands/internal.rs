@@ -2,9 +2,11 @@
 
 mod config;
 mod exchange;
+mod fence;
 
 pub(super) use config::config;
 pub(super) use exchange::{apply, clock, digest, effect, pull, report};
+pub(super) use fence::fence;
 
 use crate::callbacks::command::Invocation;
 use crate::callbacks::filter::FILTER;

@@ -8,9 +8,16 @@ use crate::server::reply::Reply;
 /// `crdt.refused command reason`.
 pub(crate) fn refused(call: &Invocation<'_>) -> Result<Reply, Error> {
     let command = String::from_utf8_lossy(call.arg(1));
-    Err(Refusal {
+    let reason = Reason::of_word(call.arg(2));
+    let refusal = Refusal {
         command: &command,
-        reason: Reason::of_word(call.arg(2)),
+        reason,
+    };
+    if call.flags.script() && matches!(reason, Reason::Fenced(_)) {
+        return Err(Error::Coded {
+            code: reason.code(),
+            text: format!("{refusal}; what this script wrote before it stays"),
+        });
     }
-    .into())
+    Err(refusal.into())
 }

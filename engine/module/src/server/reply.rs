@@ -15,6 +15,8 @@ pub(crate) enum Reply {
     Null,
     /// A list.
     Array(Vec<Reply>),
+    /// Names with numbers: a flat list for clients of the older protocol.
+    Map(Vec<(&'static str, i64)>),
     /// A set: a list for clients of the older protocol.
     Set(Vec<Vec<u8>>),
 }
@@ -53,6 +55,15 @@ impl Reply {
                 // SAFETY: the context belongs to a command; as many elements follow as announced.
                 unsafe { api!(RedisModule_ReplyWithArray)(ctx.raw(), length(items.len())) };
                 items.iter().for_each(|item| item.send(ctx));
+                0
+            }
+            Self::Map(pairs) => {
+                // SAFETY: the context belongs to a command; as many pairs follow as announced.
+                unsafe { api!(RedisModule_ReplyWithMap)(ctx.raw(), length(pairs.len())) };
+                for (name, value) in pairs {
+                    send_bulk(ctx, name.as_bytes());
+                    Self::Integer(*value).send(ctx);
+                }
                 0
             }
             Self::Set(items) => {

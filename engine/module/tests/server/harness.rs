@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use redis::{Client, Connection, RedisError, Value};
 use tempfile::TempDir;
 
@@ -15,6 +17,8 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(20);
 const INTERNAL: &str = "meridian-internal";
 const SECRET: &str = "only-in-tests";
+/// The user by which replicas attach; it can run nothing else.
+pub const COPIER: &str = "copier";
 
 /// A running server.
 pub struct Server {
@@ -32,6 +36,16 @@ impl Server {
 
     /// A server with the module, without a configuration.
     pub fn blank(options: &[&str]) -> Self {
+        Self::with_module(options, &[])
+    }
+
+    /// A server of native commands that asks for permissions.
+    pub fn fenced(options: &[&str]) -> Self {
+        Self::with_module(options, &["engine", "none", "fence", "on"])
+    }
+
+    /// A server with the module loaded with further arguments.
+    pub fn with_module(options: &[&str], further: &[&str]) -> Self {
         let module = module().to_string_lossy().into_owned();
         let mut arguments: Vec<_> = ["--appendonly", "yes", "--appendfsync", "everysec"]
             .map(String::from)
@@ -42,7 +56,10 @@ impl Server {
             module,
             "internal-user".to_owned(),
             INTERNAL.to_owned(),
+            "replication-user".to_owned(),
+            COPIER.to_owned(),
         ]);
+        arguments.extend(further.iter().map(ToString::to_string));
         Self::launch(arguments)
     }
 
@@ -55,9 +72,14 @@ impl Server {
 
     fn launch(arguments: Vec<String>) -> Self {
         let directory = TempDir::new().unwrap();
-        let users = format!(
+        let mut users = format!(
             "user default on nopass ~* &* +@all\nuser {INTERNAL} on >{SECRET} ~* &* +@all\n"
         );
+        if arguments.iter().any(|argument| argument == "--loadmodule") {
+            // A plain server does not know the command by which the module refuses.
+            users +=
+                &format!("user {COPIER} on >{SECRET} +psync +sync +replconf +ping +crdt.refused\n");
+        }
         std::fs::write(directory.path().join("users.acl"), users).unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -128,6 +150,13 @@ impl Server {
         self.process.kill();
     }
 
+    /// Stops the process without ending it, as a machine that hangs does, or lets it go on.
+    pub fn pause(&self, pause: bool) {
+        let signal = if pause { Signal::STOP } else { Signal::CONT };
+        let id = Pid::from_raw(self.process.0.id().cast_signed()).unwrap();
+        kill_process(id, signal).unwrap();
+    }
+
     pub fn configure(&self, id: u32, version: u64, members: &str) {
         let mut internal = self.internal();
         let reply = run(
@@ -163,6 +192,14 @@ impl Server {
         connect(&format!(
             "unix://{}?user={INTERNAL}&pass={SECRET}",
             self.socket().display()
+        ))
+    }
+
+    /// The user for replication over TCP.
+    pub fn copier(&self) -> Connection {
+        connect(&format!(
+            "redis://{COPIER}:{SECRET}@127.0.0.1:{}/",
+            self.port
         ))
     }
 
@@ -235,6 +272,8 @@ fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Process {
             "0",
             "--databases",
             "16",
+            "--enable-debug-command",
+            "local",
         ])
         .args(arguments)
         .stdout(Stdio::piped())
@@ -359,6 +398,12 @@ pub fn refused(connection: &mut Connection, command: &str) -> String {
         Err(error) => error,
         Ok(reply) => panic!("{command} was accepted: {reply:?}"),
     }
+}
+
+/// Milliseconds since the machine was booted, as the module counts them.
+pub fn boot_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    time.tv_sec.cast_unsigned() * 1000 + time.tv_nsec.cast_unsigned() / 1_000_000
 }
 
 /// Waits until `condition` holds, looking again at short intervals.

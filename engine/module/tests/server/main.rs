@@ -9,6 +9,7 @@
 
 mod differential;
 mod exchange;
+mod fence;
 mod harness;
 mod persistence;
 mod refusals;
