@@ -35,7 +35,7 @@ pub(crate) struct BringUp<'a> {
 impl BringUp<'_> {
     /// Brings a cluster up with these nodes. One that is up stays as it is.
     pub(crate) async fn cluster(&self, cluster: &ClusterPlan, nodes: &[NodePlan]) -> Result<()> {
-        let known = self.layout.kubeconfig(&cluster.name).exists();
+        let known = self.layout.made(&cluster.name).exists();
         if !known {
             self.clear_half_made(cluster).await?;
         }
@@ -115,7 +115,8 @@ impl BringUp<'_> {
             .await
     }
 
-    /// A cluster whose kubeconfig was not yet written was interrupted while it was made: nothing of it is of use.
+    /// A cluster whose API server never answered was interrupted while it was made: nothing of it is of use. An etcd that
+    /// was killed between making its log and writing itself into it as a member waits for a leader for ever.
     async fn clear_half_made(&self, cluster: &ClusterPlan) -> Result<()> {
         let belongs = |name: &&String| belongs_to(cluster, name);
         for name in network::leftovers(cluster.lab()).iter().filter(belongs) {
@@ -125,12 +126,11 @@ impl BringUp<'_> {
         files::remove(&self.layout.cluster(&cluster.name))
     }
 
-    /// Writes certificates and configuration; those that are there stay as they are. The administrator's kubeconfig
-    /// comes last: with it the cluster counts as made.
+    /// Writes certificates and configuration; those that are there stay as they are.
     fn write_files(&self, cluster: &ClusterPlan, nodes: &[NodePlan]) -> Result<UnitSpec> {
         let pki_folder = self.layout.pki(&cluster.name);
         let kubeconfig = self.layout.kubeconfig(&cluster.name);
-        let made = kubeconfig.exists();
+        let made = self.layout.made(&cluster.name).exists();
         let pki = if made {
             Pki::open(&pki_folder)?
         } else {
@@ -207,6 +207,7 @@ impl BringUp<'_> {
                     .map_err(|error| error.to_string())
             })
             .await?;
+        files::write(&self.layout.made(&cluster.name), "")?;
         self.progress
             .say(&format!("{}: API server answers", cluster.name));
         apply_objects(&client, cluster).await?;

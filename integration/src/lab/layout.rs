@@ -126,6 +126,12 @@ impl Layout {
         self.root.join(cluster)
     }
 
+    /// Is there once the cluster's API server has answered: from then on its data is worth keeping.
+    #[must_use]
+    pub fn made(&self, cluster: &str) -> PathBuf {
+        self.cluster(cluster).join("made")
+    }
+
     /// The kubeconfig of a cluster's administrator.
     #[must_use]
     pub fn kubeconfig(&self, cluster: &str) -> PathBuf {

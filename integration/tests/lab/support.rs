@@ -283,6 +283,15 @@ impl TestLab {
         anyhow::bail!("no node holds {address}")
     }
 
+    /// Ends a unit with all its processes, as a machine does that loses power; nothing happens if it does not run.
+    pub(crate) fn kill_supervisor(&self, folder: &str) -> anyhow::Result<()> {
+        let record = ProcessRecord::read(&self.state().join(folder).join("supervisor.json"))?;
+        if let Some(record) = record {
+            let _had_ended = record.signal(rustix::process::Signal::KILL);
+        }
+        Ok(())
+    }
+
     pub(crate) fn process(&self, unit: &str, name: &str) -> anyhow::Result<ProcessRecord> {
         let processes = self.lab.processes(unit)?;
         let found = processes.iter().find(|process| process.name == name);
