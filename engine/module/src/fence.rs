@@ -76,7 +76,8 @@ impl Fence {
         }
     }
 
-    /// Accepts a permission. Within an epoch the later deadline counts.
+    /// Accepts a permission. Within an epoch the later deadline counts; but one without end is replaced by any other, because
+    /// it is given only while nobody could be promoted, and somebody is about to be.
     pub(crate) fn permit(
         &mut self,
         epoch: Epoch,
@@ -97,7 +98,7 @@ impl Fence {
             return Err(PermitError::Stale { asked: epoch, seen });
         }
         let deadline = match self.permission {
-            Some((held, before)) if held == epoch => before.max(deadline),
+            Some((held, before @ Deadline::At(_))) if held == epoch => before.max(deadline),
             _ => deadline,
         };
         self.seen = epoch;

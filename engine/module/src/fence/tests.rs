@@ -85,8 +85,14 @@ fn within_an_epoch_the_later_deadline_counts() {
     fence.permit(3, AT(20), 15).unwrap();
     assert_eq!(fence.check(|| 19), Ok(()));
     fence.permit(3, Deadline::Forever, 15).unwrap();
-    fence.permit(3, AT(30), 15).unwrap();
     assert_eq!(fence.deadline(), Some(Deadline::Forever));
+}
+
+#[test]
+fn a_permission_without_end_gets_one_before_somebody_can_be_promoted() {
+    let mut fence = permitted(3, Deadline::Forever);
+    fence.permit(3, AT(30), 15).unwrap();
+    assert_eq!(fence.check(|| 30), Err(Denied::Lapsed));
 }
 
 #[test]
