@@ -249,6 +249,8 @@ pub struct ShardReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub following: Option<FollowingState>,
     /// Position in the replication stream, bytes: what it has written (primary) or applied (replica).
+    /// Absent on a replica whose process has not yet taken over or continued a copy from its primary: what it holds comes
+    /// from its own files, may be less than it once had, and must not be promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<i64>,
     /// Epoch of the newest fence that it obeys. From this report on a replica grants nothing to the primary of a lower epoch,
