@@ -5,6 +5,7 @@
 mod active_active;
 mod cluster;
 mod database;
+pub mod failover;
 mod inert;
 mod placement;
 mod remote_cluster;
@@ -61,6 +62,7 @@ pub async fn run(context: Context) {
         cluster::run(context.clone()),
         database::run(context.clone()),
         active_active::run(context.clone()),
+        failover::run(context.clone()),
         remote_cluster::run(context),
     );
 }

@@ -126,11 +126,12 @@ impl Rigger {
         error: Option<&ApplyError>,
     ) -> Result<(), ApplyError> {
         let finding = finding(decision, error);
-        let before = topology
+        let mut before = topology
             .status
             .as_ref()
             .map(|status| status.conditions.clone())
             .unwrap_or_default();
+        before.retain(|condition| condition.type_ == SERVICES_READY);
         let conditions = conditions(
             &before,
             &[finding],

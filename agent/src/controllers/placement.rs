@@ -1,7 +1,7 @@
 //! Where a new shard goes. Pure: the same pods and shards give the same answer.
 //!
-//! Rule: of the nodes that are ready and have room, the one with the fewest shards; then the one with the most free
-//! memory; then the lowest ordinal. Room is [`USABLE_PERCENT`] of the pod's memory limit minus what the shards placed
+//! Rule: of the nodes that are ready, have room, and share neither host nor rack with another copy of the shard, the one
+//! with the fewest shards; then the one with the most free memory; then the lowest ordinal. Room is [`USABLE_PERCENT`] of the pod's memory limit minus what the shards placed
 //! there may take: with cgroup v2 one process out of memory takes the whole container with it.
 
 use std::fmt;
@@ -20,6 +20,10 @@ pub(super) struct Node {
     pub ready: bool,
     /// Memory limit of the pod in bytes; `None` if it has none.
     pub limit: Option<i64>,
+    /// Name of the host; `None` while it has none.
+    pub host: Option<String>,
+    /// Rack of the host; `None` if the REC knows no racks.
+    pub rack: Option<String>,
 }
 
 /// A shard that has its place.
@@ -39,6 +43,11 @@ pub(super) enum NoPlace {
         /// How many pods exist.
         pods: usize,
     },
+    /// Every ready pod shares host or rack with a copy that the shard has already.
+    NoOther {
+        /// The pods that hold the copies.
+        holders: Vec<String>,
+    },
     /// Every ready pod is too full.
     NoRoom {
         /// What the shard needs, in bytes.
@@ -52,6 +61,11 @@ impl fmt::Display for NoPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotReady { pods } => write!(f, "none of the cluster's {pods} pods is ready yet"),
+            Self::NoOther { holders } => write!(
+                f,
+                "every ready pod is on the host or in the rack of {}: add a node elsewhere",
+                holders.join(", ")
+            ),
             Self::NoRoom { needed, free } => write!(
                 f,
                 "the database needs {needed} bytes on one node and the emptiest has {free} left of its \
@@ -61,7 +75,7 @@ impl fmt::Display for NoPlace {
     }
 }
 
-/// Chooses the node for a shard whose dataset may take `needed` bytes.
+/// Chooses the node for a shard whose dataset may take `needed` bytes, and of which the pods `holders` have a copy each.
 ///
 /// # Errors
 /// [`NoPlace`]: no node can take it now.
@@ -69,6 +83,7 @@ pub(super) fn place<'a>(
     nodes: &'a [Node],
     placed: &[Placed],
     needed: i64,
+    holders: &[&str],
 ) -> Result<&'a str, NoPlace> {
     let ready: Vec<_> = nodes
         .iter()
@@ -77,6 +92,22 @@ pub(super) fn place<'a>(
         .collect();
     if ready.is_empty() {
         return Err(NoPlace::NotReady { pods: nodes.len() });
+    }
+    let held: Vec<&Node> = nodes
+        .iter()
+        .filter(|node| holders.contains(&node.pod.as_str()))
+        .collect();
+    let apart = |node: &Node| {
+        let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
+        !holders.contains(&node.pod.as_str())
+            && !held
+                .iter()
+                .any(|held| same(&held.host, &node.host) || same(&held.rack, &node.rack))
+    };
+    let ready: Vec<_> = ready.into_iter().filter(|(node, _)| apart(node)).collect();
+    if ready.is_empty() {
+        let holders = holders.iter().map(|pod| (*pod).to_owned()).collect();
+        return Err(NoPlace::NoOther { holders });
     }
     let shards = |node: &Node| placed.iter().filter(|shard| shard.pod == node.pod).count();
     ready
@@ -116,6 +147,8 @@ mod tests {
             pod: pod.to_owned(),
             ready,
             limit: Some(limit),
+            host: Some(format!("host-of-{pod}")),
+            rack: None,
         }
     }
 
@@ -193,7 +226,7 @@ mod tests {
             ),
         ];
         for (name, nodes, placed, expected) in cases {
-            assert_eq!(place(&nodes, &placed, 100), expected, "{name}");
+            assert_eq!(place(&nodes, &placed, 100, &[]), expected, "{name}");
         }
     }
 
@@ -203,7 +236,8 @@ mod tests {
             place(
                 &[node("r-10", true, 1000), node("r-9", true, 1000)],
                 &[],
-                100
+                100,
+                &[]
             ),
             Ok("r-9")
         );
@@ -215,11 +249,55 @@ mod tests {
             pod: "r-0".to_owned(),
             ready: true,
             limit: None,
+            host: None,
+            rack: None,
         }];
         assert_eq!(
-            place(&nodes, &[shard("r-0", i64::MAX)], i64::MAX),
+            place(&nodes, &[shard("r-0", i64::MAX)], i64::MAX, &[]),
             Ok("r-0")
         );
+    }
+
+    #[test]
+    fn a_copy_is_placed_on_another_host_and_in_another_rack() {
+        let at = |pod: &str, host: &str, rack: Option<&str>| Node {
+            host: Some(host.to_owned()),
+            rack: rack.map(str::to_owned),
+            ..node(pod, true, 1000)
+        };
+        let chosen = |nodes: &[Node]| place(nodes, &[], 100, &["r-0"]).map(str::to_owned);
+        let no_other = || {
+            let holders = vec!["r-0".to_owned()];
+            Err(NoPlace::NoOther { holders })
+        };
+        let primary = at("r-0", "a", Some("one"));
+        let cases = [
+            ("nobody else", vec![], no_other()),
+            (
+                "the same host",
+                vec![at("r-1", "a", Some("two"))],
+                no_other(),
+            ),
+            (
+                "the same rack",
+                vec![at("r-1", "b", Some("one"))],
+                no_other(),
+            ),
+            (
+                "another host, another rack",
+                vec![at("r-1", "b", Some("one")), at("r-2", "c", Some("two"))],
+                Ok("r-2".to_owned()),
+            ),
+            (
+                "a rack that nobody knows is no reason",
+                vec![at("r-1", "b", None)],
+                Ok("r-1".to_owned()),
+            ),
+        ];
+        for (name, others, expected) in cases {
+            let nodes: Vec<Node> = std::iter::once(primary.clone()).chain(others).collect();
+            assert_eq!(chosen(&nodes), expected, "{name}");
+        }
     }
 
     proptest! {
@@ -231,7 +309,7 @@ mod tests {
         ) {
             let nodes: Vec<Node> = nodes.iter().enumerate().map(|(i, (ready, limit))| node(&format!("r-{i}"), *ready, *limit)).collect();
             let placed: Vec<Placed> = shards.iter().map(|(i, bytes)| shard(&format!("r-{i}"), *bytes)).collect();
-            if let Ok(pod) = place(&nodes, &placed, needed) {
+            if let Ok(pod) = place(&nodes, &placed, needed, &[]) {
                 let chosen = nodes.iter().find(|node| node.pod == pod).unwrap();
                 let taken: i64 = placed.iter().filter(|shard| shard.pod == pod).map(|shard| shard.bytes).sum();
                 prop_assert!(chosen.ready);

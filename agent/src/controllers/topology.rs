@@ -71,6 +71,8 @@ pub(super) struct Wanted {
     pub eviction_policy: String,
     /// Persistence that is really used.
     pub persistence: Persistence,
+    /// Each shard has a replica.
+    pub replication: bool,
     /// Membership in an Active-Active database.
     pub active_active: Option<ActiveActiveMembership>,
 }
@@ -155,7 +157,7 @@ impl TopologyError {
             Self::PortTaken { .. } => Fault::Invalid,
             Self::NoPort | Self::Lost => Fault::Refused,
             Self::NoPlace(NoPlace::NotReady { .. }) => Fault::Waiting,
-            Self::NoPlace(NoPlace::NoRoom { .. }) => Fault::Refused,
+            Self::NoPlace(NoPlace::NoRoom { .. } | NoPlace::NoOther { .. }) => Fault::Refused,
         }
     }
 }
@@ -180,6 +182,7 @@ pub(super) fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyE
             port: choose_port(wanted, found)?,
         },
     };
+    // A replica without a place is placed later: the database serves meanwhile, and says that nobody can take over.
     let shard = ShardAssignment {
         id: 0,
         slots: ALL_SLOTS.to_owned(),
@@ -188,6 +191,12 @@ pub(super) fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyE
     };
     let mut topology =
         DatabaseTopology::new(&wanted.database.name, spec(wanted, &memory, vec![shard]));
+    if wanted.replication
+        && let Ok(pod) = replica_place(&topology, &found.others, &found.nodes)
+    {
+        let shards = topology.spec.shards.iter_mut();
+        shards.for_each(|shard| shard.replicas.push(pod.clone()));
+    }
     let owner = Owner::database(&wanted.cluster, &wanted.database.name);
     topology.metadata.namespace = Some(wanted.database.namespace.clone());
     topology.metadata.labels = Some(owner.labels());
@@ -224,13 +233,16 @@ fn update(
         .cloned()
         .chain(reported(existing))
         .max_by_key(|known| known.epoch);
-    if let Some(newest) = newest.filter(|newest| newest.epoch > memory.epoch) {
+    let mut fence = existing.spec.fence.clone();
+    // While a fence stands, its epoch may be remembered before it is ordered: that is no newer order.
+    let ordered = fence.as_ref().map_or(memory.epoch, |fence| fence.epoch);
+    if let Some(newest) = newest.filter(|newest| newest.epoch > ordered.max(memory.epoch)) {
         memory.epoch = newest.epoch + 1;
-        if let Some(shard) = shards.first_mut() {
-            shard.primary = Some(newest.primary);
+        fence = None;
+        for shard in &mut shards {
+            lead(shard, &newest.primary);
         }
     }
-    let fence = existing.spec.fence.clone();
     let next = DatabaseTopologySpec {
         fence,
         ..spec(wanted, &memory, shards)
@@ -270,6 +282,7 @@ fn spec(wanted: &Wanted, memory: &Memory, shards: Vec<ShardAssignment>) -> Datab
         memory_bytes,
         eviction_policy,
         persistence,
+        replication,
         active_active,
     } = wanted.clone();
     DatabaseTopologySpec {
@@ -281,16 +294,25 @@ fn spec(wanted: &Wanted, memory: &Memory, shards: Vec<ShardAssignment>) -> Datab
         memory_bytes,
         eviction_policy,
         persistence,
-        // No replica is placed yet, whatever the database asks for.
-        replication: false,
+        replication,
         shards,
         active_active,
     }
 }
 
-fn choose_node(wanted: &Wanted, found: &Found) -> Result<String, TopologyError> {
-    let placed: Vec<Placed> = found
-        .others
+/// Makes `primary` lead: nobody follows it yet as far as anybody knows.
+fn lead(shard: &mut ShardAssignment, primary: &str) {
+    let old = shard.primary.replace(primary.to_owned());
+    shard.replicas.extend(old);
+    shard.replicas.retain(|pod| pod != primary);
+    shard.replicas.dedup();
+    shard.in_sync.clear();
+    shard.joining.clear();
+}
+
+/// What the shards of `topologies` may take, where they are.
+fn placed(topologies: &[DatabaseTopology]) -> Vec<Placed> {
+    topologies
         .iter()
         .flat_map(|other| {
             let pods = other
@@ -303,10 +325,31 @@ fn choose_node(wanted: &Wanted, found: &Found) -> Result<String, TopologyError> 
                 bytes: other.spec.memory_bytes,
             })
         })
-        .collect();
-    place(&found.nodes, &placed, wanted.memory_bytes)
+        .collect()
+}
+
+fn choose_node(wanted: &Wanted, found: &Found) -> Result<String, TopologyError> {
+    let placed = placed(&found.others);
+    place(&found.nodes, &placed, wanted.memory_bytes, &[])
         .map(str::to_owned)
         .map_err(TopologyError::NoPlace)
+}
+
+/// Where one more replica of `topology` can go; `all` are the topologies that share its nodes, itself or not.
+///
+/// # Errors
+/// [`NoPlace`]: nowhere now.
+pub(super) fn replica_place(
+    topology: &DatabaseTopology,
+    all: &[DatabaseTopology],
+    nodes: &[Node],
+) -> Result<String, NoPlace> {
+    let own = topology.spec.shards.iter();
+    let holders: Vec<&str> = own
+        .flat_map(|shard| shard.primary.iter().chain(&shard.replicas))
+        .map(String::as_str)
+        .collect();
+    place(nodes, &placed(all), topology.spec.memory_bytes, &holders).map(str::to_owned)
 }
 
 fn choose_port(wanted: &Wanted, found: &Found) -> Result<i32, TopologyError> {

@@ -356,17 +356,34 @@ impl Objects {
         if current.as_ref() == Some(&wanted) {
             return Ok(false);
         }
+        self.status_as(FIELD_MANAGER, target, &wanted)
+            .await
+            .map(|()| true)
+    }
+
+    /// Applies the part `wanted` of the status of `target` that the field manager `manager` owns; what it owned before and
+    /// does not say now goes.
+    ///
+    /// # Errors
+    /// [`ApplyError::Api`]: refused or not reached.
+    pub async fn status_as<K: Object, S: Serialize>(
+        &self,
+        manager: &str,
+        target: &K,
+        wanted: &S,
+    ) -> Result<(), ApplyError> {
+        let name = target.name_any();
         let body = json!({
             "apiVersion": K::api_version(&()), "kind": K::kind(&()),
             "metadata": { "name": name, "uid": target.meta().uid }, "status": wanted,
         });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let params = PatchParams::apply(manager).force();
         let patched = self
             .api::<K>()
             .patch_status(&name, &params, &Patch::Apply(&body))
             .await;
         patched
-            .map(|_| true)
+            .map(|_| ())
             .map_err(|source| ApplyError::api::<K>("write status of", &name, source))
     }
 }

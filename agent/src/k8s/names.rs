@@ -1,5 +1,8 @@
 //! Names of everything that the agent makes. Each name is written down once, here.
 
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::ResourceExt as _;
+
 /// Suffix of the Secret of peer certificates, made by the link and mounted into node pods.
 const PEER_TLS: &str = "peer-tls";
 
@@ -56,6 +59,16 @@ impl ClusterNames<'_> {
 pub fn ordinal(pod: &str) -> Option<u32> {
     pod.rsplit_once('-')
         .and_then(|(_, number)| number.parse().ok())
+}
+
+/// Whether `set` makes a pod of this name.
+#[must_use]
+pub fn makes(set: &StatefulSet, pod: &str) -> bool {
+    let number = pod
+        .strip_prefix(&format!("{}-", set.name_any()))
+        .and_then(|text| text.parse::<i32>().ok());
+    let replicas = set.spec.replicas.unwrap_or(1);
+    set.metadata.deletion_timestamp.is_none() && number.is_some_and(|n| n < replicas)
 }
 
 /// Names of the objects of a database.

@@ -26,6 +26,8 @@ pub const REVISION: &str = "meridian.dev/revision";
 pub const APP: (&str, &str) = ("app", "redis-enterprise");
 /// Condition of a `DatabaseTopology` about its Services, written by the rigger and read by the database's controller.
 pub const SERVICES_READY: &str = "ServicesReady";
+/// Annotation or label of a node pod with the rack of its host.
+pub const RACK: &str = "meridian.dev/rack";
 /// Label of node pods.
 pub const ROLE_NODE: (&str, &str) = ("redis.io/role", "node");
 

@@ -11,7 +11,7 @@ use meridian_api::crds::{
 
 use crate::{
     controllers::{
-        inert,
+        failover, inert,
         serve::{
             ServeError,
             fetch::World,
@@ -239,6 +239,7 @@ fn show(
     }
     findings.push(finding);
     findings.extend(foreign_service(topology));
+    findings.extend(failover::findings(topology, None));
     word
 }
 

@@ -11,6 +11,7 @@ use meridian_api::crds::{
 
 use crate::{
     controllers::{
+        failover::{self, follows},
         inert,
         serve::{
             ServeError,
@@ -76,12 +77,8 @@ pub(super) fn status(
                 next.database_uid = redb.uid();
                 next.created_time = Some(now.to_owned());
             }
-            let shard = if word == DatabaseStatus::Active {
-                "active"
-            } else {
-                "inactive"
-            };
-            next.shard_statuses = BTreeMap::from([(shard.to_owned(), 1)]);
+            findings.extend(failover::findings(topology, None));
+            next.shard_statuses = shards(topology, word == DatabaseStatus::Active);
             word
         }
         Outcome::Deleting(told) => {
@@ -98,6 +95,23 @@ pub(super) fn status(
     next.observed_generation = redb.metadata.generation;
     next.conditions = conditions(&before, &findings, redb.metadata.generation, now);
     next
+}
+
+/// How many shards do what they should: the primary takes writes, a replica follows it.
+fn shards(topology: &DatabaseTopology, serves: bool) -> BTreeMap<String, i64> {
+    let mut all = BTreeMap::new();
+    let mut count = |active| {
+        let word = if active { "active" } else { "inactive" };
+        *all.entry(word.to_owned()).or_insert(0) += 1;
+    };
+    count(serves);
+    let replicas = topology
+        .spec
+        .shards
+        .iter()
+        .flat_map(|shard| &shard.replicas);
+    replicas.for_each(|pod| count(follows(topology, pod)));
+    all
 }
 
 /// The word of a database that was never served.

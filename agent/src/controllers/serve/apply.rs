@@ -193,7 +193,11 @@ async fn write<K: Object>(
     }
 }
 
-async fn remember<K: Object>(
+/// Writes on the database object where its primary is.
+///
+/// # Errors
+/// The API server refused or could not be reached, or the object was replaced.
+pub(crate) async fn remember<K: Object>(
     objects: &Objects,
     database: &K,
     memory: Option<Memory>,

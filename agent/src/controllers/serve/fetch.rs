@@ -16,7 +16,7 @@ use crate::{
     },
     k8s::{
         apply::{ApplyError, Objects},
-        own::{CLUSTER, Owner, Ownership, ROLE_NODE},
+        own::{CLUSTER, Owner, Ownership, RACK, ROLE_NODE},
         quantity,
     },
 };
@@ -109,7 +109,8 @@ pub(crate) async fn world(
     })
 }
 
-fn node(pod: &Pod) -> Node {
+/// A pod as placement sees it.
+pub(crate) fn node(pod: &Pod) -> Node {
     let conditions = pod
         .status
         .as_ref()
@@ -119,10 +120,13 @@ fn node(pod: &Pod) -> Node {
     let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
     let limits = container.and_then(|container| container.resources.as_ref()?.limits.as_ref());
     let limit = limits.and_then(|limits| quantity::bytes(&limits.get("memory")?.0));
+    let rack = pod.annotations().get(RACK).or(pod.labels().get(RACK));
     Node {
         pod: pod.name_any(),
         ready: ready && pod.metadata.deletion_timestamp.is_none(),
         limit,
+        host: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        rack: rack.filter(|rack| !rack.is_empty()).cloned(),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
         apply::{ApplyError, Object, Objects},
         conditions::Finding,
         drive::Failure as _,
+        names::makes,
         own::Owner,
     },
 };
@@ -145,15 +146,6 @@ async fn is_gone(objects: &Objects, rec: &str, pod: &str) -> Result<bool, ApplyE
     }
     let set = objects.get::<StatefulSet>(rec).await?;
     Ok(!set.is_some_and(|set| makes(&set, pod)))
-}
-
-/// Whether `set` makes a pod of this name.
-fn makes(set: &StatefulSet, pod: &str) -> bool {
-    let number = pod
-        .strip_prefix(&format!("{}-", set.name_any()))
-        .and_then(|text| text.parse::<i32>().ok());
-    let replicas = set.spec.replicas.unwrap_or(1);
-    set.metadata.deletion_timestamp.is_none() && number.is_some_and(|n| n < replicas)
 }
 
 /// Removes every object of the kind that is the owner's; tells whether there was any.

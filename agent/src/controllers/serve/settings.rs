@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub eviction_policy: String,
     /// Persistence as written.
     pub persistence: Persistence,
+    /// Each shard has a replica.
+    pub replication: bool,
     /// Client port, if asked for.
     pub port: Option<i32>,
     /// Secret of the password.
@@ -70,6 +72,7 @@ pub(crate) fn read(
             .clone()
             .unwrap_or_else(|| EVICTION.to_owned()),
         persistence: spec.persistence.clone().unwrap_or(Persistence::Disabled),
+        replication: spec.replication.unwrap_or(false),
         port,
         password,
     })
@@ -87,6 +90,7 @@ mod tests {
                 memory_bytes: 100 << 20,
                 eviction_policy: "volatile-lru".to_owned(),
                 persistence: Persistence::Disabled,
+                replication: false,
                 port: None,
                 password: Password::Ours("redb-db".to_owned()),
             }

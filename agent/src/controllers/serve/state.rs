@@ -1,6 +1,6 @@
 //! What the nodes say about a database. Pure.
 
-use meridian_api::crds::topology::{DatabaseTopology, MemberReport, ShardRole};
+use meridian_api::crds::topology::{DatabaseTopology, MemberReport, ShardReport, ShardRole};
 
 use crate::{
     controllers::placement::Node,
@@ -63,6 +63,11 @@ pub(crate) fn serving(topology: &DatabaseTopology, nodes: &[Node]) -> Serving {
             format!("`{primary}` has not reported yet that it serves epoch {epoch}"),
         );
     };
+    let took = |shard: &ShardReport| shard.role == ShardRole::Primary && shard.writable;
+    if report.epoch < epoch && report.shards.iter().any(took) {
+        // The same primary in a new epoch: it takes writes until it hears of it, and goes on then.
+        return Serving::Changing;
+    }
     if report.epoch != epoch {
         return no(
             "NotConfirmed",
@@ -146,6 +151,8 @@ mod tests {
             pod: "rec-0".to_owned(),
             ready,
             limit: None,
+            host: None,
+            rack: None,
         }]
     }
 
@@ -162,7 +169,9 @@ mod tests {
             (member("T", 2, 3, "primary", true, false), "NotWritable"),
             (member("T", 2, 3, "primary", false, false), "NotReady"),
             (member("T", 2, 3, "stopped", true, true), "NotStarted"),
-            (member("T", 1, 3, "primary", true, true), "NotConfirmed"),
+            (member("T", 1, 3, "primary", true, true), "changing"),
+            (member("T", 1, 3, "primary", true, false), "NotConfirmed"),
+            (member("T", 1, 3, "replica", true, true), "NotConfirmed"),
             (member("OLD", 2, 3, "primary", true, true), "NotReported"),
             (json!([]), "NotReported"),
         ];

@@ -16,6 +16,7 @@ fn wanted() -> Wanted {
         memory_bytes: 100,
         eviction_policy: "noeviction".to_owned(),
         persistence: Persistence::AofEverySecond,
+        replication: false,
         active_active: None,
     }
 }
@@ -26,6 +27,8 @@ fn nodes() -> Vec<Node> {
             pod: format!("rec-{i}"),
             ready: true,
             limit: Some(10_000),
+            host: Some(format!("host-{i}")),
+            rack: None,
         })
         .collect()
 }

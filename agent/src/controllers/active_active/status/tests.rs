@@ -43,6 +43,8 @@ fn seen(state: Option<&str>, node_ready: bool) -> Seen {
         pod: "rec-0".to_owned(),
         ready: node_ready,
         limit: None,
+        host: None,
+        rack: None,
     }];
     Seen {
         topology,

@@ -30,6 +30,8 @@ fn world(reachable: bool) -> World {
         pod: "rec-0".to_owned(),
         ready: true,
         limit: None,
+        host: None,
+        rack: None,
     }];
     World {
         topology: Found {

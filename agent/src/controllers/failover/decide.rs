@@ -1,0 +1,402 @@
+//! What to do about one topology now. Pure: no client, no clock, no randomness.
+//!
+//! Order: a fence that stands is brought to its end; then it is asked whether the primary is lost or should go; then who
+//! may follow. Every answer is one change, written by compare-and-swap against the very object that was judged.
+
+use std::collections::BTreeMap;
+
+use meridian_api::crds::topology::{
+    DatabaseTopology, Fence, FollowingState, LEASE_MARGIN_MS, LEASE_MS, ShardAssignment,
+    ShardReport, ShardRole,
+};
+
+use super::{
+    growth,
+    watch::{Fact, PodFacts, Watch, acting, own_shard},
+};
+
+/// A primary whose PID 1 is silent for this long is lost if a replica has lost it as well, milliseconds.
+pub const SILENT_MS: u64 = 3_000;
+/// A primary whose PID 1 is silent for this long is lost, whatever the replicas say, milliseconds.
+pub const SILENT_ALONE_MS: u64 = 10_000;
+/// A primary that does not answer for this long while its PID 1 does is lost, milliseconds.
+pub const NOT_READY_MS: u64 = 3_000;
+/// How long a planned move may keep the primary from taking writes, milliseconds.
+pub const PLANNED_MS: u64 = 3_000;
+/// Pause after a planned move that was given up, milliseconds.
+pub const PLANNED_AGAIN_MS: u64 = 30_000;
+/// A primary that is lost this long with nobody to take over is a person's business, milliseconds.
+pub const HOPELESS_MS: u64 = 10_000;
+
+/// Annotation of a topology: the primary is asked to leave this pod (`failover::request_move`).
+pub const LEAVE: &str = "meridian.dev/leave-pod";
+/// Annotation of a topology by which a person accepts a loss: `<pod>@<epoch>` names who is to be primary, and the epoch
+/// that the person saw.
+pub const ACCEPT_LOSS: &str = "meridian.dev/accept-loss";
+
+/// Everything that is known about one topology at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The topology.
+    pub topology: &'a DatabaseTopology,
+    /// The REC's pods that exist, by name.
+    pub pods: &'a BTreeMap<String, PodFacts>,
+    /// Pod that has room for one more replica, if any.
+    pub spare: Option<&'a str>,
+    /// Since when what holds.
+    pub watch: &'a Watch,
+    /// The leader's monotonic clock, milliseconds.
+    pub now: u64,
+}
+
+/// One change, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Everything is as it should be, or waits for somebody else.
+    Nothing,
+    /// Begin a failover.
+    Fence {
+        /// Who takes over.
+        candidate: String,
+        /// The primary is asked to hand over.
+        planned: bool,
+        /// Why, for people.
+        why: String,
+    },
+    /// End the failover: the candidate is primary.
+    Promote,
+    /// Give a planned move up: the primary goes on in the fence's epoch.
+    AbandonFence {
+        /// Why, for people.
+        why: String,
+    },
+    /// The present primary goes on with what it has, in a new epoch, and nobody else is asked.
+    Reinstate {
+        /// Why, for people.
+        why: String,
+    },
+    /// Only a person can say how it goes on.
+    NeedsPerson {
+        /// Who could take over, and what would be lost.
+        choices: Vec<Loss>,
+    },
+    /// Take the pod out of the in-sync set.
+    Shrink {
+        /// The pod.
+        pod: String,
+    },
+    /// Let the pod join the in-sync set.
+    Join {
+        /// The pod.
+        pod: String,
+    },
+    /// The primary counts the pod: it is in the in-sync set now.
+    Admit {
+        /// The pod.
+        pod: String,
+    },
+    /// The pod does not join after all.
+    Leave {
+        /// The pod.
+        pod: String,
+    },
+    /// Let the pod hold a replica.
+    AddReplica {
+        /// The pod.
+        pod: String,
+    },
+    /// The pod holds no replica any more.
+    RemoveReplica {
+        /// The pod.
+        pod: String,
+    },
+}
+
+/// What is lost if a pod becomes primary that is not in the in-sync set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The pod.
+    pub pod: String,
+    /// Bytes of the replication stream that the last primary reported and the pod does not have; `None`: unknown.
+    pub bytes: Option<i64>,
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(view: &View<'_>) -> Step {
+    let topology = view.topology;
+    if topology.metadata.deletion_timestamp.is_some() {
+        return Step::Nothing;
+    }
+    let Some(shard) = topology.spec.shards.first() else {
+        return Step::Nothing;
+    };
+    let Some(primary) = shard.primary.as_deref() else {
+        return Step::Nothing;
+    };
+    if let Some(fence) = &topology.spec.fence {
+        return view.fenced(shard, primary, fence);
+    }
+    if let Some(step) = view.accepted(shard, primary) {
+        return step;
+    }
+    if let Some(trouble) = view.trouble(shard, primary) {
+        let step = view.take_over(shard, primary, &trouble);
+        if step != Step::Nothing || !trouble.planned {
+            return step;
+        }
+    }
+    growth::decide(view, shard, primary)
+}
+
+/// Why another must be primary.
+struct Trouble {
+    planned: bool,
+    lasted: u64,
+    why: String,
+}
+
+impl View<'_> {
+    fn facts(&self, pod: &str) -> Option<PodFacts> {
+        self.pods.get(pod).copied()
+    }
+
+    /// Whether the pod's processes can be believed to run: it exists, nobody asked it to stop, and it answered.
+    pub(super) fn is_alive(&self, pod: &str) -> bool {
+        let runs = self
+            .facts(pod)
+            .is_some_and(|facts| !facts.going && !facts.stopped && facts.expected);
+        runs && self.watch.answers(pod)
+    }
+
+    /// The report of a pod that can become primary: it obeys this epoch as a replica, and this process of it holds a
+    /// whole copy. One that takes over a copy holds less than it had.
+    fn able<'b>(&'b self, pod: &str) -> Option<&'b ShardReport> {
+        let own = acting(self.topology, pod, &ShardRole::Replica)?;
+        let whole = own.offset.is_some() && own.following != Some(FollowingState::Copying);
+        (own.ready && whole && self.is_alive(pod)).then_some(own)
+    }
+
+    /// Who takes over: of those in the in-sync set that can, the one that has the most.
+    fn candidate(&self, shard: &ShardAssignment, planned: bool) -> Option<String> {
+        let able = shard.in_sync.iter().filter_map(|pod| {
+            let own = self.able(pod)?;
+            let follows = own.following == Some(FollowingState::Up);
+            (follows || !planned).then_some((own.offset, std::cmp::Reverse(pod)))
+        });
+        able.max().map(|(_, pod)| pod.0.clone())
+    }
+
+    fn trouble(&self, shard: &ShardAssignment, primary: &str) -> Option<Trouble> {
+        let own = acting(self.topology, primary, &ShardRole::Primary);
+        let runs = own.is_some_and(|own| own.ready) && self.watch.answers(primary);
+        let lasted = |fact| self.watch.lasted(primary, fact, self.now);
+        let away = lasted(Fact::Away).unwrap_or(0);
+        let trouble = |planned, lasted, why: String| {
+            Some(Trouble {
+                planned,
+                lasted,
+                why,
+            })
+        };
+        match self.facts(primary) {
+            None => return trouble(false, away, format!("the pod `{primary}` is gone")),
+            Some(facts) if facts.stopped => {
+                return trouble(false, away, format!("the container of `{primary}` ended"));
+            }
+            Some(facts) if facts.going => {
+                return trouble(runs, 0, format!("the pod `{primary}` is being deleted"));
+            }
+            Some(facts) if !facts.expected => {
+                return trouble(runs, 0, format!("`{primary}` is no pod of the cluster now"));
+            }
+            Some(_) => {}
+        }
+        let silent = self.watch.silent(primary, self.now).unwrap_or(0);
+        let lost = |pod: &String| {
+            own_shard(self.topology, pod)
+                .is_some_and(|own| own.following == Some(FollowingState::Down))
+        };
+        let confirmed = silent >= SILENT_MS && shard.in_sync.iter().any(lost);
+        if confirmed || silent >= SILENT_ALONE_MS {
+            let why = format!("`{primary}` has not answered for {} s", silent / 1000);
+            return trouble(false, silent, why);
+        }
+        if let Some(why) = own.and_then(|own| own.wants_failover.as_ref()) {
+            let writes = own.is_some_and(|own| own.writable) && runs;
+            let lasted = lasted(Fact::Asks).unwrap_or(0);
+            return trouble(writes, lasted, format!("`{primary}` asks for it: {why}"));
+        }
+        let unready = lasted(Fact::NotReady).unwrap_or(0);
+        if unready >= NOT_READY_MS {
+            let why = format!("the shard on `{primary}` has not answered for {unready} ms");
+            return trouble(false, unready, why);
+        }
+        let asked = self.topology.metadata.annotations.as_ref();
+        let leaves = asked.and_then(|all| all.get(LEAVE)).map(String::as_str) == Some(primary);
+        if leaves && runs {
+            return trouble(
+                true,
+                0,
+                format!("the primary is asked to leave `{primary}`"),
+            );
+        }
+        None
+    }
+
+    fn take_over(&self, shard: &ShardAssignment, primary: &str, trouble: &Trouble) -> Step {
+        let rests = self.watch.since_given_up(self.now);
+        if trouble.planned && rests.is_some_and(|rest| rest < PLANNED_AGAIN_MS) {
+            return Step::Nothing;
+        }
+        if let Some(candidate) = self.candidate(shard, trouble.planned) {
+            return Step::Fence {
+                candidate,
+                planned: trouble.planned,
+                why: trouble.why.clone(),
+            };
+        }
+        if trouble.planned {
+            return Step::Nothing;
+        }
+        self.without_candidate(shard, primary, trouble.lasted)
+    }
+
+    /// Nobody can take over, for this long.
+    fn without_candidate(&self, shard: &ShardAssignment, primary: &str, lasted: u64) -> Step {
+        if self.all_came_back(shard, primary) {
+            let why = format!(
+                "every node of the in-sync set came back from its own files, as `{primary}` did, and it had the most"
+            );
+            return Step::Reinstate { why };
+        }
+        if lasted < HOPELESS_MS {
+            return Step::Nothing;
+        }
+        self.ask(shard, primary)
+    }
+
+    /// Whether primary and in-sync set all lost their processes and are back: no copy is left that is newer than the
+    /// primary's own files.
+    fn all_came_back(&self, shard: &ShardAssignment, primary: &str) -> bool {
+        let old = acting(self.topology, primary, &ShardRole::Primary);
+        let back = old.is_some_and(|old| old.ready && old.wants_failover.is_some());
+        let copyless = |pod: &String| {
+            acting(self.topology, pod, &ShardRole::Replica).is_some_and(|own| {
+                own.offset.is_none() && own.following == Some(FollowingState::Down)
+            })
+        };
+        back && self.is_alive(primary)
+            && !shard.in_sync.is_empty()
+            && shard
+                .in_sync
+                .iter()
+                .all(|pod| self.is_alive(pod) && copyless(pod))
+    }
+
+    /// Lays before a person who could take over.
+    fn ask(&self, shard: &ShardAssignment, primary: &str) -> Step {
+        let had = own_shard(self.topology, primary).and_then(|own| own.offset);
+        let loss = |pod: &String| {
+            let own = own_shard(self.topology, pod)?;
+            let bytes = had.zip(own.offset).map(|(had, has)| (had - has).max(0));
+            (own.ready && self.is_alive(pod)).then(|| Loss {
+                pod: pod.clone(),
+                bytes,
+            })
+        };
+        let choices: Vec<Loss> = shard.replicas.iter().filter_map(loss).collect();
+        let restarted = own_shard(self.topology, primary).is_some_and(|own| own.ready)
+            && self.is_alive(primary)
+            && !shard.in_sync.is_empty();
+        if choices.is_empty() && !restarted {
+            return Step::Nothing;
+        }
+        Step::NeedsPerson { choices }
+    }
+
+    /// What a person accepted for this very epoch.
+    fn accepts(&self, pod: &str) -> bool {
+        let text = format!("{pod}@{}", self.topology.spec.epoch);
+        let all = self.topology.metadata.annotations.as_ref();
+        all.and_then(|all| all.get(ACCEPT_LOSS)) == Some(&text)
+    }
+
+    fn accepted(&self, shard: &ShardAssignment, primary: &str) -> Option<Step> {
+        if self.accepts(primary) {
+            let why = format!("a person accepted that `{primary}` goes on with what it has");
+            return Some(Step::Reinstate { why });
+        }
+        let ready = |pod: &str| own_shard(self.topology, pod).is_some_and(|own| own.ready);
+        let pod = shard
+            .replicas
+            .iter()
+            .find(|pod| self.accepts(pod) && self.is_alive(pod) && ready(pod))?;
+        Some(Step::Fence {
+            candidate: pod.clone(),
+            planned: false,
+            why: format!("a person accepted that `{pod}` may have less than `{primary}` had"),
+        })
+    }
+
+    /// Brings a failover to its end.
+    fn fenced(&self, shard: &ShardAssignment, primary: &str, fence: &Fence) -> Step {
+        let chosen = &fence.candidate;
+        let by_person = self.accepts(chosen);
+        let own = if by_person {
+            acting(self.topology, chosen, &ShardRole::Replica).filter(|_| self.is_alive(chosen))
+        } else {
+            self.able(chosen).filter(|_| shard.in_sync.contains(chosen))
+        };
+        let Some(own) = own else {
+            return self.lost_candidate(shard, primary, fence);
+        };
+        let old = own_shard(self.topology, primary).filter(|old| old.fenced >= Some(fence.epoch));
+        let confirmed = self.watch.confirmed(fence.epoch, self.now);
+        if fence.planned && self.is_alive(primary) {
+            let complete = old.is_some_and(|old| own.offset.is_some() && own.offset >= old.offset);
+            if complete && confirmed.is_some() {
+                return Step::Promote;
+            }
+            if self.watch.fenced(fence.epoch, self.now).unwrap_or(0) < PLANNED_MS {
+                return Step::Nothing;
+            }
+            let why = format!(
+                "`{chosen}` did not have everything within {PLANNED_MS} ms after `{primary}` was asked to stop"
+            );
+            return Step::AbandonFence { why };
+        }
+        let stopped = old.is_some() || self.facts(primary).is_some_and(|facts| facts.stopped);
+        match confirmed {
+            Some(waited) if stopped || waited >= LEASE_MS + LEASE_MARGIN_MS => Step::Promote,
+            Some(_) | None => Step::Nothing,
+        }
+    }
+
+    /// The candidate cannot take over: another does, or the primary goes on if it can.
+    fn lost_candidate(&self, shard: &ShardAssignment, primary: &str, fence: &Fence) -> Step {
+        let chosen = &fence.candidate;
+        if fence.planned && self.is_alive(primary) {
+            let why = format!("`{chosen}` can not take over");
+            return Step::AbandonFence { why };
+        }
+        let seen = self.watch.fenced(fence.epoch, self.now).unwrap_or(0);
+        if seen < SILENT_MS {
+            return Step::Nothing;
+        }
+        if let Some(candidate) = self.candidate(shard, false) {
+            return Step::Fence {
+                candidate,
+                planned: false,
+                why: format!("`{chosen}` can not take over"),
+            };
+        }
+        if let Some(step) = self.accepted(shard, primary) {
+            return step;
+        }
+        self.without_candidate(shard, primary, seen)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! Who holds a replica, and who is in the in-sync set.
+
+use super::*;
+
+#[test]
+fn the_set_grows_only_by_one_that_the_primary_counts() {
+    let out = || {
+        case()
+            .shard("inSync", json!([]))
+            .primary("counts", json!([]))
+    };
+    let joining = || out().shard("joining", json!(["rec-1"]));
+    let far = json!([{"node": "rec-1", "online": true, "lagBytes": growth::JOIN_LAG_BYTES}]);
+    check(vec![
+        ("close enough", out(), "join rec-1"),
+        ("too far", out().primary("replicas", far), "nothing"),
+        (
+            "takes over a copy",
+            out().replica("following", json!("copying")),
+            "nothing",
+        ),
+        (
+            "the primary takes no writes",
+            out().primary("writable", json!(false)),
+            "nothing",
+        ),
+        ("not counted", joining(), "nothing"),
+        (
+            "counted",
+            joining().primary("counts", json!(["rec-1"])),
+            "admit rec-1",
+        ),
+        (
+            "counted under an older order",
+            joining()
+                .primary("counts", json!(["rec-1"]))
+                .set("/status/members/0/generation", json!(2)),
+            "nothing",
+        ),
+        (
+            "counted in an older epoch",
+            joining()
+                .primary("counts", json!(["rec-1"]))
+                .set("/status/members/0/epoch", json!(3)),
+            "nothing",
+        ),
+    ]);
+}
+
+#[test]
+fn the_set_shrinks_by_one_that_is_gone_while_the_primary_is_there() {
+    let out = || case().shard("inSync", json!([]));
+    let joining = || out().shard("joining", json!(["rec-1"]));
+    let down = |case: Case| case.replica("following", json!("down"));
+    check(vec![
+        (
+            "gone for a moment",
+            down(case()).after(growth::SHRINK_MS - 1),
+            "nothing",
+        ),
+        (
+            "gone",
+            down(case()).after(growth::SHRINK_MS),
+            "shrink rec-1",
+        ),
+        (
+            "gone on joining",
+            down(joining()).after(growth::SHRINK_MS),
+            "leave rec-1",
+        ),
+        (
+            "gone together with the primary's word",
+            down(case())
+                .silent("rec-0")
+                .after(growth::SHRINK_MS)
+                .pod("rec-1", None),
+            "nothing",
+        ),
+        (
+            "replication was turned off",
+            case().set("/spec/replication", json!(false)),
+            "shrink rec-1",
+        ),
+        (
+            "and the replica goes",
+            out().set("/spec/replication", json!(false)),
+            "remove rec-1",
+        ),
+    ]);
+}
+
+#[test]
+fn a_replica_is_placed_where_there_is_room_and_replaced_when_its_pod_is_gone_for_good() {
+    let roomy = |case: Case| Case {
+        spare: Some("rec-2"),
+        ..case
+    };
+    let none = || {
+        roomy(
+            case()
+                .shard("replicas", json!([]))
+                .shard("inSync", json!([])),
+        )
+    };
+    let lost = || roomy(case().pod("rec-1", None).shard("inSync", json!([])));
+    check(vec![
+        ("none yet", none(), "add rec-2"),
+        ("enough", roomy(case()), "nothing"),
+        (
+            "away for a while",
+            lost().after(growth::REPLACE_MS - 1),
+            "nothing",
+        ),
+        (
+            "away for good",
+            lost().after(growth::REPLACE_MS),
+            "add rec-2",
+        ),
+        (
+            "its pod is not made any more",
+            roomy(case().pod("rec-1", unexpected())),
+            "add rec-2",
+        ),
+        (
+            "the lost one is forgotten",
+            lost()
+                .shard("replicas", json!(["rec-1", "rec-2"]))
+                .after(growth::REPLACE_MS),
+            "remove rec-1",
+        ),
+    ]);
+}

@@ -1,0 +1,282 @@
+//! The I/O around the decision: watches, probes, writes by compare-and-swap, tells.
+//!
+//! The loop decides from what the watches brought, which costs the API server nothing while all is well. A step that would
+//! write is decided a second time on a fresh read of everything that it rests on, and written against the version read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use meridian_api::crds::{DatabaseTopology, DatabaseTopologyStatus};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use self::{
+    act::{Act, Acted},
+    world::{World, facts, probed_as},
+};
+use super::{
+    decide::{Loss, Step, View, decide},
+    probe::{self, Shards},
+    show,
+    watch::Watch,
+    write,
+};
+use crate::{
+    clock,
+    controllers::Context,
+    k8s::conditions::{Finding, conditions},
+};
+
+mod act;
+mod world;
+
+/// Pause between two looks where nothing is reported.
+const TICK: Duration = Duration::from_millis(200);
+/// Pause between two probes of one pod.
+const PROBE: Duration = Duration::from_secs(1);
+/// Pause after a write that did not go through.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Field manager of the conditions of failover; others on the same object are the rigger's.
+const MANAGER: &str = "meridian-agent-failover";
+
+/// What this leader remembers about one topology.
+#[derive(Debug, Default)]
+struct Entry {
+    uid: Option<String>,
+    watch: Watch,
+    /// Something is being written about it.
+    busy: bool,
+    not_before: Option<Instant>,
+    /// What was laid before a person last.
+    person: Option<Vec<Loss>>,
+}
+
+struct Shell {
+    context: Context,
+    world: World,
+    entries: BTreeMap<String, Entry>,
+    start: Instant,
+    work: JoinSet<Acted>,
+    probing: BTreeSet<String>,
+    answers: mpsc::Sender<(String, Instant, Option<Shards>)>,
+}
+
+/// Runs until the context stops.
+pub(in crate::controllers) async fn run(context: Context) {
+    let (answers, mut answered) = mpsc::channel(64);
+    let stop = context.stop.clone();
+    let mut shell = Shell {
+        world: World::watch(&context.objects, &stop),
+        context,
+        entries: BTreeMap::new(),
+        start: Instant::now(),
+        work: JoinSet::new(),
+        probing: BTreeSet::new(),
+        answers,
+    };
+    let (mut tick, mut probe) = (interval(TICK), interval(PROBE));
+    probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = shell.world.changed() => {}
+            _ = tick.tick() => {}
+            _ = probe.tick() => shell.probe(),
+            Some((pod, asked, shards)) = answered.recv() => shell.heard(&pod, asked, shards.as_ref()),
+            Some(done) = shell.work.join_next() => shell.done(done),
+        }
+        shell.look();
+    }
+    // A write that has begun is brought to its end, so that nobody finds half of it.
+    while shell.work.join_next().await.is_some() {}
+}
+
+impl Shell {
+    fn millis(&self, at: Instant) -> u64 {
+        let passed = at.saturating_duration_since(self.start).as_millis();
+        u64::try_from(passed).unwrap_or(u64::MAX)
+    }
+
+    /// Asks every pod that holds a shard with replicas, once; one that has not answered the last question is not asked.
+    fn probe(&mut self) {
+        let holders = self.world.holders();
+        for (name, pod) in self.world.pods() {
+            let address = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.pod_ip.as_ref());
+            let Some(address) = address.and_then(|ip| ip.parse::<IpAddr>().ok()) else {
+                continue;
+            };
+            if !holders.contains(&name) || !self.probing.insert(name.clone()) {
+                continue;
+            }
+            let (answers, asked) = (self.answers.clone(), Instant::now());
+            tokio::spawn(async move {
+                let shards = probe::ask(address).await;
+                // Nobody listens any more only when this replica stops.
+                let _ = answers.send((name, asked, shards)).await;
+            });
+        }
+    }
+
+    fn heard(&mut self, pod: &str, asked: Instant, shards: Option<&Shards>) {
+        self.probing.remove(pod);
+        let (asked, now) = (self.millis(asked), self.millis(Instant::now()));
+        for (name, entry) in &mut self.entries {
+            match shards {
+                Some(shards) => {
+                    let ready = shards.shards.get(&probed_as(name)).map(|shard| shard.ready);
+                    entry.watch.answered(pod, ready, now);
+                }
+                None => entry.watch.failed(pod, asked),
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let topologies = self.world.topologies();
+        self.entries
+            .retain(|name, entry| entry.busy || topologies.contains_key(name));
+        for (name, topology) in topologies {
+            self.consider(name, topology);
+        }
+    }
+
+    fn consider(&mut self, name: String, topology: DatabaseTopology) {
+        let now = Instant::now();
+        let at = self.millis(now);
+        let pods = self.world.facts(&topology.spec.cluster);
+        let entry = self.entries.entry(name.clone()).or_default();
+        if entry.uid != topology.metadata.uid {
+            *entry = Entry {
+                uid: topology.metadata.uid.clone(),
+                busy: entry.busy,
+                ..Entry::default()
+            };
+        }
+        entry.watch.saw(&topology, &pods, at);
+        if entry.busy || entry.not_before.is_some_and(|time| time > now) {
+            return;
+        }
+        let spare = self.world.spare(&topology);
+        let step = decide(&View {
+            topology: &topology,
+            pods: &pods,
+            spare: spare.as_deref(),
+            watch: &entry.watch,
+            now: at,
+        });
+        let writes = write::next(&topology, &step).is_some();
+        let person = match step {
+            Step::NeedsPerson { choices } => Some(choices),
+            Step::Nothing
+            | Step::Fence { .. }
+            | Step::Promote
+            | Step::AbandonFence { .. }
+            | Step::Reinstate { .. }
+            | Step::Shrink { .. }
+            | Step::Join { .. }
+            | Step::Admit { .. }
+            | Step::Leave { .. }
+            | Step::AddReplica { .. }
+            | Step::RemoveReplica { .. } => None,
+        };
+        let news = person.is_some() && person != entry.person;
+        let shown = differing(&topology, person.as_deref());
+        entry.person = person;
+        if !writes && !news && shown.is_none() {
+            return;
+        }
+        entry.busy = true;
+        let act = Act {
+            context: self.context.clone(),
+            name,
+            watch: entry.watch.clone(),
+            start: self.start,
+        };
+        self.work.spawn(async move {
+            match shown {
+                Some(findings) if !writes => act.show(&topology, &findings).await,
+                Some(_) | None => {}
+            }
+            if writes || news {
+                act.take().await
+            } else {
+                Acted::nothing(&act.name)
+            }
+        });
+    }
+
+    fn done(&mut self, done: Result<Acted, tokio::task::JoinError>) {
+        let acted = match done {
+            Ok(acted) => acted,
+            Err(error) => {
+                // The entry stays busy for ever otherwise: the leader starts anew.
+                tracing::error!(%error, "a step of a failover ended badly: this replica stops leading");
+                self.context.stop.cancel();
+                return;
+            }
+        };
+        let now = self.millis(Instant::now());
+        if let Some(entry) = self.entries.get_mut(&acted.name) {
+            entry.busy = false;
+            entry.not_before = acted.failed.then(|| Instant::now() + AGAIN);
+            if acted.gave_up {
+                entry.watch.gave_up(now);
+            }
+        }
+    }
+}
+
+/// The findings, if the topology does not show them yet.
+fn differing(topology: &DatabaseTopology, person: Option<&[Loss]>) -> Option<Vec<Finding>> {
+    let findings = show::findings(topology, person);
+    let before = topology
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    let shown = |finding: &Finding| {
+        let status = match finding.status {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        };
+        before.iter().any(|old| {
+            old.type_ == finding.type_
+                && old.status == status
+                && old.reason == finding.reason
+                && old.message == finding.message
+        })
+    };
+    (!findings.iter().all(shown)).then_some(findings)
+}
+
+/// The status that says these findings and nothing else.
+fn status(topology: &DatabaseTopology, findings: &[Finding]) -> DatabaseTopologyStatus {
+    let before = topology
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    DatabaseTopologyStatus {
+        members: Vec::new(),
+        conditions: conditions(
+            before,
+            findings,
+            topology.metadata.generation,
+            &clock::now_text(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! What the watches brought: topologies, pods and StatefulSets of the namespace.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    hash::Hash,
+    sync::Arc,
+};
+
+use futures::StreamExt as _;
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use kube::{
+    Api, Resource, ResourceExt as _,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{self, Store},
+        watcher,
+    },
+};
+use meridian_api::crds::DatabaseTopology;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    controllers::{
+        failover::watch::PodFacts,
+        placement::{self, Node},
+        serve::fetch,
+        topology::replica_place,
+    },
+    k8s::{
+        apply::Objects,
+        drive,
+        names::makes,
+        own::{CLUSTER, ROLE_NODE},
+    },
+};
+
+/// The objects, as the watches know them.
+pub(super) struct World {
+    topologies: Store<DeserializeGuard<DatabaseTopology>>,
+    pods: Store<Pod>,
+    sets: Store<StatefulSet>,
+    changed: Arc<Notify>,
+}
+
+/// Name under which PID 1 speaks of the one shard of `database`.
+pub(super) fn probed_as(database: &str) -> String {
+    format!("{database}-0")
+}
+
+/// What `pods` and the StatefulSet that makes them say. Without a StatefulSet every pod is expected: what cannot be read
+/// moves no data.
+pub(super) fn facts(pods: &[Pod], set: Option<&StatefulSet>) -> BTreeMap<String, PodFacts> {
+    let one = |pod: &Pod| {
+        let name = pod.name_any();
+        let facts = PodFacts {
+            going: pod.metadata.deletion_timestamp.is_some(),
+            stopped: is_stopped(pod),
+            expected: set.is_none_or(|set| makes(set, &name)),
+        };
+        (name, facts)
+    };
+    pods.iter().map(one).collect()
+}
+
+/// Whether the kubelet says that the container ended and does not run again yet. Of several, the first is the node.
+fn is_stopped(pod: &Pod) -> bool {
+    let container = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref()?.first());
+    let state = container.and_then(|container| container.state.as_ref());
+    let last = container.and_then(|container| container.last_state.as_ref());
+    let ended = state.is_some_and(|state| state.terminated.is_some());
+    let waits = state.is_some_and(|state| state.waiting.is_some());
+    ended || (waits && last.is_some_and(|last| last.terminated.is_some()))
+}
+
+impl World {
+    /// Starts the watches; `stop` ends them.
+    pub(super) fn watch(objects: &Objects, stop: &CancellationToken) -> Self {
+        let changed = Arc::new(Notify::new());
+        let nodes = watcher::Config::default().labels(&format!("{}={}", ROLE_NODE.0, ROLE_NODE.1));
+        Self {
+            topologies: store(objects.api(), watcher::Config::default(), &changed, stop),
+            pods: store(objects.api(), nodes, &changed, stop),
+            sets: store(objects.api(), drive::ours(), &changed, stop),
+            changed,
+        }
+    }
+
+    /// Waits until a watch brought something.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Every readable topology, by name.
+    pub(super) fn topologies(&self) -> BTreeMap<String, DatabaseTopology> {
+        let state = self.topologies.state();
+        let readable = state.iter().filter_map(|guard| guard.0.as_ref().ok());
+        readable
+            .map(|topology| (topology.name_any(), topology.clone()))
+            .collect()
+    }
+
+    /// The pods, by name.
+    pub(super) fn pods(&self) -> BTreeMap<String, Arc<Pod>> {
+        let state = self.pods.state();
+        state.into_iter().map(|pod| (pod.name_any(), pod)).collect()
+    }
+
+    /// Pods that hold a shard which others follow, or follow one.
+    pub(super) fn holders(&self) -> BTreeSet<String> {
+        let shards = self.topologies().into_values().flat_map(|t| t.spec.shards);
+        shards
+            .filter(|shard| !shard.replicas.is_empty())
+            .flat_map(|shard| shard.primary.into_iter().chain(shard.replicas))
+            .collect()
+    }
+
+    /// What is known about the pods of the REC `rec`.
+    pub(super) fn facts(&self, rec: &str) -> BTreeMap<String, PodFacts> {
+        let set = self
+            .sets
+            .state()
+            .into_iter()
+            .find(|set| set.name_any() == rec);
+        facts(&self.pods_of(rec), set.as_deref())
+    }
+
+    fn pods_of(&self, rec: &str) -> Vec<Pod> {
+        let all = self.pods.state();
+        let own = all
+            .iter()
+            .filter(|pod| pod.labels().get(CLUSTER).is_some_and(|name| name == rec));
+        own.map(|pod| pod.as_ref().clone()).collect()
+    }
+
+    /// A pod that has room for a replica of `topology`, if one is missing.
+    pub(super) fn spare(&self, topology: &DatabaseTopology) -> Option<String> {
+        let shard = topology.spec.shards.first()?;
+        let facts = self.facts(&topology.spec.cluster);
+        let missing = shard.replicas.is_empty()
+            || shard
+                .replicas
+                .iter()
+                .any(|pod| facts.get(pod).is_none_or(|facts| !facts.expected));
+        if !topology.spec.replication || !missing {
+            return None;
+        }
+        let nodes: Vec<Node> = self
+            .pods_of(&topology.spec.cluster)
+            .iter()
+            .map(fetch::node)
+            .collect();
+        let all: Vec<DatabaseTopology> = self.topologies().into_values().collect();
+        replica_place(topology, &all, &nodes).ok()
+    }
+}
+
+fn store<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    changed: &Arc<Notify>,
+    stop: &CancellationToken,
+) -> Store<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
+{
+    let (reader, writer) = reflector::store();
+    let stream = reflector::reflector(writer, watcher(api, config)).default_backoff();
+    let (changed, stop) = (Arc::clone(changed), stop.clone());
+    tokio::spawn(async move {
+        let mut stream = std::pin::pin!(stream.take_until(stop.cancelled_owned()));
+        while let Some(event) = stream.next().await {
+            if let Err(error) = event {
+                tracing::debug!(%error, "a watch of the failover broke and begins again");
+            }
+            changed.notify_one();
+        }
+    });
+    reader
+}
+
+/// Where a replica may go, judged on what was read: `pods` are the REC's.
+pub(super) fn place(
+    topology: &DatabaseTopology,
+    all: &[DatabaseTopology],
+    pods: &[Pod],
+) -> Result<String, placement::NoPlace> {
+    let nodes: Vec<Node> = pods.iter().map(fetch::node).collect();
+    replica_place(topology, all, &nodes)
+}

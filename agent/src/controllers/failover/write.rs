@@ -1,0 +1,81 @@
+//! What a step writes. Pure: the object that was judged in, the object to swap in out.
+
+use meridian_api::crds::topology::{DatabaseTopology, Fence};
+
+use super::decide::{ACCEPT_LOSS, LEAVE, Step};
+
+/// The topology after `step`; `None`: the step writes nothing.
+#[must_use]
+pub fn next(topology: &DatabaseTopology, step: &Step) -> Option<DatabaseTopology> {
+    let mut next = topology.clone();
+    let spec = &mut next.spec;
+    let shard = spec.shards.first_mut()?;
+    let newest = spec.fence.as_ref().map_or(0, |fence| fence.epoch);
+    let newest = newest.max(spec.epoch);
+    match step {
+        Step::Nothing | Step::NeedsPerson { .. } => return None,
+        Step::Fence {
+            candidate, planned, ..
+        } => {
+            spec.fence = Some(Fence {
+                epoch: newest + 1,
+                candidate: candidate.clone(),
+                planned: *planned,
+            });
+        }
+        Step::Promote => {
+            let fence = spec.fence.take()?;
+            shard.replicas.retain(|pod| *pod != fence.candidate);
+            shard.replicas.extend(shard.primary.take());
+            shard.primary = Some(fence.candidate);
+            // Nobody is in sync with the new primary before it has said so: a member of the old set may have more than
+            // the candidate had, or less, until it has followed the candidate.
+            shard.in_sync.clear();
+            shard.joining.clear();
+            spec.epoch = fence.epoch;
+            done(&mut next);
+        }
+        Step::AbandonFence { .. } => {
+            let fence = spec.fence.take()?;
+            // It stopped following when it was asked to.
+            shard.in_sync.retain(|pod| *pod != fence.candidate);
+            shard.joining.clear();
+            spec.epoch = fence.epoch;
+        }
+        Step::Reinstate { .. } => {
+            spec.fence = None;
+            shard.in_sync.clear();
+            shard.joining.clear();
+            spec.epoch = newest + 1;
+            done(&mut next);
+        }
+        Step::Shrink { pod } => shard.in_sync.retain(|member| member != pod),
+        Step::Leave { pod } => shard.joining.retain(|member| member != pod),
+        Step::Join { pod } => {
+            // Alone it holds a permission that never ends in its epoch. Only in a new epoch does it depend on anybody.
+            if shard.in_sync.is_empty() && shard.joining.is_empty() {
+                spec.epoch += 1;
+            }
+            shard.joining.push(pod.clone());
+        }
+        Step::Admit { pod } => {
+            shard.joining.retain(|member| member != pod);
+            shard.in_sync.push(pod.clone());
+        }
+        Step::AddReplica { pod } => shard.replicas.push(pod.clone()),
+        Step::RemoveReplica { pod } => {
+            shard.replicas.retain(|replica| replica != pod);
+            shard.in_sync.retain(|member| member != pod);
+            shard.joining.retain(|member| member != pod);
+        }
+    }
+    Some(next)
+}
+
+/// What was asked for has happened; the same words must not ask for it again.
+fn done(topology: &mut DatabaseTopology) {
+    if let Some(all) = &mut topology.metadata.annotations {
+        all.remove(LEAVE);
+        all.remove(ACCEPT_LOSS);
+    }
+}
