@@ -51,13 +51,7 @@ pub fn next(topology: &DatabaseTopology, step: &Step) -> Option<DatabaseTopology
         }
         Step::Shrink { pod } => shard.in_sync.retain(|member| member != pod),
         Step::Leave { pod } => shard.joining.retain(|member| member != pod),
-        Step::Join { pod } => {
-            // Alone it holds a permission that never ends in its epoch. Only in a new epoch does it depend on anybody.
-            if shard.in_sync.is_empty() && shard.joining.is_empty() {
-                spec.epoch += 1;
-            }
-            shard.joining.push(pod.clone());
-        }
+        Step::Join { pod } => shard.joining.push(pod.clone()),
         Step::Admit { pod } => {
             shard.joining.retain(|member| member != pod);
             shard.in_sync.push(pod.clone());

@@ -1,7 +1,6 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controllers::failover::write;
 
 mod membership;
 
@@ -455,56 +454,4 @@ fn what_nobody_can_take_over_is_a_persons_business() {
             "fence rec-1",
         ),
     ]);
-}
-
-#[test]
-fn what_is_written_never_lowers_the_epoch_and_names_nobody_twice() {
-    let wait = LEASE_MS + LEASE_MARGIN_MS;
-    let shown = |case: Case| {
-        let (before, step) = case.decided();
-        let next = write::next(&before, &step).unwrap();
-        assert_eq!(
-            next.metadata.resource_version.as_deref(),
-            Some("9"),
-            "compare-and-swap"
-        );
-        let shard = &next.spec.shards[0];
-        let fence = next.spec.fence.as_ref().map(|fence| fence.epoch);
-        format!(
-            "epoch {} fence {fence:?} primary {} replicas {:?} in {:?} joining {:?}",
-            next.spec.epoch,
-            shard.primary.clone().unwrap(),
-            shard.replicas,
-            shard.in_sync,
-            shard.joining
-        )
-    };
-    let promoted = case().fence(false).replica("fenced", json!(5)).after(wait);
-    assert_eq!(
-        shown(promoted),
-        r#"epoch 5 fence None primary rec-1 replicas ["rec-0"] in [] joining []"#
-    );
-    assert_eq!(
-        shown(case().pod("rec-0", None)),
-        r#"epoch 4 fence Some(5) primary rec-0 replicas ["rec-1"] in ["rec-1"] joining []"#
-    );
-    assert_eq!(
-        shown(case().fence(true).after(PLANNED_MS)),
-        r#"epoch 5 fence None primary rec-0 replicas ["rec-1"] in [] joining []"#
-    );
-    let alone = case()
-        .shard("inSync", json!([]))
-        .primary("counts", json!([]));
-    assert_eq!(
-        shown(alone),
-        r#"epoch 5 fence None primary rec-0 replicas ["rec-1"] in [] joining ["rec-1"]"#,
-        "a permission that never ends must not outlive the epoch in which it was given"
-    );
-    let admitted = case()
-        .shard("inSync", json!([]))
-        .shard("joining", json!(["rec-1"]));
-    assert_eq!(
-        shown(admitted),
-        r#"epoch 4 fence None primary rec-0 replicas ["rec-1"] in ["rec-1"] joining []"#
-    );
 }

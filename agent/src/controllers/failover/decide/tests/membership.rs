@@ -1,6 +1,7 @@
-//! Who holds a replica, and who is in the in-sync set.
+//! Who holds a replica, who is in the in-sync set, and what a step writes.
 
 use super::*;
+use crate::controllers::failover::write;
 
 #[test]
 fn the_set_grows_only_by_one_that_the_primary_counts() {
@@ -129,4 +130,55 @@ fn a_replica_is_placed_where_there_is_room_and_replaced_when_its_pod_is_gone_for
             "remove rec-1",
         ),
     ]);
+}
+
+#[test]
+fn what_is_written_never_lowers_the_epoch_and_names_nobody_twice() {
+    let wait = LEASE_MS + LEASE_MARGIN_MS;
+    let shown = |case: Case| {
+        let (before, step) = case.decided();
+        let next = write::next(&before, &step).unwrap();
+        assert_eq!(
+            next.metadata.resource_version.as_deref(),
+            Some("9"),
+            "compare-and-swap"
+        );
+        let shard = &next.spec.shards[0];
+        let fence = next.spec.fence.as_ref().map(|fence| fence.epoch);
+        format!(
+            "epoch {} fence {fence:?} primary {} replicas {:?} in {:?} joining {:?}",
+            next.spec.epoch,
+            shard.primary.clone().unwrap(),
+            shard.replicas,
+            shard.in_sync,
+            shard.joining
+        )
+    };
+    let promoted = case().fence(false).replica("fenced", json!(5)).after(wait);
+    assert_eq!(
+        shown(promoted),
+        r#"epoch 5 fence None primary rec-1 replicas ["rec-0"] in [] joining []"#
+    );
+    assert_eq!(
+        shown(case().pod("rec-0", None)),
+        r#"epoch 4 fence Some(5) primary rec-0 replicas ["rec-1"] in ["rec-1"] joining []"#
+    );
+    assert_eq!(
+        shown(case().fence(true).after(PLANNED_MS)),
+        r#"epoch 5 fence None primary rec-0 replicas ["rec-1"] in [] joining []"#
+    );
+    let alone = case()
+        .shard("inSync", json!([]))
+        .primary("counts", json!([]));
+    assert_eq!(
+        shown(alone),
+        r#"epoch 4 fence None primary rec-0 replicas ["rec-1"] in [] joining ["rec-1"]"#
+    );
+    let admitted = case()
+        .shard("inSync", json!([]))
+        .shard("joining", json!(["rec-1"]));
+    assert_eq!(
+        shown(admitted),
+        r#"epoch 4 fence None primary rec-0 replicas ["rec-1"] in ["rec-1"] joining []"#
+    );
 }
