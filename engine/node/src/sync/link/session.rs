@@ -365,22 +365,4 @@ async fn connect(address: &str) -> std::io::Result<TcpStream> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_nobody_can_mend_by_trying_again_stalls() {
-        let refused = |code: &str| {
-            SessionError::Rejected(ShardError::Refused {
-                shard: "db-1".to_owned(),
-                command: "CRDT.APPLY",
-                code: code.to_owned(),
-                message: code.to_owned(),
-            })
-        };
-        assert!(refused("CRDTFUTURE").stalls());
-        assert!(!refused("LOADING").stalls());
-        assert!(SessionError::from(Status::out_of_range("gone")).stalls());
-        assert!(!SessionError::from(Status::unavailable("later")).stalls());
-    }
-}
+mod tests;
