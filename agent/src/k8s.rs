@@ -11,6 +11,7 @@ pub mod fault;
 pub mod finalizer;
 pub mod lease;
 pub mod names;
+pub mod news;
 pub mod own;
 pub mod quantity;
 

@@ -30,6 +30,7 @@ use crate::{
         conditions::{Finding, conditions},
         drive::{self, Driver, Failure, Report},
         fault::Fault,
+        news::Gate,
         own::{CLUSTER, DATABASE, Owner, ROLE_NODE, SERVICES_READY},
     },
 };
@@ -42,6 +43,7 @@ impl Failure for ApplyError {
 
 struct Rigger {
     objects: Objects,
+    gate: Gate,
 }
 
 impl Driver for Rigger {
@@ -53,6 +55,10 @@ impl Driver for Rigger {
         if topology.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
+        let look = match self.gate.enter(topology, drive::REST) {
+            Ok(look) => look,
+            Err(rests) => return Ok(Some(rests)),
+        };
         let Some(world) = fetch::fetch(&self.objects, topology).await? else {
             return Ok(None);
         };
@@ -69,7 +75,9 @@ impl Driver for Rigger {
         let applied = self.apply(topology, built, &world.services).await;
         self.show(topology, &decision, applied.as_ref().err())
             .await?;
-        applied.map(|()| None)
+        applied?;
+        self.gate.leave(look);
+        Ok(None)
     }
 
     fn unreadable() -> Value {
@@ -189,35 +197,41 @@ pub async fn run(objects: Objects, report: Report, stop: CancellationToken) {
             .map(|guard| ObjectRef::from_obj(guard.as_ref()))
             .collect::<Vec<_>>()
     };
+    let gate = Gate::default();
     let pods = watcher::Config::default().labels(&format!("{}={}", ROLE_NODE.0, ROLE_NODE.1));
     let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
     let controller = controller
         .watches(
             objects.api::<Service>(),
             drive::ours(),
-            drive::named_in_label(DATABASE, &namespace),
+            gate.opened_by(drive::named_in_label(DATABASE, &namespace)),
         )
         .watches(
             objects.api::<EndpointSlice>(),
             drive::ours(),
-            drive::named_in_label(DATABASE, &namespace),
+            gate.opened_by(drive::named_in_label(DATABASE, &namespace)),
         )
-        .watches(objects.api::<Pod>(), pods, move |pod: Pod| {
-            pod.labels()
-                .get(CLUSTER)
-                .map(|rec| of_rec(&by_pod.state(), rec))
-                .unwrap_or_default()
-        })
+        .watches(
+            objects.api::<Pod>(),
+            pods,
+            gate.opened_by(move |pod: Pod| {
+                pod.labels()
+                    .get(CLUSTER)
+                    .map(|rec| of_rec(&by_pod.state(), rec))
+                    .unwrap_or_default()
+            }),
+        )
         .watches(
             recs,
             watcher::Config::default(),
-            move |rec: DeserializeGuard<RedisEnterpriseCluster>| {
+            gate.opened_by(move |rec: DeserializeGuard<RedisEnterpriseCluster>| {
                 of_rec(&by_rec.state(), &rec.name_any())
-            },
+            }),
         );
     drive::run(
         Rigger {
             objects: objects.clone(),
+            gate,
         },
         controller,
         objects,
@@ -252,7 +266,10 @@ mod tests {
         let theirs = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
                             "metadata": {"name": "db", "uid": "u", "labels": {"app.kubernetes.io/managed-by": "Helm"}}});
         let asked = tokio::spawn(answer(server, vec![(200, theirs)]));
-        let rigger = Rigger { objects };
+        let rigger = Rigger {
+            objects,
+            gate: Gate::default(),
+        };
         let one = Built {
             service,
             slice: Some(slice),

@@ -42,7 +42,7 @@ use crate::{
         apply::ApplyError,
         drive::{self, Driver, Failure},
         fault::Fault,
-        finalizer,
+        finalizer, news,
         own::{DATABASE, DELETE_APPROVED, Owner, REVISION},
     },
 };
@@ -316,7 +316,7 @@ pub(super) async fn run(context: Context) {
         .watches(
             topologies,
             watcher::Config::default(),
-            drive::same_name(&namespace),
+            news::of_topologies(&namespace),
         )
         .watches(
             instances,

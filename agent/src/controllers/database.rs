@@ -32,7 +32,7 @@ use crate::{
         apply::ApplyError,
         drive::{self, Driver, Failure},
         fault::Fault,
-        finalizer,
+        finalizer, news,
         own::{DATABASE, Owner},
     },
 };
@@ -221,7 +221,7 @@ pub(super) async fn run(context: Context) {
         .watches(
             topologies,
             watcher::Config::default(),
-            drive::same_name(&namespace),
+            news::of_topologies(&namespace),
         )
         .watches(
             objects.api::<Secret>(),

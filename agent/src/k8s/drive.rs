@@ -42,7 +42,7 @@ use crate::{clock, metrics::Metrics};
 /// Looks that may run at the same time, per kind: enough to hide the API server's latency, few enough to spare it.
 const CONCURRENT: u16 = 8;
 /// An object that is well is still looked at after this long, so that nothing depends on a watch alone.
-const REST: Duration = Duration::from_secs(300);
+pub const REST: Duration = Duration::from_secs(300);
 
 /// An error that knows its class.
 pub trait Failure: std::error::Error + Send + Sync + 'static {

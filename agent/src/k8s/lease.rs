@@ -107,6 +107,9 @@ pub struct Elector {
     seen: Option<LeaseSpec>,
     seen_at: Instant,
     renewed_at: Option<Instant>,
+    /// The Lease as this replica wrote it last: a renewal needs no look before, because its write is refused if
+    /// anybody else wrote since.
+    held: Option<Lease>,
 }
 
 impl Elector {
@@ -121,6 +124,7 @@ impl Elector {
             seen: None,
             seen_at,
             renewed_at: None,
+            held: None,
         }
     }
 
@@ -176,9 +180,13 @@ impl Elector {
             .map_or_else(|| Instant::now() + DURATION, |at| at + RENEW_DEADLINE)
     }
 
-    /// Reads the record, decides, writes.
+    /// Reads the record unless it is known, decides, writes.
     async fn turn(&mut self) -> Result<Role, ApplyError> {
-        let current = self.objects.get::<Lease>(&self.name).await?;
+        // Given up before the write: after one that failed or got no answer the record is read again.
+        let current = match self.held.take() {
+            Some(held) => Some(held),
+            None => self.objects.get::<Lease>(&self.name).await?,
+        };
         let record = current.as_ref().and_then(|lease| lease.spec.clone());
         if record != self.seen {
             self.seen.clone_from(&record);
@@ -225,8 +233,9 @@ impl Elector {
                     .await?
             }
         };
-        self.seen = written.spec;
+        self.seen.clone_from(&written.spec);
         self.seen_at = Instant::now();
+        self.held = Some(written);
         Ok(())
     }
 
@@ -297,6 +306,44 @@ mod tests {
             lease_duration_seconds: Some(10),
             ..LeaseSpec::default()
         }
+    }
+
+    fn lease(version: &str) -> serde_json::Value {
+        serde_json::json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "l", "namespace": "ns", "resourceVersion": version},
+            "spec": {"holderIdentity": "me", "leaseDurationSeconds": 10, "leaseTransitions": 0},
+        })
+    }
+
+    #[tokio::test]
+    async fn a_leader_renews_without_a_look_and_looks_again_after_a_conflict() {
+        let (objects, server) = crate::k8s::testing::objects();
+        let conflict = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409,
+                                          "reason": "Conflict", "message": "the object has been modified"});
+        let answers = vec![
+            (200, lease("1")),
+            (200, lease("2")),
+            (200, lease("3")),
+            (409, conflict),
+            (200, lease("9")),
+            (200, lease("10")),
+        ];
+        let asked = tokio::spawn(crate::k8s::testing::answer(server, answers));
+        let mut elector = Elector::new(objects, "l", "me");
+        for leads in [true, true, false, true] {
+            assert_eq!(matches!(elector.turn().await, Ok(Role::Leader)), leads);
+        }
+        drop(elector);
+        let asked = asked.await.unwrap();
+        let seen: Vec<_> = asked
+            .iter()
+            .map(|(method, _, body)| {
+                let version = body["metadata"]["resourceVersion"].as_str();
+                format!("{method} {}", version.unwrap_or_default())
+            })
+            .collect();
+        assert_eq!(seen, ["GET ", "PUT 1", "PUT 2", "PUT 3", "GET ", "PUT 9"]);
     }
 
     #[test]
