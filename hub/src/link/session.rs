@@ -43,6 +43,9 @@ pub struct Timing {
     pub idle: Duration,
     /// Advice to the agent: its first attempt to come back is spread over this.
     pub spread: Duration,
+    /// Advice to the agent: it never waits longer than this before it tries to come back. A hub that is started several
+    /// times in a row must not find its members minutes away.
+    pub cap: Duration,
 }
 
 impl Default for Timing {
@@ -52,6 +55,7 @@ impl Default for Timing {
             beat: Duration::from_secs(10),
             idle: Duration::from_secs(30),
             spread: Duration::from_secs(2),
+            cap: Duration::from_secs(20),
         }
     }
 }
@@ -283,9 +287,7 @@ where
                 () = self.seat.superseded.cancelled() => {
                     Err(End::bye(codes::SUPERSEDED, "a newer session of this cluster took over"))
                 }
-                () = self.seat.removed.cancelled() => {
-                    Err(End::bye(codes::REVOKED, "the registration of this cluster was removed"))
-                }
+                () = self.seat.removed.cancelled() => Err(self.removed().await),
                 _ = reign_changes.changed() => Err(End::bye(codes::NOT_LEADER, "the hub's reign changed; say Hello again")),
                 () = sleep_until(self.heard + timing.idle) => {
                     Err(End::bye(codes::IDLE, format!("nothing was heard for {:?}", timing.idle)))
@@ -300,6 +302,17 @@ where
             if let Err(end) = step {
                 return end;
             }
+        }
+    }
+
+    /// The end of a session whose member was removed, with the words that it also hears when it comes back.
+    async fn removed(&self) -> End {
+        match self.context.app.member(self.cluster).await {
+            Err(refused) => refused.into(),
+            Ok(_) => End::bye(
+                codes::NOT_LEADER,
+                "the registration is new; say Hello again",
+            ),
         }
     }
 

@@ -88,7 +88,7 @@ where
             idle_ms: millis(timing.idle),
             reconnect: Some(proto::Reconnect {
                 spread_ms: millis(timing.spread),
-                cap_ms: 120_000,
+                cap_ms: millis(timing.cap),
             }),
             limits: Some(proto::Limits {
                 frame_bytes: u32::try_from(FRAME_BYTES).unwrap_or(u32::MAX),

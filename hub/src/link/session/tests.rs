@@ -1,5 +1,6 @@
 //! Sessions over streams in memory, with paused time.
 
+mod ends;
 mod observe;
 mod reports;
 
