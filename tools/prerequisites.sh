@@ -64,6 +64,7 @@ readonly PACKAGES="
 build-essential:linker_and_headers_for_Rust_builds
 libclang-dev:generates_the_bindings_of_the_engine's_module
 python3-pip:brings_Go_where_it_is_missing
+curl:asks_the_hub_in_scenario_tests
 ca-certificates:trust_roots_for_downloads
 containerd:runs_the_containers_of_the_lab's_nodes
 runc:starts_the_containers

@@ -221,6 +221,44 @@ impl Hub {
         serde_json::from_str(&self.must(&all, "")?).context("output of `meridian -o json`")
     }
 
+    /// What the web API answers to `GET` below `/api/v1/`, for what the CLI does not show.
+    ///
+    /// # Errors
+    /// If the hub does not answer, or not with JSON.
+    pub fn api(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask("GET", path)
+    }
+
+    /// Lets the hub go on after it observed: what a person does who has looked.
+    ///
+    /// # Errors
+    /// If the hub refuses: with its answer.
+    pub fn adopt(&self) -> anyhow::Result<Value> {
+        self.ask("POST", "hub/adopt")
+    }
+
+    fn ask(&self, method: &str, path: &str) -> anyhow::Result<Value> {
+        let token = fs::read_to_string(self.data.join("admin-token"))?;
+        let root = self.data.join("ca/root.crt").display().to_string();
+        let url = format!("https://{}:8443/api/v1/{path}", self.host);
+        // From standard input, so that the token stands in no list of processes.
+        let header = format!("header = \"Authorization: Bearer {}\"\n", token.trim());
+        let args = [
+            "--silent",
+            "--show-error",
+            "--fail-with-body",
+            "--request",
+            method,
+            "--cacert",
+            &root,
+            "--config",
+            "-",
+            &url,
+        ];
+        let answer = shell::succeed("curl", &args, &[], &header)?;
+        serde_json::from_str(&answer).with_context(|| format!("answer of {url}: {answer}"))
+    }
+
     /// Waits until the hub shows the cluster as connected.
     ///
     /// # Errors

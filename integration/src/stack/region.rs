@@ -40,7 +40,10 @@ impl Region {
     /// If the region does not answer in time.
     pub async fn connect(&self) -> anyhow::Result<MultiplexedConnection> {
         let client = redis::Client::open(self.url.as_str())?;
-        tokio::time::timeout(ANSWER, client.get_multiplexed_async_connection())
+        // The client's own limit is half a second, which a busy machine exceeds without anything being wrong.
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        tokio::time::timeout(ANSWER, connecting)
             .await
             .with_context(|| {
                 format!(

@@ -114,3 +114,74 @@ pub(crate) fn condition(object: &Value, kind: &str, status: &str) -> bool {
         .flatten()
         .any(|c| c["type"] == kind && c["status"] == status)
 }
+
+/// Deletes a database through the hub and waits until no cluster has it any more, and the hub neither.
+pub(crate) async fn deleted(stack: &Stack, name: &str) -> Result<()> {
+    stack.hub.must(
+        &["delete", "activeactivedatabase", name, "--yes", "--wait"],
+        "",
+    )?;
+    for cluster in &stack.clusters {
+        gone(cluster, "reaadb", name).await?;
+        gone(cluster, "dbtopo", name).await?;
+    }
+    Ok(())
+}
+
+/// Notes of the cluster's Events with this reason.
+pub(crate) fn notes(cluster: &Cluster, reason: &str) -> Result<Vec<String>> {
+    let events = cluster.list("events.events.k8s.io")?;
+    let of_reason = events.iter().filter(|event| event["reason"] == reason);
+    Ok(of_reason
+        .filter_map(|event| event["note"].as_str().map(str::to_owned))
+        .collect())
+}
+
+/// Waits until an Event of the cluster has the reason and a note that is `wanted`.
+pub(crate) async fn event(
+    cluster: &Cluster,
+    reason: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let what = format!("{}: an Event {reason}", cluster.name);
+    until(&what, SOON, || async {
+        let notes = notes(cluster, reason)?;
+        Ok(if notes.iter().any(|note| wanted(note)) {
+            Look::Holds(())
+        } else {
+            Look::NotYet(notes.join("\n"))
+        })
+    })
+    .await
+}
+
+/// Kinds whose objects must stay, and stay the same, whatever happens to the hub.
+const LASTING: &[&str] = &[
+    "rec", "redb", "reaadb", "aai", "dbtopo", "pvc", "pod", "secret",
+];
+/// Secrets that the link itself writes: what it was told, and with what it joined.
+const OF_THE_LINK: &[&str] = &["meridian-link", "meridian-join", "meridian-identity"];
+
+/// What must not change on any member: its databases' objects, volumes, keys and passwords, and the pods' processes.
+pub(crate) fn fingerprint(stack: &Stack) -> Vec<(String, String)> {
+    let mut all: Vec<_> = stack.clusters.iter().flat_map(fingerprint_of).collect();
+    all.sort();
+    all
+}
+
+fn fingerprint_of(cluster: &Cluster) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for kind in LASTING {
+        for object in cluster.list(kind).expect("the API server lists") {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            let of_an_agent = *kind == "pod" && !name.starts_with("rec-");
+            if of_an_agent || OF_THE_LINK.contains(&name) {
+                continue;
+            }
+            let process = &object["status"]["containerStatuses"][0]["containerID"];
+            let what = format!("{} {process} {}", object["metadata"]["uid"], object["data"]);
+            all.push((format!("{}/{kind}/{name}", cluster.name), what));
+        }
+    }
+    all
+}
