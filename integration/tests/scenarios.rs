@@ -16,6 +16,8 @@ mod faults;
 mod load;
 #[path = "scenarios/objects.rs"]
 mod objects;
+#[path = "scenarios/registration.rs"]
+mod registration;
 #[path = "scenarios/support.rs"]
 mod support;
 #[path = "scenarios/truth.rs"]

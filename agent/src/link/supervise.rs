@@ -62,6 +62,12 @@ pub enum LinkError {
     /// Keys or certificates cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The hub does not know this cluster any more.
+    #[error(
+        "this cluster is no member any more: {0}. Its databases run on and nothing is deleted. To join again, apply the \
+         Secret that `meridian token create NAME` prints; keys and databases stay"
+    )]
+    Removed(String),
     /// The session ended.
     #[error("{0}")]
     Session(Why),
@@ -79,6 +85,7 @@ impl LinkError {
             Self::Enroll(EnrollError::OtherCluster { .. }) => Some("JoinRefused"),
             Self::Keep(KeepError::Foreign { .. }) => Some("ForeignObject"),
             Self::Keep(KeepError::Identity(_)) | Self::Identity(_) => Some("IdentityUnreadable"),
+            Self::Removed(_) => Some("MembershipRemoved"),
             Self::Session(Why::Bye { code, .. }) if !is_ordinary(code) => Some("SessionRefused"),
             Self::Dial(_) | Self::Enroll(_) | Self::Keep(_) | Self::Session(_) => None,
         }
@@ -86,9 +93,8 @@ impl LinkError {
 
     fn needs_a_person(&self) -> bool {
         match self {
-            Self::Join(_) => true,
+            Self::Join(_) | Self::Removed(_) => true,
             Self::Enroll(error) => error.is_refusal(),
-            Self::Session(Why::Bye { code, .. }) => code == codes::REVOKED,
             Self::Dial(_) | Self::Keep(_) | Self::Identity(_) | Self::Session(_) => false,
         }
     }
@@ -431,6 +437,7 @@ fn after(why: Why, dialer: &Dialer, address: &str, backoff: &mut Backoff) -> Res
             }
             Err(explained.into())
         }
+        Why::Bye { code, message } if code == codes::REVOKED => Err(LinkError::Removed(message)),
         why @ (Why::Bye { .. }
         | Why::Idle(_)
         | Why::Stalled(_)

@@ -129,7 +129,9 @@ pub(crate) enum TokenCommand {
     /// Make a token; prints the Secret that the cluster's agent joins with
     #[command(
         after_help = "Example:\n  meridian token create eu-1 --ttl 1h | kubectl apply -n meridian -f -\n\n\
-                      The token can be used once, under this name only, and is shown now and never again."
+                      The token can be used once, under this name only, and is shown now and never again.\n\n\
+                      A cluster whose registration was removed joins again with a new token in the same way: its agent \
+                      keeps its keys, and its databases are not touched."
     )]
     Create {
         /// Name that the cluster will be known by
@@ -161,6 +163,10 @@ pub(crate) enum ClusterCommand {
         output: Format,
     },
     /// Remove a member's registration; its databases go on serving
+    #[command(after_help = "Example:\n  meridian cluster remove eu-1 --yes\n\n\
+                      Refused while the cluster takes part in an Active-Active database. Nothing in the cluster is \
+                      touched: its agent goes on as operator, with the same keys. To let it join again, apply the Secret \
+                      that `meridian token create` prints.")]
     Remove {
         /// Name
         name: String,

@@ -415,7 +415,8 @@ impl App {
             let used = self.databases_over(mine.iter().map(|held| held.record.name.as_str())).await?;
             if !used.is_empty() {
                 return Err(AppError::Conflict(format!(
-                    "cluster {name:?} takes part in {}; remove it from these databases, or delete them, first",
+                    "cluster {name:?} takes part in {}; delete these databases first (`meridian delete activeactivedatabase NAME`), \
+                     then remove it",
                     used.join(", ")
                 )));
             }

@@ -97,8 +97,7 @@ fn what_a_person_must_know_has_an_event_and_what_heals_has_none() {
             message: String::new(),
         })
     };
-    assert_eq!(bye(codes::REVOKED).news(), Some("SessionRefused"));
-    assert!(bye(codes::REVOKED).needs_a_person());
+    assert_eq!(bye(codes::IDENTITY_MISMATCH).news(), Some("SessionRefused"));
     assert_eq!(bye(codes::SHUTDOWN).news(), None);
     assert_eq!(LinkError::Session(Why::Closed).news(), None);
     let wrong = DialError::WrongAuthority {
@@ -110,4 +109,19 @@ fn what_a_person_must_know_has_an_event_and_what_heals_has_none() {
         LinkError::from(JoinError::Authority).news(),
         Some("JoinMaterialInvalid")
     );
+}
+
+#[test]
+fn a_removed_member_is_told_that_its_databases_run_on_and_how_to_join_again() {
+    let removed = Why::Bye {
+        code: codes::REVOKED.to_owned(),
+        message: "the registration of \"eu-1\" was removed".to_owned(),
+    };
+    let error = status(removed, &mut Backoff::default()).unwrap_err();
+    assert_eq!(error.news(), Some("MembershipRemoved"));
+    assert!(error.needs_a_person());
+    let text = error.to_string();
+    for part in ["\"eu-1\" was removed", "run on", "meridian token create"] {
+        assert!(text.contains(part), "{text}");
+    }
 }
