@@ -9,7 +9,7 @@ use meridian_integration::{
 
 use crate::{
     load::Writer,
-    support::{SOON, database, deleted, event, fingerprint, gone, notes, object, stack},
+    support::{SOON, database, deleted, fingerprint, gone, object, said_again, stack, times_said},
 };
 
 /// A database of one cluster alone.
@@ -126,14 +126,13 @@ async fn a_removed_cluster_keeps_its_databases_and_joins_again_with_a_new_token(
     let identity = member.cluster.get("secret", "meridian-identity").unwrap();
     let identity = identity.expect("the agent's identity");
 
-    let said = notes(&member.cluster, REMOVED).unwrap();
+    let said = times_said(&member.cluster, REMOVED).unwrap();
     stack
         .hub
         .must(&["cluster", "remove", &name, "--yes"], "")
         .unwrap();
     assert!(!registered(stack, &name));
-    let is_news = |note: &str| !said.iter().any(|s| s == note) && note.contains("run on");
-    event(&member.cluster, REMOVED, is_news).await.unwrap();
+    said_again(&member.cluster, REMOVED, said).await.unwrap();
     member.serves().await;
     assert_eq!(before, fingerprint(stack), "nothing in the cluster changed");
     let kept = member.cluster.get("secret", "meridian-identity").unwrap();

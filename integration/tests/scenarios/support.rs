@@ -128,28 +128,24 @@ pub(crate) async fn deleted(stack: &Stack, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Notes of the cluster's Events with this reason.
-pub(crate) fn notes(cluster: &Cluster, reason: &str) -> Result<Vec<String>> {
+/// How often the cluster's Events have said this reason; a repeated Event counts in its series.
+pub(crate) fn times_said(cluster: &Cluster, reason: &str) -> Result<i64> {
     let events = cluster.list("events.events.k8s.io")?;
     let of_reason = events.iter().filter(|event| event["reason"] == reason);
     Ok(of_reason
-        .filter_map(|event| event["note"].as_str().map(str::to_owned))
-        .collect())
+        .map(|event| event["series"]["count"].as_i64().unwrap_or(1))
+        .sum())
 }
 
-/// Waits until an Event of the cluster has the reason and a note that is `wanted`.
-pub(crate) async fn event(
-    cluster: &Cluster,
-    reason: &str,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<()> {
-    let what = format!("{}: an Event {reason}", cluster.name);
+/// Waits until the cluster has said this reason more than `before` times.
+pub(crate) async fn said_again(cluster: &Cluster, reason: &str, before: i64) -> Result<()> {
+    let what = format!("{}: another Event {reason}", cluster.name);
     until(&what, SOON, || async {
-        let notes = notes(cluster, reason)?;
-        Ok(if notes.iter().any(|note| wanted(note)) {
+        let times = times_said(cluster, reason)?;
+        Ok(if times > before {
             Look::Holds(())
         } else {
-            Look::NotYet(notes.join("\n"))
+            Look::NotYet(format!("said {times} times, {before} times before"))
         })
     })
     .await

@@ -10,9 +10,11 @@ use meridian_integration::{
 
 use crate::{
     load::Writer,
-    support::{Database, database, deleted, event, fingerprint, object, stack},
+    support::{Database, database, deleted, fingerprint, object, said_again, stack, times_said},
 };
 
+/// Reason of the Event with which an agent says that it obeys nobody.
+const OBSERVING: &str = "OnlyObserving";
 /// How long a cluster may take to come back to a hub that was started again.
 const BACK: Duration = Duration::from_secs(60);
 
@@ -75,14 +77,22 @@ impl TwoPasts {
         }
     }
 
-    /// Puts the old store back and waits until the hub knows that it is old, from every cluster.
+    /// Puts the old store back and waits until the hub knows from every cluster that it is old, and the clusters say so.
     async fn go_back(&self, stack: &Stack) {
+        let said: Vec<i64> = stack
+            .clusters
+            .iter()
+            .map(|cluster| times_said(cluster, OBSERVING).unwrap())
+            .collect();
         restart(stack, |data| {
             copy(data, &self.newest);
             replace(data, &self.old);
         })
         .await;
         observed(stack).await;
+        for (cluster, before) in stack.clusters.iter().zip(said) {
+            said_again(cluster, OBSERVING, before).await.unwrap();
+        }
         self.still_served().await;
     }
 
@@ -127,28 +137,21 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Waits until the hub only observes, because every cluster has seen a later state than it holds, and the clusters say so.
+/// Waits until the hub only observes, because every cluster has seen a later state than it holds.
 async fn observed(stack: &Stack) {
     let what = "the hub observes, with a doubt of every cluster";
-    let doubts = until(what, BACK, || async {
+    until(what, BACK, || async {
         let hub = stack.hub.api("hub")?;
-        let doubts = hub["doubts"].as_array().cloned().unwrap_or_default();
-        let holds = hub["mode"] == "observes" && doubts.len() == stack.clusters.len();
+        let doubts = hub["doubts"].as_array().map_or(0, Vec::len);
+        let holds = hub["mode"] == "observes" && doubts == stack.clusters.len();
         Ok(if holds {
-            Look::Holds(doubts)
+            Look::Holds(())
         } else {
             Look::NotYet(hub.to_string())
         })
-    });
-    let doubts = doubts.await.unwrap();
-    // Each doubt names the position of a member, which no earlier one has.
-    let told = |note: &str| {
-        let mut reasons = doubts.iter().filter_map(|doubt| doubt["reason"].as_str());
-        reasons.any(|reason| note.contains(reason))
-    };
-    for cluster in &stack.clusters {
-        event(cluster, "OnlyObserving", told).await.unwrap();
-    }
+    })
+    .await
+    .unwrap();
 }
 
 async fn decides(hub: &Hub) {
