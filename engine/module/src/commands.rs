@@ -63,7 +63,7 @@ pub(crate) static COMMANDS: &[Command] = &[
 /// Commands of every shard, whatever its values mean.
 #[rustfmt::skip]
 pub(crate) static ALWAYS: &[Command] = &[
-    command!(c"crdt.fence", -2, c"admin deny-script allow-stale", NONE, c"admin dangerous slow", internal::fence),
+    command!(c"crdt.fence", -2, c"admin deny-script allow-stale allow-busy", NONE, c"admin dangerous slow", internal::fence),
     command!(c"crdt.refused", -1, c"allow-loading allow-stale fast", NONE, c"connection fast", refused::refused),
 ];
 

@@ -51,7 +51,10 @@ fn fence() -> Option<Fields> {
 fn engine() -> Option<Fields> {
     let shard = SHARD.get()?;
     let Some(replica) = &shard.replica else {
-        return Some(vec![("config_version", "0".into())]);
+        return Some(vec![
+            ("engine", "crdt".into()),
+            ("config_version", "0".into()),
+        ]);
     };
     let (config, stats) = (replica.config(), replica.stats());
     let list = |ids: &std::collections::BTreeSet<_>| {
@@ -61,6 +64,7 @@ fn engine() -> Option<Fields> {
             .join(",")
     };
     Some(vec![
+        ("engine", "crdt".into()),
         ("config_version", config.version.to_string()),
         ("slots", "0-16383".into()),
         ("replid", config.instance.to_string()),
@@ -98,7 +102,7 @@ unsafe extern "C" fn on_info(info: *mut raw::RedisModuleInfoCtx, for_crash_repor
             .and_then(|filter| Some(filter.as_ref()?.mode.engine));
         let engine = match mode {
             Some(Engine::None) => Some(vec![("engine", "none".into())]),
-            _ => engine(),
+            Some(Engine::Crdt) | None => engine(),
         };
         for (name, value) in [engine, fence()].into_iter().flatten().flatten() {
             let (name, value) = (c_text(name), c_text(&value));

@@ -30,6 +30,10 @@ const SETTINGS: &[(&[u8], &[u8])] = &[
     (b"import-mode", b"yes"),
 ];
 
+/// Settings of a shard with a fence: while a script runs, nothing else does, permissions included, until the server calls it
+/// slow. That must happen well before a permission ends (three seconds).
+const FENCE_SETTINGS: &[(&[u8], &[u8])] = &[(b"busy-reply-threshold", b"1000")];
+
 /// The entry point that the server looks for.
 ///
 /// # Safety
@@ -114,10 +118,14 @@ fn load(ctx: Ctx, arguments: &[&[u8]]) -> Result<(), LoadError> {
     info::register(ctx).ok_or_else(|| LoadError::Register("the INFO section".into()))?;
     events::register(ctx, mode).ok_or_else(|| LoadError::Register("the server events".into()))?;
     role::set_replica(ctx.flags().replica());
-    if mode.fence
-        && let Some(mut gate) = GATE.get()
-    {
-        *gate = Some(Gate::new(ctx, role::is_replica())?);
+    if mode.fence {
+        for (name, value) in FENCE_SETTINGS {
+            configure(ctx, name, value)?;
+        }
+        let new = Gate::new(ctx, role::is_replica())?;
+        if let Some(mut gate) = GATE.get() {
+            *gate = Some(new);
+        }
     }
     start_filter(ctx, arguments, mode)
 }

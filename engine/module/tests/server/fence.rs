@@ -1,5 +1,10 @@
 //! No write is made or acknowledged without a permission.
 
+mod commands;
+mod replies;
+mod roles;
+mod scripts;
+
 use redis::{Connection, Value};
 
 use crate::harness::{COPIER, Server, boot_ms, ok, refused, run, wait_until};
@@ -37,6 +42,14 @@ fn status(server: &Server, field: &str) -> i64 {
 
 fn text(text: &str) -> Value {
     Value::BulkString(text.into())
+}
+
+/// Lets scripts run for as long as they take on a machine under load, without anything in between.
+fn never_slow(server: &Server) {
+    ok(
+        &mut server.internal(),
+        "config set busy-reply-threshold 60000",
+    );
 }
 
 /// Makes `replica` follow `primary` as the user for replication.

@@ -170,7 +170,7 @@ fn the_filter_holds_with_io_threads() {
 }
 
 /// Commands about the connection itself, which would upset the test's own.
-const CONNECTION: &[&str] = &[
+pub const CONNECTION: &[&str] = &[
     "auth",
     "client|reply",
     "discard",
