@@ -9,10 +9,7 @@ mod status;
 
 use std::time::Duration;
 
-use k8s_openapi::api::{
-    core::v1::{Secret, Service},
-    discovery::v1::EndpointSlice,
-};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt as _,
     core::DeserializeGuard,
@@ -21,17 +18,17 @@ use kube::{
 use meridian_api::{
     crds::{
         ActiveActiveInstance, ActiveActiveInstanceStatus, DatabaseTopology,
-        RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster,
+        RedisEnterpriseActiveActiveDatabase,
     },
     validate as api,
 };
-use thiserror::Error;
 
 use self::status::{Outcome, Seen};
 use super::{
     Context, inert,
     serve::{
         ServeError, apply, fetch,
+        look::{self, LookError},
         remove::{self, Removal},
         settings::{self, Password, Settings},
     },
@@ -40,55 +37,27 @@ use crate::{
     clock,
     k8s::{
         apply::ApplyError,
-        drive::{self, Driver, Failure},
-        fault::Fault,
-        finalizer, news,
-        own::{DATABASE, DELETE_APPROVED, Owner, REVISION},
+        drive::{self, Driver},
+        finalizer,
+        own::{DELETE_APPROVED, Owner, REVISION},
     },
 };
 
 /// Keeps a REAADB until its deletion is confirmed and everything made for it is gone.
 const FINALIZER: &str = "meridian.dev/confirmed-deletion";
-/// Pause before the next look at a deletion in progress.
-const DELETION: Duration = Duration::from_secs(1);
-
-/// Why a look at a REAADB failed.
-#[derive(Debug, Error)]
-pub(super) enum ActiveActiveError {
-    /// The spec cannot be used.
-    #[error("{}", .0.join("; "))]
-    Invalid(Vec<String>),
-    /// The local side could not be made true.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-    /// Something could not be read or written.
-    #[error(transparent)]
-    Api(#[from] ApplyError),
-}
-
-impl Failure for ActiveActiveError {
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Invalid(_) => Fault::Invalid,
-            Self::Serve(error) => error.fault(),
-            Self::Api(error) => error.fault(),
-        }
-    }
-}
-
 struct ActiveActive {
     context: Context,
 }
 
 impl Driver for ActiveActive {
     type Kind = RedisEnterpriseActiveActiveDatabase;
-    type Error = ActiveActiveError;
+    type Error = LookError;
     const NAME: &'static str = "RedisEnterpriseActiveActiveDatabase";
 
     async fn look(
         &self,
         reaadb: &RedisEnterpriseActiveActiveDatabase,
-    ) -> Result<Option<Duration>, ActiveActiveError> {
+    ) -> Result<Option<Duration>, LookError> {
         let objects = &self.context.objects;
         let instance = objects
             .get::<ActiveActiveInstance>(&reaadb.name_any())
@@ -106,7 +75,7 @@ impl Driver for ActiveActive {
             Err(problems) => {
                 self.show(reaadb, instance.as_ref(), &Outcome::Invalid(&problems))
                     .await?;
-                return Err(ActiveActiveError::Invalid(problems));
+                return Err(LookError::Invalid(problems));
             }
         };
         let Some(instance) = instance else {
@@ -258,7 +227,7 @@ impl ActiveActive {
         &self,
         reaadb: &RedisEnterpriseActiveActiveDatabase,
         instance: Option<ActiveActiveInstance>,
-    ) -> Result<Option<Duration>, ActiveActiveError> {
+    ) -> Result<Option<Duration>, LookError> {
         let objects = &self.context.objects;
         let topology = self.own_topology(reaadb).await?;
         let shown = reaadb
@@ -276,15 +245,12 @@ impl ActiveActive {
             Some(rec) => remove::step(objects, &rec, build::KIND, &reaadb.metadata).await,
             None => Ok(Removal::Done),
         };
-        if matches!(step, Ok(Removal::Done)) {
-            finalizer::release(objects, reaadb, FINALIZER).await?;
-            return Ok(None);
+        if !matches!(step, Ok(Removal::Done)) {
+            let told = remove::finding(&step);
+            self.show(reaadb, instance.as_ref(), &Outcome::Deleting(&told))
+                .await?;
         }
-        let told = remove::finding(&step);
-        self.show(reaadb, instance.as_ref(), &Outcome::Deleting(&told))
-            .await?;
-        step?;
-        Ok(Some(DELETION))
+        look::conclude(objects, reaadb, FINALIZER, step).await
     }
 }
 
@@ -306,32 +272,14 @@ fn is_approved(reaadb: &RedisEnterpriseActiveActiveDatabase) -> bool {
 /// Runs the controller until the context stops.
 pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
-    let namespace = objects.namespace().to_owned();
-    let controller = drive::controller::<RedisEnterpriseActiveActiveDatabase>(&objects);
-    let (all, named) = (controller.store(), controller.store());
-    let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
-    let topologies: Api<DeserializeGuard<DatabaseTopology>> = objects.api();
+    let controller = look::controller::<RedisEnterpriseActiveActiveDatabase>(&objects);
+    let named = controller.store();
     let instances: Api<DeserializeGuard<ActiveActiveInstance>> = objects.api();
     let controller = controller
         .watches(
-            topologies,
-            watcher::Config::default(),
-            news::of_topologies(&namespace),
-        )
-        .watches(
             instances,
             watcher::Config::default(),
-            drive::same_name(&namespace),
-        )
-        .watches(
-            objects.api::<Service>(),
-            drive::ours(),
-            drive::named_in_label(DATABASE, &namespace),
-        )
-        .watches(
-            objects.api::<EndpointSlice>(),
-            drive::ours(),
-            drive::named_in_label(DATABASE, &namespace),
+            drive::same_name(objects.namespace()),
         )
         .watches(
             objects.api::<Secret>(),
@@ -351,13 +299,7 @@ pub(super) async fn run(context: Context) {
                     .map(|g| ObjectRef::from_obj(g.as_ref()))
                     .collect::<Vec<_>>()
             },
-        )
-        .watches(recs, watcher::Config::default(), move |_| {
-            all.state()
-                .iter()
-                .map(|reaadb| ObjectRef::from_obj(reaadb.as_ref()))
-                .collect::<Vec<_>>()
-        });
+        );
     let (report, stop) = (context.report.clone(), context.stop.clone());
     drive::run(ActiveActive { context }, controller, objects, report, stop).await;
 }

@@ -5,23 +5,19 @@ mod status;
 
 use std::time::Duration;
 
-use k8s_openapi::api::{core::v1::Secret, core::v1::Service, discovery::v1::EndpointSlice};
-use kube::{
-    Api, ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef, runtime::watcher,
-};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
 use meridian_api::{
-    crds::{
-        DatabaseTopology, RedisEnterpriseCluster, RedisEnterpriseDatabase, shared::ClusterReference,
-    },
+    crds::{DatabaseTopology, RedisEnterpriseDatabase, shared::ClusterReference},
     validate as api,
 };
-use thiserror::Error;
 
 use self::status::Outcome;
 use super::{
     Context, inert,
     serve::{
         ServeError, apply, fetch,
+        look::{self, LookError},
         remove::{self, Removal},
         settings::{self, Settings},
     },
@@ -30,55 +26,24 @@ use crate::{
     clock,
     k8s::{
         apply::ApplyError,
-        drive::{self, Driver, Failure},
-        fault::Fault,
-        finalizer, news,
+        drive::{self, Driver},
+        finalizer,
         own::{DATABASE, Owner},
     },
 };
 
 /// Keeps a REDB until everything made for it is gone (the product's name).
 const FINALIZER: &str = "finalizer.redisenterprisedatabases.app.redislabs.com";
-/// Pause before the next look at a deletion in progress.
-const DELETION: Duration = Duration::from_secs(1);
-
-/// Why a look at a REDB failed.
-#[derive(Debug, Error)]
-pub(super) enum DatabaseError {
-    /// The spec cannot be used.
-    #[error("{}", .0.join("; "))]
-    Invalid(Vec<String>),
-    /// The local side could not be made true.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-    /// Something could not be read or written.
-    #[error(transparent)]
-    Api(#[from] ApplyError),
-}
-
-impl Failure for DatabaseError {
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Invalid(_) => Fault::Invalid,
-            Self::Serve(error) => error.fault(),
-            Self::Api(error) => error.fault(),
-        }
-    }
-}
-
 struct Databases {
     context: Context,
 }
 
 impl Driver for Databases {
     type Kind = RedisEnterpriseDatabase;
-    type Error = DatabaseError;
+    type Error = LookError;
     const NAME: &'static str = "RedisEnterpriseDatabase";
 
-    async fn look(
-        &self,
-        redb: &RedisEnterpriseDatabase,
-    ) -> Result<Option<Duration>, DatabaseError> {
+    async fn look(&self, redb: &RedisEnterpriseDatabase) -> Result<Option<Duration>, LookError> {
         let objects = &self.context.objects;
         if redb.metadata.deletion_timestamp.is_some() {
             return self.remove(redb).await;
@@ -88,7 +53,7 @@ impl Driver for Databases {
             Ok(settings) => settings,
             Err(problems) => {
                 self.show(redb, &Outcome::Invalid(&problems)).await?;
-                return Err(DatabaseError::Invalid(problems));
+                return Err(LookError::Invalid(problems));
             }
         };
         match self.serve(redb, &settings).await {
@@ -173,23 +138,17 @@ impl Databases {
             .map(|_| ())
     }
 
-    async fn remove(
-        &self,
-        redb: &RedisEnterpriseDatabase,
-    ) -> Result<Option<Duration>, DatabaseError> {
+    async fn remove(&self, redb: &RedisEnterpriseDatabase) -> Result<Option<Duration>, LookError> {
         let objects = &self.context.objects;
         let step = match self.served_by(redb).await? {
             Some(rec) => remove::step(objects, &rec, build::KIND, &redb.metadata).await,
             None => Ok(Removal::Done),
         };
-        if matches!(step, Ok(Removal::Done)) {
-            finalizer::release(objects, redb, FINALIZER).await?;
-            return Ok(None);
+        if !matches!(step, Ok(Removal::Done)) {
+            let told = remove::finding(&step);
+            self.show(redb, &Outcome::Deleting(&told)).await?;
         }
-        let told = remove::finding(&step);
-        self.show(redb, &Outcome::Deleting(&told)).await?;
-        step?;
-        Ok(Some(DELETION))
+        look::conclude(objects, redb, FINALIZER, step).await
     }
 
     /// The REC that served a database, even if it is gone by now. `None`: nothing was ever made.
@@ -212,38 +171,12 @@ impl Databases {
 /// Runs the controller until the context stops.
 pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
-    let namespace = objects.namespace().to_owned();
-    let controller = drive::controller::<RedisEnterpriseDatabase>(&objects);
-    let all = controller.store();
-    let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
-    let topologies: Api<DeserializeGuard<DatabaseTopology>> = objects.api();
-    let controller = controller
-        .watches(
-            topologies,
-            watcher::Config::default(),
-            news::of_topologies(&namespace),
-        )
-        .watches(
-            objects.api::<Secret>(),
-            drive::ours(),
-            drive::named_in_label(DATABASE, &namespace),
-        )
-        .watches(
-            objects.api::<Service>(),
-            drive::ours(),
-            drive::named_in_label(DATABASE, &namespace),
-        )
-        .watches(
-            objects.api::<EndpointSlice>(),
-            drive::ours(),
-            drive::named_in_label(DATABASE, &namespace),
-        )
-        .watches(recs, watcher::Config::default(), move |_| {
-            all.state()
-                .iter()
-                .map(|redb| ObjectRef::from_obj(redb.as_ref()))
-                .collect::<Vec<_>>()
-        });
+    let secrets = drive::named_in_label(DATABASE, objects.namespace());
+    let controller = look::controller::<RedisEnterpriseDatabase>(&objects).watches(
+        objects.api::<Secret>(),
+        drive::ours(),
+        secrets,
+    );
     let (report, stop) = (context.report.clone(), context.stop.clone());
     drive::run(Databases { context }, controller, objects, report, stop).await;
 }

@@ -125,3 +125,6 @@ fn wish(topology: &DatabaseTopology, pod: &str) -> Wish {
         },
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 pub(super) mod apply;
 pub(super) mod fetch;
+pub(super) mod look;
 pub(super) mod remove;
 pub(super) mod settings;
 pub(super) mod state;

@@ -262,3 +262,72 @@ proptest! {
         prop_assert_eq!(decide(&wanted, &now).unwrap(), Change::Keep(Box::new(topology)));
     }
 }
+
+#[test]
+fn what_is_remembered_while_a_fence_stands_is_no_newer_order() {
+    let mut existing = created(decide(&wanted(), &fresh()).unwrap());
+    existing.spec.fence = Some(meridian_api::crds::topology::Fence {
+        epoch: 2,
+        candidate: "rec-1".to_owned(),
+        planned: false,
+    });
+    let port = existing.spec.port;
+    let with = |epoch: i64| Found {
+        existing: Some(existing.clone()),
+        memories: vec![Memory {
+            epoch,
+            primary: "rec-1".to_owned(),
+            port,
+        }],
+        ..fresh()
+    };
+    assert!(matches!(
+        decide(&wanted(), &with(2)).unwrap(),
+        Change::Keep(_)
+    ));
+    let Change::Swap(next) = decide(&wanted(), &with(3)).unwrap() else {
+        panic!("an order above the fence is newer than the topology");
+    };
+    assert_eq!((next.spec.epoch, &next.spec.fence), (4, &None));
+    assert_eq!(next.spec.shards[0].primary.as_deref(), Some("rec-1"));
+}
+
+#[test]
+fn a_database_with_replication_gets_a_replica_on_another_host_if_there_is_one() {
+    let replicated = Wanted {
+        replication: true,
+        ..wanted()
+    };
+    let topology = created(decide(&replicated, &fresh()).unwrap());
+    assert_eq!(topology.spec.shards[0].primary.as_deref(), Some("rec-0"));
+    assert_eq!(topology.spec.shards[0].replicas, ["rec-1"]);
+    assert!(topology.spec.replication && topology.spec.shards[0].in_sync.is_empty());
+    let alone = Found {
+        nodes: nodes().into_iter().take(1).collect(),
+        ..fresh()
+    };
+    let topology = created(decide(&replicated, &alone).unwrap());
+    assert!(topology.spec.replication && topology.spec.shards[0].replicas.is_empty());
+}
+
+#[test]
+fn the_memory_of_replicas_counts_as_well() {
+    let mut big = other("big", 10_001, "rec-0");
+    big.spec.memory_bytes = 6_950;
+    big.spec.shards[0].replicas = vec!["rec-1".to_owned()];
+    let found = Found {
+        others: vec![big],
+        ..fresh()
+    };
+    let topology = created(decide(&wanted(), &found).unwrap());
+    assert_eq!(topology.spec.shards[0].primary.as_deref(), Some("rec-2"));
+    let replicated = Wanted {
+        replication: true,
+        ..wanted()
+    };
+    let topology = created(decide(&replicated, &found).unwrap());
+    assert!(
+        topology.spec.shards[0].replicas.is_empty(),
+        "neither of the others has 100 bytes left"
+    );
+}
