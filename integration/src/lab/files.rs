@@ -22,7 +22,8 @@ fn write_with_mode(path: &Path, text: &str, mode: u32) -> Result<()> {
         make_folder(parent)?;
     }
     let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
+    // A process that was just started and the one that started it may both write its record.
+    beside.push(format!(".new-{}", std::process::id()));
     let beside = Path::new(&beside);
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(mode);
@@ -72,4 +73,22 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
     let text = String::from_utf8_lossy(&bytes);
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_process_is_writing_beside_is_left_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        let others = folder.path().join("record.json.new");
+        fs::write(&others, "half").unwrap();
+        write(&path, "whole").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole");
+        assert_eq!(fs::read_to_string(&others).unwrap(), "half");
+        let names = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names, 2, "nothing of its own stays beside");
+    }
 }
