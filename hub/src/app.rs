@@ -56,7 +56,7 @@ pub enum AppError {
     Refused(String),
     /// The hub applies nothing until a person decides.
     #[error(
-        "the hub only observes: {0}; look at the members, then let it go on with POST /api/v1/hub/adopt"
+        "the hub only observes: {0}; look at the members, then let it go on with `meridian hub adopt` (POST /api/v1/hub/adopt)"
     )]
     Observing(String),
     /// Too much is waiting.

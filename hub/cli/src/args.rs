@@ -15,6 +15,7 @@ Examples:
   meridian get activeactivedatabases                            list them
   meridian describe activeactivedatabase cart                   see every participant and link
   meridian delete activeactivedatabase cart --wait              delete it everywhere
+  meridian hub status                                           see whether the hub decides
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by the hub, 5 hub not reachable.
 The hub is named by --hub, MERIDIAN_HUB or `hub:` in ~/.config/meridian/config.yaml, in this order;
@@ -62,6 +63,9 @@ pub(crate) enum Command {
     /// List or remove member clusters
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Show the hub itself, or let it go on after it only observed
+    #[command(subcommand)]
+    Hub(HubCommand),
     /// Create or change what a YAML file describes
     #[command(
         after_help = "Examples:\n  meridian apply -f reaadb.yaml\n  generate | meridian apply -f -"
@@ -173,6 +177,27 @@ pub(crate) enum ClusterCommand {
         /// How to remove.
         #[command(flatten)]
         how: Deletion,
+    },
+}
+
+/// About the hub itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HubCommand {
+    /// Show whether it decides or only observes, and why
+    Status {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Let a hub that only observes go on with the store that it has
+    #[command(after_help = "Example:\n  meridian hub adopt\n\n\
+                      A hub observes when a member has obeyed something that is not in its store: the store was lost, or an \
+                      older copy was put back. While it observes, nothing is applied and nothing deleted. If the newest \
+                      store can be found, start the hub with that one instead: then nothing needs to be adopted.")]
+    Adopt {
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
     },
 }
 

@@ -3,6 +3,7 @@
 mod apply;
 mod delete;
 mod get;
+mod hub;
 mod token;
 
 use std::{env, path::PathBuf};
@@ -10,7 +11,7 @@ use std::{env, path::PathBuf};
 use jiff::Timestamp;
 
 use crate::{
-    args::{Cli, ClusterCommand, Command, DeleteArgs, TokenCommand},
+    args::{Cli, ClusterCommand, Command, DeleteArgs, HubCommand, TokenCommand},
     client::Hub,
     config::Target,
     error::CliError,
@@ -42,6 +43,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
             )
             .await
         }
+        Command::Hub(HubCommand::Status { output }) => hub::status(&hub, output, now).await,
+        Command::Hub(HubCommand::Adopt { yes }) => hub::adopt(&hub, yes, now).await,
         Command::Apply { filename } => apply::apply(&hub, &filename).await,
         Command::Get {
             kind,

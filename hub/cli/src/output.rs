@@ -1,6 +1,7 @@
 //! What is printed: results to standard output, everything else to standard error.
 
 mod describe;
+mod hub;
 mod table;
 
 use std::io::{self, Write};
@@ -8,7 +9,7 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub(crate) use self::{describe::describe, table::table};
+pub(crate) use self::{describe::describe, hub::hub, table::table};
 use crate::{args::Format, error::CliError};
 
 /// Prints an object or a list in the form that was asked for.

@@ -239,3 +239,24 @@ async fn a_deletion_that_does_not_end_is_reported_and_not_taken_for_done() {
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
     assert!(ran.stderr.contains("still being deleted"), "{ran:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_is_adopted_only_on_a_clear_word() {
+    let hub = Hub::start().await;
+    let observes = json!({ "mode": "observes", "doubts": [{ "raisedBy": "eu-1", "reason": "r" }] });
+    hub.answers("GET /api/v1/hub", 200, observes).answers(
+        "POST /api/v1/hub/adopt",
+        200,
+        json!({ "mode": "decides", "doubts": [] }),
+    );
+
+    let ran = hub.run(&["hub", "adopt"], "").await;
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("--yes"), "{ran:?}");
+    assert_eq!(lines(&hub), ["GET /api/v1/hub"], "nothing was adopted");
+
+    let ran = hub.run(&["hub", "adopt", "--yes"], "").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("decides"), "{ran:?}");
+    assert_eq!(lines(&hub).last().unwrap(), "POST /api/v1/hub/adopt");
+}

@@ -35,7 +35,7 @@ pub(crate) fn describe(kind: Kind, object: &Value, now: Timestamp) -> Result<Str
     Ok(out)
 }
 
-fn line(out: &mut String, label: &str, value: &str) {
+pub(super) fn line(out: &mut String, label: &str, value: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{:<16}{value}", format!("{label}:"));
 }
