@@ -43,6 +43,10 @@ pub struct RunArgs {
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub probes_listen: SocketAddr,
 
+    /// Address of the admission webhook, HTTPS.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    pub admission_listen: SocketAddr,
+
     /// Kubeconfig to use; without it, the pod's service account or `KUBECONFIG`.
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,

@@ -2,11 +2,13 @@
 //! outbound stream to the hub. It never needs the hub to keep databases serving.
 //!
 //! Module map: [`run`] is the only composition root. [`controllers`], [`rigger`] and [`link`] do not import one
-//! another; they meet in the Kubernetes API. Only [`k8s`] and the `fetch`, `apply` and `status` steps of a
+//! another; they meet in the Kubernetes API. [`admission`] answers in every replica, the others act in the leader.
+//! Only [`k8s`], [`admission`] and the `fetch`, `apply` and `status` steps of a
 //! controller take a Kubernetes client; `build` and `placement` are pure.
 //!
 //! Users of the library: the binary `meridian-agent`, and the scenario tests.
 
+pub mod admission;
 pub mod args;
 pub mod clock;
 pub mod controllers;

@@ -26,6 +26,8 @@ pub struct Metrics {
     reconciles: Family<Outcome, Counter>,
     seconds: Family<Kind, Histogram>,
     leader: Gauge,
+    judged: Family<Outcome, Counter>,
+    judged_seconds: Family<Kind, Histogram>,
 }
 
 impl Default for Metrics {
@@ -36,6 +38,10 @@ impl Default for Metrics {
             Histogram::new([0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0])
         });
         let leader = Gauge::default();
+        let judged = Family::<Outcome, Counter>::default();
+        let judged_seconds = Family::<Kind, Histogram>::new_with_constructor(|| {
+            Histogram::new([0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5])
+        });
         registry.register(
             "reconciles",
             "Looks at an object, by kind and outcome",
@@ -47,11 +53,23 @@ impl Default for Metrics {
             seconds.clone(),
         );
         registry.register("leader", "1 while this replica leads", leader.clone());
+        registry.register(
+            "admissions",
+            "Answers of the admission webhook, by kind and outcome",
+            judged.clone(),
+        );
+        registry.register(
+            "admission_seconds",
+            "Duration of an answer of the admission webhook",
+            judged_seconds.clone(),
+        );
         Self {
             registry,
             reconciles,
             seconds,
             leader,
+            judged,
+            judged_seconds,
         }
     }
 }
@@ -63,6 +81,14 @@ impl Metrics {
             .get_or_create(&Outcome { kind, outcome })
             .inc();
         self.seconds
+            .get_or_create(&Kind { kind })
+            .observe(took.as_secs_f64());
+    }
+
+    /// Counts one answer about an object of `kind` that took `took`: `allowed`, `refused` or `unknown`.
+    pub fn judged(&self, kind: &'static str, outcome: &'static str, took: Duration) {
+        self.judged.get_or_create(&Outcome { kind, outcome }).inc();
+        self.judged_seconds
             .get_or_create(&Kind { kind })
             .observe(took.as_secs_f64());
     }

@@ -48,6 +48,17 @@ impl Board {
         };
         (ready, checks.iter().map(line).collect())
     }
+
+    /// Whether one check holds, and its line. A check that was never set does not hold.
+    #[must_use]
+    pub fn read_one(&self, check: &str) -> (bool, String) {
+        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        match checks.get(check) {
+            Some(Ok(detail)) => (true, format!("{detail}\n")),
+            Some(Err(why)) => (false, format!("{why}\n")),
+            None => (false, format!("{check}: nothing is known yet\n")),
+        }
+    }
 }
 
 /// Serves the probes until `stop`.

@@ -1,7 +1,7 @@
 //! The composition root: puts the parts together and waits for the first that ends.
 //!
-//! Order of a start: probes → CRDs served → leader lease → controllers, rigger and link. Everything after the lease
-//! runs on the leader only. If an essential part ends, the process ends, and Kubernetes starts it again.
+//! Order of a start: probes and admission → CRDs served → leader lease → controllers, rigger and link. Everything after
+//! the lease runs on the leader only. If an essential part ends, the process ends, and Kubernetes starts it again.
 
 use std::{io::IsTerminal as _, sync::Arc, time::Duration};
 
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    admission::{self, Admission},
     args::{Args, Command, RunArgs},
     controllers,
     k8s::{
@@ -70,6 +71,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         identity,
         node_image,
         probes_listen,
+        admission_listen,
         kubeconfig,
         log_json: _,
     } = args;
@@ -116,6 +118,17 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
             Arc::clone(&metrics),
             stop.clone(),
         ),
+    ));
+    let admission = Admission {
+        listen: admission_listen,
+        namespace: namespace.clone(),
+        board: board.clone(),
+        metrics: Arc::clone(&metrics),
+        roles: roles.clone(),
+    };
+    parts.spawn(named(
+        "admission",
+        admission::run(admission, client.clone(), stop.clone()),
     ));
     parts.spawn(named("signals", signals(stop.clone())));
     let stop_work = stop.clone();

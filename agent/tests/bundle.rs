@@ -10,9 +10,14 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 const BUNDLE: &str = include_str!("../../deploy/bundle/agent.yaml");
+const ADMISSION: &str = include_str!("../../deploy/bundle/admission.yaml");
 
 fn objects() -> Vec<Value> {
-    let documents = BUNDLE.split("\n---\n");
+    documents(BUNDLE)
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    let documents = text.split("\n---\n");
     documents
         .map(|text| serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}:\n{text}")))
         .collect()
@@ -128,4 +133,68 @@ fn no_object_names_a_namespace_so_that_the_bundle_fits_any() {
             object["kind"]
         );
     }
+}
+
+#[test]
+fn of_webhook_configurations_the_agent_may_write_its_own_only_and_creates_none() {
+    let text = ADMISSION.replace("NAMESPACE", "redis");
+    let objects = documents(&text);
+    let of_kind = |kind: &str| {
+        objects
+            .iter()
+            .find(|object| object["kind"] == kind)
+            .unwrap()
+    };
+    let configuration = of_kind("ValidatingWebhookConfiguration");
+    let name = "redis-enterprise-admission-redis";
+    assert_eq!(configuration["metadata"]["name"], name);
+    assert_eq!(
+        configuration["metadata"]["labels"]["app.kubernetes.io/managed-by"], "meridian-agent",
+        "without the label the agent would leave it alone"
+    );
+    assert_eq!(
+        configuration["webhooks"],
+        Value::Null,
+        "the agent fills it in"
+    );
+
+    let rules = of_kind("ClusterRole")["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 1);
+    let shown = ["apiGroups", "resources", "resourceNames", "verbs"]
+        .map(|field| words(&rules[0], field).join(","));
+    assert_eq!(
+        shown,
+        [
+            "admissionregistration.k8s.io",
+            "validatingwebhookconfigurations",
+            name,
+            "get,list,watch,patch"
+        ]
+    );
+    let subject = &of_kind("ClusterRoleBinding")["subjects"][0];
+    assert_eq!(
+        [&subject["kind"], &subject["name"], &subject["namespace"]],
+        ["ServiceAccount", "meridian-agent", "redis"]
+    );
+}
+
+#[test]
+fn the_service_leads_to_the_port_of_the_admission_webhook() {
+    let service = of_kind("Service").remove(0);
+    assert_eq!(service["metadata"]["name"], "admission");
+    let port = &service["spec"]["ports"][0];
+    assert_eq!(port["port"], 443);
+    let deployment = of_kind("Deployment").remove(0);
+    let pod = &deployment["spec"]["template"];
+    let ports = pod["spec"]["containers"][0]["ports"].as_array().unwrap();
+    assert!(
+        ports
+            .iter()
+            .any(|p| p["name"] == port["targetPort"] && p["containerPort"] == 8443),
+        "{ports:?}"
+    );
+    assert_eq!(
+        service["spec"]["selector"]["app.kubernetes.io/name"],
+        pod["metadata"]["labels"]["app.kubernetes.io/name"]
+    );
 }

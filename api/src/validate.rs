@@ -7,9 +7,12 @@
 mod active_active;
 mod cluster;
 mod database;
+mod deletion;
 pub mod memory;
 mod quantity;
 mod remote_cluster;
+mod surroundings;
+mod tags;
 mod unknown;
 mod warning;
 
@@ -24,8 +27,16 @@ pub use self::{
     },
     cluster::{NODE_CONTAINER, cluster, cluster_update},
     database::{database, database_update},
+    deletion::{
+        CONFIRM_DELETION, OBJECT_ID, active_active_database_deletion, is_deletion_confirmed,
+        remote_cluster_deletion,
+    },
     quantity::quantity_value,
     remote_cluster::{credentials_secret_name, remote_cluster},
+    surroundings::{
+        Neighbour, Place, Surroundings, active_active_database_among,
+        active_active_database_among_warnings, database_among, secrets_named,
+    },
     unknown::read_strictly,
     warning::{
         FieldEffect, Warning, active_active_database_warnings, cluster_warnings, database_warnings,

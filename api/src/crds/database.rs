@@ -1,5 +1,7 @@
 //! `RedisEnterpriseDatabase` (REDB): a database of one cluster. Its spec is also the `globalConfigurations` of Active-Active databases.
 
+use std::collections::BTreeMap;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,6 +118,9 @@ pub struct RedisEnterpriseDatabaseSpec {
     /// Shards are packed on few nodes or spread over many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shards_placement: Option<ShardsPlacement>,
+    /// Words about the database for people and tools.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// Which traffic uses TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_mode: Option<TlsMode>,

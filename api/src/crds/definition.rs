@@ -3,6 +3,8 @@
 //! `Option` becomes `nullable` and `default` on its way through the schema generator. Both change what the API server stores:
 //! a `null` would be kept, a default would be written into objects whose author left the field out. They are removed here.
 
+mod rules;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
@@ -33,17 +35,31 @@ pub enum DefinitionError {
     },
 }
 
+/// Where the spec stands in a schema.
+const SPEC: &str = "/schema/openAPIV3Schema/properties/spec";
+/// Where the settings of an Active-Active database stand in a schema.
+const GLOBAL_CONFIGURATIONS: &str =
+    "/schema/openAPIV3Schema/properties/spec/properties/globalConfigurations";
+
 /// All definitions, in the order in which they are installed.
 pub fn all_crds() -> Result<Vec<CustomResourceDefinition>, DefinitionError> {
     Ok(vec![
         finish(RedisEnterpriseCluster::crd(), |crd| {
             default_spec(crd)?;
             type_pod_parts(crd)?;
+            obey(crd, SPEC, rules::cluster())?;
             serve_cluster_v1alpha1(crd)
         })?,
-        finish(RedisEnterpriseDatabase::crd(), default_spec)?,
+        finish(RedisEnterpriseDatabase::crd(), |crd| {
+            default_spec(crd)?;
+            let mut all = rules::database_settings();
+            all.push(rules::database_cluster());
+            obey(crd, SPEC, all)
+        })?,
         finish(RedisEnterpriseRemoteCluster::crd(), |_| Some(()))?,
-        finish(RedisEnterpriseActiveActiveDatabase::crd(), |_| Some(()))?,
+        finish(RedisEnterpriseActiveActiveDatabase::crd(), |crd| {
+            obey(crd, GLOBAL_CONFIGURATIONS, rules::database_settings())
+        })?,
         finish(DatabaseTopology::crd(), |_| Some(()))?,
         finish(ActiveActiveInstance::crd(), |_| Some(()))?,
     ])
@@ -210,6 +226,14 @@ fn default_spec(crd: &mut Value) -> Option<()> {
         let schema = version.pointer_mut("/schema/openAPIV3Schema")?;
         schema["properties"]["spec"]["default"] = json!({});
         schema.as_object_mut()?.remove("required");
+    }
+    Some(())
+}
+
+/// Adds rules to the part of each version's schema at `path`.
+fn obey(crd: &mut Value, path: &str, rules: Vec<Value>) -> Option<()> {
+    for version in crd.pointer_mut("/spec/versions")?.as_array_mut()? {
+        version.pointer_mut(path)?["x-kubernetes-validations"] = json!(rules);
     }
     Some(())
 }

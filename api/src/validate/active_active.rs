@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     Check, FieldError,
     database::{check_name, check_settings, check_settings_update},
-    quoted,
+    quoted, tags,
 };
 use crate::crds::{Persistence, RedisEnterpriseActiveActiveDatabase, RedisEnterpriseDatabaseSpec};
 
@@ -33,6 +33,13 @@ pub fn active_active_database(database: &RedisEnterpriseActiveActiveDatabase) ->
     if let Some(settings) = &database.spec.global_configurations {
         check_settings(&mut check, "spec.globalConfigurations", settings);
         check_restrictions(&mut check, settings);
+        check_sharding(&mut check, settings);
+        tags::check(
+            &mut check,
+            "spec.globalConfigurations",
+            settings,
+            tags::ACTIVE_ACTIVE,
+        );
     }
     check.errors
 }
@@ -44,13 +51,7 @@ pub fn active_active_database_update(
 ) -> Vec<FieldError> {
     let mut check = Check::default();
     let removed = removed_participants(old, new);
-    let confirmed: BTreeSet<&str> = new
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(CONFIRM_REMOVAL))
-        .map(|names| names.split(',').map(str::trim).collect())
-        .unwrap_or_default();
+    let confirmed = confirmed_removals(new);
     if removed.len() > 1 && !removed.iter().all(|name| confirmed.contains(name)) {
         check.refuse(
             "spec.participatingClusters",
@@ -69,7 +70,21 @@ pub fn active_active_database_update(
         old.spec.global_configurations.as_ref().unwrap_or(&empty),
         new.spec.global_configurations.as_ref().unwrap_or(&empty),
     );
+    check_sharding_update(
+        &mut check,
+        old.spec.global_configurations.as_ref().unwrap_or(&empty),
+        new.spec.global_configurations.as_ref().unwrap_or(&empty),
+    );
     check.errors
+}
+
+/// Names whose removal the annotation confirms.
+pub(super) fn confirmed_removals(database: &RedisEnterpriseActiveActiveDatabase) -> BTreeSet<&str> {
+    let annotations = database.metadata.annotations.as_ref();
+    annotations
+        .and_then(|annotations| annotations.get(CONFIRM_REMOVAL))
+        .map(|names| names.split(',').map(str::trim).collect())
+        .unwrap_or_default()
 }
 
 /// Names of the participants of `old` that `new` does not list.
@@ -175,6 +190,49 @@ fn check_restrictions(check: &mut Check, settings: &RedisEnterpriseDatabaseSpec)
             "a Secret's name",
             "nothing",
             "an Active-Active database speaks the Redis protocol; remove the field",
+        );
+    }
+}
+
+/// Shards that a database without sharding cannot have.
+fn check_sharding(check: &mut Check, settings: &RedisEnterpriseDatabaseSpec) {
+    if settings.sharding_enabled == Some(false)
+        && let Some(count) = settings.shard_count.filter(|count| *count > 1)
+    {
+        check.refuse(
+            "spec.globalConfigurations.shardCount",
+            count,
+            "1, for spec.globalConfigurations.shardingEnabled is false",
+            "remove one of the two fields",
+        );
+    }
+}
+
+/// Whether keys are spread over shards is decided at creation: no member could move its keys while others write them.
+fn check_sharding_update(
+    check: &mut Check,
+    old: &RedisEnterpriseDatabaseSpec,
+    new: &RedisEnterpriseDatabaseSpec,
+) {
+    let at = "spec.globalConfigurations";
+    let enabled =
+        |settings: &RedisEnterpriseDatabaseSpec| settings.sharding_enabled.unwrap_or(true);
+    if enabled(old) != enabled(new) {
+        check.refuse(
+            format!("{at}.shardingEnabled"),
+            enabled(new),
+            &format!("{} as before", enabled(old)),
+            "it is fixed at creation; create another database",
+        );
+    }
+    if old.shard_count == Some(1)
+        && let Some(count) = new.shard_count.filter(|count| *count > 1)
+    {
+        check.refuse(
+            format!("{at}.shardCount"),
+            count,
+            "1 as before: a database that was created with one shard is never sharded",
+            "put it back, or create another database with more shards",
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Rules of `RedisEnterpriseDatabase`, and of the same settings inside an Active-Active database.
 
-use super::{Check, FieldError, memory, quoted};
+use super::{Check, FieldError, memory, quoted, tags};
 use crate::crds::{
     Persistence, RedisEnterpriseDatabase, RedisEnterpriseDatabaseSpec,
     database::{
@@ -30,6 +30,15 @@ pub fn database(database: &RedisEnterpriseDatabase) -> Vec<FieldError> {
     let mut check = Check::default();
     check_name(&mut check, database.metadata.name.as_deref());
     check_settings(&mut check, "spec", &database.spec);
+    tags::check(&mut check, "spec", &database.spec, tags::DATABASE);
+    if let Some(enabled) = database.spec.sharding_enabled {
+        check.refuse(
+            "spec.shardingEnabled",
+            enabled,
+            "nothing",
+            "the field is for Active-Active databases only; remove it and set spec.shardCount",
+        );
+    }
     check.errors
 }
 

@@ -6,6 +6,7 @@ use crate::crds::{
     RedisEnterpriseRemoteCluster,
 };
 
+mod among;
 mod warnings;
 
 fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> T {
