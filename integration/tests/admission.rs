@@ -38,8 +38,8 @@ async fn a_database_with_a_wrong_value_is_denied_with_field_value_and_remedy() {
     );
     for (spec, expected) in [
         (
-            "{memorySize: 99MB}",
-            "spec.memorySize: found \"99MB\", expected at least 100MB",
+            "{memorySize: 90MB}",
+            "spec.memorySize: found \"90MB\", expected 100MB or more",
         ),
         (
             "{databasePort: 6379}",

@@ -51,8 +51,8 @@ fn every_broken_rule_is_named_at_once() {
     );
     assert_eq!(
         message(&verdict),
-        "spec.memorySize: found \"1MB\", expected at least 100MB; enlarge it; spec.databasePort: found 80, expected a number \
-         from 10000 to 19999; use a number in this range"
+        "spec.memorySize: found \"1MB\", expected 100MB or more; raise the size to at least 100MB; spec.databasePort: found \
+         80, expected a number from 10000 to 19999; use a number in this range"
     );
 }
 
