@@ -3,7 +3,7 @@
 //! Order of a start: probes and admission → CRDs served → leader lease → controllers, rigger and link. Everything after
 //! the lease runs on the leader only. If an essential part ends, the process ends, and Kubernetes starts it again.
 
-use std::{io::IsTerminal as _, sync::Arc, time::Duration};
+use std::{io::IsTerminal as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use kube::{Client, Config, config::KubeConfigOptions};
@@ -93,20 +93,14 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     );
 
     let mut parts = JoinSet::new();
-    let serve = probes::serve(
-        probes_listen,
-        board.clone(),
-        Arc::clone(&metrics),
-        stop.clone(),
-    );
-    parts.spawn(async move {
-        (
-            "probes",
-            serve
-                .await
-                .with_context(|| format!("serve probes on {probes_listen}")),
-        )
-    });
+    let admission = Admission {
+        listen: admission_listen,
+        namespace: namespace.clone(),
+        board: board.clone(),
+        metrics: Arc::clone(&metrics),
+        roles: roles.clone(),
+    };
+    answer(&mut parts, probes_listen, admission, &client, &stop);
     let elector = Elector::new(Objects::new(client.clone(), &namespace), LEASE, &identity);
     let resign = CancellationToken::new();
     parts.spawn(named("leader lease", elector.run(role, resign.clone())));
@@ -118,17 +112,6 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
             Arc::clone(&metrics),
             stop.clone(),
         ),
-    ));
-    let admission = Admission {
-        listen: admission_listen,
-        namespace: namespace.clone(),
-        board: board.clone(),
-        metrics: Arc::clone(&metrics),
-        roles: roles.clone(),
-    };
-    parts.spawn(named(
-        "admission",
-        admission::run(admission, client.clone(), stop.clone()),
     ));
     parts.spawn(named("signals", signals(stop.clone())));
     let stop_work = stop.clone();
@@ -146,6 +129,34 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         ("leader's work", outcome)
     });
     first_end(parts, stop).await
+}
+
+/// Starts what every replica answers: probes and admission.
+fn answer(
+    parts: &mut JoinSet<Part>,
+    probes_listen: SocketAddr,
+    admission: Admission,
+    client: &Client,
+    stop: &CancellationToken,
+) {
+    let serve = probes::serve(
+        probes_listen,
+        admission.board.clone(),
+        Arc::clone(&admission.metrics),
+        stop.clone(),
+    );
+    parts.spawn(async move {
+        (
+            "probes",
+            serve
+                .await
+                .with_context(|| format!("serve probes on {probes_listen}")),
+        )
+    });
+    parts.spawn(named(
+        "admission",
+        admission::run(admission, client.clone(), stop.clone()),
+    ));
 }
 
 /// What the leader's work needs.

@@ -307,10 +307,10 @@ fn the_full_objects_are_current() {
     ] {
         let mut object = full_object(kind);
         // The one field that the API server refuses beside another.
-        if let Some(spec) = object["spec"].as_object_mut() {
-            if spec.contains_key("ingressOrRouteSpec") {
-                spec.remove("activeActive");
-            }
+        if let Some(spec) = object["spec"].as_object_mut()
+            && spec.contains_key("ingressOrRouteSpec")
+        {
+            spec.remove("activeActive");
         }
         let applied = json!({
             "apiVersion": object["apiVersion"],

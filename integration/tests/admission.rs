@@ -87,6 +87,13 @@ async fn a_database_with_a_wrong_value_is_denied_with_field_value_and_remedy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_active_active_database_names_what_is_there_and_keeps_what_it_has() {
     let site = Site::guarded("global").await.unwrap();
+    names_lead_somewhere(&site);
+    restrictions_hold(&site);
+    what_is_in_use_stays(&site);
+    site.remove().await.unwrap();
+}
+
+fn names_lead_somewhere(site: &Site) {
     let told = site.denied(&rerc("eu-1", ", secretName: mine")).unwrap();
     says(
         &told,
@@ -120,6 +127,9 @@ async fn an_active_active_database_names_what_is_there_and_keeps_what_it_has() {
         "",
     )
     .unwrap();
+}
+
+fn restrictions_hold(site: &Site) {
     for (settings, expected) in [
         (
             "{isRof: true}",
@@ -158,7 +168,9 @@ async fn an_active_active_database_names_what_is_there_and_keeps_what_it_has() {
         &told,
         "metadata.name: found \"cart\", expected a name that no other database has",
     );
+}
 
+fn what_is_in_use_stays(site: &Site) {
     let only_the_new = r#"{"spec":{"participatingClusters":[{"name":"ap-1"}]}}"#;
     site.apply(&rerc("ap-1", "")).unwrap();
     let told = site
@@ -197,7 +209,6 @@ async fn an_active_active_database_names_what_is_there_and_keeps_what_it_has() {
         .unwrap();
     site.must(&["delete", "reaadb", "cart", "--wait=false"], "")
         .unwrap();
-    site.remove().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,6 +278,12 @@ async fn every_example_applies_where_everything_is_checked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_change_is_kept_by_the_schema_without_any_agent() {
     let site = Site::empty("schema").await.unwrap();
+    a_database_keeps_what_it_was_created_with(&site);
+    a_cluster_keeps_its_storage_and_has_one_entry(&site);
+    site.remove().await.unwrap();
+}
+
+fn a_database_keeps_what_it_was_created_with(site: &Site) {
     site.apply(&redb(
         "db",
         "{databasePort: 12000, redisEnterpriseCluster: {name: rec}}",
@@ -311,7 +328,9 @@ async fn what_cannot_change_is_kept_by_the_schema_without_any_agent() {
         )
         .unwrap();
     says(&told, "spec.globalConfigurations.databasePort");
+}
 
+fn a_cluster_keeps_its_storage_and_has_one_entry(site: &Site) {
     let rec = |spec: &str| {
         format!(
             "apiVersion: app.redislabs.com/v1\nkind: RedisEnterpriseCluster\nmetadata: {{name: rec}}\nspec: {spec}\n"
@@ -340,7 +359,6 @@ async fn what_cannot_change_is_kept_by_the_schema_without_any_agent() {
         &told,
         "found beside ingressOrRouteSpec, expected only one of them; remove activeActive",
     );
-    site.remove().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,14 +64,18 @@ async fn without_an_agent_only_new_wishes_wait_and_everything_can_be_taken_down(
         held.await.unwrap();
     }
     site.scale(0).await.unwrap();
+    only_new_wishes_wait(&site, &kept);
+    everything_can_be_taken_down(&site).await;
+    site.remove().await.unwrap();
+}
 
+fn only_new_wishes_wait(site: &Site, kept: &str) {
     says(&site.denied(&redb("new", "{}")).unwrap(), UNANSWERED);
     says(
         &site.denied(&redb("kept", "{memorySize: 1GB}")).unwrap(),
         UNANSWERED,
     );
-    site.apply(&kept)
-        .expect("what is unchanged needs no answer");
+    site.apply(kept).expect("what is unchanged needs no answer");
     site.must(&["label", "redb", "kept", "team=a"], "")
         .expect("labels are not judged");
     site.must(
@@ -81,7 +85,9 @@ async fn without_an_agent_only_new_wishes_wait_and_everything_can_be_taken_down(
     .expect("other kinds are not asked about");
     site.apply("apiVersion: app.redislabs.com/v1\nkind: RedisEnterpriseCluster\nmetadata: {name: rec}\nspec: {nodes: 3}\n")
         .expect("clusters are not asked about");
+}
 
+async fn everything_can_be_taken_down(site: &Site) {
     site.must(&["delete", "redb", "kept", "--wait=false"], "")
         .expect("deleting a database needs no answer");
     let going = site
@@ -130,7 +136,6 @@ async fn without_an_agent_only_new_wishes_wait_and_everything_can_be_taken_down(
         },
     );
     free.await.unwrap();
-    site.remove().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,14 +7,14 @@ fn at(days: i64) -> Timestamp {
 fn usable(secret: &Secret, now: Timestamp) -> (Held, Option<&'static str>) {
     match find(Some(secret), "ns", now) {
         Found::Usable { held, due } => (held, due),
-        other => panic!("{other:?}"),
+        Found::Useless(why) | Found::Foreign(why) => panic!("{why}"),
     }
 }
 
 fn useless(secret: &Secret, now: Timestamp) -> String {
     match find(Some(secret), "ns", now) {
         Found::Useless(why) => why,
-        other => panic!("{other:?}"),
+        Found::Usable { .. } | Found::Foreign(_) => panic!("usable, or foreign"),
     }
 }
 

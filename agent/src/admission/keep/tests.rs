@@ -65,7 +65,7 @@ impl World {
 fn key(secret: &Secret) -> Arc<CertifiedKey> {
     match certificate::find(Some(secret), "ns", at(0)) {
         Found::Usable { held, .. } => held.key,
-        other => panic!("{other:?}"),
+        Found::Useless(why) | Found::Foreign(why) => panic!("{why}"),
     }
 }
 
