@@ -4,6 +4,8 @@
 //! from the replicas that could be promoted in its place and hands them in (`CRDT.FENCE`); time is handed in too.
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 /// Number of a reign: it rises with every promotion. 0 stands for none.
