@@ -1,11 +1,13 @@
-//! Makes the replication protocol's Rust code, without `protoc`.
+//! Makes the Rust code of the protocols, without `protoc`.
 
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let descriptors =
-        protox::compile([Path::new("proto/replication.proto")], [Path::new("proto")])?;
+    let descriptors = protox::compile(
+        ["proto/nodes.proto", "proto/replication.proto"],
+        [Path::new("proto")],
+    )?;
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(descriptors)?;

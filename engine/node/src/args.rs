@@ -82,6 +82,12 @@ pub struct RunArgs {
     /// Where /livez and /readyz are served
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "IP:PORT")]
     pub probe_listen: SocketAddr,
+    /// The Secret that the nodes of a cluster share: ca.crt, tls.crt, tls.key, replication-password
+    #[arg(long, default_value = "/etc/meridian/internal", value_name = "DIR")]
+    pub internal_dir: PathBuf,
+    /// Where the topology comes from
+    #[arg(long, hide = true, value_enum, default_value = "kubernetes")]
+    pub source: Source,
     /// Programs that shards are made of.
     #[command(flatten)]
     pub programs: Programs,
@@ -152,6 +158,14 @@ pub struct SyncArgs {
     /// Where the topology comes from
     #[arg(long, hide = true, value_enum, default_value = "kubernetes")]
     pub source: Source,
+    /// The Secret that the nodes of a cluster share
+    #[arg(
+        long,
+        hide = true,
+        default_value = "/etc/meridian/internal",
+        value_name = "DIR"
+    )]
+    pub internal_dir: PathBuf,
 }
 
 /// `sync pause`, `sync resume`, `sync status`.

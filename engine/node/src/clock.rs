@@ -17,6 +17,16 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Milliseconds since this machine was started, suspension included (CLOCK_BOOTTIME): the clock of permissions, which the shards
+/// read too.
+#[must_use]
+pub fn boot_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
+    seconds * 1000 + nanos / 1_000_000
+}
+
 /// `wall_ms` as RFC 3339 in UTC with milliseconds, the form of every stamp in status and files.
 #[must_use]
 pub fn rfc3339(wall_ms: u64) -> String {

@@ -2,7 +2,7 @@
 
 mod obey;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -55,8 +55,34 @@ pub struct DesiredDatabase {
     pub generation: u64,
     /// Whose data this is. Data of another owner is never served.
     pub owner: String,
+    /// A failover in progress: whoever obeys it grants nothing to the primary of a lower epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
     /// The shards that run here, by id. Empty: an order to run none.
     pub shards: BTreeMap<u32, DesiredShard>,
+}
+
+impl DesiredDatabase {
+    /// The highest number of a distribution of roles that this order knows of: its own epoch, or that of its fence.
+    #[must_use]
+    pub fn highest_epoch(&self) -> u64 {
+        self.fence
+            .as_ref()
+            .map_or(0, |fence| fence.epoch)
+            .max(self.epoch)
+    }
+}
+
+/// A failover in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fence {
+    /// The epoch that the candidate will serve in.
+    pub epoch: u64,
+    /// Who becomes primary.
+    pub candidate: String,
+    /// The present primary hands over by itself.
+    pub planned: bool,
 }
 
 /// One Valkey process.
@@ -79,9 +105,48 @@ pub struct DesiredShard {
     pub engine: Engine,
     /// Who may log in as the default user.
     pub password: Password,
+    /// The pods that share the shard; `None`: this one alone, for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<Replication>,
+}
+
+/// The pods that share one shard. A shard that has this takes writes only with a permission ([`crate::permission`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replication {
+    /// The name of this node, by which its primary knows it.
+    pub me: String,
+    /// Who takes writes.
+    pub primary: Option<String>,
+    /// Who holds a copy.
+    pub replicas: BTreeSet<String>,
+    /// Who may become primary.
+    pub in_sync: BTreeSet<String>,
+    /// Who is about to.
+    pub joining: BTreeSet<String>,
 }
 
 impl DesiredShard {
+    /// The shard without what changes with roles: what its settings are made of.
+    #[must_use]
+    pub fn settings(&self) -> Self {
+        Self {
+            role: Role::Primary,
+            replication: None,
+            ..self.clone()
+        }
+    }
+
+    /// This node takes writes and others may have to take over.
+    #[must_use]
+    pub fn is_guarded_primary(&self) -> bool {
+        self.role == Role::Primary
+            && self
+                .replication
+                .as_ref()
+                .is_some_and(|r| !r.in_sync.is_empty())
+    }
+
     /// `true` if a running shard must be started again to become `wanted`; everything else is changed while it runs.
     #[must_use]
     pub fn needs_restart(&self, wanted: &Self) -> bool {
@@ -94,17 +159,29 @@ impl DesiredShard {
             persistence: _,
             engine,
             password: _,
+            replication,
         } = self;
-        (bind, port, engine) != (&wanted.bind, &wanted.port, &wanted.engine)
+        (bind, port, engine, replication.is_some())
+            != (
+                &wanted.bind,
+                &wanted.port,
+                &wanted.engine,
+                wanted.replication.is_some(),
+            )
     }
 }
 
 /// What a shard is to its clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Role {
     /// It takes writes.
     Primary,
+    /// It follows another pod.
+    Replica {
+        /// The host of that pod; its port is the shard's own.
+        host: String,
+    },
 }
 
 /// Which data types a shard serves.

@@ -82,6 +82,12 @@ impl Layout {
         self.data.join("standalone.json")
     }
 
+    /// Where the topologies are that a node without Kubernetes shares with others.
+    #[must_use]
+    pub fn directory_source(&self) -> PathBuf {
+        self.data.join("directory.json")
+    }
+
     /// The password of the internal user, new at each start.
     #[must_use]
     pub fn internal_secret(&self) -> PathBuf {
@@ -170,6 +176,12 @@ impl ShardLayout {
     #[must_use]
     pub fn owner(&self) -> PathBuf {
         self.directory.join("owner.json")
+    }
+
+    /// What the child must remember of the shard's lives.
+    #[must_use]
+    pub fn facts(&self) -> PathBuf {
+        self.directory.join("facts.json")
     }
 
     /// Valkey's log, where the node does not pass it on to its own output.

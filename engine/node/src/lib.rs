@@ -18,6 +18,7 @@ pub mod clock;
 pub mod desired;
 pub mod layout;
 pub mod lock;
+pub mod permission;
 pub mod pid1;
 pub mod run;
 pub mod secret;

@@ -10,7 +10,7 @@ mod units;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -31,6 +31,10 @@ use units::{UnitName, Units};
 /// Requests wait for the loop, which never blocks: a few are plenty.
 const REQUEST_QUEUE: usize = 16;
 
+/// How long the node waits for its primaries to be moved before it stops them where they are. With the grace of the shards it stays
+/// below the 60 s that an eviction may take.
+const HAND_OVER: Duration = Duration::from_secs(30);
+
 /// How PID 1 runs.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -44,6 +48,8 @@ pub struct Config {
     pub module: PathBuf,
     /// Where the child learns the topology.
     pub source: Source,
+    /// The directory of the Secret that the nodes of a cluster share.
+    pub internal: PathBuf,
     /// `true`: shards log into their own directories.
     pub shards_log_to_file: bool,
     /// How long a shard may take for an orderly stop.
@@ -134,7 +140,7 @@ pub async fn run(config: Config, _held: Lock) -> Result<(), Pid1Error> {
         informed: obeyed.is_some(),
         obeyed: obeyed.unwrap_or_default(),
         refusals: Vec::new(),
-        stopping: false,
+        course: Course::Serving,
         units,
         config,
     };
@@ -172,7 +178,18 @@ struct Supervisor {
     refusals: Vec<Refusal>,
     /// `true` once an order was heard, in this life or an earlier one.
     informed: bool,
-    stopping: bool,
+    course: Course,
+}
+
+/// Where the node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// It serves.
+    Serving,
+    /// It will stop as soon as others lead what it leads now, or then.
+    HandingOver(Instant),
+    /// It stops.
+    Stopping,
 }
 
 impl Supervisor {
@@ -184,18 +201,47 @@ impl Supervisor {
 
     async fn serve(&mut self, mut requests: mpsc::Receiver<Request>, mut signals: Signals) {
         loop {
-            let deadline = self.units.deadline();
+            let hand_over = match self.course {
+                Course::HandingOver(until) => Some(until),
+                Course::Serving | Course::Stopping => None,
+            };
+            let deadline = self.units.deadline().into_iter().chain(hand_over).min();
             tokio::select! {
                 _ = signals.child.recv() => self.units.reap(),
-                _ = signals.terminate.recv() => self.stop("SIGTERM"),
-                _ = signals.interrupt.recv() => self.stop("SIGINT"),
+                _ = signals.terminate.recv() => self.asked_to_stop("SIGTERM"),
+                _ = signals.interrupt.recv() => self.asked_to_stop("SIGINT"),
                 Some(request) = requests.recv() => self.answer(request),
-                () = sleep_until(deadline) => self.units.tick(),
+                () = sleep_until(deadline) => self.tick(),
             }
-            if self.stopping && self.units.all_ended() {
+            if self.course == Course::Stopping && self.units.all_ended() {
                 return;
             }
         }
+    }
+
+    /// Asked once, it first lets others lead; asked again, it stops at once.
+    fn asked_to_stop(&mut self, why: &str) {
+        let leads = self.leads();
+        if self.course != Course::Serving || leads.is_empty() {
+            self.stop(why);
+            return;
+        }
+        info!(
+            why,
+            leads = leads.join(", "),
+            wait_ms = HAND_OVER.as_millis(),
+            "waiting for others to lead"
+        );
+        self.course = Course::HandingOver(clock::now() + HAND_OVER);
+    }
+
+    /// The shards that others could lead in this node's place.
+    fn leads(&self) -> Vec<String> {
+        self.obeyed
+            .shards()
+            .filter(|(_, _, shard)| shard.is_guarded_primary())
+            .map(|(name, ..)| name.to_string())
+            .collect()
     }
 
     fn stop(&mut self, why: &str) {
@@ -204,15 +250,31 @@ impl Supervisor {
             grace_ms = self.config.grace.as_millis(),
             "stopping shards in order"
         );
-        self.stopping = true;
+        self.course = Course::Stopping;
         self.units.send_all(Event::Unwant);
+    }
+
+    fn tick(&mut self) {
+        self.units.tick();
+        if let Course::HandingOver(until) = self.course
+            && clock::now() >= until
+        {
+            warn!(
+                leads = self.leads().join(", "),
+                "nobody else leads in time; writes wait until somebody does"
+            );
+            self.stop("the hand-over took too long");
+        }
     }
 
     fn answer(&mut self, request: Request) {
         let Request { verb, reply } = request;
         match verb {
-            Verb::Apply if !self.stopping => self.apply(),
+            Verb::Apply if self.course != Course::Stopping => self.apply(),
             Verb::Apply | Verb::Status => {}
+        }
+        if matches!(self.course, Course::HandingOver(_)) && self.leads().is_empty() {
+            self.stop("others lead");
         }
         // The asker may have gone; then nobody needs the answer.
         let _gone = reply.send(self.report());
@@ -251,7 +313,7 @@ impl Supervisor {
     fn report(&self) -> Report {
         Report {
             informed: self.informed,
-            stopping: self.stopping,
+            stopping: self.course != Course::Serving,
             databases: self
                 .obeyed
                 .databases
@@ -274,7 +336,7 @@ impl Supervisor {
     }
 }
 
-async fn sleep_until(deadline: Option<std::time::Instant>) {
+async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

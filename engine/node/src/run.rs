@@ -82,13 +82,16 @@ fn run_pid1(args: RunArgs) -> anyhow::Result<()> {
         dir,
         run_dir,
         probe_listen,
+        internal_dir,
+        source,
         programs,
     } = args;
     let parts = Parts {
         dir: &dir,
         run_dir: Some(&run_dir),
         probe_listen: Some(probe_listen),
-        source: Source::Kubernetes,
+        source,
+        internal: &internal_dir,
     };
     let config = pid1_config(&parts, programs)?;
     let held = pid1::hold(&config.layout)?;
@@ -100,6 +103,7 @@ struct Parts<'a> {
     run_dir: Option<&'a Path>,
     probe_listen: Option<SocketAddr>,
     source: Source,
+    internal: &'a Path,
 }
 
 fn pid1_config(parts: &Parts<'_>, programs: Programs) -> anyhow::Result<pid1::Config> {
@@ -119,7 +123,8 @@ fn pid1_config(parts: &Parts<'_>, programs: Programs) -> anyhow::Result<pid1::Co
         valkey: resolve(&valkey_server, std::env::var_os("PATH").as_deref()),
         module,
         source: parts.source,
-        shards_log_to_file: parts.source == Source::Standalone,
+        internal: std::path::absolute(parts.internal)?,
+        shards_log_to_file: parts.source != Source::Kubernetes,
         grace: Duration::from_secs(grace),
     })
 }
@@ -163,6 +168,8 @@ fn run_standalone(args: StandaloneArgs) -> anyhow::Result<()> {
             run_dir: None,
             probe_listen,
             source: Source::Standalone,
+            // A region of one node has no others.
+            internal: &dir.join("internal"),
         },
         programs,
     )?;
@@ -177,6 +184,7 @@ fn run_sync(args: SyncArgs) -> anyhow::Result<()> {
         dir,
         run_dir,
         source,
+        internal_dir,
     } = args;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -189,6 +197,7 @@ fn run_sync(args: SyncArgs) -> anyhow::Result<()> {
             return Ok(runtime.block_on(sync::run(
                 absolute_layout(&dir, run_dir.as_deref())?,
                 source,
+                &internal_dir,
             ))?);
         }
         Some(SyncAction::Pause(args)) => (args.node, control::Question::Pause { peer: args.peer }),

@@ -10,6 +10,17 @@ use crate::atomic_file::{self, FileError};
 /// The name of the user that the node itself logs in as, over the Unix socket only.
 pub const INTERNAL_USER: &str = "meridian-internal";
 
+/// The name of the user that replicas log in as at their primary.
+pub const REPLICATION_USER: &str = "meridian-replication";
+
+/// The password of [`REPLICATION_USER`] in the cluster's internal Secret, mounted at `directory`; `None` while there is none.
+#[must_use]
+pub fn replication_password(directory: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(directory.join("replication-password")).ok()?;
+    let password = text.trim();
+    (!password.is_empty()).then(|| password.to_owned())
+}
+
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {

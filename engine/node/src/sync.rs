@@ -1,18 +1,23 @@
 //! The child of PID 1: learns the topology, replicates, serves other regions, exports metrics. It may end at any moment.
 //!
-//! Sources of the topology ([`source`]) feed the [`node`], which proposes to PID 1 and runs what PID 1 accepted: per shard a
-//! [`shard`] watch and a [`durable`] clock reporter, per other region a [`link`]; one [`endpoint`] for all.
+//! An [`authority`] feeds the [`node`], which proposes to PID 1 and runs what PID 1 accepted: per shard a [`shard`] watch, a driver
+//! of its [`roles`] and a [`durable`] clock reporter, per other region a [`link`]; one [`endpoint`] for other regions and one
+//! ([`internal`]) for the other nodes of the cluster.
 
+mod authority;
 pub mod control;
+pub mod directory;
 mod durable;
 mod endpoint;
 mod exporter;
+mod internal;
 mod kubernetes;
 mod link;
 mod node;
 mod pauses;
 mod proto;
 mod report;
+mod roles;
 mod settings;
 mod shard;
 mod sni;
@@ -20,6 +25,7 @@ mod tls;
 pub mod topology;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,9 +38,11 @@ use tracing::{info, warn};
 use crate::atomic_file::FileError;
 use crate::layout::Layout;
 use crate::pid1::Source;
+use authority::Authority;
 use endpoint::Endpoint;
+use internal::Members;
 use link::Security;
-use node::Node;
+use node::{Cluster, Node};
 use settings::{Settings, SettingsError};
 
 /// What `--insecure` prints, and status shows.
@@ -94,31 +102,70 @@ pub fn prepare_child() -> Result<(), SyncError> {
         .map_err(|e| SyncError::Prepare(e.into()))
 }
 
-/// Runs until a signal.
+/// Where topologies come from and reports go.
+enum Origin {
+    /// The own file: nobody else is told anything.
+    Own(Layout),
+    Kubernetes(Arc<kubernetes::Kubernetes>),
+    Directory(Arc<directory::Directory>),
+}
+
+impl Origin {
+    async fn open(layout: &Layout, source: Source, settings: &Settings) -> Result<Self, SyncError> {
+        Ok(match source {
+            Source::Standalone => Self::Own(layout.clone()),
+            Source::Kubernetes => Self::Kubernetes(kubernetes::Kubernetes::new(settings).await?),
+            Source::Directory => {
+                let file = settings::directory_file(layout)?;
+                Self::Directory(directory::Directory::new(&file.directory, &file.node))
+            }
+        })
+    }
+
+    fn authority(&self) -> Option<Arc<dyn Authority>> {
+        match self {
+            Self::Own(_) => None,
+            Self::Kubernetes(kubernetes) => Some(Arc::clone(kubernetes) as Arc<dyn Authority>),
+            Self::Directory(directory) => Some(Arc::clone(directory) as Arc<dyn Authority>),
+        }
+    }
+
+    async fn learn(self, node: Arc<Node>) -> Result<(), SyncError> {
+        match self {
+            Self::Own(layout) => standalone(node, layout).await,
+            Self::Kubernetes(kubernetes) => kubernetes::learn(node, kubernetes).await,
+            Self::Directory(directory) => directory::learn(node, directory).await,
+        }
+    }
+}
+
+/// Runs until a signal. `internal` is the directory of the Secret that the nodes of a cluster share.
 ///
 /// # Errors
 /// [`SyncError`] if it cannot start, or if an essential part ends; PID 1 then starts it again.
-pub async fn run(layout: Layout, source: Source) -> Result<(), SyncError> {
+pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), SyncError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(SyncError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(SyncError::Signals)?;
-    let settings = Settings::load(&layout, source)?;
+    let settings = Settings::load(&layout, source, internal)?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let origin = Origin::open(&layout, source, &settings).await?;
+    // Before anything is obeyed: while another process has this address, it answers for this node, with what it obeys.
+    let inside = match &settings.internal {
+        Some(internal) => Some(bind(internal.listen, "the other nodes").await?),
+        None => None,
+    };
     let node = Node::new(
         layout.clone(),
         settings.clone(),
+        cluster(&settings, origin.authority()),
         tasks.clone(),
         stop.clone(),
     )?;
     // First of all what was followed before: shards are served and replicated while nobody can be asked.
     node.resume().await;
     let control = control::serve(&layout.control_socket(), node.clone())?;
-    let endpoint = Endpoint {
-        table: node.table(),
-        security: settings.security.clone(),
-        pod_address: settings.pod_address(),
-    };
-    let listener = bind(settings.sync_listen, "other regions").await?;
-    let mut serving = tokio::spawn(endpoint.serve(listener, stop.clone()));
+    let mut serving = tokio::spawn(outward(node.clone(), settings.clone(), stop.clone()));
+    let mut answering = tokio::spawn(inward(node.clone(), settings.clone(), inside, stop.clone()));
     if let Some(address) = settings.metrics_listen {
         tasks.spawn(exporter::serve(
             bind(address, "metrics").await?,
@@ -126,29 +173,93 @@ pub async fn run(layout: Layout, source: Source) -> Result<(), SyncError> {
             stop.clone(),
         ));
     }
-    if let Security::Tls(certificates) = &settings.security {
-        tasks.spawn(follow_certificates(Arc::clone(certificates), stop.clone()));
+    for certificates in all_certificates(&settings) {
+        tasks.spawn(follow_certificates(certificates, stop.clone()));
     }
-    let mut learning = match source {
-        Source::Standalone => tokio::spawn(standalone(node.clone(), layout)),
-        Source::Kubernetes => tokio::spawn(kubernetes::run(node.clone(), settings, stop.clone())),
-    };
+    let reporting = origin
+        .authority()
+        .map(|authority| tokio::spawn(report::run(node.clone(), authority)));
+    let mut learning = tokio::spawn(origin.learn(node.clone()));
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        _ended = &mut serving => Err(SyncError::Ended("the sync endpoint")),
-        ended = &mut learning => match ended {
-            Ok(Ok(())) | Err(_) => Err(SyncError::Ended("the source of topologies")),
-            Ok(Err(error)) => Err(error),
-        },
+        ended = &mut serving => part_ended(ended, "the sync endpoint"),
+        ended = &mut answering => part_ended(ended, "the answers to other nodes"),
+        ended = &mut learning => part_ended(ended, "the source of topologies"),
     };
     stop.cancel();
     control.abort();
     learning.abort();
+    if let Some(reporting) = reporting {
+        reporting.abort();
+    }
     tasks.close();
     tasks.wait().await;
     info!("the replication process has ended");
     ended
+}
+
+fn part_ended(
+    ended: Result<Result<(), SyncError>, tokio::task::JoinError>,
+    part: &'static str,
+) -> Result<(), SyncError> {
+    match ended {
+        Ok(Ok(())) | Err(_) => Err(SyncError::Ended(part)),
+        Ok(Err(error)) => Err(error),
+    }
+}
+
+fn cluster(settings: &Settings, authority: Option<Arc<dyn Authority>>) -> Option<Cluster> {
+    let internal = settings.internal.clone()?;
+    Some(Cluster {
+        node: settings.node.clone(),
+        internal: internal.directory.clone(),
+        members: Members::new(internal, Arc::clone(&settings.host)),
+        authority: authority?,
+    })
+}
+
+/// Serves other regions.
+async fn outward(
+    node: Arc<Node>,
+    settings: Settings,
+    stop: CancellationToken,
+) -> Result<(), SyncError> {
+    let listener = bind(settings.sync_listen, "other regions").await?;
+    let endpoint = Endpoint {
+        table: node.table(),
+        security: settings.security.clone(),
+        pod_address: settings.pod_address(),
+    };
+    endpoint
+        .serve(listener, stop)
+        .await
+        .map_err(|_broken| SyncError::Ended("the sync endpoint"))
+}
+
+/// Serves the other nodes of the cluster, if there are any.
+async fn inward(
+    node: Arc<Node>,
+    settings: Settings,
+    listener: Option<TcpListener>,
+    stop: CancellationToken,
+) -> Result<(), SyncError> {
+    let (Some(listener), Some(internal)) = (listener, settings.internal) else {
+        stop.cancelled().await;
+        return Ok(());
+    };
+    internal::serve(listener, internal.certificates, node, stop)
+        .await
+        .map_err(|_broken| SyncError::Ended("the answers to other nodes"))
+}
+
+fn all_certificates(settings: &Settings) -> Vec<Arc<tls::Certificates>> {
+    let outward = match &settings.security {
+        Security::Tls(certificates) => Some(Arc::clone(certificates)),
+        Security::Insecure => None,
+    };
+    let inward = settings.internal.as_ref().map(|i| &i.certificates);
+    outward.into_iter().chain(inward.cloned()).collect()
 }
 
 async fn bind(

@@ -2,7 +2,9 @@
 
 mod config;
 mod ping;
+mod replication;
 
 pub(crate) use config::persistence;
-pub use config::{ShardFiles, render_acl, render_config, starts_without_aof};
+pub use config::{ShardFiles, needs_module, render_acl, render_config, starts_without_aof};
 pub use ping::{Answer, ping};
+pub use replication::{Copy, Replicated};

@@ -79,10 +79,12 @@ pub fn obey(last: &DesiredState, proposal: &DesiredState) -> Verdict {
 
 fn regression(name: &str, known: &DesiredDatabase, wanted: &DesiredDatabase) -> Option<Refusal> {
     let same = known.topology_uid == wanted.topology_uid;
+    // A fence is a promise to the next primary: it ends only with an epoch that is at least as high.
     let newer = if same {
         (wanted.epoch, wanted.generation) >= (known.epoch, known.generation)
+            && wanted.highest_epoch() >= known.highest_epoch()
     } else {
-        wanted.epoch > known.epoch || known.shards.is_empty()
+        wanted.epoch > known.highest_epoch() || known.shards.is_empty()
     };
     if newer {
         return None;
@@ -98,13 +100,18 @@ fn regression(name: &str, known: &DesiredDatabase, wanted: &DesiredDatabase) -> 
         message: format!(
             "database {name}: {found} says epoch {}, generation {}, but epoch {}, generation {} was obeyed; \
              the shards stay as they are until an epoch above {} arrives",
-            wanted.epoch, wanted.generation, known.epoch, known.generation, known.epoch
+            wanted.epoch,
+            wanted.generation,
+            known.epoch,
+            known.generation,
+            known.highest_epoch()
         ),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Fence;
     use super::super::tests::{database, state};
     use super::*;
 
@@ -137,6 +144,49 @@ mod tests {
                 "{known:?} then {wanted:?}"
             );
             assert_eq!(verdict.refusals.is_empty(), followed);
+        }
+    }
+
+    #[test]
+    fn a_fence_ends_only_with_an_epoch_as_high() {
+        let fenced = |epoch, generation, fence: Option<u64>| DesiredDatabase {
+            fence: fence.map(|epoch| Fence {
+                epoch,
+                candidate: "b".to_owned(),
+                planned: false,
+            }),
+            ..database("a", epoch, generation, 1)
+        };
+        let known = fenced(7, 3, Some(8));
+        // (wanted, followed?)
+        let cases = [
+            (fenced(7, 4, None), false),
+            (fenced(7, 4, Some(8)), true),
+            (fenced(7, 4, Some(9)), true),
+            (fenced(8, 4, None), true),
+            (
+                DesiredDatabase {
+                    topology_uid: "b".to_owned(),
+                    ..fenced(8, 1, None)
+                },
+                false,
+            ),
+            (
+                DesiredDatabase {
+                    topology_uid: "b".to_owned(),
+                    ..fenced(9, 1, None)
+                },
+                true,
+            ),
+        ];
+        for (wanted, followed) in cases {
+            let verdict = obey(
+                &state(&[("db", known.clone())]),
+                &state(&[("db", wanted.clone())]),
+            );
+            assert_eq!(verdict.refusals.is_empty(), followed, "{wanted:?}");
+            let runs = &verdict.accepted.databases["db"];
+            assert_eq!(runs, if followed { &wanted } else { &known });
         }
     }
 

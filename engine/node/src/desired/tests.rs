@@ -10,6 +10,7 @@ pub(crate) fn shard() -> DesiredShard {
         persistence: Persistence::AofEverySecond,
         engine: Engine::Plain,
         password: Password::NoneOnLoopback,
+        replication: None,
     }
 }
 
@@ -19,6 +20,7 @@ pub(crate) fn database(uid: &str, epoch: u64, generation: u64, shards: u32) -> D
         epoch,
         generation,
         owner: "owner".to_owned(),
+        fence: None,
         shards: (1..=shards).map(|id| (id, shard())).collect(),
     }
 }
@@ -56,6 +58,30 @@ fn what_can_change_while_running_needs_no_restart() {
         engine: Engine::ActiveActive,
         ..shard()
     }));
+    let replicated = DesiredShard {
+        replication: Some(Replication::default()),
+        ..shard()
+    };
+    assert!(
+        running.needs_restart(&replicated),
+        "the guard of writes is loaded at the start only"
+    );
+    assert!(!replicated.needs_restart(&DesiredShard {
+        role: Role::Replica {
+            host: "h".to_owned()
+        },
+        ..replicated.clone()
+    }));
+}
+
+#[test]
+fn a_file_of_the_version_before_replication_is_read() {
+    let text = r#"{"format":1,"databases":{"db":{"topologyUid":"u","epoch":1,"generation":1,"owner":"o","shards":{"1":{
+        "role":"primary","bind":"0.0.0.0","port":1,"maxMemoryBytes":0,"evictionPolicy":"noeviction",
+        "persistence":"disabled","engine":"plain","password":"none"}}}}}"#;
+    let state: DesiredState = serde_json::from_str(text).unwrap();
+    let shard = &state.databases["db"].shards[&1];
+    assert_eq!((&shard.role, &shard.replication), (&Role::Primary, &None));
 }
 
 #[test]

@@ -1,12 +1,15 @@
-//! `/livez` and `/readyz`, each saying the reason. Both ask the supervising loop itself, so a loop that hangs fails them.
+//! `/livez` and `/readyz`, each saying the reason, and `/shards`, by which the agent tells a dead shard from a slow one. All ask the
+//! supervising loop itself, so a loop that hangs fails them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -41,6 +44,7 @@ pub(super) async fn serve(
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/shards", get(shards))
         .with_state(Probes {
             requests,
             layout,
@@ -87,6 +91,48 @@ async fn readyz(State(probes): State<Probes>) -> (StatusCode, String) {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n")
     }
+}
+
+/// What runs here, for the agent.
+#[derive(Debug, Serialize)]
+struct Shards {
+    /// By process name.
+    shards: BTreeMap<String, Shard>,
+    /// The node was asked to stop.
+    stopping: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Shard {
+    /// As PID 1 names it.
+    state: String,
+    /// It answers.
+    ready: bool,
+    /// How often it was started in this life of PID 1.
+    starts: u64,
+}
+
+async fn shards(State(probes): State<Probes>) -> Result<Json<Shards>, StatusCode> {
+    let report = probes
+        .report()
+        .await
+        .ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    let mut shards = BTreeMap::new();
+    for (name, unit) in report.units.into_iter().filter(|(name, _)| name != "sync") {
+        let ready = unit.state == "running"
+            && ping(&probes.layout.shard(&name).socket, &probes.internal_secret).await
+                == Answer::Ready;
+        let shard = Shard {
+            state: unit.state,
+            ready,
+            starts: unit.starts,
+        };
+        shards.insert(name, shard);
+    }
+    Ok(Json(Shards {
+        shards,
+        stopping: report.stopping,
+    }))
 }
 
 /// What can be said without asking the shards.

@@ -10,7 +10,8 @@ use crate::atomic_file::{self, FileError};
 use crate::clock;
 use crate::desired::{DesiredShard, ShardName};
 use crate::layout::{Layout, ShardLayout, SocketPathTooLong};
-use crate::valkey::{ShardFiles, render_acl, render_config};
+use crate::secret::replication_password;
+use crate::valkey::{ShardFiles, needs_module, render_acl, render_config};
 
 /// Why a shard's files could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,7 @@ pub(super) fn prepare(
 ) -> Result<(), ShardError> {
     let files = config.layout.shard(name.as_str());
     Layout::check_socket(&files.socket)?;
-    if shard.engine == crate::desired::Engine::ActiveActive && !config.module.exists() {
+    if needs_module(shard) && !config.module.exists() {
         return Err(ShardError::NoModule {
             path: config.module.clone(),
         });
@@ -68,13 +69,16 @@ pub(super) fn write_files(
     internal_secret: &str,
 ) -> Result<(), ShardError> {
     let layout = config.layout.shard(name.as_str());
+    let replication_password = replication_password(&config.internal);
     let files = ShardFiles {
         layout: &layout,
         module: &config.module,
         log_to_file: config.shards_log_to_file,
+        replication_password: replication_password.as_deref(),
     };
     atomic_file::write(&layout.config(), render_config(shard, &files).as_bytes())?;
-    atomic_file::write(&layout.acl(), render_acl(shard, internal_secret).as_bytes())?;
+    let users = render_acl(shard, internal_secret, replication_password.as_deref());
+    atomic_file::write(&layout.acl(), users.as_bytes())?;
     Ok(())
 }
 
@@ -114,6 +118,7 @@ mod tests {
             valkey: PathBuf::from("valkey-server"),
             module: PathBuf::from("libcrdt.so"),
             source: Source::Standalone,
+            internal: PathBuf::from("/absent"),
             shards_log_to_file: true,
             grace: Duration::from_secs(1),
         };

@@ -26,6 +26,9 @@ pub enum Source {
     Kubernetes,
     /// The file that `standalone` wrote.
     Standalone,
+    /// A directory that several nodes without Kubernetes share, in the place of an API server.
+    #[value(hide = true)]
+    Directory,
 }
 
 /// A supervised process.
@@ -213,7 +216,9 @@ impl Units {
                 command.arg("--source").arg(match self.config.source {
                     Source::Kubernetes => "kubernetes",
                     Source::Standalone => "standalone",
+                    Source::Directory => "directory",
                 });
+                command.arg("--internal-dir").arg(&self.config.internal);
             }
             UnitName::Shard(shard_name) => {
                 let (owner, shard) = self

@@ -185,7 +185,7 @@ impl Collector for Exported {
 mod tests {
     use super::*;
     use crate::sync::link::LinkStatus;
-    use crate::sync::node::{DatabaseView, LinkRow};
+    use crate::sync::node::{DatabaseView, LinkRow, Pace};
 
     #[test]
     fn the_text_has_the_names_people_know() {
@@ -208,6 +208,7 @@ mod tests {
             config_version: None,
             shards: Vec::new(),
             links: vec![row],
+            pace: Pace::Idle,
         };
         let view = NodeView {
             node: "n".to_owned(),

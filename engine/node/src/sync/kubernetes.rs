@@ -1,11 +1,11 @@
-//! In a pod: watches the topologies of this cluster and the users Secret, and writes the node's status.
+//! In a pod: watches the topologies of this cluster and the users Secret, reads a topology when a permission depends on it, and
+//! writes the node's status.
 
 mod state;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
@@ -13,20 +13,15 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use meridian_api::crds::topology::{DatabaseTopology, MemberReport};
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::SyncError;
+use super::authority::{Authority, AuthorityError};
 use super::node::Node;
-use super::report::{REFRESH, is_edge, member};
 use super::settings::Settings;
+use super::topology::Topology;
 use crate::backoff::API;
-use crate::clock;
 use state::{Known, Seen};
-
-/// How often PID 1 is asked what it runs, so that the end of a shard is told soon.
-const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Why there is no Kubernetes API.
 #[derive(Debug, thiserror::Error)]
@@ -36,25 +31,29 @@ pub enum KubernetesError {
     Client(#[source] Box<kube::Error>),
 }
 
-/// Watches and reports until `stop`.
-pub(super) async fn run(
-    node: Arc<Node>,
+/// The API of this pod's cluster.
+pub(super) struct Kubernetes {
+    client: Client,
     settings: Settings,
-    stop: CancellationToken,
-) -> Result<(), SyncError> {
-    let client = Client::try_default()
-        .await
-        .map_err(|e| KubernetesError::Client(Box::new(e)))?;
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = learn(&client, &node, &settings) => {}
-        () = report(&client, &node, &settings) => {}
+}
+
+impl Kubernetes {
+    /// With this pod's credentials; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`KubernetesError::Client`] if there are none.
+    pub(super) async fn new(settings: &Settings) -> Result<Arc<Self>, KubernetesError> {
+        let client = Client::try_default()
+            .await
+            .map_err(|e| KubernetesError::Client(Box::new(e)))?;
+        let settings = settings.clone();
+        Ok(Arc::new(Self { client, settings }))
     }
-    Ok(())
 }
 
 /// Follows the topologies and passwords for ever.
-async fn learn(client: &Client, node: &Node, settings: &Settings) {
+pub(super) async fn learn(node: Arc<Node>, kubernetes: Arc<Kubernetes>) -> Result<(), SyncError> {
+    let Kubernetes { client, settings } = &*kubernetes;
     let mut topologies = topologies(client, settings);
     let mut secrets = secrets(client, settings);
     let mut known = Known::new(&settings.cluster);
@@ -125,55 +124,42 @@ fn with_back_off<K: Send + 'static>(
     })
 }
 
-/// Writes the node's status for ever.
-async fn report(client: &Client, node: &Node, settings: &Settings) {
-    let api: Api<DatabaseTopology> = Api::namespaced(client.clone(), &settings.namespace);
-    let mut told: BTreeMap<String, (MemberReport, Instant)> = BTreeMap::new();
-    let mut edges = node.edges();
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failing = false;
-    loop {
-        tokio::select! {
-            _ = look.tick() => node.refresh().await,
-            // The sender lives as long as the node.
-            _changed = edges.changed() => {}
-        }
-        let view = node.view();
-        told.retain(|name, _| view.databases.iter().any(|d| d.name == *name));
-        for database in &view.databases {
-            let now = member(&view, database);
-            let due = told.get(&database.name).is_none_or(|(before, at)| {
-                is_edge(before, &now) || clock::now().duration_since(*at) >= REFRESH
-            });
-            if !due {
-                continue;
-            }
-            match write(&api, settings, &database.name, &now).await {
-                Ok(()) => {
-                    told.insert(database.name.clone(), (now, clock::now()));
-                    failing = false;
-                }
-                // A topology that is gone has no status.
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => {
-                    if !failing {
-                        warn!(
-                            database = database.name,
-                            error = crate::run::chain(&error),
-                            "the status was not written; trying on"
-                        );
-                    }
-                    failing = true;
-                }
-            }
-        }
+impl Authority for Kubernetes {
+    /// A GET without a resource version is answered from etcd by quorum, or as if it were.
+    fn read<'a>(&'a self, database: &'a str) -> BoxFuture<'a, Result<Topology, AuthorityError>> {
+        Box::pin(async move {
+            let api: Api<DatabaseTopology> =
+                Api::namespaced(self.client.clone(), &self.settings.namespace);
+            let object = api.get(database).await.map_err(away)?;
+            Ok(state::reduced(&object))
+        })
+    }
+
+    fn report<'a>(
+        &'a self,
+        database: &'a str,
+        member: &'a MemberReport,
+    ) -> BoxFuture<'a, Result<(), AuthorityError>> {
+        Box::pin(async move {
+            let api = Api::namespaced(self.client.clone(), &self.settings.namespace);
+            write(&api, &self.settings.node, database, member)
+                .await
+                .map_err(away)
+        })
+    }
+}
+
+fn away(error: kube::Error) -> AuthorityError {
+    match error {
+        // A topology that is gone has no status.
+        kube::Error::Api(status) if status.code == 404 => AuthorityError::Gone,
+        error => AuthorityError::Away(crate::run::chain(&error)),
     }
 }
 
 async fn write(
     api: &Api<DatabaseTopology>,
-    settings: &Settings,
+    node: &str,
     name: &str,
     member: &MemberReport,
 ) -> Result<(), kube::Error> {
@@ -183,17 +169,8 @@ async fn write(
         "metadata": { "name": name },
         "status": { "members": [member] },
     });
-    let params = PatchParams::apply(&settings.node).force();
-    let written = tokio::time::timeout(
-        REFRESH,
-        api.patch_status(name, &params, &Patch::Apply(&patch)),
-    )
-    .await;
-    match written {
-        Ok(answer) => answer.map(drop),
-        Err(_elapsed) => {
-            info!(database = name, "the Kubernetes API did not answer in time");
-            Ok(())
-        }
-    }
+    let params = PatchParams::apply(node).force();
+    api.patch_status(name, &params, &Patch::Apply(&patch))
+        .await
+        .map(drop)
 }

@@ -1,6 +1,7 @@
 //! The child's centre: proposes to PID 1 what topologies mean, and runs what PID 1 accepted.
 
 mod database;
+mod grants;
 mod view;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,8 @@ use crate::desired::{DesiredState, Password, ShardName};
 use crate::layout::Layout;
 use crate::pid1::{Report, Verb, ask};
 use database::Database;
-pub(super) use database::LinkRow;
-pub(super) use view::{DatabaseView, NodeView};
+pub(super) use database::{Cluster, LinkRow};
+pub(super) use view::{DatabaseView, NodeView, Pace, ShardView};
 
 /// The child's state.
 pub(super) struct Node {
@@ -32,6 +33,8 @@ pub(super) struct Node {
     tasks: TaskTracker,
     stop: CancellationToken,
     pauses: Pauses,
+    /// The other nodes; `None`: there are none.
+    cluster: Option<Cluster>,
     table: SharedTable,
     /// Counts changes that deserve to be told at once.
     edges: watch::Sender<u64>,
@@ -54,6 +57,7 @@ impl Node {
     pub(super) fn new(
         layout: Layout,
         settings: Settings,
+        cluster: Option<Cluster>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, FileError> {
@@ -62,6 +66,7 @@ impl Node {
         Ok(Arc::new(Self {
             layout,
             settings,
+            cluster,
             tasks,
             stop,
             pauses,
@@ -117,6 +122,7 @@ impl Node {
             node: &self.settings.node,
             bind: &self.settings.bind,
             passwords: &passwords,
+            host: &*self.settings.host,
         };
         let (proposal, problems) = propose(&topologies, &facts, &last);
         self.set_problems(problems);
@@ -180,6 +186,7 @@ impl Node {
     }
 
     fn reconcile(&self, inner: &mut Inner) {
+        let stopping = inner.report.as_ref().is_some_and(|r| r.stopping);
         let wanted: BTreeMap<ShardName, _> = inner
             .obeyed
             .databases
@@ -188,9 +195,13 @@ impl Node {
                 database
                     .shards
                     .iter()
-                    .map(move |(id, shard)| (name, *id, shard))
+                    .map(move |(id, shard)| (name, *id, database, shard))
             })
-            .map(|(name, id, shard)| (ShardName::new(name, id), (name.clone(), id, shard.clone())))
+            .map(|(name, id, database, shard)| {
+                let assigned = grants::assigned(database, shard, stopping);
+                let wanted = (name.clone(), id, shard.clone(), assigned);
+                (ShardName::new(name, id), wanted)
+            })
             .collect();
         inner.shards.retain(|name, _| {
             let keep = wanted.contains_key(name);
@@ -203,7 +214,7 @@ impl Node {
             routes: routes(inner.followed.values(), &self.settings.node),
             ..Table::default()
         };
-        for (name, (database, id, desired)) in wanted {
+        for (name, (database, id, desired, assigned)) in wanted {
             let membership = match inner
                 .followed
                 .get(&database)
@@ -221,6 +232,7 @@ impl Node {
                 id,
                 desired,
                 membership,
+                assigned,
             };
             let running = inner.shards.entry(name.clone()).or_insert_with(|| {
                 Database::start(
@@ -231,6 +243,9 @@ impl Node {
                     &self.stop,
                 )
             });
+            if let Some(cluster) = &self.cluster {
+                running.drive(wanted.assigned.clone(), cluster, &self.edges);
+            }
             running.become_like(wanted, &self.pauses, &self.settings.security, &self.edges);
             if let Some(source) = running.source() {
                 table.sources.insert(source.membership.guid.clone(), source);

@@ -17,6 +17,20 @@ mod generated {
     tonic::include_proto!("meridian.replication.v1");
 }
 
+/// What the nodes of one cluster ask each other.
+pub(super) mod nodes {
+    #![allow(
+        missing_docs,
+        unused_qualifications,
+        unreachable_pub,
+        clippy::all,
+        clippy::too_many_lines,
+        clippy::allow_attributes_without_reason,
+        reason = "made from proto/nodes.proto, where everything is explained"
+    )]
+    tonic::include_proto!("meridian.internal.v1");
+}
+
 /// The only version so far.
 pub(super) const PROTOCOL: u32 = 1;
 

@@ -1,14 +1,98 @@
-//! What the node writes into the status of each topology: its own entry of `members`, at once when something turned, otherwise
-//! every few seconds.
+//! What the node writes into the status of each topology: its own entry of `members`, at once when something turned; numbers that
+//! only moved are told when somebody waits for them, and seldom otherwise.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use meridian_api::crds::topology::{LinkReport, LinkState, MemberReport, ShardReport, ShardRole};
+use meridian_api::crds::topology::{
+    FollowingState, LinkReport, LinkState, MemberReport, ReplicaReport, ShardReport, ShardRole,
+};
+use tokio::time::MissedTickBehavior;
+use tracing::warn;
 
-use super::node::{DatabaseView, LinkRow, NodeView};
+use super::authority::{Authority, AuthorityError};
+use super::node::{DatabaseView, LinkRow, Node, NodeView, Pace, ShardView};
+use crate::clock;
 
-/// Numbers that only grow older are told this often.
-pub(super) const REFRESH: Duration = Duration::from_secs(10);
+/// Numbers for which nobody waits are told this often.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// While somebody joins or is being promoted.
+const REFRESH_MOVING: Duration = Duration::from_secs(5);
+
+/// While a primary waits, without taking writes, until its successor has everything.
+const REFRESH_HAND_OVER: Duration = Duration::from_millis(200);
+
+/// How often PID 1 is asked what it runs, so that the end of a shard is told soon.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A report that takes longer is made anew.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Told = BTreeMap<String, (MemberReport, Instant)>;
+
+/// Reports for ever.
+pub(super) async fn run(node: Arc<Node>, authority: Arc<dyn Authority>) {
+    let mut told = Told::new();
+    let mut edges = node.edges();
+    let mut look = tokio::time::interval(LOOK);
+    let mut numbers = tokio::time::interval(REFRESH_HAND_OVER);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    numbers.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            _ = look.tick() => node.refresh().await,
+            _ = numbers.tick() => {}
+            // The sender lives as long as the node.
+            _changed = edges.changed() => {}
+        }
+        let view = node.view();
+        told.retain(|name, _| view.databases.iter().any(|d| d.name == *name));
+        for database in &view.databases {
+            let now = member(&view, database);
+            let due = told.get(&database.name).is_none_or(|(before, at)| {
+                is_due(
+                    before,
+                    &now,
+                    database.pace,
+                    clock::now().duration_since(*at),
+                )
+            });
+            if !due {
+                continue;
+            }
+            let written = write(&*authority, &database.name, &now).await;
+            if written.is_ok() {
+                told.insert(database.name.clone(), (now, clock::now()));
+            } else if let Err(AuthorityError::Away(error)) = &written
+                && !failing
+            {
+                warn!(
+                    database = database.name,
+                    error, "the status was not written; trying on"
+                );
+            }
+            failing = matches!(written, Err(AuthorityError::Away(_)));
+        }
+    }
+}
+
+async fn write(
+    authority: &dyn Authority,
+    database: &str,
+    member: &MemberReport,
+) -> Result<(), AuthorityError> {
+    tokio::time::timeout(PATIENCE, authority.report(database, member))
+        .await
+        .unwrap_or_else(|_elapsed| {
+            let seconds = PATIENCE.as_secs();
+            Err(AuthorityError::Away(format!(
+                "no answer within {seconds} s"
+            )))
+        })
+}
 
 /// The node's entry in the status of `database`.
 pub(super) fn member(view: &NodeView, database: &DatabaseView) -> MemberReport {
@@ -17,22 +101,35 @@ pub(super) fn member(view: &NodeView, database: &DatabaseView) -> MemberReport {
         topology_uid: database.topology_uid.clone(),
         epoch: signed(database.epoch),
         generation: signed(database.generation),
-        shards: database
-            .shards
-            .iter()
-            .map(|shard| ShardReport {
-                ready: shard.ready,
-                writable: shard.ready,
-                clock: shard.clock.as_ref().map(ToString::to_string),
-                ..ShardReport::new(
-                    i32::try_from(shard.id).unwrap_or(i32::MAX),
-                    ShardRole::from(shard.role),
-                    i32::from(shard.port),
-                )
-            })
-            .collect(),
+        shards: database.shards.iter().map(shard).collect(),
         links: database.links.iter().map(link).collect(),
         as_of: view.as_of.clone(),
+    }
+}
+
+fn shard(shard: &ShardView) -> ShardReport {
+    let replication = &shard.replication;
+    let replica = |(node, (online, behind)): (&String, &(bool, u64))| ReplicaReport {
+        node: node.clone(),
+        online: *online,
+        lag_bytes: signed(*behind),
+    };
+    ShardReport {
+        ready: shard.ready,
+        writable: shard.writable,
+        clock: shard.clock.as_ref().map(ToString::to_string),
+        counts: replication.counts.iter().cloned().collect(),
+        replicas: replication.replicas.iter().map(replica).collect(),
+        following: replication.following.map(FollowingState::from),
+        offset: replication.offset.map(signed),
+        fenced: replication.fenced.map(signed),
+        wants_failover: replication.wants_failover.clone(),
+        problem: shard.error.clone(),
+        ..ShardReport::new(
+            i32::try_from(shard.id).unwrap_or(i32::MAX),
+            ShardRole::from(shard.role),
+            i32::from(shard.port),
+        )
     }
 }
 
@@ -52,16 +149,37 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// `true` if `now` deserves to be told `since` after `told` was.
+fn is_due(told: &MemberReport, now: &MemberReport, pace: Pace, since: Duration) -> bool {
+    let refresh = match pace {
+        Pace::Idle => REFRESH,
+        Pace::Moving => REFRESH_MOVING,
+        Pace::HandOver => REFRESH_HAND_OVER,
+    };
+    // Links carry the time at which they were looked at; without any, a report that says the same again says nothing.
+    let news = !now.links.is_empty() || undated(told) != undated(now);
+    is_edge(told, now) || (news && since >= refresh)
+}
+
 /// `true` if `now` says something else than `told`, not only newer numbers.
-pub(super) fn is_edge(told: &MemberReport, now: &MemberReport) -> bool {
+fn is_edge(told: &MemberReport, now: &MemberReport) -> bool {
     blurred(told) != blurred(now)
 }
 
-fn blurred(report: &MemberReport) -> MemberReport {
+fn undated(report: &MemberReport) -> MemberReport {
     let mut report = report.clone();
     report.as_of.clear();
+    report
+}
+
+fn blurred(report: &MemberReport) -> MemberReport {
+    let mut report = undated(report);
     for shard in &mut report.shards {
         shard.clock = None;
+        shard.offset = None;
+        for replica in &mut shard.replicas {
+            replica.lag_bytes = 0;
+        }
     }
     for link in &mut report.links {
         link.as_of.clear();
@@ -102,5 +220,38 @@ mod tests {
                 ..report()
             }
         ));
+    }
+
+    #[test]
+    fn numbers_are_told_when_somebody_waits_for_them() {
+        let mut moved = report();
+        moved.as_of = "later".to_owned();
+        let ms = Duration::from_millis;
+        assert!(
+            !is_due(&report(), &moved, Pace::HandOver, ms(60_000)),
+            "only the date"
+        );
+        moved.shards[0].offset = Some(5);
+        // (pace, since, told?)
+        let cases = [
+            (Pace::Idle, 9_999, false),
+            (Pace::Idle, 10_000, true),
+            (Pace::Moving, 4_999, false),
+            (Pace::Moving, 5_000, true),
+            (Pace::HandOver, 199, false),
+            (Pace::HandOver, 200, true),
+        ];
+        for (pace, since, told) in cases {
+            assert_eq!(
+                is_due(&report(), &moved, pace, ms(since)),
+                told,
+                "{pace:?} {since}"
+            );
+        }
+        moved.shards[0].fenced = Some(4);
+        assert!(
+            is_due(&report(), &moved, Pace::Idle, ms(0)),
+            "a turn is told at once"
+        );
     }
 }

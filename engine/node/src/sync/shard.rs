@@ -1,5 +1,6 @@
 //! Talking to one shard of this node, over its Unix socket as the internal user. The only module that spells `CRDT.*` commands.
 
+mod fence;
 mod watch;
 
 use std::path::{Path, PathBuf};

@@ -50,7 +50,7 @@ pub(super) enum TlsError {
         source: rustls::server::VerifierBuilderError,
     },
     /// There are no certificates.
-    #[error("no peer certificate yet: {directory} has no usable tls.crt, tls.key and ca.crt")]
+    #[error("no certificate yet: {directory} has no usable tls.crt, tls.key and ca.crt")]
     Missing {
         /// Where they are looked for.
         directory: PathBuf,
@@ -195,6 +195,26 @@ impl Material {
             .map_err(in_use)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(in_use)?;
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        client.resumption = rustls::client::Resumption::disabled();
+        Ok(Arc::new(client))
+    }
+
+    /// For dialling another node of the same cluster, which shows a certificate of the same authority for the dialled name.
+    ///
+    /// # Errors
+    /// [`TlsError::Use`] if the own certificate and key do not fit together.
+    pub(super) fn client_by_name(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let in_use = |source| TlsError::Use {
+            directory: self.directory.clone(),
+            source,
+        };
+        let mut client = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(in_use)?
+            .with_root_certificates(Arc::clone(&self.roots))
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
             .map_err(in_use)?;
         client.alpn_protocols = vec![ALPN.to_vec()];

@@ -1,13 +1,14 @@
 //! What topologies mean for one node. Pure: topologies and passwords in, shards, replication links and routes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_api::crds::shared::Persistence as ApiPersistence;
-use meridian_api::crds::topology::DatabaseTopologySpec;
+use meridian_api::crds::topology::{DatabaseTopologySpec, Fence as ApiFence, ShardAssignment};
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{
-    DesiredDatabase, DesiredShard, DesiredState, Engine, Password, Persistence, Role, ShardName,
+    DesiredDatabase, DesiredShard, DesiredState, Engine, Fence, Password, Persistence, Replication,
+    Role, ShardName,
 };
 
 /// A topology object, reduced to what a node needs.
@@ -33,7 +34,8 @@ impl Topology {
 }
 
 /// What the node itself adds to the topologies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "it holds a function")]
 pub struct NodeFacts<'a> {
     /// The name of this node, as topologies spell it.
     pub node: &'a str,
@@ -41,6 +43,8 @@ pub struct NodeFacts<'a> {
     pub bind: &'a str,
     /// The passwords of databases; one that is missing is not known yet.
     pub passwords: &'a BTreeMap<String, Password>,
+    /// The host of another node.
+    pub host: &'a (dyn Fn(&str) -> String + Send + Sync),
 }
 
 /// Something about a topology that keeps this node from following it.
@@ -94,26 +98,86 @@ pub fn propose(
 fn database(topology: &Topology, facts: &NodeFacts<'_>) -> Result<DesiredDatabase, String> {
     let spec = &topology.spec;
     let mut shards = BTreeMap::new();
-    for assignment in spec
-        .shards
-        .iter()
-        .filter(|s| s.primary.as_deref() == Some(facts.node))
-    {
+    for assignment in &spec.shards {
+        let Some(role) = role(assignment, facts) else {
+            continue;
+        };
         let id = u32::try_from(assignment.id).map_err(|_| {
             format!(
                 "spec.shards[].id is {}, expected 0 or higher",
                 assignment.id
             )
         })?;
-        shards.insert(id, shard(topology, facts)?);
+        let shared = spec.replication || !copies(assignment).is_empty();
+        let replication = shared.then(|| replication(assignment, facts.node));
+        let shard = DesiredShard {
+            role,
+            replication,
+            ..shard(topology, facts)?
+        };
+        shards.insert(id, shard);
     }
     Ok(DesiredDatabase {
         topology_uid: topology.uid.clone(),
         epoch: topology.epoch(),
         generation: topology.generation,
         owner: spec.database.uid.clone(),
+        fence: spec.fence.as_ref().map(fence).transpose()?,
         shards,
     })
+}
+
+fn fence(fence: &ApiFence) -> Result<Fence, String> {
+    Ok(Fence {
+        epoch: u64::try_from(fence.epoch)
+            .map_err(|_| format!("spec.fence.epoch is {}, expected 1 or higher", fence.epoch))?,
+        candidate: fence.candidate.clone(),
+        planned: fence.planned,
+    })
+}
+
+/// Everybody but the primary who has a part in the shard.
+fn copies(assignment: &ShardAssignment) -> BTreeSet<String> {
+    let ShardAssignment {
+        id: _,
+        slots: _,
+        primary: _,
+        replicas,
+        in_sync,
+        joining,
+    } = assignment;
+    [replicas, in_sync, joining]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect()
+}
+
+/// What the node is to the shard; `None`: nothing.
+fn role(assignment: &ShardAssignment, facts: &NodeFacts<'_>) -> Option<Role> {
+    let primary = assignment.primary.as_deref()?;
+    if primary == facts.node {
+        Some(Role::Primary)
+    } else {
+        copies(assignment)
+            .contains(facts.node)
+            .then(|| Role::Replica {
+                host: (facts.host)(primary),
+            })
+    }
+}
+
+fn replication(assignment: &ShardAssignment, me: &str) -> Replication {
+    // The primary needs nobody's permission to be itself.
+    let others = |pod: &&String| assignment.primary.as_ref() != Some(*pod);
+    let set = |pods: &[String]| pods.iter().filter(others).cloned().collect();
+    Replication {
+        me: me.to_owned(),
+        primary: assignment.primary.clone(),
+        replicas: set(&assignment.replicas),
+        in_sync: set(&assignment.in_sync),
+        joining: set(&assignment.joining),
+    }
 }
 
 fn shard(topology: &Topology, facts: &NodeFacts<'_>) -> Result<DesiredShard, String> {
@@ -145,6 +209,7 @@ fn shard(topology: &Topology, facts: &NodeFacts<'_>) -> Result<DesiredShard, Str
         persistence: persistence(&spec.persistence, engine)?,
         engine,
         password: password.clone(),
+        replication: None,
     })
 }
 

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::desired::{DesiredShard, Engine, Password, Persistence};
+use crate::desired::{DesiredShard, Engine, Password, Persistence, Role};
 use crate::layout::ShardLayout;
-use crate::secret::{INTERNAL_USER, sha256_hex};
+use crate::secret::{INTERNAL_USER, REPLICATION_USER, sha256_hex};
 
 /// What a configuration names besides the shard itself.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,14 @@ pub struct ShardFiles<'a> {
     pub module: &'a Path,
     /// `true`: Valkey logs into a file of the shard; `false`: to the output of the node.
     pub log_to_file: bool,
+    /// With which replicas log in at their primary; `None`: nobody can.
+    pub replication_password: Option<&'a str>,
+}
+
+/// `true` if the shard cannot be started without the module.
+#[must_use]
+pub fn needs_module(shard: &DesiredShard) -> bool {
+    shard.engine == Engine::ActiveActive || shard.replication.is_some()
 }
 
 /// The content of `valkey.conf`.
@@ -63,20 +71,39 @@ pub fn render_config(shard: &DesiredShard, files: &ShardFiles<'_>) -> String {
     }
     line(&["aof-use-rdb-preamble", "yes"]);
     line(&["aof-load-truncated", "yes"]);
-    match shard.engine {
-        Engine::Plain => {}
-        Engine::ActiveActive => {
-            line(&["import-mode", "yes"]);
-            line(&[
-                "loadmodule",
-                &path(files.module),
-                "internal-user",
-                INTERNAL_USER,
-            ]);
+    if shard.engine == Engine::ActiveActive {
+        line(&["import-mode", "yes"]);
+    }
+    if needs_module(shard) {
+        let library = path(files.module);
+        let mut words = vec!["loadmodule", &library, "internal-user", INTERNAL_USER];
+        if shard.engine == Engine::Plain {
+            words.extend(["engine", "none"]);
         }
+        if shard.replication.is_some() {
+            words.extend(["fence", "on", "replication-user", REPLICATION_USER]);
+        }
+        line(&words);
+    }
+    if let Some(replication) = &shard.replication {
+        // By this name the primary tells its replicas apart.
+        line(&["replica-announce-ip", &replication.me]);
+        line(&["repl-diskless-sync-delay", "0"]);
+        line(&["repl-ping-replica-period", "1"]);
+        line(&["repl-timeout", REPLICATION_TIMEOUT_S]);
+        line(&["primaryuser", REPLICATION_USER]);
+        if let Some(password) = files.replication_password {
+            line(&["primaryauth", password]);
+        }
+    }
+    if let Role::Replica { host } = &shard.role {
+        line(&["replicaof", host, &shard.port.to_string()]);
     }
     text
 }
+
+/// A primary, or a replica, that has been silent for this long counts as gone, seconds.
+const REPLICATION_TIMEOUT_S: &str = "5";
 
 /// The settings of a kind of persistence, in the form of both `valkey.conf` and `CONFIG SET`.
 #[must_use]
@@ -96,18 +123,33 @@ pub(crate) fn persistence(persistence: Persistence) -> Vec<(&'static str, String
     ]
 }
 
-/// The content of the ACL file: the default user (the database's clients) and the node's own.
+/// The content of the ACL file: the default user (the database's clients), the node's own, and that of replicas.
 #[must_use]
-pub fn render_acl(shard: &DesiredShard, internal_secret: &str) -> String {
+pub fn render_acl(
+    shard: &DesiredShard,
+    internal_secret: &str,
+    replication_password: Option<&str>,
+) -> String {
     let login = match &shard.password {
         Password::Sha256(hash) => format!("#{hash}"),
         Password::None | Password::NoneOnLoopback => "nopass".to_owned(),
     };
-    format!(
+    let mut text = format!(
         "user default on {login} ~* &* +@all -@admin +slowlog +latency +client|list\n\
          user {INTERNAL_USER} on #{} ~* &* +@all\n",
         sha256_hex(internal_secret)
-    )
+    );
+    if shard.replication.is_some()
+        && let Some(password) = replication_password
+    {
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(
+            text,
+            "user {REPLICATION_USER} on #{} resetchannels -@all +psync +replconf +ping +sync",
+            sha256_hex(password)
+        );
+    }
+    text
 }
 
 /// `true` if Valkey must be started with its AOF off although the configuration has it on: there is a snapshot but no AOF yet,
@@ -142,6 +184,7 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::Replication;
     use crate::desired::tests::shard;
     use crate::layout::Layout;
 
@@ -153,6 +196,7 @@ mod tests {
                 layout: &layout,
                 module: Path::new("/lib/libcrdt.so"),
                 log_to_file: false,
+                replication_password: Some("secret"),
             },
         )
     }
@@ -183,6 +227,46 @@ mod tests {
             text.contains("\nloadmodule /lib/libcrdt.so internal-user meridian-internal\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_shared_shard_is_guarded_and_its_replicas_may_do_nothing_else() {
+        let replica = DesiredShard {
+            role: Role::Replica {
+                host: "rec-1.rec.ns.svc".to_owned(),
+            },
+            replication: Some(Replication {
+                me: "rec-0".to_owned(),
+                ..Replication::default()
+            }),
+            ..shard()
+        };
+        let text = config(&replica);
+        for line in [
+            "loadmodule /lib/libcrdt.so internal-user meridian-internal engine none fence on \
+             replication-user meridian-replication",
+            "replicaof rec-1.rec.ns.svc 12000",
+            "replica-announce-ip rec-0",
+            "primaryuser meridian-replication",
+            "primaryauth secret",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
+        }
+        let both = config(&DesiredShard {
+            engine: Engine::ActiveActive,
+            ..replica.clone()
+        });
+        assert!(
+            both.contains(" fence on ") && !both.contains(" engine none"),
+            "{both}"
+        );
+        let acl = render_acl(&replica, "internal", Some("secret"));
+        let user = format!(
+            "user {REPLICATION_USER} on #{} resetchannels -@all +psync +replconf +ping +sync",
+            sha256_hex("secret")
+        );
+        assert!(acl.lines().any(|l| l == user), "{acl}");
+        assert!(!render_acl(&replica, "internal", None).contains(REPLICATION_USER));
     }
 
     #[test]
@@ -252,6 +336,11 @@ mod tests {
                 ..shard()
             },
             "internal",
+            Some("secret"),
+        );
+        assert!(
+            !acl.contains(REPLICATION_USER),
+            "nobody replicates it: {acl}"
         );
         assert!(
             acl.contains(&format!("user default on #{} ", "ab".repeat(32))),

@@ -121,16 +121,7 @@ impl Known {
     /// `None`: not of this cluster, or unreadable. An unreadable one keeps what was known of it: it blinds nothing else.
     fn read(&self, object: &DeserializeGuard<DatabaseTopology>) -> Option<Topology> {
         match &object.0 {
-            Ok(topology) if topology.spec.cluster == self.cluster => Some(Topology {
-                name: topology.name_any(),
-                uid: topology.uid().unwrap_or_default(),
-                generation: topology
-                    .metadata
-                    .generation
-                    .and_then(|g| u64::try_from(g).ok())
-                    .unwrap_or(0),
-                spec: topology.spec.clone(),
-            }),
+            Ok(topology) if topology.spec.cluster == self.cluster => Some(reduced(topology)),
             Ok(_) => None,
             Err(invalid) => {
                 warn!(database = object.name_any(), error = %invalid.error, "this topology is unreadable; its last order stays");
@@ -162,6 +153,20 @@ impl Known {
             // A Secret that is gone says nothing about passwords: those in force stay.
             Event::Delete(_) => Seen::Nothing,
         }
+    }
+}
+
+/// What a node needs of an object.
+pub(super) fn reduced(topology: &DatabaseTopology) -> Topology {
+    Topology {
+        name: topology.name_any(),
+        uid: topology.uid().unwrap_or_default(),
+        generation: topology
+            .metadata
+            .generation
+            .and_then(|g| u64::try_from(g).ok())
+            .unwrap_or(0),
+        spec: topology.spec.clone(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! One shard of this node with everything that runs for it: the watch, the clock reports, the links.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -8,10 +10,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::desired::DesiredShard;
 use crate::layout::{Layout, ShardLayout};
+use crate::sync::authority::Authority;
 use crate::sync::durable;
 use crate::sync::endpoint::Source;
+use crate::sync::internal::Members;
 use crate::sync::link::{self, LinkConfig, Security, SharedStatus, StatusView};
 use crate::sync::pauses::Pauses;
+use crate::sync::roles::{self, Assigned, RoleView, Shared};
 use crate::sync::shard::{ShardAddress, ShardState, Watched, watch as watch_shard};
 use crate::sync::topology::Membership;
 
@@ -21,6 +26,27 @@ pub(super) struct Wanted {
     pub(super) id: u32,
     pub(super) desired: DesiredShard,
     pub(super) membership: Option<Membership>,
+    /// What the shard's driver must know; `None`: no other node has a part in it.
+    pub(super) assigned: Option<Assigned>,
+}
+
+/// What every driver of a role needs besides its shard.
+#[derive(Clone)]
+pub(in crate::sync) struct Cluster {
+    /// The name of this node.
+    pub(in crate::sync) node: String,
+    /// The directory of the cluster's internal Secret.
+    pub(in crate::sync) internal: PathBuf,
+    /// The other nodes.
+    pub(in crate::sync) members: Arc<Members>,
+    /// Who knows the topology.
+    pub(in crate::sync) authority: Arc<dyn Authority>,
+}
+
+struct Driver {
+    assigned: watch::Sender<Assigned>,
+    shown: watch::Receiver<RoleView>,
+    stop: CancellationToken,
 }
 
 /// One row of the N×N matrix.
@@ -48,7 +74,10 @@ pub(super) struct Database {
     wanted: watch::Sender<Watched>,
     state: watch::Receiver<ShardState>,
     links: BTreeMap<u32, Link>,
-    reporting: bool,
+    /// Ends the reports of durable clocks.
+    reporting: Option<CancellationToken>,
+    driver: Option<Driver>,
+    facts: PathBuf,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -67,7 +96,7 @@ impl Database {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        let append_only = files.append_only();
+        let (append_only, facts) = (files.append_only(), files.facts());
         let name = files
             .directory
             .file_name()
@@ -82,7 +111,7 @@ impl Database {
         };
         let watched = Watched {
             address,
-            desired: wanted.desired.clone(),
+            desired: wanted.desired.settings(),
             membership: wanted.membership.clone(),
         };
         let (sender, receiver) = watch::channel(watched);
@@ -95,7 +124,9 @@ impl Database {
             wanted: sender,
             state,
             links: BTreeMap::new(),
-            reporting: false,
+            reporting: None,
+            driver: None,
+            facts,
             tasks: tasks.clone(),
             stop,
         }
@@ -125,6 +156,61 @@ impl Database {
         self.links.keys().copied()
     }
 
+    /// Its role and permission; `None`: no other node has a part in it.
+    pub(super) fn role(&self) -> Option<RoleView> {
+        self.driver.as_ref().map(|d| d.shown.borrow().clone())
+    }
+
+    /// Makes the shard's driver follow what is obeyed.
+    pub(super) fn drive(
+        &mut self,
+        assigned: Option<Assigned>,
+        cluster: &Cluster,
+        edges: &watch::Sender<u64>,
+    ) {
+        let Some(assigned) = assigned else {
+            if let Some(driver) = self.driver.take() {
+                driver.stop.cancel();
+            }
+            return;
+        };
+        if let Some(driver) = &self.driver {
+            driver.assigned.send_if_modified(|known| {
+                let changed = *known != assigned;
+                *known = assigned;
+                changed
+            });
+            return;
+        }
+        let Cluster {
+            node,
+            internal,
+            members,
+            authority,
+        } = cluster.clone();
+        let shared = Shared {
+            node,
+            database: self.database.clone(),
+            shard: self.id,
+            address: self.wanted.borrow().address.clone(),
+            facts: self.facts.clone(),
+            internal,
+            members,
+            authority,
+            edges: edges.clone(),
+        };
+        let (assigned, orders) = watch::channel(assigned);
+        let (show, shown) = watch::channel(RoleView::default());
+        let stop = self.stop.child_token();
+        self.tasks
+            .spawn(roles::run(shared, orders, show, stop.clone()));
+        self.driver = Some(Driver {
+            assigned,
+            shown,
+            stop,
+        });
+    }
+
     /// Changes what has changed and leaves the rest alone.
     pub(super) fn become_like(
         &mut self,
@@ -138,19 +224,16 @@ impl Database {
             id: _,
             desired,
             membership,
+            assigned: _,
         } = wanted;
+        let desired = desired.settings();
         self.wanted.send_if_modified(|watched| {
             let changed = (&watched.desired, &watched.membership) != (&desired, &membership);
             watched.desired = desired;
             watched.membership.clone_from(&membership);
             changed
         });
-        if membership.is_some() && !self.reporting {
-            self.reporting = true;
-            let address = self.wanted.borrow().address.clone();
-            self.tasks
-                .spawn(durable::run(address, self.state.clone(), self.stop.clone()));
-        }
+        self.report_clocks(membership.is_some());
         let mut configs = BTreeMap::new();
         if let Some(membership) = membership {
             for (id, peer) in &membership.peers {
@@ -180,6 +263,24 @@ impl Database {
                 self.links.insert(id, link);
             }
         }
+    }
+
+    /// Only a primary reports: what a replica has is its primary's to tell.
+    fn report_clocks(&mut self, wanted: bool) {
+        if !wanted {
+            if let Some(reporting) = self.reporting.take() {
+                reporting.cancel();
+            }
+            return;
+        }
+        if self.reporting.is_some() {
+            return;
+        }
+        let stop = self.stop.child_token();
+        let address = self.wanted.borrow().address.clone();
+        self.tasks
+            .spawn(durable::run(address, self.state.clone(), stop.clone()));
+        self.reporting = Some(stop);
     }
 
     fn connect(&self, config: LinkConfig, pauses: &Pauses, edges: &watch::Sender<u64>) -> Link {

@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Inner, LinkRow};
+use super::{Database, Inner, LinkRow};
 use crate::clock;
-use crate::desired::Refusal;
+use crate::desired::{DesiredDatabase, DesiredShard, Refusal, Role};
+use crate::permission::Following;
 use crate::pid1::UnitReport;
 use crate::sync::INSECURE_WARNING;
 use crate::sync::link::Security;
+use crate::sync::roles::RoleView;
 use crate::sync::settings::Settings;
 use crate::sync::topology::Problem;
+use crate::valkey::Copy;
 
 /// Everything there is to see of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,6 +47,20 @@ pub(in crate::sync) struct DatabaseView {
     pub(in crate::sync) config_version: Option<u64>,
     pub(in crate::sync) shards: Vec<ShardView>,
     pub(in crate::sync) links: Vec<LinkRow>,
+    /// How soon newer numbers are told.
+    #[serde(skip)]
+    pub(in crate::sync) pace: Pace,
+}
+
+/// How soon numbers that only moved are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::sync) enum Pace {
+    /// Nobody waits for them.
+    Idle,
+    /// Somebody joins or is being promoted.
+    Moving,
+    /// The candidate of a planned hand-over is caught up when its number says so.
+    HandOver,
 }
 
 /// One shard of it.
@@ -51,14 +68,36 @@ pub(in crate::sync) struct DatabaseView {
 #[serde(rename_all = "camelCase")]
 pub(in crate::sync) struct ShardView {
     pub(in crate::sync) id: u32,
-    /// `primary`, or `stopped` if nothing of it runs here any more.
+    /// `primary`, `replica`, or `stopped` if nothing of it runs here any more.
     pub(in crate::sync) role: &'static str,
     pub(in crate::sync) ready: bool,
+    pub(in crate::sync) writable: bool,
     pub(in crate::sync) port: u16,
+    #[serde(flatten)]
+    pub(in crate::sync) replication: ReplicationView,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::sync) clock: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::sync) error: Option<String>,
+}
+
+/// A shard's part among its copies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::sync) struct ReplicationView {
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(in crate::sync) counts: BTreeSet<String>,
+    /// By name: online, and how many bytes behind.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(in crate::sync) replicas: BTreeMap<String, (bool, u64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) following: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) fenced: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) wants_failover: Option<String>,
 }
 
 pub(super) fn of(settings: &Settings, inner: &Inner) -> NodeView {
@@ -84,24 +123,9 @@ pub(super) fn of(settings: &Settings, inner: &Inner) -> NodeView {
 fn database(name: &str, inner: &Inner) -> DatabaseView {
     let running: Vec<_> = inner.shards.values().filter(|d| d.name() == name).collect();
     let membership = running.iter().find_map(|d| d.membership());
-    let mut shards: Vec<ShardView> = running
-        .iter()
-        .map(|d| {
-            let state = d.state();
-            ShardView {
-                id: d.id(),
-                role: "primary",
-                ready: state.shard.is_some(),
-                port: d.port(),
-                clock: state
-                    .clock
-                    .map(|c| serde_json::from_str(&c.text).unwrap_or_else(|_| c.text.into())),
-                error: state.error,
-            }
-        })
-        .collect();
-    shards.extend(stopped(name, inner, &shards));
     let obeyed = inner.obeyed.databases.get(name);
+    let mut shards: Vec<ShardView> = running.iter().map(|d| shard(d, obeyed)).collect();
+    shards.extend(stopped(name, inner, &shards));
     DatabaseView {
         name: name.to_owned(),
         topology_uid: obeyed.map(|d| d.topology_uid.clone()).unwrap_or_default(),
@@ -112,6 +136,80 @@ fn database(name: &str, inner: &Inner) -> DatabaseView {
         config_version: membership.as_ref().map(|m| m.config_version),
         shards,
         links: running.iter().flat_map(|d| d.rows()).collect(),
+        pace: obeyed.map_or(Pace::Idle, pace),
+    }
+}
+
+fn pace(obeyed: &DesiredDatabase) -> Pace {
+    let joins = |shard: &DesiredShard| {
+        let replication = shard.replication.as_ref();
+        replication.is_some_and(|r| !r.joining.is_empty() || r.in_sync != r.replicas)
+    };
+    match &obeyed.fence {
+        Some(fence) if fence.epoch > obeyed.epoch && fence.planned => Pace::HandOver,
+        Some(fence) if fence.epoch > obeyed.epoch => Pace::Moving,
+        Some(_) | None if obeyed.shards.values().any(joins) => Pace::Moving,
+        Some(_) | None => Pace::Idle,
+    }
+}
+
+fn shard(running: &Database, obeyed: Option<&DesiredDatabase>) -> ShardView {
+    let state = running.state();
+    let mut view = ShardView {
+        id: running.id(),
+        role: "primary",
+        ready: state.shard.is_some(),
+        writable: state.shard.is_some(),
+        port: running.port(),
+        replication: ReplicationView::default(),
+        clock: state
+            .clock
+            .map(|c| serde_json::from_str(&c.text).unwrap_or_else(|_| c.text.into())),
+        error: state.error,
+    };
+    let Some(role) = running.role() else {
+        return view;
+    };
+    let wanted = obeyed.and_then(|database| database.shards.get(&view.id));
+    let leads = role
+        .view
+        .leads
+        .or_else(|| wanted.map(|shard| shard.role == Role::Primary));
+    // What the driver says is about the order that it has seen; a promise under another order would be a wrong one.
+    let current = obeyed.is_some_and(|database| {
+        let order = (&database.topology_uid, database.epoch, database.generation);
+        role.order.as_ref().map(|o| (&o.0, o.1, o.2)) == Some(order)
+    });
+    if leads == Some(false) {
+        view.role = "replica";
+    }
+    view.writable = view.ready && role.view.writable;
+    view.replication = replication(&role, current);
+    view.error = view.error.or(role.problem);
+    view
+}
+
+fn replication(role: &RoleView, current: bool) -> ReplicationView {
+    let written = role.offset().unwrap_or(0);
+    let copy = |(name, copy): (&str, Copy)| {
+        let behind = written.saturating_sub(copy.offset);
+        (name.to_owned(), (copy.online, behind))
+    };
+    ReplicationView {
+        counts: if current {
+            role.view.counts.clone()
+        } else {
+            BTreeSet::new()
+        },
+        replicas: role.copies().map(copy).collect(),
+        following: role.following().map(|state| match state {
+            Following::Down => "down",
+            Following::Copying => "copying",
+            Following::Up => "up",
+        }),
+        offset: role.offset(),
+        fenced: role.view.fenced.filter(|_| current),
+        wants_failover: role.wish(),
     }
 }
 
@@ -130,7 +228,9 @@ fn stopped(name: &str, inner: &Inner, running: &[ShardView]) -> Vec<ShardView> {
             id,
             role,
             ready: false,
+            writable: false,
             port: 0,
+            replication: ReplicationView::default(),
             clock: None,
             error: None,
         })

@@ -34,6 +34,7 @@ fn proposal(
             node: "region-1",
             bind: "0.0.0.0",
             passwords: &passwords,
+            host: &|pod| format!("{pod}.host"),
         },
         last,
     )

@@ -1,0 +1,136 @@
+//! The authority without Kubernetes: a directory that several nodes share. `<database>.json` is a topology, `reports/` is where
+//! each node leaves its own, and while a file `away` or `away-<node>` is there, nobody, or that node, gets an answer.
+//!
+//! For tests of real processes and for trying things on one machine; pods use the Kubernetes API.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use meridian_api::crds::topology::MemberReport;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::SyncError;
+use super::authority::{Authority, AuthorityError};
+use super::node::Node;
+use super::topology::Topology;
+use crate::atomic_file;
+use crate::desired::Password;
+
+/// How often the directory is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the child reads at its start: who the node is and where the others are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DirectoryFile {
+    /// The name of this node.
+    pub node: String,
+    /// The name of the cluster.
+    pub cluster: String,
+    /// The shared directory.
+    pub directory: PathBuf,
+    /// The host of every node, this one included.
+    pub hosts: BTreeMap<String, String>,
+    /// Where other nodes reach this one; all use the same port.
+    pub internal_listen: SocketAddr,
+    /// Where other regions would pull from.
+    pub sync_listen: SocketAddr,
+}
+
+/// A shared directory, as one node sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    node: String,
+}
+
+impl Directory {
+    pub(super) fn new(path: &Path, node: &str) -> Arc<Self> {
+        Arc::new(Self {
+            path: path.to_owned(),
+            node: node.to_owned(),
+        })
+    }
+
+    fn answers(&self) -> Result<(), AuthorityError> {
+        let own = format!("away-{}", self.node);
+        for name in ["away", &own] {
+            let path = self.path.join(name);
+            if path.exists() {
+                return Err(AuthorityError::Away(format!("{} is there", path.display())));
+            }
+        }
+        Ok(())
+    }
+
+    fn topology(&self, database: &str) -> Result<Topology, AuthorityError> {
+        let path = self.path.join(format!("{database}.json"));
+        atomic_file::read_json(&path)
+            .map_err(|e| AuthorityError::Away(crate::run::chain(&e)))?
+            .ok_or(AuthorityError::Gone)
+    }
+
+    fn all(&self) -> Result<Vec<Topology>, AuthorityError> {
+        self.answers()?;
+        let entries =
+            std::fs::read_dir(&self.path).map_err(|e| AuthorityError::Away(e.to_string()))?;
+        let names = entries.filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.strip_suffix(".json").map(str::to_owned)
+        });
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names.iter().map(|name| self.topology(name)).collect()
+    }
+}
+
+impl Authority for Directory {
+    fn read<'a>(&'a self, database: &'a str) -> BoxFuture<'a, Result<Topology, AuthorityError>> {
+        Box::pin(async move {
+            self.answers()?;
+            self.topology(database)
+        })
+    }
+
+    fn report<'a>(
+        &'a self,
+        database: &'a str,
+        member: &'a MemberReport,
+    ) -> BoxFuture<'a, Result<(), AuthorityError>> {
+        Box::pin(async move {
+            self.answers()?;
+            let reports = self.path.join("reports");
+            let path = reports.join(format!("{database}.{}.json", self.node));
+            atomic_file::make_dir(&reports)
+                .and_then(|()| atomic_file::write_json(&path, member))
+                .map_err(|e| AuthorityError::Away(crate::run::chain(&e)))
+        })
+    }
+}
+
+/// Follows the topologies in the directory for ever. Their databases have no password.
+pub(super) async fn learn(node: Arc<Node>, directory: Arc<Directory>) -> Result<(), SyncError> {
+    let mut known = None;
+    loop {
+        match directory.all() {
+            Ok(topologies) => {
+                if known.as_ref() != Some(&topologies) {
+                    let passwords = topologies
+                        .iter()
+                        .map(|t| (t.name.clone(), Password::NoneOnLoopback))
+                        .collect();
+                    node.follow(topologies.clone(), passwords).await;
+                    known = Some(topologies);
+                }
+            }
+            Err(AuthorityError::Away(_)) => {}
+            Err(error) => warn!(%error, "the directory changed while it was read"),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

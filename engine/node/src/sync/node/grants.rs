@@ -1,0 +1,90 @@
+//! What this node obeys, as its own primaries and those of others see it.
+
+use super::Node;
+use crate::desired::{DesiredDatabase, DesiredShard, Role as DesiredRole};
+use crate::permission::grant::{self, Obeyed};
+use crate::permission::{Duty, Role};
+use crate::sync::internal::Grants;
+use crate::sync::proto::nodes::{GrantReply, GrantRequest};
+use crate::sync::roles::Assigned;
+
+/// What the driver of a shard must know; `None` for a shard in which no other node has a part.
+pub(super) fn assigned(
+    database: &DesiredDatabase,
+    shard: &DesiredShard,
+    stopping: bool,
+) -> Option<Assigned> {
+    let replication = shard.replication.as_ref()?;
+    let role = match &shard.role {
+        DesiredRole::Primary => Role::Lead,
+        DesiredRole::Replica { host } => Role::Follow(host.clone()),
+    };
+    Some(Assigned {
+        duty: Duty {
+            uid: database.topology_uid.clone(),
+            epoch: database.epoch,
+            fence: database.fence.as_ref().map(|fence| fence.epoch),
+            role,
+            in_sync: replication.in_sync.clone(),
+            joining: replication.joining.clone(),
+        },
+        generation: database.generation,
+        port: shard.port,
+        stopping,
+    })
+}
+
+fn obeyed(database: &DesiredDatabase, shard: u32) -> Option<Obeyed> {
+    let replication = database.shards.get(&shard)?.replication.as_ref()?;
+    let copies = [
+        &replication.replicas,
+        &replication.in_sync,
+        &replication.joining,
+    ];
+    Some(Obeyed {
+        uid: database.topology_uid.clone(),
+        epoch: database.epoch,
+        fence: database.fence.as_ref().map(|fence| fence.epoch),
+        primary: replication.primary.clone(),
+        copies: copies.into_iter().flatten().cloned().collect(),
+    })
+}
+
+impl Grants for Node {
+    /// From what PID 1 has on disk: a promise outlives this process.
+    fn grant(&self, request: &GrantRequest) -> GrantReply {
+        let GrantRequest {
+            database,
+            topology_uid,
+            shard,
+            epoch,
+            primary,
+            requester,
+        } = request;
+        if primary != requester {
+            return GrantReply {
+                reason: format!("{requester} asks for {primary}: only a primary asks, for itself"),
+                ..GrantReply::default()
+            };
+        }
+        let inner = self.inner();
+        let known = inner
+            .obeyed
+            .databases
+            .get(database)
+            .and_then(|database| obeyed(database, *shard));
+        let asked = grant::Request {
+            uid: topology_uid.clone(),
+            epoch: *epoch,
+            requester: requester.clone(),
+        };
+        let denial = grant::decide(&self.settings.node, known.as_ref(), &asked).err();
+        let same = known.filter(|known| known.uid == *topology_uid);
+        GrantReply {
+            granted: denial.is_none(),
+            fenced_epoch: same.as_ref().and_then(|k| k.fence).unwrap_or(0),
+            epoch: same.map_or(0, |known| known.epoch),
+            reason: denial.map(|d| d.to_string()).unwrap_or_default(),
+        }
+    }
+}
