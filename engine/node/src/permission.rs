@@ -131,7 +131,7 @@ pub struct Facts {
     pub complete: Option<String>,
     /// The distribution of roles in which it led last.
     pub served: Option<Term>,
-    /// The distribution of roles in which a life with less than it should have was found as primary.
+    /// A life with less than it should have was found as primary: it does not lead in any epoch up to this one.
     pub unfit: Option<Term>,
 }
 
@@ -286,6 +286,9 @@ pub struct View {
     pub leads: Option<bool>,
     /// It acknowledges writes now.
     pub writable: bool,
+    /// Its process has had everything since it led or followed a primary to its live stream; otherwise its position in the stream
+    /// says nothing.
+    pub complete: bool,
     /// Whose permission it needs.
     pub counts: BTreeSet<String>,
     /// The newest fence that it obeys.

@@ -1,7 +1,7 @@
 //! One shard of one node: events in, actions out.
 
 use super::asking::Asking;
-use super::fitness::{Fitness, judge};
+use super::fitness::{Fitness, is_known_unfit, judge, unfit_up_to};
 use super::{
     Action, Answer, Duty, Event, Facts, Following, Found, Life, Millis, Order, Permission,
     Position, Read, Role, Term, Until, View, Wish,
@@ -95,9 +95,14 @@ impl Core {
     #[must_use]
     pub fn view(&self, now: Millis) -> View {
         let leads = self.life.as_ref().map(|l| l.position == Position::Leads);
+        let complete = self
+            .life
+            .as_ref()
+            .is_some_and(|l| self.facts.complete.as_ref() == Some(&l.id));
         let Some(duty) = &self.duty else {
             return View {
                 leads,
+                complete,
                 ..View::default()
             };
         };
@@ -105,6 +110,7 @@ impl Core {
         let stopped = self.life.as_ref().is_some_and(|l| l.revoked >= duty.epoch);
         View {
             leads,
+            complete,
             writable: primary
                 && leads == Some(true)
                 && self.held().is_some_and(|held| Until::At(now) < held.until),
@@ -251,9 +257,7 @@ impl Core {
     fn wish(&self) -> Option<Wish> {
         let duty = self.duty.as_ref().filter(|d| d.role == Role::Lead)?;
         let term = self.term();
-        if self.fitness() == Some(Fitness::Unfit)
-            || (self.facts.unfit.is_some() && self.facts.unfit == term)
-        {
+        if self.fitness() == Some(Fitness::Unfit) || is_known_unfit(duty, &self.facts) {
             return Some(Wish::Unfit {
                 served: self.facts.served.is_some() && self.facts.served == term,
                 epoch: duty.epoch,
@@ -365,12 +369,18 @@ impl Core {
                 }
             }
             Role::Lead => match self.fitness()? {
+                // It will not serve in this epoch any more.
+                Fitness::Fit if self.fence().is_some() => {}
                 Fitness::Fit => {
                     facts.complete = Some(life.id.clone());
                     facts.served = term;
                     facts.unfit = None;
                 }
-                Fitness::Unfit => facts.unfit = term,
+                Fitness::Unfit => {
+                    let known = facts.unfit.take().filter(|u| u.uid == duty.uid);
+                    let up_to = unfit_up_to(duty, self.fence());
+                    facts.unfit = known.filter(|u| u.epoch > up_to.epoch).or(Some(up_to));
+                }
                 Fitness::AskWhetherAlone => {}
             },
         }

@@ -15,12 +15,8 @@ pub(super) enum Fitness {
 
 /// Judges the life `id` as primary. `alone`: what the topology said in this life and term, if it was asked.
 pub(super) fn judge(duty: &Duty, id: &str, facts: &Facts, alone: Option<bool>) -> Fitness {
-    let term = Term {
-        uid: duty.uid.clone(),
-        epoch: duty.epoch,
-    };
     // Also when nobody is in sync any more: who was, left because this one could not be followed.
-    if facts.unfit == Some(term) {
+    if is_known_unfit(duty, facts) {
         return Fitness::Unfit;
     }
     if facts.complete.as_deref() == Some(id) {
@@ -36,5 +32,22 @@ pub(super) fn judge(duty: &Duty, id: &str, facts: &Facts, alone: Option<bool>) -
         Some(true) => Fitness::Fit,
         Some(false) => Fitness::Unfit,
         None => Fitness::AskWhetherAlone,
+    }
+}
+
+/// The present epoch is one in which this shard was found to have less than others.
+pub(super) fn is_known_unfit(duty: &Duty, facts: &Facts) -> bool {
+    facts
+        .unfit
+        .as_ref()
+        .is_some_and(|unfit| unfit.uid == duty.uid && unfit.epoch >= duty.epoch)
+}
+
+/// What is to be remembered of an unfit life. A failover that was begun and given up goes on in the epoch of its fence, and is no
+/// answer to the wish for another primary: only a higher epoch than that is.
+pub(super) fn unfit_up_to(duty: &Duty, fence: Option<u64>) -> Term {
+    Term {
+        uid: duty.uid.clone(),
+        epoch: fence.unwrap_or(0).max(duty.epoch),
     }
 }

@@ -391,9 +391,12 @@ fn a_life_with_less_than_it_had_wants_another_to_lead_and_never_asks() {
         (bench.asks.len(), bench.permits().len()),
         (asked, permitted)
     );
-    // A fence that is given up is no answer: the others still have more.
-    bench.feed(Event::Obeys(duty(4, &["b"], &[])));
-    assert!(bench.view().wish.is_some() && bench.asks.len() == asked);
+    // A fence that is given up is no answer, even if its candidate is gone: the others may still have more.
+    bench.feed(Event::Obeys(fenced(3, 4, &["b"])));
+    for in_sync in [&["b"][..], &[][..]] {
+        bench.feed(Event::Obeys(duty(4, in_sync, &[])));
+        assert!(bench.view().wish.is_some() && bench.asks.len() == asked);
+    }
     // A higher epoch that names it, with nobody in sync, is.
     bench.feed(Event::Obeys(duty(5, &[], &[])));
     assert!(bench.writable() && bench.view().wish.is_none());
@@ -467,7 +470,9 @@ fn a_replica_in_the_middle_of_a_copy_is_no_candidate() {
         position: follows(Following::Up),
         ..life("1")
     }));
+    assert!(bench.view().complete);
     bench.feed(Event::Seen(follows(Following::Copying)));
+    assert!(!bench.view().complete);
     bench.feed(Event::Obeys(duty(4, &["c"], &[])));
     assert!(bench.view().wish.is_some() && !bench.orders.contains(&Order::Lead));
 }

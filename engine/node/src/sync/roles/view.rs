@@ -42,9 +42,10 @@ impl RoleView {
         }
     }
 
-    /// Its position in the stream, bytes.
+    /// Its position in the stream, bytes; none while its process does not have everything up to there.
     pub(in crate::sync) fn offset(&self) -> Option<u64> {
-        self.replicated.as_ref().map(|r| r.offset)
+        let replicated = self.replicated.as_ref()?;
+        self.view.complete.then_some(replicated.offset)
     }
 
     /// Its replicas, if it is a primary.

@@ -1,0 +1,18 @@
+//! Nodes of one cluster without Kubernetes: real processes, real Valkey with the module, real certificates, on loopback. The test
+//! is the agent: it writes the topology and reads what the nodes report. In the place of the API server, also for the linearizable
+//! reads, stands a directory that a test can switch off (`meridian_node::sync::directory`); there is none of Kubernetes in it.
+//!
+//! Needs `target/debug/libcrdt.so` (`cargo build -p crdt-module`) and Valkey 8.1: the program that `MERIDIAN_VALKEY_SERVER` names,
+//! or `tools/valkey-server`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "what tests share fails them as they do themselves, and shows the logs"
+)]
+
+mod client;
+mod cluster;
+mod failures;
+mod handover;
+mod leases;
+mod node;
