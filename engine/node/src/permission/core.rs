@@ -21,8 +21,10 @@ pub struct Core {
     alone: Option<bool>,
     /// The order under way.
     under_way: Option<Order>,
-    /// Clients are to be closed.
+    /// It led until now: its clients are to be closed.
     close_clients: bool,
+    /// The epoch under whose fence clients were closed.
+    closed: Option<u64>,
     /// The shard may hold a permission without end.
     unbounded: bool,
 }
@@ -41,6 +43,7 @@ impl Core {
             alone: None,
             under_way: None,
             close_clients: false,
+            closed: None,
             unbounded: true,
         }
     }
@@ -121,7 +124,7 @@ impl Core {
             },
             fenced: self
                 .fence()
-                .filter(|_| !primary || (stopped && !self.close_clients)),
+                .filter(|_| !primary || (stopped && !self.must_close())),
             wish: self.wish(),
         }
     }
@@ -169,7 +172,6 @@ impl Core {
                     life.permission = None;
                     self.unbounded = false;
                 }
-                self.close_clients |= life.position == Position::Leads;
             }
             Order::Permit(permission) => {
                 life.permission = Some(permission);
@@ -181,7 +183,10 @@ impl Core {
                 let state = Following::Down;
                 life.position = Position::Follows { host, state };
             }
-            Order::CloseClients => self.close_clients = false,
+            Order::CloseClients => {
+                self.close_clients = false;
+                self.closed = self.duty.as_ref().map(|duty| duty.epoch);
+            }
         }
     }
 
@@ -234,6 +239,16 @@ impl Core {
         };
         let fence = duty.fence.unwrap_or(0).max(told);
         (fence > duty.epoch).then_some(fence)
+    }
+
+    /// Clients are there that must look for another primary. Whoever drives the shard anew under a fence closes them again.
+    fn must_close(&self) -> bool {
+        let fenced = self.fence().is_some()
+            && self
+                .duty
+                .as_ref()
+                .is_some_and(|duty| duty.role == Role::Lead && self.closed != Some(duty.epoch));
+        self.close_clients || fenced
     }
 
     fn term(&self) -> Option<Term> {
@@ -323,7 +338,7 @@ impl Core {
         {
             return Some(Order::Follow(host.clone()));
         }
-        if self.close_clients {
+        if self.must_close() {
             return Some(Order::CloseClients);
         }
         if let Some(facts) = self.record() {

@@ -1,5 +1,6 @@
 use super::*;
 
+mod lives;
 mod simulation;
 
 /// A core of node `a` with its shard: orders are carried out at once unless a test says otherwise.
@@ -148,9 +149,12 @@ impl Bench {
     fn permits(&self) -> Vec<Permission> {
         self.orders
             .iter()
-            .filter_map(|order| match order {
-                Order::Permit(permission) => Some(*permission),
-                _ => None,
+            .filter_map(|order| {
+                if let Order::Permit(permission) = order {
+                    Some(*permission)
+                } else {
+                    None
+                }
             })
             .collect()
     }
@@ -320,6 +324,15 @@ fn a_fence_is_reported_only_when_the_shard_has_stopped_and_its_clients_are_gone(
     assert_eq!(core.view(0).fenced, None, "clients are there");
     assert_eq!(core.handle(0, Event::Done), []);
     assert_eq!(core.view(0).fenced, Some(4));
+    // Whoever drives it anew cannot know whether the clients were closed.
+    let mut again = Core::new(core.facts().clone());
+    let _orders = again.handle(0, Event::Obeys(fenced(3, 4, &["b"])));
+    let stopped = Life {
+        revoked: 3,
+        ..life("1")
+    };
+    let closing = again.handle(0, Event::Up(stopped));
+    assert_eq!(closing, [Action::Do(Order::CloseClients)]);
 }
 
 #[test]
@@ -364,117 +377,6 @@ fn a_permission_without_end_that_may_have_arrived_keeps_newcomers_uncounted() {
     // The shard did not get it: nothing is without end.
     let _orders = core.handle(2, Event::Up(life("1")));
     assert_eq!(core.view(2).counts, set(&["b"]));
-}
-
-#[test]
-fn a_life_with_less_than_it_had_wants_another_to_lead_and_never_asks() {
-    let mut bench = Bench::leading(duty(3, &["b"], &[]));
-    bench.grant("b");
-    bench.feed(Event::Down);
-    bench.feed(Event::Up(life("2")));
-    let (asked, permitted) = (bench.asks.len(), bench.permits().len());
-    bench.at(bench.now + ROUND_MS);
-    assert_eq!(
-        bench.view().wish,
-        Some(Wish::Unfit {
-            served: true,
-            epoch: 3
-        })
-    );
-    // Nor when the others leave because they cannot follow it, nor after a restart of whoever drives it.
-    bench.feed(Event::Obeys(duty(3, &[], &[])));
-    let mut again = Bench::new(bench.core.facts().clone());
-    again.feed(Event::Obeys(duty(3, &[], &[])));
-    again.feed(Event::Up(life("3")));
-    assert!(again.permits().is_empty() && again.view().wish.is_some());
-    assert_eq!(
-        (bench.asks.len(), bench.permits().len()),
-        (asked, permitted)
-    );
-    // A fence that is given up is no answer, even if its candidate is gone: the others may still have more.
-    bench.feed(Event::Obeys(fenced(3, 4, &["b"])));
-    for in_sync in [&["b"][..], &[][..]] {
-        bench.feed(Event::Obeys(duty(4, in_sync, &[])));
-        assert!(bench.view().wish.is_some() && bench.asks.len() == asked);
-    }
-    // A higher epoch that names it, with nobody in sync, is.
-    bench.feed(Event::Obeys(duty(5, &[], &[])));
-    assert!(bench.writable() && bench.view().wish.is_none());
-}
-
-#[test]
-fn a_restart_that_nobody_may_replace_resumes() {
-    let mut bench = Bench::leading(duty(3, &[], &[]));
-    bench.feed(Event::Down);
-    assert!(!bench.writable());
-    bench.feed(Event::Up(life("2")));
-    assert!(bench.writable());
-}
-
-#[test]
-fn a_restart_while_somebody_joins_asks_whether_it_has_joined() {
-    // (in sync meanwhile, resumes?)
-    for (in_sync, resumes) in [(&[][..], true), (&["b"][..], false)] {
-        let mut bench = Bench::leading(duty(3, &[], &["b"]));
-        bench.grant("b");
-        bench.feed(Event::Down);
-        bench.feed(Event::Up(life("2")));
-        bench.asks.clear();
-        bench.at(bench.now + ROUND_MS);
-        assert!(!bench.writable() && bench.view().counts.is_empty());
-        assert_eq!(bench.newest(Some("b")), None, "b is not asked before");
-        bench.find(shows(3, None, true, in_sync));
-        bench.at(bench.now + 1);
-        assert_eq!(bench.newest(Some("b")).is_some(), resumes);
-        assert_eq!(bench.view().wish.is_none(), resumes);
-    }
-}
-
-#[test]
-fn a_candidate_that_restarted_is_no_candidate() {
-    let replica = Duty {
-        role: Role::Follow("h".to_owned()),
-        ..duty(3, &["a", "c"], &[])
-    };
-    for (restarts, leads) in [(false, true), (true, false)] {
-        let mut bench = Bench::new(Facts::default());
-        bench.feed(Event::Obeys(replica.clone()));
-        bench.feed(Event::Up(Life {
-            position: follows(Following::Down),
-            ..life("1")
-        }));
-        bench.feed(Event::Seen(follows(Following::Up)));
-        if restarts {
-            bench.feed(Event::Down);
-            bench.feed(Event::Up(Life {
-                position: follows(Following::Down),
-                ..life("2")
-            }));
-        }
-        bench.feed(Event::Obeys(duty(4, &["c"], &[])));
-        assert_eq!(bench.orders.contains(&Order::Lead), leads);
-        assert_eq!(bench.newest(Some("c")).is_some(), leads);
-        assert_eq!(bench.view().wish.is_none(), leads);
-    }
-}
-
-#[test]
-fn a_replica_in_the_middle_of_a_copy_is_no_candidate() {
-    let replica = Duty {
-        role: Role::Follow("h".to_owned()),
-        ..duty(3, &["a", "c"], &[])
-    };
-    let mut bench = Bench::new(Facts::default());
-    bench.feed(Event::Obeys(replica));
-    bench.feed(Event::Up(Life {
-        position: follows(Following::Up),
-        ..life("1")
-    }));
-    assert!(bench.view().complete);
-    bench.feed(Event::Seen(follows(Following::Copying)));
-    assert!(!bench.view().complete);
-    bench.feed(Event::Obeys(duty(4, &["c"], &[])));
-    assert!(bench.view().wish.is_some() && !bench.orders.contains(&Order::Lead));
 }
 
 #[test]

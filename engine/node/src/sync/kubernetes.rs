@@ -150,11 +150,13 @@ impl Authority for Kubernetes {
 }
 
 fn away(error: kube::Error) -> AuthorityError {
-    match error {
-        // A topology that is gone has no status.
-        kube::Error::Api(status) if status.code == 404 => AuthorityError::Gone,
-        error => AuthorityError::Away(crate::run::chain(&error)),
+    // A topology that is gone has no status.
+    if let kube::Error::Api(status) = &error
+        && status.code == 404
+    {
+        return AuthorityError::Gone;
     }
+    AuthorityError::Away(crate::run::chain(&error))
 }
 
 async fn write(

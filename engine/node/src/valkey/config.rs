@@ -142,10 +142,11 @@ pub fn render_acl(
     if shard.replication.is_some()
         && let Some(password) = replication_password
     {
-        // Writing to a String cannot fail.
+        // `crdt.refused` is how the module says no: a replica that reads why waits a second before it asks again, one that may not
+        // hear it asks a thousand times a second. Writing to a String cannot fail.
         let _infallible = writeln!(
             text,
-            "user {REPLICATION_USER} on #{} resetchannels -@all +psync +replconf +ping +sync",
+            "user {REPLICATION_USER} on #{} resetchannels -@all +psync +replconf +ping +sync +crdt.refused",
             sha256_hex(password)
         );
     }
@@ -262,7 +263,7 @@ mod tests {
         );
         let acl = render_acl(&replica, "internal", Some("secret"));
         let user = format!(
-            "user {REPLICATION_USER} on #{} resetchannels -@all +psync +replconf +ping +sync",
+            "user {REPLICATION_USER} on #{} resetchannels -@all +psync +replconf +ping +sync +crdt.refused",
             sha256_hex("secret")
         );
         assert!(acl.lines().any(|l| l == user), "{acl}");

@@ -6,7 +6,7 @@ use meridian_api::crds::topology::{FollowingState, LEASE_MARGIN_MS, LEASE_MS, Sh
 use rustix::process::Signal;
 
 use crate::cluster::Cluster;
-use crate::node::{Raw, SOON, until};
+use crate::node::{Node, Raw, SOON, until};
 
 /// Steps 1 to 3 of a failover while the primary says nothing: waits as long as the agent does.
 async fn replace(cluster: &mut Cluster, candidate: &str) {
@@ -35,6 +35,22 @@ async fn replace(cluster: &mut Cluster, candidate: &str) {
         .await;
 }
 
+/// Waits until the replica has asked for a copy again and again.
+async fn tries_to_copy_in_vain(replica: &Node) {
+    let log = replica.dir().join("shards/db-0/valkey.log");
+    let tries = |text: &str| text.matches("Connecting to PRIMARY").count();
+    let before = tries(&std::fs::read_to_string(&log).unwrap());
+    until("the replica has tried again", SOON, async || {
+        let now = tries(&std::fs::read_to_string(&log).unwrap());
+        if now >= before + 3 {
+            Ok(())
+        } else {
+            Err(format!("{now} of {before} + 3"))
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_comes_back_empty_is_replaced_and_never_copied() {
     let mut cluster = Cluster::start(&["b"]).await;
@@ -60,19 +76,7 @@ async fn a_primary_that_comes_back_empty_is_replaced_and_never_copied() {
     );
     let refusal = client.refused(&["SET", "k", "v"]).await;
     assert!(refusal.contains("may not take writes"), "{refusal}");
-    // The replica asks for a copy again and again, and gets none.
-    let log = cluster.node("b").dir().join("shards/db-0/valkey.log");
-    let tries = |text: &str| text.matches("Connecting to PRIMARY").count();
-    let before = tries(&std::fs::read_to_string(&log).unwrap());
-    until("the replica has tried again", SOON, async || {
-        let now = tries(&std::fs::read_to_string(&log).unwrap());
-        if now >= before + 3 {
-            Ok(())
-        } else {
-            Err(format!("{now} of {before} + 3"))
-        }
-    })
-    .await;
+    tries_to_copy_in_vain(cluster.node("b")).await;
     cluster
         .node("b")
         .reports(1, "that it cannot follow", |s| {

@@ -351,8 +351,8 @@ impl World {
             }
             10 => self.report(index),
             11 | 12 => self.agent(usize::from(choice) / 3 % 8, index),
-            13 if choice % 5 == 0 => self.drive_anew(index),
-            14 if choice % 7 == 0 => {
+            13 if choice.is_multiple_of(5) => self.drive_anew(index),
+            14 if choice.is_multiple_of(7) => {
                 self.lives += 1;
                 let position = self.nodes[index].shard.position.clone();
                 self.nodes[index].shard = Shard {
