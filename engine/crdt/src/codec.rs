@@ -48,13 +48,18 @@ pub enum DecodeError {
     },
 }
 
+/// Bytes that most effects fit into: they are encoded with each write, and growing costs more than the encoding.
+const USUAL: usize = 128;
+
 /// Appends fields to a byte string.
 #[derive(Debug)]
 pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
     pub(crate) fn versioned(version: u8) -> Self {
-        Self(vec![version])
+        let mut bytes = Vec::with_capacity(USUAL);
+        bytes.push(version);
+        Self(bytes)
     }
 
     pub(crate) fn byte(&mut self, value: u8) {
@@ -65,8 +70,12 @@ impl Writer {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    pub(crate) fn varint(&mut self, value: u64) {
-        self.wide(u128::from(value));
+    pub(crate) fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value.to_le_bytes()[0] | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value.to_le_bytes()[0]);
     }
 
     pub(crate) fn wide(&mut self, mut value: u128) {
