@@ -7,6 +7,11 @@
 //!    and for clients that waited in a blocking command;
 //! 3. before replies leave, [`turn`] looks once more. If the permission ended since the writes were made (the process was
 //!    stopped in between, say), ordinary clients are disconnected instead of answered: they have to ask what became of them.
+//!
+//! What remains: between that last look and the kernel's acceptance of the bytes lies the server's own work (the write to the
+//! append-only file, above all); and while the server calls a script slow, it answers other clients without that look. The
+//! margin that whoever promotes another shard adds to the lease is for this. PFCOUNT, which may refresh a cached count, is
+//! refused as a write, but within a transaction that was queued before it runs as the read that the server takes it for.
 
 use valkey_module::raw;
 
@@ -50,7 +55,11 @@ pub(crate) struct GateError(String);
 impl Gate {
     /// A shut gate.
     pub(crate) fn new(ctx: Ctx, replica: bool) -> Result<Self, GateError> {
-        let open = [setting(ctx, SHUT[0].0)?, setting(ctx, SHUT[1].0)?];
+        let mut open = [setting(ctx, SHUT[0].0)?, setting(ctx, SHUT[1].0)?];
+        if open[0] == SHUT[0].1 {
+            // A shut gate was saved with the configuration (CONFIG REWRITE); it must not stay shut for ever.
+            "0".clone_into(&mut open[0]);
+        }
         let mut fence = Fence::new();
         fence.follow(replica);
         let mut gate = Self {

@@ -146,6 +146,14 @@ fn the_setting_that_shuts_the_gate_is_put_back() {
     assert!(refused(&mut server.client(), "set k v").starts_with("READONLY"));
 }
 
+#[test]
+fn a_shut_gate_that_was_saved_with_the_configuration_opens_again() {
+    let server = Server::fenced(&["--min-replicas-to-write", "2147483647"]);
+    assert!(refused(&mut server.client(), "set k v").starts_with("READONLY"));
+    permit(&server, 1, "forever");
+    ok(&mut server.client(), "set k v");
+}
+
 fn merging() -> Server {
     Server::with_module(&[], &["fence", "on"])
 }
