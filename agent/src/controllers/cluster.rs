@@ -1,32 +1,60 @@
 //! The controller of `RedisEnterpriseCluster` (REC): the pods that serve databases, and all they need.
 
+//!
+//! A look reads the world, decides by pure functions (`validate`, `version`, `racks`, `storage`, `recovery`, `rollout`,
+//! `state`, `removal`), writes, and takes at most one step towards what is ordered. Nothing is remembered in the process.
+
+mod act;
 mod apply;
 mod build;
 mod fetch;
 mod internal;
+mod observe;
+mod racks;
+mod recovery;
+mod removal;
+mod rollout;
+mod state;
 mod status;
+mod steps;
+mod storage;
 mod validate;
+mod version;
+mod world;
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{Secret, Service},
+    core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
 };
 use kube::{
-    Api, ResourceExt as _,
+    Api, Resource as _, ResourceExt as _,
     core::DeserializeGuard,
     runtime::{reflector::ObjectRef, watcher},
 };
-use meridian_api::crds::{
-    RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster, RedisEnterpriseDatabase,
+use meridian_api::{
+    crds::{
+        DatabaseTopology, RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster,
+        RedisEnterpriseClusterStatus, RedisEnterpriseDatabase, cluster::ClusterState,
+    },
+    validate as api,
 };
 use serde_json::{Value, json};
 use thiserror::Error;
 
 use self::{
-    fetch::{FetchError, Password},
+    fetch::FetchError,
+    observe::Set,
+    removal::{ABANDON, Removal},
     status::Outcome,
+    validate::Cluster,
+    version::{Choice, Own, Refused},
+    world::World,
 };
 use super::Context;
 use crate::{
@@ -56,9 +84,15 @@ pub(super) enum ClusterError {
     /// Something could not be written.
     #[error(transparent)]
     Write(#[from] ApplyError),
+    /// The way to the version that the spec names is not allowed.
+    #[error("{0}")]
+    Upgrade(String),
+    /// Something that only a person can bring is missing.
+    #[error("{0}")]
+    Blocked(String),
     /// The deletion waits.
-    #[error("waits until these databases are deleted: {}", .0.join(", "))]
-    Waits(Vec<String>),
+    #[error("{0}")]
+    Waits(String),
 }
 
 impl Failure for ClusterError {
@@ -66,7 +100,8 @@ impl Failure for ClusterError {
         match self {
             Self::Fetch(FetchError::Api(error)) | Self::Write(error) => error.fault(),
             Self::Fetch(FetchError::Randomness(_) | FetchError::Internal(_)) => Fault::Unavailable,
-            Self::Invalid(_) => Fault::Invalid,
+            Self::Invalid(_) | Self::Upgrade(_) => Fault::Invalid,
+            Self::Blocked(_) => Fault::Refused,
             Self::Waits(_) => Fault::Waiting,
         }
     }
@@ -88,32 +123,26 @@ impl Driver for Clusters {
         }
         finalizer::hold(objects, rec, FINALIZER).await?;
 
-        // No client from here …
-        let cluster = match validate::validate(rec, &self.context.node_image) {
-            Ok(cluster) => cluster,
-            Err(problems) => {
-                self.show(rec, &Outcome::Invalid(&problems)).await?;
-                return Err(ClusterError::Invalid(problems));
-            }
-        };
-        // … except that a password that exists is kept.
-        let password = match fetch::password(objects, &cluster.name, &cluster.credentials).await? {
-            Password::Theirs => None,
-            Password::Ours(password) => Some(password),
-        };
-        let internal = fetch::internal(objects, &cluster, clock::now().0).await?;
-        let built = build::build(&cluster, password.as_deref(), &internal);
-        match apply::apply(objects, &cluster.name, built).await {
-            Ok(applied) => {
-                self.show(rec, &Outcome::Applied(&cluster, &applied))
-                    .await?
-            }
-            Err(error) => {
-                self.show(rec, &Outcome::Failed(&error)).await?;
-                return Err(error.into());
-            }
+        let problems: Vec<String> = api::cluster(rec).iter().map(ToString::to_string).collect();
+        if !problems.is_empty() {
+            return self.invalid(rec, problems).await;
         }
-        Ok(None)
+        let world = world::read(objects, &rec.name_any()).await?;
+        let choice = match self.choose(rec, &world) {
+            Ok(choice) => choice,
+            Err(refused) => {
+                self.show(rec, &Outcome::InvalidUpgrade(&refused)).await?;
+                return Err(ClusterError::Upgrade(refused.to_string()));
+            }
+        };
+        let cluster = match checked(rec, &choice, world.seen().as_ref()) {
+            Ok(cluster) => cluster,
+            Err(problems) => return self.invalid(rec, problems).await,
+        };
+        match choice.suspended {
+            Some(why) => self.look_on(rec, &cluster, &world, &why).await,
+            None => self.make(rec, cluster, world).await,
+        }
     }
 
     fn unreadable() -> Value {
@@ -129,20 +158,76 @@ impl Clusters {
     ) -> Result<(), ApplyError> {
         let inert = super::inert::cluster(rec);
         let wanted = status::status(rec, outcome, &inert, &clock::now_text());
-        self.context
-            .objects
-            .status(rec, rec.status.as_ref(), &wanted)
-            .await
-            .map(|_| ())
+        let objects = &self.context.objects;
+        let written = objects.status(rec, rec.status.as_ref(), &wanted).await?;
+        if written && wanted.state != rec.status.as_ref().and_then(|status| status.state.clone()) {
+            self.tell(rec, &wanted).await;
+        }
+        Ok(())
+    }
+
+    /// An Event for each change of the state word. Refusals have Events of their own.
+    async fn tell(&self, rec: &RedisEnterpriseCluster, shown: &RedisEnterpriseClusterStatus) {
+        let word = shown.state.as_ref().map_or("", |state| state.as_str());
+        let ready = shown
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == "Ready");
+        let generation = rec.metadata.generation.unwrap_or(0);
+        let text = ready.map_or("", |condition| condition.message.as_str());
+        let note = format!("generation {generation}: {text}");
+        let about = rec.object_ref(&());
+        let events = &self.context.report.events;
+        match shown.state {
+            Some(ClusterState::Invalid | ClusterState::Error) => false,
+            Some(ClusterState::InvalidUpgrade) => events.warning(&about, word, &note).await,
+            _ => events.normal(&about, word, &note).await,
+        };
+    }
+
+    async fn invalid(
+        &self,
+        rec: &RedisEnterpriseCluster,
+        problems: Vec<String>,
+    ) -> Result<Option<Duration>, ClusterError> {
+        self.show(rec, &Outcome::Invalid(&problems)).await?;
+        Err(ClusterError::Invalid(problems))
+    }
+
+    fn choose(&self, rec: &RedisEnterpriseCluster, world: &World) -> Result<Choice, Refused> {
+        let own = Own::new(&self.context.node_image, env!("CARGO_PKG_VERSION"));
+        let follow = rec
+            .spec
+            .upgrade_spec
+            .as_ref()
+            .is_some_and(|upgrade| upgrade.auto_upgrade_redis_enterprise);
+        let image = rec.spec.redis_enterprise_image_spec.as_ref();
+        version::choose(image, follow, world.running().as_ref(), &own)
     }
 
     /// The last steps of a deletion: data Secrets by hand, the rest follows its owner. Volumes stay.
     async fn remove(&self, rec: &RedisEnterpriseCluster) -> Result<Option<Duration>, ClusterError> {
         let objects = &self.context.objects;
         let databases = fetch::databases(objects, rec).await?;
-        self.show(rec, &Outcome::Deleting(&databases)).await?;
-        if !databases.is_empty() {
-            return Err(ClusterError::Waits(databases));
+        let word = rec.annotations().get(ABANDON).map(String::as_str);
+        let about = rec.object_ref(&());
+        let events = &self.context.report.events;
+        match removal::decide(&rec.name_any(), &databases, word) {
+            Removal::Go => {
+                let text = "the objects of the cluster are being deleted; its volumes stay";
+                self.show(rec, &Outcome::Deleting("Deleting", text)).await?;
+            }
+            Removal::Abandon(text) => {
+                self.show(rec, &Outcome::Deleting("DatabasesAbandoned", &text))
+                    .await?;
+                events.warning(&about, "DatabasesAbandoned", &text).await;
+            }
+            Removal::Wait(text) => {
+                self.show(rec, &Outcome::Deleting("DatabasesExist", &text))
+                    .await?;
+                events.warning(&about, "DatabasesExist", &text).await;
+                return Err(ClusterError::Waits(text));
+            }
         }
         let name = rec.name_any();
         let owner = Owner::cluster(&name);
@@ -165,6 +250,48 @@ impl Clusters {
     }
 }
 
+/// Why changes of the databases of `rec` wait, if they do: agent and cluster are of different releases.
+pub(super) fn suspended(rec: &RedisEnterpriseCluster) -> Option<String> {
+    let conditions = &rec.status.as_ref()?.conditions;
+    let found = conditions
+        .iter()
+        .find(|condition| condition.type_ == "Suspended" && condition.status == "True")?;
+    Some(found.message.clone())
+}
+
+/// A checked REC that fits to what stands already.
+fn checked(
+    rec: &RedisEnterpriseCluster,
+    choice: &Choice,
+    set: Option<&Set>,
+) -> Result<Cluster, Vec<String>> {
+    let cluster = validate::validate(rec, choice)?;
+    match set {
+        Some(set) => validate::fit(cluster, rec, set),
+        None => Ok(cluster),
+    }
+}
+
+/// The REC of a topology whose spec is new. Reports of the nodes, which come with every write of a client, say nothing
+/// about the pods.
+fn changed_topologies(
+    namespace: &str,
+) -> impl Fn(
+    DeserializeGuard<DatabaseTopology>,
+) -> Option<ObjectRef<DeserializeGuard<RedisEnterpriseCluster>>>
++ use<> {
+    let namespace = namespace.to_owned();
+    let seen: Mutex<BTreeMap<String, Option<i64>>> = Mutex::default();
+    move |guard| {
+        let topology = guard.0.ok()?;
+        let generation = topology.metadata.generation;
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seen.insert(topology.uid().unwrap_or_default(), generation);
+        (before != Some(generation))
+            .then(|| ObjectRef::new(&topology.spec.cluster).within(&namespace))
+    }
+}
+
 /// Runs the controller until the context stops.
 pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
@@ -178,6 +305,7 @@ pub(super) async fn run(context: Context) {
             .collect::<Vec<_>>()
     };
     let also = to_all.clone();
+    let topologies: Api<DeserializeGuard<DatabaseTopology>> = objects.api();
     let redbs: Api<DeserializeGuard<RedisEnterpriseDatabase>> = objects.api();
     let reaadbs: Api<DeserializeGuard<RedisEnterpriseActiveActiveDatabase>> = objects.api();
     let controller = controller
@@ -196,8 +324,50 @@ pub(super) async fn run(context: Context) {
             drive::ours(),
             drive::named_in_label(CLUSTER, &namespace),
         )
+        .watches(
+            objects.api::<Pod>(),
+            drive::ours(),
+            drive::named_in_label(CLUSTER, &namespace),
+        )
+        .watches(
+            objects.api::<PersistentVolumeClaim>(),
+            drive::ours(),
+            drive::named_in_label(CLUSTER, &namespace),
+        )
+        .watches(
+            topologies,
+            watcher::Config::default(),
+            changed_topologies(&namespace),
+        )
         .watches(redbs, watcher::Config::default(), move |_| to_all(()))
         .watches(reaadbs, watcher::Config::default(), move |_| also(()));
     let (report, stop) = (context.report.clone(), context.stop.clone());
     drive::run(Clusters { context }, controller, objects, report, stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_of_a_node_does_not_wake_the_controller_and_a_new_order_does() {
+        let map = changed_topologies("ns");
+        let topology = |generation: i64, epoch: i64| -> DeserializeGuard<DatabaseTopology> {
+            serde_json::from_value(json!({
+                "metadata": {"name": "a", "uid": "u", "generation": generation},
+                "spec": {
+                    "database": {"kind": "k", "namespace": "ns", "name": "a", "uid": "u"}, "cluster": "rec", "epoch": epoch,
+                    "port": 10000, "memoryBytes": 1, "evictionPolicy": "noeviction", "persistence": "disabled",
+                    "replication": false, "shards": [],
+                },
+            }))
+            .unwrap()
+        };
+        assert_eq!(
+            map(topology(1, 1)).map(|found| found.name),
+            Some("rec".to_owned())
+        );
+        assert_eq!(map(topology(1, 1)), None);
+        assert!(map(topology(2, 2)).is_some());
+    }
 }

@@ -14,7 +14,7 @@ use meridian_api::{
 
 use self::status::Outcome;
 use super::{
-    Context, inert,
+    Context, cluster, inert,
     serve::{
         ServeError, apply, fetch,
         look::{self, LookError},
@@ -105,9 +105,11 @@ impl Databases {
         settings: &Settings,
     ) -> Result<(DatabaseTopology, fetch::World), ServeError> {
         let objects = &self.context.objects;
-        let rec = fetch::cluster(objects, chosen(redb).as_ref())
-            .await?
-            .name_any();
+        let rec = fetch::cluster(objects, chosen(redb).as_ref()).await?;
+        if let Some(why) = cluster::suspended(&rec) {
+            return Err(ServeError::Suspended(why));
+        }
+        let rec = rec.name_any();
         let owner = Owner::database(&rec, &redb.name_any());
         let world = fetch::world(objects, &rec, &redb.name_any(), &redb.metadata).await?;
         let credential = fetch::credential(objects, &owner, &settings.password, true).await?;

@@ -29,6 +29,9 @@ pub(super) enum ServeError {
     /// The REC that the spec names does not exist.
     #[error("{0}")]
     NoCluster(String),
+    /// Agent and cluster are of different releases: what and the next step.
+    #[error("{0}")]
+    Suspended(String),
     /// The Secret of the password cannot be used.
     #[error("the Secret `{secret}` {problem}")]
     Secret {
@@ -48,7 +51,9 @@ impl Failure for ServeError {
             Self::Api(error) => error.fault(),
             Self::Topology(error) => error.fault(),
             Self::Randomness(_) => Fault::Unavailable,
-            Self::NoCluster(_) | Self::Secret { .. } | Self::NoUsers(_) => Fault::Waiting,
+            Self::NoCluster(_) | Self::Suspended(_) | Self::Secret { .. } | Self::NoUsers(_) => {
+                Fault::Waiting
+            }
         }
     }
 }

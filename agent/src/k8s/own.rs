@@ -22,6 +22,12 @@ pub const MEMORY: &str = "meridian.dev/topology";
 pub const DELETE_APPROVED: &str = "meridian.dev/delete-approved";
 /// Annotation with the hub's revision that an object shows.
 pub const REVISION: &str = "meridian.dev/revision";
+/// Annotation of a pod template and its pods: hash of everything else in the template.
+pub const TEMPLATE: &str = "meridian.dev/template";
+/// Annotation of a StatefulSet: the release for which its template was made.
+pub const RELEASE: &str = "meridian.dev/release";
+/// Annotation of a REC whose recovery has begun: uids of the pods that it removes, with commas.
+pub const RECOVERY: &str = "meridian.dev/recovery";
 /// Label that groups everything the product makes.
 pub const APP: (&str, &str) = ("app", "redis-enterprise");
 /// Condition of a `DatabaseTopology` about its Services, written by the rigger and read by the database's controller.

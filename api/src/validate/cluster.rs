@@ -66,6 +66,22 @@ pub fn cluster(cluster: &RedisEnterpriseCluster) -> Vec<FieldError> {
             "remove spec.license or spec.licenseSecretName",
         );
     }
+    let digest = spec
+        .redis_enterprise_image_spec
+        .as_ref()
+        .and_then(|image| image.digest_hash.as_deref());
+    let follows = spec
+        .upgrade_spec
+        .as_ref()
+        .is_some_and(|upgrade| upgrade.auto_upgrade_redis_enterprise);
+    if let (Some(digest), true) = (digest, follows) {
+        check.refuse(
+            "spec.redisEnterpriseImageSpec.digestHash",
+            quoted(digest),
+            "nothing, while spec.upgradeSpec.autoUpgradeRedisEnterprise is true",
+            "a digest names one image for ever: remove it or turn the upgrades off",
+        );
+    }
     check.object_name(
         "spec.clusterCredentialSecretName",
         spec.cluster_credential_secret_name.as_deref(),

@@ -294,6 +294,10 @@ fn each_rule_about_parts_of_a_cluster_names_its_field() {
                 json!({ "license": "l", "licenseSecretName": "s" }),
                 "spec.licenseSecretName",
             ),
+            (
+                json!({ "redisEnterpriseImageSpec": { "digestHash": "sha256:a" }, "upgradeSpec": { "autoUpgradeRedisEnterprise": true } }),
+                "spec.redisEnterpriseImageSpec.digestHash",
+            ),
             (json!({ "uiServiceType": "Door" }), "spec.uiServiceType"),
             (
                 json!({ "services": { "apiService": { "type": "Door" } } }),

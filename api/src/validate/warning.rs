@@ -62,13 +62,16 @@ const CLUSTER: Table = Table {
     effective: &[
         "antiAffinityAdditionalTopologyKeys",
         "clusterCredentialSecretName",
+        "clusterRecovery",
         "createServiceAccount",
         "extraEnvVars",
         "extraLabels",
         "hostAliases",
         "ingressOrRouteSpec.dbFqdnSuffix",
+        "licenseSecretName",
         "nodeSelector",
         "nodes",
+        "persistentSpec.enablePersistentVolumeResize",
         "persistentSpec.enabled",
         "persistentSpec.storageClassName",
         "persistentSpec.volumeSize",
@@ -77,6 +80,8 @@ const CLUSTER: Table = Table {
         "podTolerations",
         "priorityClassName",
         "pullSecrets",
+        "rackAwarenessNodeLabel",
+        "redisEnterpriseAdditionalPodSpecAttributes",
         "redisEnterpriseImageSpec",
         "redisEnterpriseNodeResources",
         "redisEnterprisePodAnnotations",
@@ -87,33 +92,81 @@ const CLUSTER: Table = Table {
         "servicesRiggerSpec.databaseServicePortPolicy",
         "servicesRiggerSpec.databaseServiceType",
         "servicesRiggerSpec.serviceNaming",
+        "sideContainersSpec",
+        "upgradeSpec.autoUpgradeRedisEnterprise",
         "username",
         "volumes",
     ],
     neutral: &[
         ("clusterCredentialSecretType", Plain::Word("kubernetes")),
-        ("clusterRecovery", Plain::Flag(false)),
         ("dataInternodeEncryption", Plain::Flag(false)),
         ("encryptPkeys", Plain::Flag(false)),
         ("enforceIPv4", Plain::Flag(false)),
         (
-            "persistentSpec.enablePersistentVolumeResize",
+            "securityContext.readOnlyRootFilesystemPolicy.enabled",
+            Plain::Flag(true),
+        ),
+        (
+            "securityContext.resourceLimits.allowAutoAdjustment",
             Plain::Flag(false),
         ),
         ("services.apiService.type", Plain::Word("ClusterIP")),
         ("uiServiceType", Plain::Word("ClusterIP")),
-        ("upgradeSpec.autoUpgradeRedisEnterprise", Plain::Flag(false)),
         ("redisOnFlashSpec.enabled", Plain::Flag(false)),
         ("usageMeter.callHomeClient.disabled", Plain::Flag(true)),
     ],
     messages: &[
         (
             "license",
-            "there are no licences; the field is kept and ignored",
+            "there are no licences: status.licenseStatus shows any as Valid, and nothing is limited",
         ),
         (
-            "licenseSecretName",
-            "there are no licences; the field is kept and ignored",
+            "bootstrapperImageSpec",
+            "there is no bootstrapper: the nodes form the cluster themselves",
+        ),
+        (
+            "bootstrapperResources",
+            "there is no bootstrapper: the nodes form the cluster themselves",
+        ),
+        (
+            "redisEnterpriseServicesRiggerImageSpec",
+            "Services are made by the agent itself: there is no pod to configure",
+        ),
+        (
+            "redisEnterpriseServicesRiggerResources",
+            "Services are made by the agent itself: there is no pod to configure",
+        ),
+        (
+            "servicesRiggerSpec.extraEnvVars",
+            "Services are made by the agent itself: there is no pod to configure",
+        ),
+        (
+            "servicesRiggerSpec.podAnnotations",
+            "Services are made by the agent itself: there is no pod to configure",
+        ),
+        (
+            "servicesRiggerSpec.servicesRiggerAdditionalPodSpecAttributes",
+            "Services are made by the agent itself: there is no pod to configure",
+        ),
+        (
+            "securityContext.readOnlyRootFilesystemPolicy.enabled",
+            "the root file system of the nodes is always read-only",
+        ),
+        (
+            "securityContext.resourceLimits.allowAutoAdjustment",
+            "the nodes never get the capability SYS_RESOURCE",
+        ),
+        (
+            "services.apiService",
+            "no Service is made for an interface that the nodes do not have yet",
+        ),
+        (
+            "uiServiceType",
+            "no Service is made for an interface that the nodes do not have yet",
+        ),
+        (
+            "uiAnnotations",
+            "no Service is made for an interface that the nodes do not have yet",
         ),
         (
             "activeActive",
@@ -236,18 +289,7 @@ const REMOTE_CLUSTER: Table = Table {
 
 /// Fields of a cluster without effect.
 pub fn cluster_warnings(cluster: &RedisEnterpriseCluster) -> Vec<Warning> {
-    let mut warnings = walk(&CLUSTER, "spec", serde_json::to_value(&cluster.spec));
-    if let Some(image) = &cluster.spec.redis_enterprise_image_spec
-        && image.repository.is_none()
-        && (image.version_tag.is_some() || image.digest_hash.is_some())
-    {
-        warnings.push(Warning {
-            field: "spec.redisEnterpriseImageSpec".to_owned(),
-            message: "without a repository, tag and digest have no effect: the nodes run the image of this release"
-                .to_owned(),
-        });
-    }
-    warnings
+    walk(&CLUSTER, "spec", serde_json::to_value(&cluster.spec))
 }
 
 /// Fields of a database without effect.

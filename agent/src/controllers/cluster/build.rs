@@ -1,9 +1,12 @@
 //! Everything that is made for a REC. Pure: no client, no clock, no randomness.
 
 mod access;
+mod merge;
 mod network;
 mod pods;
 mod secrets;
+
+pub(super) use pods::STORAGE;
 
 use std::marker::PhantomData;
 
@@ -46,15 +49,31 @@ pub(super) struct Desired<Stage> {
     pub stage: PhantomData<Stage>,
 }
 
+/// Why the pods cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BuildError {
+    /// A pod has no JSON form: a defect of the agent.
+    #[error("write the pod template as JSON: {0}")]
+    Encode(serde_json::Error),
+    /// What is merged into the pods makes them unreadable.
+    #[error(
+        "spec.redisEnterpriseAdditionalPodSpecAttributes: merged into the pods of the nodes it gives a pod that cannot \
+         be read ({0}); correct or remove it"
+    )]
+    Merge(serde_json::Error),
+}
+
 /// Builds everything. `password` is that of the administrator, if we make the Secret; `internal` is what the nodes trust
 /// each other by.
-#[must_use]
+///
+/// # Errors
+/// [`BuildError`]: the pods cannot be built.
 pub(super) fn build(
     cluster: &Cluster,
     password: Option<&str>,
     internal: &Internal,
-) -> Desired<Built> {
-    Desired {
+) -> Result<Desired<Built>, BuildError> {
+    Ok(Desired {
         service_account: access::service_account(cluster),
         role: access::role(cluster),
         role_binding: access::role_binding(cluster),
@@ -63,9 +82,9 @@ pub(super) fn build(
         internal: secrets::internal(cluster, internal),
         services: network::services(cluster),
         disruption_budget: pods::disruption_budget(cluster),
-        stateful_set: pods::stateful_set(cluster),
+        stateful_set: pods::stateful_set(cluster)?,
         stage: PhantomData,
-    }
+    })
 }
 
 /// Metadata of an object that goes with the REC.

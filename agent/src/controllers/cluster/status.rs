@@ -1,13 +1,15 @@
 //! What a REC shows: the classic words and conditions. Pure.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
 use meridian_api::crds::{
-    RedisEnterpriseCluster, RedisEnterpriseClusterStatus, SpecStatus, cluster::ClusterState,
+    RedisEnterpriseCluster, RedisEnterpriseClusterStatus, SpecStatus,
+    cluster::{
+        BundledDatabaseVersion, ClusterState, FeatureSupport, LicenseStatus, PersistenceStatus,
+    },
 };
 
-use super::{build::Desired, validate::Cluster};
+use super::{observe::Shard, rollout::Progress, state::View, validate::Cluster, version::Refused};
 use crate::{
-    controllers::{inert, stage::Applied},
+    controllers::inert,
     k8s::{
         apply::ApplyError,
         conditions::{Finding, conditions},
@@ -15,17 +17,50 @@ use crate::{
     },
 };
 
+/// The database version that the nodes contain, as clients know it: Valkey 8.1 speaks the protocol and commands of this
+/// version and says so in `INFO`.
+const DATABASE_VERSION: &str = "7.2";
+
 /// What a look ended with.
 #[derive(Debug)]
 pub(super) enum Outcome<'a> {
     /// The spec cannot be used; what was there stays as it is.
     Invalid(&'a [String]),
+    /// The way to the version that the spec names is not allowed.
+    InvalidUpgrade(&'a Refused),
     /// It could not be written.
     Failed(&'a ApplyError),
-    /// Everything is written.
-    Applied(&'a Cluster, &'a Desired<Applied>),
-    /// It goes, and waits for these databases.
-    Deleting(&'a [String]),
+    /// Something that only a person can bring is missing: reason and text.
+    Blocked(&'static str, &'a str),
+    /// Everything is written, or nothing had to be.
+    Seen(&'a Sight<'a>),
+    /// It goes: reason and text.
+    Deleting(&'static str, &'a str),
+}
+
+/// What was found of a valid REC.
+#[derive(Debug)]
+pub(super) struct Sight<'a> {
+    /// The REC.
+    pub cluster: &'a Cluster,
+    /// Its pods, counted.
+    pub view: View,
+    /// Why nothing of it is changed now, if so.
+    pub suspended: Option<&'a str>,
+    /// What the rollout does or waits for.
+    pub rollout: Option<String>,
+    /// Its databases' shards.
+    pub shards: &'a [Shard],
+    /// Names of pods that do not serve, with what is known about it.
+    pub troubles: Vec<String>,
+    /// Databases that nobody serves now, because they have no replica.
+    pub away: Vec<String>,
+    /// Its volumes, and what is wrong with them.
+    pub persistence: Option<(PersistenceStatus, Option<String>)>,
+    /// Its pods' racks, if it has any.
+    pub racks: Option<String>,
+    /// What is wrong with the licence that the spec names.
+    pub licence: Option<String>,
 }
 
 /// The status of `rec` after `outcome`; `inert` are the fields that are accepted and have no effect.
@@ -38,219 +73,227 @@ pub(super) fn status(
 ) -> RedisEnterpriseClusterStatus {
     let before = rec.status.clone().unwrap_or_default();
     let mut findings = vec![inert::finding(inert)];
-    let state = match outcome {
+    let (state, told) = match outcome {
         Outcome::Invalid(problems) => {
             let text = format!("{}. What was there stays as it is", problems.join("; "));
-            findings.push(Finding::no("Ready", "Invalid", text));
-            ClusterState::Invalid
+            (
+                ClusterState::Invalid,
+                vec![Finding::no("Ready", "Invalid", text)],
+            )
         }
-        Outcome::Failed(error) => {
-            findings.push(Finding::no(
-                "Ready",
-                error.fault().reason(),
-                error.to_string(),
-            ));
-            if error.fault() == Fault::Foreign {
-                findings.push(Finding::yes(
-                    "ForeignObject",
-                    "NameTaken",
-                    error.to_string(),
-                ));
-            }
-            match error.fault() {
-                Fault::Foreign | Fault::Refused | Fault::Invalid => ClusterState::Error,
-                Fault::Waiting | Fault::Conflict | Fault::Unavailable => before
-                    .state
-                    .clone()
-                    .unwrap_or(ClusterState::PendingCreation),
-            }
+        Outcome::InvalidUpgrade(refused) => {
+            let text = format!("{refused}. What runs goes on as it is");
+            let word = ClusterState::InvalidUpgrade;
+            (word, vec![Finding::no("Ready", refused.reason(), text)])
         }
-        Outcome::Applied(cluster, applied) => {
-            let pods = Pods::of(&applied.stateful_set);
-            findings.extend(pods.findings(cluster.nodes));
-            pods.state(cluster.nodes, before.state.as_ref())
+        Outcome::Failed(error) => failed(error, before.state.as_ref()),
+        Outcome::Blocked(reason, text) => {
+            let finding = Finding::no("Ready", reason, *text);
+            (ClusterState::Error, vec![finding])
         }
-        Outcome::Deleting(databases) => {
-            findings.push(deleting(databases));
-            ClusterState::Deleting
+        Outcome::Seen(sight) => (sight.view.word(), findings_of(sight)),
+        Outcome::Deleting(reason, text) => {
+            let finding = Finding::no("Ready", reason, *text);
+            (ClusterState::Deleting, vec![finding])
         }
     };
-    let invalid = matches!(outcome, Outcome::Invalid(_));
-    let secret = match outcome {
-        Outcome::Applied(cluster, _) => Some(cluster.credentials.secret.clone()),
-        Outcome::Invalid(_) | Outcome::Failed(_) | Outcome::Deleting(_) => {
-            before.cluster_credential_secret_name.clone()
-        }
-    };
-    RedisEnterpriseClusterStatus {
+    findings.extend(told);
+    findings.push(bootstrap(
+        matches!(outcome, Outcome::Seen(sight) if sight.view.ready >= sight.view.nodes)
+            || bootstrapped(rec),
+    ));
+    let invalid = matches!(outcome, Outcome::Invalid(_) | Outcome::InvalidUpgrade(_));
+    let mut shown = RedisEnterpriseClusterStatus {
         state: Some(state),
         spec_status: Some(if invalid {
             SpecStatus::Invalid
         } else {
             SpecStatus::Valid
         }),
-        cluster_credential_secret_name: secret,
         conditions: conditions(&before.conditions, &findings, rec.metadata.generation, now),
         ..before
+    };
+    if let Outcome::Seen(sight) = outcome {
+        shown.cluster_credential_secret_name = Some(sight.cluster.credentials.secret.clone());
+        shown.bundled_database_versions = vec![bundled()];
+        shown.license_status = Some(licence(sight));
+        shown.persistence_status = sight.persistence.as_ref().map(|(status, _)| status.clone());
+    }
+    shown
+}
+
+/// Whether all nodes of the REC served at once before. Kept as a condition, because nothing else outlives the pods.
+pub(super) fn bootstrapped(rec: &RedisEnterpriseCluster) -> bool {
+    let Some(status) = &rec.status else {
+        return false;
+    };
+    let ran = matches!(
+        status.state,
+        Some(ClusterState::Running | ClusterState::RunningRollingUpdate | ClusterState::Upgrade)
+    );
+    let told = |condition: &meridian_api::crds::Condition| {
+        condition.type_ == "Bootstrapped" && condition.status == "True"
+    };
+    ran || status.conditions.iter().any(told)
+}
+
+fn bootstrap(done: bool) -> Finding {
+    if done {
+        Finding::yes("Bootstrapped", "AllServed", "all nodes have served at once")
+    } else {
+        Finding::no(
+            "Bootstrapped",
+            "NotYet",
+            "not all nodes have served at once yet",
+        )
     }
 }
 
-fn deleting(databases: &[String]) -> Finding {
-    if databases.is_empty() {
-        return Finding::no(
-            "Ready",
-            "Deleting",
-            "the objects of the cluster are being deleted; its volumes stay",
-        );
+fn failed(error: &ApplyError, before: Option<&ClusterState>) -> (ClusterState, Vec<Finding>) {
+    let fault = error.fault();
+    let mut findings = vec![Finding::no("Ready", fault.reason(), error.to_string())];
+    if fault == Fault::Foreign {
+        findings.push(Finding::yes(
+            "ForeignObject",
+            "NameTaken",
+            error.to_string(),
+        ));
     }
-    let list = databases.join(", ");
-    Finding::no(
-        "Ready",
-        "DatabasesExist",
-        format!("the deletion waits until these databases are deleted: {list}"),
-    )
+    let word = match fault {
+        Fault::Foreign | Fault::Refused | Fault::Invalid => ClusterState::Error,
+        Fault::Waiting | Fault::Conflict | Fault::Unavailable => {
+            before.cloned().unwrap_or(ClusterState::PendingCreation)
+        }
+    };
+    (word, findings)
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pods {
-    existing: i32,
-    ready: i32,
-    outdated: bool,
+fn findings_of(sight: &Sight<'_>) -> Vec<Finding> {
+    let mut all = vec![
+        ready(sight),
+        majority(sight),
+        up_to_date(sight),
+        suspended(sight),
+        served(sight),
+    ];
+    all.extend(volumes(sight));
+    let racks = sight.racks.as_deref();
+    all.extend(racks.map(|text| Finding::yes("RackAware", "Labelled", text)));
+    let licence = sight.licence.as_deref();
+    all.extend(licence.map(|text| Finding::no("LicenseReadable", "NotReadable", text)));
+    all
 }
 
-impl Pods {
-    fn of(set: &StatefulSet) -> Self {
-        let Some(status) = &set.status else {
-            return Self {
-                existing: 0,
-                ready: 0,
-                outdated: false,
-            };
-        };
-        let outdated = status.update_revision.is_some()
-            && status.update_revision != status.current_revision
-            && status.updated_replicas.unwrap_or(0) < status.replicas;
-        Self {
-            existing: status.replicas,
-            ready: status.ready_replicas.unwrap_or(0),
-            outdated,
+fn ready(sight: &Sight<'_>) -> Finding {
+    let View { nodes, ready, .. } = sight.view;
+    let mut text = format!("{ready} of {nodes} nodes are ready");
+    if ready >= nodes {
+        return Finding::yes("Ready", "AllReady", text);
+    }
+    if !sight.troubles.is_empty() {
+        text = format!("{text}; {}", sight.troubles.join("; "));
+    }
+    Finding::no("Ready", "NodesNotReady", text)
+}
+
+fn majority(sight: &Sight<'_>) -> Finding {
+    let View { nodes, ready, .. } = sight.view;
+    if sight.view.majority() {
+        let text = format!("{ready} of {nodes} nodes serve: more than half");
+        return Finding::yes("Quorum", "MajorityServes", text);
+    }
+    let text = format!(
+        "{ready} of {nodes} nodes serve: not more than half. If they do not come back by themselves, set \
+         spec.clusterRecovery to true: nodes that do not serve are then made anew from their volumes"
+    );
+    Finding::no("Quorum", "MajorityLost", text)
+}
+
+fn up_to_date(sight: &Sight<'_>) -> Finding {
+    let (left, what, reason) = match sight.view.progress {
+        Progress::Current => {
+            let text = "every pod runs with the present spec";
+            return Finding::yes("UpToDate", "AllCurrent", text);
+        }
+        Progress::Update { left } => (left, "an older spec", "RollingUpdate"),
+        Progress::Upgrade { left } => (left, "another image", "Upgrade"),
+    };
+    let step = sight
+        .rollout
+        .as_deref()
+        .map(|step| format!(": {step}"))
+        .unwrap_or_default();
+    let text = format!("{left} of {} pods run with {what}{step}", sight.view.nodes);
+    Finding::no("UpToDate", reason, text)
+}
+
+fn suspended(sight: &Sight<'_>) -> Finding {
+    match sight.suspended {
+        Some(text) => Finding::yes("Suspended", "VersionsDiffer", text),
+        None => {
+            let text = format!("agent and cluster are of release {}", sight.cluster.release);
+            Finding::no("Suspended", "SameRelease", text)
         }
     }
+}
 
-    /// A cluster that ran keeps the word while any node serves: its databases do. The condition tells the rest.
-    fn state(self, nodes: i32, before: Option<&ClusterState>) -> ClusterState {
-        let ran = before == Some(&ClusterState::Running);
-        match self {
-            Self { ready, .. } if ready >= nodes || (ran && ready > 0) => ClusterState::Running,
-            Self { ready, .. } if ready > 0 => ClusterState::Initializing,
-            Self { existing, .. } if existing > 0 => ClusterState::BootstrappingFirstPod,
-            Self { .. } => ClusterState::PendingCreation,
-        }
+fn served(sight: &Sight<'_>) -> Finding {
+    if sight.away.is_empty() {
+        let text = "the primary of every database is in a pod that serves";
+        return Finding::yes("DatabasesServed", "AllServed", text);
     }
+    let text = format!(
+        "these databases are away until their pod serves again, because they have no replica: {}. \
+         spec.replication of a database gives it one",
+        sight.away.join(", ")
+    );
+    Finding::no("DatabasesServed", "PodAway", text)
+}
 
-    fn findings(self, nodes: i32) -> Vec<Finding> {
-        let Self {
-            ready, outdated, ..
-        } = self;
-        let text = format!("{ready} of {nodes} nodes are ready");
-        let ready = if ready >= nodes {
-            Finding::yes("Ready", "AllReady", text)
-        } else {
-            Finding::no("Ready", "NodesNotReady", text)
-        };
-        let current = if outdated {
-            Finding::no(
-                "UpToDate",
-                "RestartNeeded",
-                "some pods run with an older spec; they are not restarted by themselves yet: delete them one by one",
-            )
-        } else {
-            Finding::yes(
-                "UpToDate",
-                "AllCurrent",
-                "every pod runs with the present spec",
-            )
-        };
-        vec![ready, current]
+fn volumes(sight: &Sight<'_>) -> Option<Finding> {
+    let (status, problem) = sight.persistence.as_ref()?;
+    let word = status.status.as_deref().unwrap_or_default();
+    let succeeded = status.succeeded.as_deref().unwrap_or_default();
+    Some(match (word, problem) {
+        (_, Some(problem)) => Finding::no("VolumesReady", "ResizeFailed", problem.clone()),
+        ("Provisioned", None) => {
+            let text = format!("{succeeded} volumes have their size");
+            Finding::yes("VolumesReady", "Provisioned", text)
+        }
+        ("Resizing", None) => {
+            let text = format!("{succeeded} volumes have their new size; no pod is restarted");
+            Finding::no("VolumesReady", "Resizing", text)
+        }
+        (_, None) => {
+            let text = format!("{succeeded} volumes are provisioned");
+            Finding::no("VolumesReady", "Provisioning", text)
+        }
+    })
+}
+
+fn bundled() -> BundledDatabaseVersion {
+    BundledDatabaseVersion {
+        db_type: "redis".to_owned(),
+        version: DATABASE_VERSION.to_owned(),
+        major: Some(true),
+        feature_support: Some(FeatureSupport {
+            active_active: true,
+            flex: false,
+        }),
+    }
+}
+
+/// There are no licences, so whatever was given counts as valid and nothing is limited.
+fn licence(sight: &Sight<'_>) -> LicenseStatus {
+    let copies = |shard: &Shard| shard.replicas.len() + usize::from(shard.primary.is_some());
+    let used: usize = sight.shards.iter().map(copies).sum();
+    LicenseStatus {
+        license_state: Some("Valid".to_owned()),
+        shards_usage: Some(format!("{used}/unlimited")),
+        ram_shards: i32::try_from(used).ok(),
+        ..LicenseStatus::default()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn pods(existing: i32, ready: i32) -> Pods {
-        Pods {
-            existing,
-            ready,
-            outdated: false,
-        }
-    }
-
-    #[test]
-    fn the_state_follows_the_pods_and_a_running_cluster_stays_running_while_a_node_serves() {
-        let running = ClusterState::Running;
-        let cases = [
-            (pods(0, 0), None, ClusterState::PendingCreation),
-            (pods(3, 0), None, ClusterState::BootstrappingFirstPod),
-            (pods(3, 1), None, ClusterState::Initializing),
-            (pods(3, 3), None, ClusterState::Running),
-            (pods(3, 1), Some(&running), ClusterState::Running),
-            (
-                pods(3, 0),
-                Some(&running),
-                ClusterState::BootstrappingFirstPod,
-            ),
-        ];
-        for (pods, before, expected) in cases {
-            assert_eq!(pods.state(3, before), expected, "{pods:?} after {before:?}");
-        }
-    }
-
-    #[test]
-    fn an_outdated_pod_is_told() {
-        let set: StatefulSet = serde_json::from_value(json!({"status": {
-            "replicas": 3, "readyReplicas": 3, "updatedReplicas": 1, "currentRevision": "a", "updateRevision": "b"}})).unwrap();
-        let findings = Pods::of(&set).findings(3);
-        assert!(
-            findings
-                .iter()
-                .any(|f| f.type_ == "UpToDate" && f.status == Some(false)),
-            "{findings:?}"
-        );
-    }
-
-    #[test]
-    fn a_deletion_that_waits_names_the_databases() {
-        let mut rec = RedisEnterpriseCluster::new("rec", Default::default());
-        rec.metadata.generation = Some(2);
-        let shown = status(&rec, &Outcome::Deleting(&["redb/a".to_owned()]), &[], "now");
-        assert_eq!(shown.state, Some(ClusterState::Deleting));
-        let ready = shown
-            .conditions
-            .iter()
-            .find(|c| c.type_ == "Ready")
-            .unwrap();
-        assert!(ready.message.contains("redb/a"), "{}", ready.message);
-    }
-
-    #[test]
-    fn a_foreign_object_is_a_condition_of_its_own() {
-        let rec = RedisEnterpriseCluster::new("rec", Default::default());
-        let error = ApplyError::Foreign {
-            kind: "StatefulSet".to_owned(),
-            name: "rec".to_owned(),
-            holder: "`x`".to_owned(),
-        };
-        let shown = status(&rec, &Outcome::Failed(&error), &[], "now");
-        assert_eq!(shown.state, Some(ClusterState::Error));
-        assert!(
-            shown
-                .conditions
-                .iter()
-                .any(|c| c.type_ == "ForeignObject" && c.status == "True")
-        );
-    }
-}
+mod tests;

@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{EnvVar, HostAlias, PodAntiAffinity, Toleration, Volume, VolumeMount},
+    api::core::v1::{
+        Container, EnvVar, HostAlias, PodAntiAffinity, Toleration, Volume, VolumeMount,
+    },
     apimachinery::pkg::api::resource::Quantity,
 };
 use kube::ResourceExt as _;
 use meridian_api::{
     crds::{
-        FreeForm, RedisEnterpriseCluster, RedisEnterpriseClusterSpec,
-        shared::{ImageSpec, ResourceRequirements},
+        FreeForm, RedisEnterpriseCluster, RedisEnterpriseClusterSpec, shared::ResourceRequirements,
     },
     validate as api,
 };
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
+use super::{observe::Set, version::Choice};
 use crate::k8s::quantity;
 
 /// Nodes where the field is left out.
@@ -42,6 +45,8 @@ pub(super) struct Cluster {
     pub nodes: i32,
     /// Image of the pods.
     pub image: String,
+    /// Release for which their template is made.
+    pub release: String,
     /// When the image is pulled; Kubernetes' own rule where absent.
     pub pull_policy: Option<String>,
     /// Secrets for pulling it.
@@ -79,6 +84,8 @@ pub(super) struct Storage {
     pub class: Option<String>,
     /// Size.
     pub size: Quantity,
+    /// Size in the claim template, which lags behind while volumes grow.
+    pub template: Quantity,
 }
 
 /// Where pods may run.
@@ -94,6 +101,8 @@ pub(super) struct Scheduling {
     pub topology_keys: Vec<String>,
     /// Priority class.
     pub priority_class: Option<String>,
+    /// Label of hosts that names their rack.
+    pub rack_label: Option<String>,
 }
 
 /// Additions of the user to the pods.
@@ -107,6 +116,10 @@ pub(super) struct Extra {
     pub volumes: Vec<Volume>,
     /// Mounts.
     pub mounts: Vec<VolumeMount>,
+    /// Containers beside that of the node.
+    pub containers: Vec<Container>,
+    /// Part of a pod spec that is merged over everything else.
+    pub pod_spec: Option<Map<String, Value>>,
 }
 
 /// The administrator's Secret.
@@ -120,15 +133,18 @@ pub(super) struct Credentials {
     pub username: String,
 }
 
-/// Checks `rec`. `default_image` is for a REC that names no image.
+/// Checks `rec`, whose pods run what `choice` says.
 ///
 /// # Errors
 /// Every problem that was found.
 pub(super) fn validate(
     rec: &RedisEnterpriseCluster,
-    default_image: &str,
+    choice: &Choice,
 ) -> Result<Cluster, Vec<String>> {
-    let mut problems: Vec<String> = api::cluster(rec).iter().map(ToString::to_string).collect();
+    let problems: Vec<String> = api::cluster(rec).iter().map(ToString::to_string).collect();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let spec = &rec.spec;
     let name = rec.name_any();
     let (limits, requests) = resources(spec.redis_enterprise_node_resources.as_ref());
@@ -136,11 +152,12 @@ pub(super) fn validate(
     let mut pod_annotations = spec.pod_annotations.clone();
     pod_annotations.extend(spec.redis_enterprise_pod_annotations.clone());
     let image = spec.redis_enterprise_image_spec.as_ref();
-    let cluster = Cluster {
+    Ok(Cluster {
         namespace: rec.namespace().unwrap_or_default(),
         uid: rec.uid().unwrap_or_default(),
         nodes: spec.nodes.unwrap_or(NODES),
-        image: image_name(image, default_image),
+        image: choice.image.clone(),
+        release: choice.release.clone(),
         pull_policy: image.and_then(|image| image.image_pull_policy.clone()),
         pull_secrets: spec
             .pull_secrets
@@ -157,8 +174,8 @@ pub(super) fn validate(
             .as_ref()
             .map(|s| s.services_annotations.clone())
             .unwrap_or_default(),
-        scheduling: scheduling(spec, &mut problems),
-        extra: extra(spec, &mut problems),
+        scheduling: scheduling(spec),
+        extra: extra(spec),
         grace_seconds: spec
             .redis_enterprise_termination_grace_period_seconds
             .unwrap_or(GRACE_SECONDS),
@@ -178,7 +195,45 @@ pub(super) fn validate(
         },
         sync_service: spec.ingress_or_route_spec.is_none(),
         name,
-    };
+    })
+}
+
+/// Fits a checked REC to what stands already, and says what of it cannot be changed any more.
+///
+/// # Errors
+/// Every field that asks for an impossible change.
+pub(super) fn fit(
+    mut cluster: Cluster,
+    rec: &RedisEnterpriseCluster,
+    set: &Set,
+) -> Result<Cluster, Vec<String>> {
+    let mut problems = Vec::new();
+    if cluster.nodes < set.replicas {
+        problems.push(format!(
+            "spec.nodes: found {}, expected {} or more, as before; a cluster cannot shrink: put the number back",
+            cluster.nodes, set.replicas
+        ));
+    }
+    match (&mut cluster.storage, &set.claim) {
+        (Some(storage), Some((size, class))) => {
+            if storage.class != *class {
+                let shown = |class: &Option<String>| class.clone().unwrap_or_else(|| "the default".to_owned());
+                problems.push(format!(
+                    "spec.persistentSpec.storageClassName: found {}, expected {}, as before; it is fixed at creation: \
+                     put it back",
+                    shown(&storage.class),
+                    shown(class)
+                ));
+            }
+            fit_size(storage, size, rec, &mut problems);
+        }
+        (None, None) => {}
+        (now, _) => problems.push(format!(
+            "spec.persistentSpec.enabled: found {}, expected {}, as before; it is fixed at creation: put it back",
+            now.is_some(),
+            now.is_none()
+        )),
+    }
     if problems.is_empty() {
         Ok(cluster)
     } else {
@@ -186,39 +241,62 @@ pub(super) fn validate(
     }
 }
 
-fn scheduling(spec: &RedisEnterpriseClusterSpec, problems: &mut Vec<String>) -> Scheduling {
+/// A volume keeps its size unless the spec names a larger one and lets it grow. A default never grows by itself.
+fn fit_size(
+    storage: &mut Storage,
+    before: &str,
+    rec: &RedisEnterpriseCluster,
+    problems: &mut Vec<String>,
+) {
+    storage.template = Quantity(before.to_owned());
+    let spec = rec.spec.persistent_spec.as_ref();
+    let (now, then) = (quantity::bytes(&storage.size.0), quantity::bytes(before));
+    if now == then || spec.is_none_or(|spec| spec.volume_size.is_none()) {
+        storage.size = storage.template.clone();
+        return;
+    }
+    let at = "spec.persistentSpec.volumeSize";
+    if now < then {
+        problems.push(format!(
+            "{at}: found {}, expected {before} or more, as before; volumes cannot shrink: put the size back",
+            storage.size.0
+        ));
+    } else if spec.and_then(|spec| spec.enable_persistent_volume_resize) != Some(true) {
+        problems.push(format!(
+            "{at}: found {}, expected {before}, as before; set spec.persistentSpec.enablePersistentVolumeResize to true \
+             as well, if the volumes shall grow",
+            storage.size.0
+        ));
+    }
+}
+
+fn scheduling(spec: &RedisEnterpriseClusterSpec) -> Scheduling {
     Scheduling {
         node_selector: spec.node_selector.clone(),
-        tolerations: read_all("spec.podTolerations", &spec.pod_tolerations, problems),
+        tolerations: read_all(&spec.pod_tolerations),
         anti_affinity: spec.pod_anti_affinity.clone(),
         topology_keys: spec.anti_affinity_additional_topology_keys.clone(),
         priority_class: spec.priority_class_name.clone(),
+        rack_label: spec
+            .rack_awareness_node_label
+            .clone()
+            .filter(|label| !label.is_empty()),
     }
 }
 
-fn extra(spec: &RedisEnterpriseClusterSpec, problems: &mut Vec<String>) -> Extra {
+fn extra(spec: &RedisEnterpriseClusterSpec) -> Extra {
+    let pod_spec = spec
+        .redis_enterprise_additional_pod_spec_attributes
+        .as_ref();
     Extra {
-        env: read_all("spec.extraEnvVars", &spec.extra_env_vars, problems),
-        host_aliases: read_all("spec.hostAliases", &spec.host_aliases, problems),
-        volumes: read_all("spec.volumes", &spec.volumes, problems),
-        mounts: read_all(
-            "spec.redisEnterpriseVolumeMounts",
-            &spec.redis_enterprise_volume_mounts,
-            problems,
-        ),
-    }
-}
-
-fn image_name(image: Option<&ImageSpec>, default_image: &str) -> String {
-    let Some(repository) = image.and_then(|image| image.repository.as_deref()) else {
-        return default_image.to_owned();
-    };
-    let digest = image.and_then(|image| image.digest_hash.as_deref());
-    let tag = image.and_then(|image| image.version_tag.as_deref());
-    match (digest, tag) {
-        (Some(digest), _) => format!("{repository}@{digest}"),
-        (None, Some(tag)) => format!("{repository}:{tag}"),
-        (None, None) => repository.to_owned(),
+        env: read_all(&spec.extra_env_vars),
+        host_aliases: read_all(&spec.host_aliases),
+        volumes: read_all(&spec.volumes),
+        mounts: read_all(&spec.redis_enterprise_volume_mounts),
+        containers: read_all(&spec.side_containers_spec),
+        pod_spec: pod_spec
+            .map(|part| part.0.clone())
+            .filter(|part| !part.is_empty()),
     }
 }
 
@@ -263,21 +341,12 @@ fn storage(rec: &RedisEnterpriseCluster, requests: &Amounts) -> Option<Storage> 
     };
     Some(Storage {
         class,
+        template: Quantity(size.clone()),
         size: Quantity(size),
     })
 }
 
-fn read_all<T: DeserializeOwned>(
-    field: &str,
-    parts: &[FreeForm],
-    problems: &mut Vec<String>,
-) -> Vec<T> {
-    let mut all = Vec::new();
-    for (index, part) in parts.iter().enumerate() {
-        match part.read() {
-            Ok(value) => all.push(value),
-            Err(error) => problems.push(format!("{field}[{index}]: {error}")),
-        }
-    }
-    all
+/// Parts that the checks have read already, so none is left out here.
+fn read_all<T: DeserializeOwned>(parts: &[FreeForm]) -> Vec<T> {
+    parts.iter().filter_map(|part| part.read().ok()).collect()
 }

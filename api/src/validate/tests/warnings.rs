@@ -18,14 +18,7 @@ fn fields_without_effect_are_named_and_others_are_not() {
             "authenticationQuery": {}, "authorizationQuery": {} },
         "license": "text",
     })));
-    assert_eq!(
-        fields(&warnings),
-        [
-            "spec.ldap",
-            "spec.license",
-            "spec.persistentSpec.enablePersistentVolumeResize"
-        ]
-    );
+    assert_eq!(fields(&warnings), ["spec.ldap", "spec.license"]);
 
     let warnings = database_warnings(&redb(json!({
         "memorySize": "1GB", "tlsMode": "enabled", "type": "redis", "shardCount": 3,
@@ -88,16 +81,6 @@ fn every_path_of_the_tables_is_a_field_of_its_kind() {
         }
         assert!(at.is_object(), "{kind} has no field {path}");
     }
-}
-
-#[test]
-fn a_tag_without_a_repository_is_told_to_have_no_effect() {
-    let image = |spec: Value| cluster_warnings(&rec(json!({ "redisEnterpriseImageSpec": spec })));
-    assert_eq!(
-        fields(&image(json!({ "versionTag": "8" }))),
-        ["spec.redisEnterpriseImageSpec"]
-    );
-    assert!(image(json!({ "versionTag": "8", "repository": "r" })).is_empty());
 }
 
 #[test]

@@ -16,29 +16,37 @@ use k8s_openapi::{
             EnvVarSource, HTTPGetAction, LocalObjectReference, ObjectFieldSelector,
             PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm, PodAntiAffinity,
             PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
-            SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
-            VolumeResourceRequirements,
+            SeccompProfile, SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume,
+            VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
         },
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 use kube::api::ObjectMeta;
+use serde_json::Value;
 
 use super::{
+    BuildError, merge,
     network::{INTERNAL, METRICS, PROBES, SYNC},
     owned,
 };
 use crate::{
-    controllers::cluster::validate::{Cluster, Storage},
+    controllers::{
+        cluster::validate::{Cluster, Storage},
+        secrets::password_hash,
+    },
     k8s::{
         names::ClusterNames,
-        own::{APP, CLUSTER, Owner, ROLE_NODE},
+        own::{APP, CLUSTER, Owner, RELEASE, ROLE_NODE, TEMPLATE},
     },
 };
+use meridian_api::validate::NODE_CONTAINER;
 
 /// Name of the claim template; the claims are `<this>-<rec>-<ordinal>`.
-const STORAGE: &str = "redis-enterprise-storage";
+pub(in crate::controllers::cluster) const STORAGE: &str = "redis-enterprise-storage";
+/// Seconds that a container gets to stop after its liveness probe failed.
+const LIVENESS_GRACE_SECONDS: i64 = 60;
 /// User and group of the processes.
 const USER: i64 = 1001;
 /// Where the data is mounted.
@@ -69,17 +77,27 @@ pub(super) fn disruption_budget(cluster: &Cluster) -> PodDisruptionBudget {
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(label_selector(cluster)),
+            // A pod that does not serve may always go: what it lacks is not lost by that.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),
         status: None,
     }
 }
 
-pub(super) fn stateful_set(cluster: &Cluster) -> StatefulSet {
+/// # Errors
+/// What the user merges into the pods makes them unreadable.
+pub(super) fn stateful_set(cluster: &Cluster) -> Result<StatefulSet, BuildError> {
     let names = ClusterNames(&cluster.name);
+    let template = template(cluster)?;
     let retain = || Some("Retain".to_owned());
-    StatefulSet {
-        metadata: owned(cluster, names.main()),
+    let mut metadata = owned(cluster, names.main());
+    metadata.annotations = Some(BTreeMap::from([(
+        RELEASE.to_owned(),
+        cluster.release.clone(),
+    )]));
+    Ok(StatefulSet {
+        metadata,
         spec: StatefulSetSpec {
             replicas: Some(cluster.nodes),
             service_name: Some(names.main()),
@@ -95,7 +113,7 @@ pub(super) fn stateful_set(cluster: &Cluster) -> StatefulSet {
                 },
             ),
             selector: label_selector(cluster),
-            template: template(cluster),
+            template,
             volume_claim_templates: cluster
                 .storage
                 .as_ref()
@@ -103,7 +121,7 @@ pub(super) fn stateful_set(cluster: &Cluster) -> StatefulSet {
             ..StatefulSetSpec::default()
         },
         status: None,
-    }
+    })
 }
 
 /// A claim template carries only labels that never change: Kubernetes refuses any change of it.
@@ -120,7 +138,7 @@ fn claim(cluster: &Cluster, storage: &Storage) -> PersistentVolumeClaim {
             resources: Some(VolumeResourceRequirements {
                 requests: Some(BTreeMap::from([(
                     "storage".to_owned(),
-                    storage.size.clone(),
+                    storage.template.clone(),
                 )])),
                 ..VolumeResourceRequirements::default()
             }),
@@ -130,19 +148,46 @@ fn claim(cluster: &Cluster, storage: &Storage) -> PersistentVolumeClaim {
     }
 }
 
-fn template(cluster: &Cluster) -> PodTemplateSpec {
+fn template(cluster: &Cluster) -> Result<PodTemplateSpec, BuildError> {
     let mut labels = cluster.labels.clone();
     labels.extend(Owner::cluster(&cluster.name).labels());
     labels.extend(selector(cluster));
-    PodTemplateSpec {
+    let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels),
-            annotations: (!cluster.pod_annotations.is_empty())
-                .then(|| cluster.pod_annotations.clone()),
+            annotations: Some(cluster.pod_annotations.clone()),
             ..ObjectMeta::default()
         }),
-        spec: Some(pod(cluster)),
-    }
+        spec: Some(merged(pod(cluster), cluster)?),
+    };
+    let hash = hash(&template)?;
+    let annotations = template
+        .metadata
+        .get_or_insert_default()
+        .annotations
+        .get_or_insert_default();
+    annotations.insert(TEMPLATE.to_owned(), hash);
+    Ok(template)
+}
+
+/// By this a pod tells the template it was made from. An own hash, because that of Kubernetes changes with its version.
+fn hash(template: &PodTemplateSpec) -> Result<String, BuildError> {
+    let bytes = serde_json::to_vec(template).map_err(BuildError::Encode)?;
+    let mut hash = password_hash(&bytes);
+    hash.truncate(16);
+    Ok(hash)
+}
+
+/// The pod with what the user merges over it.
+fn merged(pod: PodSpec, cluster: &Cluster) -> Result<PodSpec, BuildError> {
+    let Some(patch) = &cluster.extra.pod_spec else {
+        return Ok(pod);
+    };
+    let Value::Object(mut fields) = serde_json::to_value(pod).map_err(BuildError::Encode)? else {
+        return Ok(PodSpec::default());
+    };
+    merge::merge(&mut fields, patch);
+    serde_json::from_value(Value::Object(fields)).map_err(BuildError::Merge)
 }
 
 fn pod(cluster: &Cluster) -> PodSpec {
@@ -177,13 +222,19 @@ fn pod(cluster: &Cluster) -> PodSpec {
             }),
             ..PodSecurityContext::default()
         }),
-        containers: vec![container(cluster)],
+        topology_spread_constraints: scheduling
+            .rack_label
+            .as_deref()
+            .map(|label| vec![rack_spread(cluster, label)]),
+        containers: std::iter::once(container(cluster))
+            .chain(cluster.extra.containers.iter().cloned())
+            .collect(),
         volumes: Some(volumes(cluster)),
         ..PodSpec::default()
     }
 }
 
-/// One pod per host, unless the user wrote a rule of their own.
+/// One pod per host and, as far as there are racks enough, one per rack, unless the user wrote a rule of their own.
 fn anti_affinity(cluster: &Cluster) -> PodAntiAffinity {
     if let Some(own) = &cluster.scheduling.anti_affinity {
         return own.clone();
@@ -194,6 +245,7 @@ fn anti_affinity(cluster: &Cluster) -> PodAntiAffinity {
         ..PodAffinityTerm::default()
     };
     let keys = cluster.scheduling.topology_keys.iter().map(String::as_str);
+    let rack = cluster.scheduling.rack_label.as_deref();
     PodAntiAffinity {
         required_during_scheduling_ignored_during_execution: Some(
             std::iter::once("kubernetes.io/hostname")
@@ -201,7 +253,24 @@ fn anti_affinity(cluster: &Cluster) -> PodAntiAffinity {
                 .map(term)
                 .collect(),
         ),
-        ..PodAntiAffinity::default()
+        preferred_during_scheduling_ignored_during_execution: rack.map(|label| {
+            vec![WeightedPodAffinityTerm {
+                weight: 100,
+                pod_affinity_term: term(label),
+            }]
+        }),
+    }
+}
+
+/// Racks differ by at most one pod. A required anti-affinity by rack would leave the fourth pod of three racks without a
+/// place.
+fn rack_spread(cluster: &Cluster, label: &str) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: label.to_owned(),
+        when_unsatisfiable: "DoNotSchedule".to_owned(),
+        label_selector: Some(label_selector(cluster)),
+        ..TopologySpreadConstraint::default()
     }
 }
 
@@ -213,7 +282,7 @@ fn container(cluster: &Cluster) -> Container {
         ..ContainerPort::default()
     };
     Container {
-        name: "redis-enterprise-node".to_owned(),
+        name: NODE_CONTAINER.to_owned(),
         image: Some(cluster.image.clone()),
         image_pull_policy: cluster.pull_policy.clone(),
         env: Some(env(cluster)),
@@ -230,6 +299,8 @@ fn container(cluster: &Cluster) -> Container {
         }),
         liveness_probe: Some(Probe {
             failure_threshold: Some(6),
+            // A node that hangs does not answer SIGTERM either; the grace period of the pod may be a year.
+            termination_grace_period_seconds: Some(LIVENESS_GRACE_SECONDS),
             ..probe("/livez")
         }),
         readiness_probe: Some(Probe {

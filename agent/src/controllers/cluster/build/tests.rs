@@ -4,22 +4,34 @@ use meridian_api::crds::RedisEnterpriseCluster;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controllers::cluster::validate::validate;
+use crate::controllers::cluster::{validate::validate, version::Choice};
 
 fn cluster(spec: Value) -> Cluster {
     let rec: RedisEnterpriseCluster = serde_json::from_value(json!({
         "metadata": {"name": "rec", "namespace": "ns", "uid": "U"}, "spec": spec,
     }))
     .unwrap();
-    validate(&rec, "node:default").unwrap()
+    validate(&rec, &choice()).unwrap()
+}
+
+fn choice() -> Choice {
+    Choice {
+        image: "node:default".to_owned(),
+        release: "0.2.0".to_owned(),
+        suspended: None,
+    }
 }
 
 fn internal() -> Internal {
     Internal::fresh("rec", "ns", jiff::Timestamp::UNIX_EPOCH).unwrap()
 }
 
+fn built(spec: Value) -> Desired<Built> {
+    build(&cluster(spec), Some("secret"), &internal()).unwrap()
+}
+
 fn minimal() -> Desired<Built> {
-    build(&cluster(json!({})), Some("secret"), &internal())
+    built(json!({}))
 }
 
 fn line<K: Resource<DynamicType = ()>>(object: &K) -> String {
@@ -83,11 +95,7 @@ fn a_minimal_cluster_makes_exactly_these_objects() {
 
 #[test]
 fn every_object_carries_the_labels_by_which_it_is_recognised_as_ours() {
-    let built = build(
-        &cluster(json!({"extraLabels": {"app": "mine", "team": "a"}})),
-        Some("secret"),
-        &internal(),
-    );
+    let built = built(json!({"extraLabels": {"app": "mine", "team": "a"}}));
     let owner = Owner::cluster("rec");
     let metas: Vec<&ObjectMeta> = built
         .services
@@ -118,7 +126,7 @@ fn an_ingress_replaces_the_load_balancer_and_a_named_account_is_not_made() {
         "ingressOrRouteSpec": {"apiFqdnUrl": "api.example.com", "dbFqdnSuffix": ".db.example.com", "method": "ingress"},
         "createServiceAccount": false, "serviceAccountName": "theirs",
     });
-    let built = build(&cluster(spec), None, &internal());
+    let built = build(&cluster(spec), None, &internal()).unwrap();
     let names = lines(&built).join("\n");
     assert!(
         !names.contains("rec-sync")
@@ -209,20 +217,16 @@ fn one_pod_per_host_unless_the_user_says_otherwise() {
             .collect::<Vec<_>>()
     };
     assert_eq!(terms(&minimal()), ["kubernetes.io/hostname"]);
-    let more = build(
-        &cluster(json!({"antiAffinityAdditionalTopologyKeys": ["zone"]})),
-        None,
-        &internal(),
-    );
+    let more = built(json!({"antiAffinityAdditionalTopologyKeys": ["zone"]}));
     assert_eq!(terms(&more), ["kubernetes.io/hostname", "zone"]);
-    let own = build(&cluster(json!({"podAntiAffinity": {}})), None, &internal());
+    let own = built(json!({"podAntiAffinity": {}}));
     assert_eq!(terms(&own), Vec::<String>::new());
 }
 
 #[test]
 fn fields_of_the_pods_are_passed_on() {
     let spec = json!({
-        "redisEnterpriseImageSpec": {"repository": "r/node", "versionTag": "1", "imagePullPolicy": "Never"},
+        "redisEnterpriseImageSpec": {"imagePullPolicy": "Never"},
         "redisEnterpriseNodeResources": {"limits": {"memory": "512Mi"}, "requests": {"memory": "256Mi", "cpu": "100m"}},
         "podAnnotations": {"a": "1"}, "redisEnterprisePodAnnotations": {"b": "2"},
         "nodeSelector": {"disk": "fast"}, "podTolerations": [{"key": "k", "operator": "Exists"}],
@@ -230,7 +234,7 @@ fn fields_of_the_pods_are_passed_on() {
         "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["h"]}], "nodes": 5,
         "persistentSpec": {"enabled": false}, "redisEnterpriseTerminationGracePeriodSeconds": 9,
     });
-    let built = build(&cluster(spec), None, &internal());
+    let built = build(&cluster(spec), None, &internal()).unwrap();
     let pod = pod(&built);
     let container = container(&built);
     assert_eq!(built.stateful_set.spec.replicas, Some(5));
@@ -239,7 +243,7 @@ fn fields_of_the_pods_are_passed_on() {
             container.image.as_deref(),
             container.image_pull_policy.as_deref()
         ),
-        (Some("r/node:1"), Some("Never"))
+        (Some("node:default"), Some("Never"))
     );
     assert_eq!(
         container.resources.unwrap().limits.unwrap()["memory"].0,
@@ -253,7 +257,10 @@ fn fields_of_the_pods_are_passed_on() {
         .unwrap()
         .annotations
         .unwrap();
-    assert_eq!(annotations.len(), 2);
+    assert_eq!(
+        (annotations["a"].as_str(), annotations["b"].as_str()),
+        ("1", "2")
+    );
     assert_eq!(pod.node_selector.unwrap()["disk"], "fast");
     assert_eq!(pod.tolerations.unwrap()[0].key.as_deref(), Some("k"));
     assert_eq!(pod.priority_class_name.as_deref(), Some("high"));
@@ -300,7 +307,7 @@ fn an_unreadable_toleration_is_named_with_its_place() {
         "metadata": {"name": "rec"}, "spec": {"podTolerations": [{"tolerationSeconds": "soon"}]},
     }))
     .unwrap();
-    let problems = validate(&rec, "i").unwrap_err();
+    let problems = validate(&rec, &choice()).unwrap_err();
     assert!(
         problems
             .iter()
@@ -308,3 +315,6 @@ fn an_unreadable_toleration_is_named_with_its_place() {
         "{problems:?}"
     );
 }
+
+#[path = "tests/template.rs"]
+mod template;
