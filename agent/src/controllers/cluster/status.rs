@@ -210,6 +210,10 @@ fn majority(sight: &Sight<'_>) -> Finding {
 }
 
 fn up_to_date(sight: &Sight<'_>) -> Finding {
+    if sight.suspended.is_some() {
+        let text = "changes of the spec wait while agent and cluster are of different releases";
+        return Finding::unknown("UpToDate", "Suspended", text);
+    }
     let (left, what, reason) = match sight.view.progress {
         Progress::Current => {
             let text = "every pod runs with the present spec";

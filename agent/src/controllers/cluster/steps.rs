@@ -165,8 +165,9 @@ impl Clusters {
             Ok(hosts) => hosts,
             Err(error) if error.fault() == Fault::Refused => {
                 return Ok(Err(format!(
-                    "spec.rackAwarenessNodeLabel: the agent may not read the hosts ({error}): give it the right with \
-                     deploy/bundle/racks.yaml, or remove the field"
+                    "spec.rackAwarenessNodeLabel: the agent may not read the hosts ({}): give it the right with \
+                     deploy/bundle/racks.yaml, or remove the field",
+                    answer(&error)
                 )));
             }
             Err(error) => return Err(error.into()),
@@ -223,7 +224,7 @@ impl Clusters {
                 match raised {
                     Ok(()) => {}
                     Err(error) if error.fault() == Fault::Refused => {
-                        refused = Some(error.to_string());
+                        refused = Some(answer(&error));
                         break;
                     }
                     Err(error) => return Err(error.into()),
@@ -350,6 +351,16 @@ impl Clusters {
             Some(_) => None,
         })
     }
+}
+
+/// What the API server said, without the form it said it in.
+fn answer(error: &ApplyError) -> String {
+    if let ApplyError::Api { source, .. } = error
+        && let kube::Error::Api(status) = source.as_ref()
+    {
+        return status.message.clone();
+    }
+    error.to_string()
 }
 
 fn template_of(set: &k8s_openapi::api::apps::v1::StatefulSet) -> Option<String> {

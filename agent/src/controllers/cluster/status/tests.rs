@@ -158,5 +158,6 @@ fn licences_are_shown_as_valid_and_shards_are_counted_with_their_replicas() {
         (Some("Valid"), Some("3/unlimited"))
     );
     assert_eq!(shown.bundled_database_versions[0].version, "7.2");
+    assert!(condition(&shown, "UpToDate").starts_with("Unknown Suspended"));
     assert_eq!(condition(&shown, "Suspended"), "True VersionsDiffer: older");
 }
