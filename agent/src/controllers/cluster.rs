@@ -159,7 +159,13 @@ impl Clusters {
         let inert = super::inert::cluster(rec);
         let wanted = status::status(rec, outcome, &inert, &clock::now_text());
         let objects = &self.context.objects;
-        let written = objects.status(rec, rec.status.as_ref(), &wanted).await?;
+        let written = match objects.status(rec, rec.status.as_ref(), &wanted).await {
+            Err(error) if act::does_not_fit(&error) => {
+                act::merge_status(objects, rec, &wanted).await?;
+                true
+            }
+            other => other?,
+        };
         if written && wanted.state != rec.status.as_ref().and_then(|status| status.state.clone()) {
             self.tell(rec, &wanted).await;
         }

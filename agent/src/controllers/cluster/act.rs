@@ -7,13 +7,15 @@ use k8s_openapi::api::{
 };
 use kube::{
     Resource,
-    api::{DeleteParams, EvictParams, Preconditions, PropagationPolicy},
+    api::{DeleteParams, EvictParams, Patch, PatchParams, Preconditions, PropagationPolicy},
 };
+use meridian_api::crds::{RedisEnterpriseCluster, RedisEnterpriseClusterStatus};
 use serde_json::json;
 
 use crate::k8s::{
     apply::{ApplyError, Objects},
     fault::Fault,
+    own::FIELD_MANAGER,
 };
 
 /// How a request to make a pod anew ended.
@@ -106,6 +108,43 @@ pub(super) async fn orphan(objects: &Objects, set: &StatefulSet) -> Result<(), A
     }
 }
 
+/// Whether the API server cannot apply anything to an object, because what is stored does not have the form of the newer
+/// version: the older one let it in. Apply needs the form, a merge does not.
+pub(super) fn does_not_fit(error: &ApplyError) -> bool {
+    let ApplyError::Api { source, .. } = error else {
+        return false;
+    };
+    matches!(source.as_ref(), kube::Error::Api(status)
+        if status.code == 500 && status.message.contains("smd typed"))
+}
+
+/// Writes the status of a REC that [`does_not_fit`].
+///
+/// # Errors
+/// The API server refused or could not be reached.
+pub(super) async fn merge_status(
+    objects: &Objects,
+    rec: &RedisEnterpriseCluster,
+    wanted: &RedisEnterpriseClusterStatus,
+) -> Result<(), ApplyError> {
+    let name = rec.metadata.name.clone().unwrap_or_default();
+    let patch = json!({ "metadata": { "uid": rec.metadata.uid }, "status": wanted });
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let api = objects.api::<RedisEnterpriseCluster>();
+    let written = api
+        .patch_status(&name, &params, &Patch::Merge(&patch))
+        .await;
+    written.map(|_| ()).map_err(|source| ApplyError::Api {
+        verb: "write status of",
+        kind: "RedisEnterpriseCluster".to_owned(),
+        name,
+        source: Box::new(source),
+    })
+}
+
 fn uid_is(uid: &str) -> Preconditions {
     Preconditions {
         uid: Some(uid.to_owned()),
@@ -130,4 +169,42 @@ fn gone<K: Resource<DynamicType = ()>>(
         name: name.to_owned(),
         source: Box::new(source),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn only_a_stored_form_that_cannot_be_applied_to_is_merged() {
+        let error = |code, message: &str| ApplyError::Api {
+            verb: "write status of",
+            kind: "RedisEnterpriseCluster".to_owned(),
+            name: "old".to_owned(),
+            source: Box::new(kube::Error::Api(
+                Status {
+                    code,
+                    message: message.to_owned(),
+                    ..Status::default()
+                }
+                .boxed(),
+            )),
+        };
+        let text = "failed to create manager for existing fields: failed to convert new object (m/old) to smd typed: \
+                    .spec.redisEnterpriseAdditionalPodSpecAttributes.tolerations: expected list";
+        let cases = [
+            (500, text, true),
+            (500, "etcd is away", false),
+            (409, text, false),
+        ];
+        for (code, message, expected) in cases {
+            assert_eq!(
+                does_not_fit(&error(code, message)),
+                expected,
+                "{code} {message}"
+            );
+        }
+    }
 }
