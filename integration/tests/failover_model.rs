@@ -1,0 +1,67 @@
+//! A model of failover inside a cluster: the production decisions of agent and node against an adversary.
+//!
+//! Three nodes, two agents that both believe to lead, an API server. Messages are late, lost and overtake one another;
+//! processes are killed, restarted and stopped for seconds; hosts are cut off; every clock runs at its own speed. The nodes
+//! run `meridian_node::permission`, the agents `meridian_agent::controllers::failover`; only what surrounds them is played
+//! (`world`, `node`). After every event it is checked that at most one shard may acknowledge a write, and at every write of
+//! a topology that nobody is promoted from outside the in-sync set. Equal seeds give equal runs.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
+
+#[path = "failover_model/agents.rs"]
+mod agents;
+#[path = "failover_model/chaos.rs"]
+mod chaos;
+#[path = "failover_model/node.rs"]
+mod node;
+#[path = "failover_model/nodes.rs"]
+mod nodes;
+#[path = "failover_model/world.rs"]
+mod world;
+
+use world::{Seen, World};
+
+/// Runs of the model. Each plays two minutes.
+const RUNS: u64 = 150;
+/// Played time of a run, milliseconds.
+const PLAYED_MS: u64 = 120_000;
+
+fn play(seed: u64) -> Seen {
+    let mut world = World::new(seed);
+    world
+        .play(PLAYED_MS)
+        .unwrap_or_else(|found| panic!("seed {seed}, at {} ms: {found}", world.now()))
+}
+
+#[test]
+fn no_two_primaries_acknowledge_at_once_and_nobody_outside_the_set_is_promoted() {
+    let mut all = Seen::default();
+    for seed in 0..RUNS {
+        all.add(&play(seed));
+    }
+    println!("{all:?}");
+    // A model in which nothing happens proves nothing.
+    assert!(all.failovers >= RUNS, "{all:?}");
+    assert!(all.planned >= RUNS / 2, "{all:?}");
+    assert!(all.admitted >= RUNS * 2, "{all:?}");
+    assert!(all.by_waiting >= RUNS / 4, "{all:?}");
+}
+
+#[test]
+fn a_calm_cluster_has_a_writable_primary_and_a_replica_that_can_take_over() {
+    for seed in 0..10 {
+        let mut world = World::new(seed);
+        world.calm();
+        let seen = world.play(20_000).unwrap_or_else(|found| panic!("{found}"));
+        assert!(world.writable().len() == 1, "seed {seed}: nobody can write");
+        assert!(seen.admitted >= 1, "seed {seed}: nobody is in sync");
+        assert_eq!(
+            seen.failovers, 0,
+            "seed {seed}: a failover without a reason"
+        );
+    }
+}

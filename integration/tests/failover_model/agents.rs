@@ -1,0 +1,226 @@
+//! What happens at the API server and at the agents.
+
+use std::rc::Rc;
+
+use meridian_agent::controllers::failover::{
+    decide::{Step, View, decide},
+    write,
+};
+use meridian_api::crds::topology::{DatabaseTopology, DatabaseTopologyStatus, MemberReport};
+
+use super::{
+    node::{NAMES, index, is_said_whole},
+    world::{AGENT, API, Snapshot, What, World},
+};
+
+impl World {
+    pub(super) fn reported(&mut self, node: usize, report: MemberReport) {
+        let mut topology = self.api.topology.as_ref().clone();
+        let mut members = topology.status.take().unwrap_or_default().members;
+        members.retain(|member| member.node != NAMES[node]);
+        members.push(report);
+        topology.status = Some(DatabaseTopologyStatus {
+            members,
+            conditions: Vec::new(),
+        });
+        self.api.topology = Rc::new(topology);
+        self.changed();
+    }
+
+    /// Something was written: the watches bring it.
+    pub(super) fn changed(&mut self) {
+        self.api.version += 1;
+        for node in 0..NAMES.len() {
+            let seen = self.api.clone();
+            self.send(API, node, What::Watch(node, seen));
+        }
+        for agent in 0..self.agents.len() {
+            let seen = self.api.clone();
+            self.send(API, AGENT + agent, What::AgentWatch(agent, seen));
+        }
+    }
+
+    pub(super) fn swap(
+        &mut self,
+        agent: usize,
+        start: u64,
+        version: u64,
+        next: &DatabaseTopology,
+        step: Step,
+    ) -> Result<(), String> {
+        if version != self.api.version {
+            self.send(
+                API,
+                AGENT + agent,
+                What::AgentDone(agent, start, Step::Nothing),
+            );
+            return Ok(());
+        }
+        let before = Rc::clone(&self.api.topology);
+        let (old, new) = (&before.spec.shards[0], &next.spec.shards[0]);
+        if next.spec.epoch < before.spec.epoch {
+            return Err(format!(
+                "the epoch falls from {} to {}",
+                before.spec.epoch, next.spec.epoch
+            ));
+        }
+        if old.primary != new.primary {
+            let chosen = new.primary.clone().unwrap();
+            if !old.in_sync.contains(&chosen) {
+                return Err(format!(
+                    "`{chosen}` is promoted and is not in {:?}",
+                    old.in_sync
+                ));
+            }
+            if !is_said_whole(&before, &chosen) {
+                return Err(format!(
+                    "`{chosen}` is promoted and does not say that it has a copy"
+                ));
+            }
+            let stopped = self.api.pods[old.primary.as_ref().unwrap()].stopped;
+            let fence = before.spec.fence.as_ref().unwrap();
+            let told = before
+                .status
+                .as_ref()
+                .unwrap()
+                .members
+                .iter()
+                .any(|member| {
+                    Some(&member.node) == old.primary.as_ref()
+                        && member.shards[0].fenced >= Some(fence.epoch)
+                });
+            self.seen.failovers += 1;
+            self.seen.planned += u64::from(fence.planned);
+            self.seen.by_waiting += u64::from(!told && !stopped);
+        }
+        self.count(&step);
+        let mut written = next.clone();
+        written.status = before.status.clone();
+        if next.spec != before.spec {
+            written.metadata.generation = before.metadata.generation.map(|number| number + 1);
+        }
+        self.api.topology = Rc::new(written);
+        self.changed();
+        if self.one_in(6) {
+            // Just when something has changed: the primary may have heard of it or not.
+            let primary = self.api.topology.spec.shards[0]
+                .primary
+                .as_deref()
+                .map(index);
+            let (soon, length) = (self.below(120), self.below(20_000));
+            self.at(self.now + soon, What::Isolate(primary.unwrap_or(0), length));
+        }
+        self.send(API, AGENT + agent, What::AgentDone(agent, start, step));
+        Ok(())
+    }
+
+    fn count(&mut self, step: &Step) {
+        match step {
+            Step::Admit { .. } => self.seen.admitted += 1,
+            Step::Shrink { .. } => self.seen.shrunk += 1,
+            Step::AbandonFence { .. } => self.seen.abandoned += 1,
+            Step::Reinstate { .. } => self.seen.reinstated += 1,
+            Step::Nothing
+            | Step::Fence { .. }
+            | Step::Promote
+            | Step::NeedsPerson { .. }
+            | Step::Join { .. }
+            | Step::Leave { .. }
+            | Step::AddReplica { .. }
+            | Step::RemoveReplica { .. } => {}
+        }
+    }
+
+    pub(super) fn agent_clock(&self, agent: usize, now: u64) -> u64 {
+        now * self.agents[agent].rate / 1000
+    }
+
+    pub(super) fn look(&mut self, agent: usize) {
+        self.at(self.now + 200, What::AgentLook(agent));
+        let now = self.agent_clock(agent, self.now);
+        let this = &mut self.agents[agent];
+        let (topology, pods) = (Rc::clone(&this.cache.topology), Rc::clone(&this.cache.pods));
+        this.watch.saw(&topology, &pods, now);
+        if this.busy && self.now < this.not_before {
+            return;
+        }
+        let view = View {
+            topology: &topology,
+            pods: &pods,
+            spare: None,
+            watch: &this.watch,
+            now,
+        };
+        let step = decide(&view);
+        if write::next(&topology, &step).is_none() {
+            return;
+        }
+        // A request that nobody answers ends some time.
+        (this.busy, this.not_before) = (true, self.now + 5_000);
+        let start = this.start;
+        self.send(AGENT + agent, API, What::AgentGet(agent, start));
+    }
+
+    pub(super) fn fresh(&mut self, agent: usize, start: u64, fresh: &Snapshot) {
+        let now = self.agent_clock(agent, self.now);
+        let this = &mut self.agents[agent];
+        if this.start != start {
+            return;
+        }
+        let mut watch = this.watch.clone();
+        watch.saw(&fresh.topology, &fresh.pods, now);
+        let view = View {
+            topology: &fresh.topology,
+            pods: &fresh.pods,
+            spare: None,
+            watch: &watch,
+            now,
+        };
+        let step = decide(&view);
+        let Some(next) = write::next(&fresh.topology, &step) else {
+            this.busy = false;
+            return;
+        };
+        let what = What::AgentSwap {
+            agent,
+            start,
+            version: fresh.version,
+            next: Box::new(next),
+            step,
+        };
+        self.send(AGENT + agent, API, what);
+    }
+
+    pub(super) fn agent_done(&mut self, agent: usize, start: u64, step: &Step) {
+        let now = self.agent_clock(agent, self.now);
+        let this = &mut self.agents[agent];
+        if this.start == start {
+            this.busy = false;
+            if matches!(step, Step::AbandonFence { .. }) {
+                this.watch.gave_up(now);
+            }
+        }
+    }
+
+    pub(super) fn probe(&mut self, agent: usize) {
+        self.at(self.now + 1_000, What::Probe(agent));
+        for node in 0..NAMES.len() {
+            let link = (node, AGENT + agent);
+            let cut = self.cut.get(&link).is_some_and(|until| *until > self.now);
+            let lives = self.nodes[node].up && self.nodes[node].paused_until <= self.now;
+            let answered = lives && !cut && !self.one_in(50);
+            let late = if answered { 1 + self.below(50) } else { 900 };
+            let (asked, start) = (self.now, self.agents[agent].start);
+            self.at(
+                self.now + late,
+                What::Probed {
+                    agent,
+                    start,
+                    node,
+                    asked,
+                    answered,
+                },
+            );
+        }
+    }
+}

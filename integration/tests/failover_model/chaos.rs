@@ -1,0 +1,114 @@
+//! The adversary: kills, stops, cuts off, and asks for moves.
+
+use std::rc::Rc;
+
+use meridian_agent::controllers::failover::{
+    decide::LEAVE,
+    watch::{PodFacts, Watch},
+};
+use meridian_node::permission::Event;
+
+use super::{
+    node::index,
+    world::{AGENT, API, WELL, What, World},
+};
+
+impl World {
+    pub(super) fn chaos(&mut self) {
+        let pause = 500 + self.below(4_000);
+        self.at(self.now + pause, What::Chaos);
+        if !self.adversary {
+            return;
+        }
+        let agent = usize::try_from(self.below(2)).unwrap();
+        // The primary is where it hurts.
+        let primary = self.api.topology.spec.shards[0]
+            .primary
+            .as_deref()
+            .map(index);
+        let any = usize::try_from(self.below(3)).unwrap();
+        let node = if self.one_in(2) {
+            primary.unwrap_or(any)
+        } else {
+            any
+        };
+        let length = 500 + self.below(9_000);
+        match self.below(12) {
+            0 => self.kill(node, length),
+            1 => {
+                // The shard alone: PID 1 starts it again at once.
+                if self.nodes[node].up && self.nodes[node].shard.take().is_some() {
+                    self.feed(node, Event::Down);
+                    self.fit_shard(node);
+                }
+            }
+            2 if self.nodes[node].up => self.restart_driver(node),
+            3 => self.nodes[node].paused_until = self.now + length,
+            4 => self.agents[agent].paused_until = self.now + length,
+            5 => {
+                // Another leader, which remembers nothing.
+                let agent = &mut self.agents[agent];
+                agent.start += 1;
+                (agent.watch, agent.busy) = (Watch::default(), false);
+            }
+            6 => {
+                self.cut.insert((node, API), self.now + length);
+            }
+            7 => {
+                let other = (node + 1) % 3;
+                self.cut
+                    .insert((node.min(other), node.max(other)), self.now + length);
+            }
+            8 => self.isolate(node, length),
+            9 | 10 => self.lose_the_api(node),
+            _ => self.ask_to_leave(),
+        }
+    }
+
+    pub(super) fn kill(&mut self, node: usize, length: u64) {
+        if !self.nodes[node].up {
+            return;
+        }
+        let this = &mut self.nodes[node];
+        (this.up, this.shard, this.paused_until) = (false, None, 0);
+        let late = 1 + self.below(600);
+        self.at(
+            self.now + late,
+            What::Kubelet(
+                node,
+                PodFacts {
+                    stopped: true,
+                    ..WELL
+                },
+            ),
+        );
+        self.at(self.now + 700 + length / 3, What::Start(node));
+    }
+
+    pub(super) fn isolate(&mut self, node: usize, length: u64) {
+        for other in (0..AGENT + 2).filter(|other| *other != node) {
+            let link = (node.min(other), node.max(other));
+            self.cut.insert(link, self.now + length);
+        }
+    }
+
+    /// Nobody hears the API server, each for a time of its own, and the agents do not hear `node`: what the nodes promise
+    /// one another is all that there is.
+    pub(super) fn lose_the_api(&mut self, node: usize) {
+        for other in 0..API {
+            let length = 4_000 + self.below(18_000);
+            self.cut.insert((other, API), self.now + length);
+        }
+        for agent in 0..2 {
+            self.cut.insert((node, AGENT + agent), self.now + 20_000);
+        }
+    }
+
+    pub(super) fn ask_to_leave(&mut self) {
+        let mut topology = self.api.topology.as_ref().clone();
+        let primary = topology.spec.shards[0].primary.clone().unwrap();
+        topology.metadata.annotations = Some([(LEAVE.to_owned(), primary)].into());
+        self.api.topology = Rc::new(topology);
+        self.changed();
+    }
+}

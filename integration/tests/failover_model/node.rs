@@ -1,0 +1,239 @@
+//! One node: its persisted order, the production core, and a shard that does what the module does.
+
+use std::collections::BTreeSet;
+
+use meridian_agent::controllers::failover::watch::own_shard;
+use meridian_api::crds::topology::{
+    DatabaseTopology, FollowingState, MemberReport, ReplicaReport, ShardReport, ShardRole,
+};
+use meridian_node::permission::{
+    Core, Duty, Event, Facts, Following, Life, Millis, Order, Permission, Position, Role, Until,
+    grant::Obeyed,
+};
+
+pub(super) const NAMES: [&str; 3] = ["rec-0", "rec-1", "rec-2"];
+
+pub(super) fn index(name: &str) -> usize {
+    NAMES.iter().position(|known| *known == name).unwrap()
+}
+
+/// A shard's process, with the fence of the module.
+#[derive(Clone, Debug)]
+pub(super) struct Shard {
+    pub(super) life: u64,
+    pub(super) position: Position,
+    seen: u64,
+    revoked: u64,
+    permission: Option<Permission>,
+    /// It held a permission once: others may copy from it.
+    pub(super) ever: bool,
+    /// It has led, or has followed to the live stream, in this life.
+    pub(super) whole: bool,
+    pub(super) offset: i64,
+}
+
+impl Shard {
+    pub(super) fn new(life: u64, position: Position) -> Self {
+        Self {
+            life,
+            position,
+            seen: 0,
+            revoked: 0,
+            permission: None,
+            ever: false,
+            whole: false,
+            offset: 0,
+        }
+    }
+
+    pub(super) fn writable(&self, now: Millis) -> bool {
+        self.position == Position::Leads
+            && self
+                .permission
+                .is_some_and(|held| Until::At(now) < held.until)
+    }
+
+    fn permit(&mut self, asked: Permission) -> bool {
+        let follows = self.position != Position::Leads;
+        if follows || asked.epoch <= self.revoked || asked.epoch < self.seen {
+            return false;
+        }
+        let until = match self.permission {
+            Some(held) if held.epoch == asked.epoch && held.until != Until::Forever => {
+                held.until.max(asked.until)
+            }
+            Some(_) | None => asked.until,
+        };
+        self.seen = asked.epoch;
+        self.permission = Some(Permission { until, ..asked });
+        self.ever = true;
+        self.whole = true;
+        true
+    }
+
+    fn revoke(&mut self, epoch: u64) {
+        self.seen = self.seen.max(epoch);
+        self.revoked = self.revoked.max(epoch);
+        self.permission = self.permission.filter(|held| held.epoch > self.revoked);
+    }
+
+    /// Carries `order` out; `false`: it was refused.
+    pub(super) fn execute(&mut self, order: &Order) -> bool {
+        match order {
+            Order::Record(_) | Order::CloseClients => {}
+            Order::Revoke(epoch) => self.revoke(*epoch),
+            Order::Permit(permission) => return self.permit(*permission),
+            Order::Lead => self.position = Position::Leads,
+            Order::Follow(host) => {
+                self.permission = None;
+                self.position = Position::Follows {
+                    host: host.clone(),
+                    state: Following::Down,
+                };
+            }
+        }
+        true
+    }
+
+    pub(super) fn life(&self) -> Life {
+        Life {
+            id: self.life.to_string(),
+            position: self.position.clone(),
+            permission: self.permission,
+            revoked: self.revoked,
+        }
+    }
+}
+
+/// A node.
+pub(super) struct Node {
+    pub(super) name: &'static str,
+    /// What PID 1 has on disk.
+    pub(super) obeyed: DatabaseTopology,
+    pub(super) facts: Facts,
+    pub(super) core: Core,
+    /// Counts the starts of the child that drives the core; what was sent to an earlier one arrives nowhere.
+    pub(super) driver: u64,
+    pub(super) shard: Option<Shard>,
+    /// The container runs.
+    pub(super) up: bool,
+    /// Its processes are stopped until then.
+    pub(super) paused_until: u64,
+    /// Thousandths by which its clock is fast or slow, and where it began.
+    pub(super) rate: u64,
+    pub(super) began: u64,
+    pub(super) reported: Option<MemberReport>,
+}
+
+impl Node {
+    /// The node's own clock.
+    pub(super) fn clock(&self, now: u64) -> Millis {
+        self.began + now * self.rate / 1000
+    }
+
+    pub(super) fn duty(&self) -> Option<Duty> {
+        let spec = &self.obeyed.spec;
+        let shard = &spec.shards[0];
+        let primary = shard.primary.clone().unwrap();
+        let role = if primary == self.name {
+            Role::Lead
+        } else if shard.replicas.iter().any(|pod| pod == self.name) {
+            Role::Follow(primary)
+        } else {
+            return None;
+        };
+        let set = |pods: &[String]| pods.iter().cloned().collect::<BTreeSet<_>>();
+        Some(Duty {
+            uid: self.obeyed.metadata.uid.clone().unwrap(),
+            epoch: spec.epoch.unsigned_abs(),
+            fence: spec.fence.as_ref().map(|fence| fence.epoch.unsigned_abs()),
+            role,
+            in_sync: set(&shard.in_sync),
+            joining: set(&shard.joining),
+        })
+    }
+
+    pub(super) fn promise(&self) -> Obeyed {
+        let spec = &self.obeyed.spec;
+        let shard = &spec.shards[0];
+        let copies = [&shard.replicas, &shard.in_sync, &shard.joining];
+        Obeyed {
+            uid: self.obeyed.metadata.uid.clone().unwrap(),
+            epoch: spec.epoch.unsigned_abs(),
+            fence: spec.fence.as_ref().map(|fence| fence.epoch.unsigned_abs()),
+            primary: shard.primary.clone(),
+            copies: copies.into_iter().flatten().cloned().collect(),
+        }
+    }
+
+    /// Whether an order that is seen is newer than what is obeyed.
+    pub(super) fn takes(&self, seen: &DatabaseTopology) -> bool {
+        let rank = |t: &DatabaseTopology| {
+            let fence = t.spec.fence.as_ref().map_or(0, |fence| fence.epoch);
+            (t.spec.epoch.max(fence), t.metadata.generation)
+        };
+        rank(seen) > rank(&self.obeyed)
+    }
+
+    /// Where a shard starts: as its configuration file says, which holds the last role.
+    pub(super) fn first_position(&self) -> Option<Position> {
+        Some(match self.duty()?.role {
+            Role::Lead => Position::Leads,
+            Role::Follow(host) => Position::Follows {
+                host,
+                state: Following::Down,
+            },
+        })
+    }
+
+    pub(super) fn report(&self, now: u64, followers: &[ReplicaReport]) -> MemberReport {
+        let view = self.core.view(self.clock(now));
+        let mut own = ShardReport::new(0, ShardRole::Stopped, 1);
+        if let (Some(shard), Some(duty)) = (&self.shard, self.duty()) {
+            let leads = view.leads.unwrap_or(duty.role == Role::Lead);
+            own.role = if leads && duty.role == Role::Lead {
+                ShardRole::Primary
+            } else {
+                ShardRole::Replica
+            };
+            own.ready = true;
+            own.writable = view.writable;
+            own.counts = view.counts.iter().cloned().collect();
+            own.fenced = view.fenced.map(u64::cast_signed);
+            own.wants_failover = view.wish.map(|wish| format!("{wish:?}"));
+            own.offset = view.complete.then_some(shard.offset);
+            own.following = match &shard.position {
+                Position::Leads => None,
+                Position::Follows { state, .. } => Some(match state {
+                    Following::Down => FollowingState::Down,
+                    Following::Copying => FollowingState::Copying,
+                    Following::Up => FollowingState::Up,
+                }),
+            };
+            if leads {
+                own.replicas = followers.to_vec();
+            }
+        }
+        MemberReport {
+            node: self.name.to_owned(),
+            topology_uid: self.obeyed.metadata.uid.clone().unwrap(),
+            epoch: self.obeyed.spec.epoch,
+            generation: self.obeyed.metadata.generation.unwrap(),
+            shards: vec![own],
+            links: Vec::new(),
+            as_of: String::new(),
+        }
+    }
+
+    pub(super) fn up_event(&self) -> Event {
+        match &self.shard {
+            Some(shard) => Event::Up(shard.life()),
+            None => Event::Down,
+        }
+    }
+}
+
+/// Whether what stands in `topology` says that `pod` holds a whole copy.
+pub(super) fn is_said_whole(topology: &DatabaseTopology, pod: &str) -> bool {
+    own_shard(topology, pod).is_some_and(|own| own.offset.is_some())
+}

@@ -1,0 +1,293 @@
+//! What happens at the nodes: the cores are driven, their orders carried out, their reports sent.
+
+use meridian_api::crds::topology::ReplicaReport;
+use meridian_node::permission::{
+    Action, Answer, Ask, Core, Event, Following, Found, Order, Position, Read, grant,
+};
+
+use super::{
+    node::{NAMES, Node, Shard, index},
+    world::{API, Snapshot, WELL, What, World},
+};
+
+impl World {
+    pub(super) fn feed(&mut self, node: usize, event: Event) {
+        let clock = self.nodes[node].clock(self.now);
+        let actions = self.nodes[node].core.handle(clock, event);
+        let driver = self.nodes[node].driver;
+        for action in actions {
+            match action {
+                Action::Ask(Ask::Grant {
+                    round,
+                    member,
+                    uid,
+                    epoch,
+                }) => {
+                    let request = grant::Request {
+                        uid,
+                        epoch,
+                        requester: NAMES[node].to_owned(),
+                    };
+                    let to = index(&member);
+                    self.send(
+                        node,
+                        to,
+                        What::Grant {
+                            from: node,
+                            driver,
+                            round,
+                            member,
+                            request,
+                        },
+                    );
+                }
+                Action::Ask(Ask::Read { round }) => {
+                    self.send(
+                        node,
+                        API,
+                        What::ReadTopology {
+                            node,
+                            driver,
+                            round,
+                        },
+                    );
+                }
+                Action::Do(order) => {
+                    let life = self.nodes[node]
+                        .shard
+                        .as_ref()
+                        .map_or(0, |shard| shard.life);
+                    let slow = self.one_in(10);
+                    let late = 1 + self.below(if slow { 500 } else { 5 });
+                    self.at(
+                        self.now + late,
+                        What::Execute {
+                            node,
+                            driver,
+                            life,
+                            order,
+                        },
+                    );
+                }
+            }
+        }
+        self.report(node);
+    }
+
+    pub(super) fn tell(&mut self, node: usize, driver: u64, event: Event) {
+        if self.nodes[node].up && self.nodes[node].driver == driver {
+            self.feed(node, event);
+        }
+    }
+
+    pub(super) fn tick(&mut self, node: usize) {
+        self.at(self.now + 100, What::Tick(node));
+        if self.nodes[node].up {
+            self.feed(node, Event::Tick);
+        }
+        // A watch that broke begins again with what there is.
+        let seen = self.api.clone();
+        self.send(API, node, What::Watch(node, seen));
+    }
+
+    pub(super) fn grant(
+        &mut self,
+        from: usize,
+        driver: u64,
+        round: u64,
+        member: &str,
+        request: &grant::Request,
+    ) {
+        let to = index(member);
+        if !self.nodes[to].up {
+            return;
+        }
+        let promise = self.nodes[to].promise();
+        let answer = match grant::decide(member, Some(&promise), request) {
+            Ok(()) => Answer::Granted,
+            Err(_) => Answer::Refused {
+                fenced: promise.fence,
+            },
+        };
+        let event = Event::Granted {
+            round,
+            member: member.to_owned(),
+            answer,
+        };
+        self.send(to, from, What::Tell(from, driver, event));
+    }
+
+    pub(super) fn read(&mut self, node: usize, driver: u64, round: u64) {
+        let topology = &self.api.topology;
+        let shard = &topology.spec.shards[0];
+        let found = Found::Topology(Read {
+            uid: topology.metadata.uid.clone().unwrap(),
+            epoch: topology.spec.epoch.unsigned_abs(),
+            fence: topology
+                .spec
+                .fence
+                .as_ref()
+                .map(|fence| fence.epoch.unsigned_abs()),
+            leads: shard.primary.as_deref() == Some(NAMES[node]),
+            in_sync: shard.in_sync.iter().cloned().collect(),
+        });
+        self.send(
+            API,
+            node,
+            What::Tell(node, driver, Event::Read { round, found }),
+        );
+    }
+
+    pub(super) fn execute(&mut self, node: usize, driver: u64, life: u64, order: &Order) {
+        let this = &mut self.nodes[node];
+        if !this.up || this.driver != driver {
+            // The shard hears what an earlier driver sent, if it is the same one; nobody hears the answer.
+            if let Some(shard) = this.shard.as_mut().filter(|shard| shard.life == life) {
+                shard.execute(order);
+            }
+            return;
+        }
+        if let Order::Record(facts) = order {
+            this.facts = facts.clone();
+            return self.feed(node, Event::Done);
+        }
+        let done = match this.shard.as_mut().filter(|shard| shard.life == life) {
+            Some(shard) => shard.execute(order),
+            None => false,
+        };
+        if done {
+            self.feed(node, Event::Done);
+        } else {
+            self.feed(node, Event::Down);
+            let again = self.nodes[node].up_event();
+            self.feed(node, again);
+        }
+    }
+
+    pub(super) fn obey(&mut self, node: usize, seen: &Snapshot) {
+        if !self.nodes[node].up || !self.nodes[node].takes(&seen.topology) {
+            return;
+        }
+        self.nodes[node].obeyed = seen.topology.as_ref().clone();
+        self.fit_shard(node);
+        if let Some(duty) = self.nodes[node].duty() {
+            self.feed(node, Event::Obeys(duty));
+        }
+    }
+
+    /// A node that has no part runs no shard; one that has gets one.
+    pub(super) fn fit_shard(&mut self, node: usize) {
+        let position = self.nodes[node].first_position();
+        match (position, self.nodes[node].shard.is_some()) {
+            (None, true) => {
+                self.nodes[node].shard = None;
+                self.feed(node, Event::Down);
+            }
+            (Some(position), false) => {
+                self.lives += 1;
+                self.nodes[node].shard = Some(Shard::new(self.lives, position));
+                let up = self.nodes[node].up_event();
+                self.feed(node, up);
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    /// The container starts, with what is on its disk.
+    pub(super) fn start(&mut self, node: usize) {
+        self.nodes[node].up = true;
+        self.restart_driver(node);
+        self.fit_shard(node);
+        let late = 1 + self.below(500);
+        self.at(self.now + late, What::Kubelet(node, WELL));
+    }
+
+    pub(super) fn restart_driver(&mut self, node: usize) {
+        let this = &mut self.nodes[node];
+        this.driver += 1;
+        this.core = Core::new(this.facts.clone());
+        if let Some(duty) = this.duty() {
+            self.feed(node, Event::Obeys(duty));
+            let up = self.nodes[node].up_event();
+            self.feed(node, up);
+        }
+    }
+
+    /// A replica finds its primary, takes a copy over, follows; or loses it.
+    pub(super) fn follow(&mut self, node: usize) {
+        let pause = 100 + self.below(300);
+        self.at(self.now + pause, What::Follow(node));
+        let Some(Position::Follows { host, state }) = self.nodes[node]
+            .shard
+            .as_ref()
+            .map(|shard| shard.position.clone())
+        else {
+            if let Some(shard) = &mut self.nodes[node].shard {
+                shard.offset += 10;
+            }
+            return;
+        };
+        let of = index(&host);
+        let link = (node.min(of), node.max(of));
+        let reached =
+            self.cut.get(&link).is_none_or(|until| *until <= self.now) && self.nodes[of].up;
+        let source = self.nodes[of]
+            .shard
+            .as_ref()
+            .filter(|shard| reached && (shard.ever || shard.whole));
+        let offset = source.map(|shard| shard.offset);
+        let next = match (offset, state) {
+            (None, _) => Following::Down,
+            (Some(_), Following::Down) => Following::Copying,
+            (Some(_), Following::Copying | Following::Up) => Following::Up,
+        };
+        let position = Position::Follows { host, state: next };
+        if let Some(shard) = &mut self.nodes[node].shard {
+            shard.position = position.clone();
+            match next {
+                Following::Up => {
+                    shard.whole = true;
+                    shard.offset = offset.unwrap_or(shard.offset);
+                }
+                Following::Copying => shard.whole = false,
+                Following::Down => {}
+            }
+        }
+        if self.nodes[node].up {
+            self.feed(node, Event::Seen(position));
+        }
+    }
+
+    pub(super) fn report(&mut self, node: usize) {
+        let followers = self.followers(node);
+        let report = self.nodes[node].report(self.now, &followers);
+        let shown = self.api.topology.status.as_ref().and_then(|status| {
+            status
+                .members
+                .iter()
+                .find(|member| member.node == NAMES[node])
+        });
+        let known = self.nodes[node].reported.as_ref() == Some(&report) && shown == Some(&report);
+        let repeated =
+            self.nodes[node].reported.as_ref() == Some(&report) && !self.now.is_multiple_of(7);
+        if known || repeated {
+            return;
+        }
+        self.nodes[node].reported = Some(report.clone());
+        self.send(node, API, What::Reported(node, Box::new(report)));
+    }
+
+    pub(super) fn followers(&self, of: usize) -> Vec<ReplicaReport> {
+        let follows = |node: &&Node| {
+            node.shard.as_ref().is_some_and(|shard| {
+                matches!(&shard.position, Position::Follows { host, state: Following::Up } if host == NAMES[of])
+            })
+        };
+        let one = |node: &Node| ReplicaReport {
+            node: node.name.to_owned(),
+            online: true,
+            lag_bytes: 0,
+        };
+        self.nodes.iter().filter(follows).map(one).collect()
+    }
+}

@@ -1,0 +1,400 @@
+//! The run: what is under way, what happens next, and what must hold after each of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use meridian_agent::controllers::failover::{
+    decide::Step,
+    watch::{PodFacts, Watch},
+};
+use meridian_api::crds::topology::{DatabaseTopology, MemberReport};
+use meridian_node::permission::{Core, Event, Facts, Order, grant};
+use serde_json::json;
+
+use super::node::{NAMES, Node, index};
+
+/// The API server beside the nodes, where a link needs a number.
+pub(super) const API: usize = 3;
+/// The first agent.
+pub(super) const AGENT: usize = 4;
+
+/// What happened in a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) failovers: u64,
+    /// Failovers that had to wait for the permission to end.
+    pub(super) by_waiting: u64,
+    pub(super) planned: u64,
+    pub(super) abandoned: u64,
+    pub(super) admitted: u64,
+    pub(super) shrunk: u64,
+    pub(super) reinstated: u64,
+}
+
+impl Seen {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.failovers += other.failovers;
+        self.by_waiting += other.by_waiting;
+        self.planned += other.planned;
+        self.abandoned += other.abandoned;
+        self.admitted += other.admitted;
+        self.shrunk += other.shrunk;
+        self.reinstated += other.reinstated;
+    }
+}
+
+/// What somebody reads at the API server.
+#[derive(Clone)]
+pub(super) struct Snapshot {
+    pub(super) version: u64,
+    pub(super) topology: Rc<DatabaseTopology>,
+    pub(super) pods: Rc<BTreeMap<String, PodFacts>>,
+}
+
+pub(super) enum What {
+    /// A watch of a node brings something.
+    Watch(usize, Snapshot),
+    Tick(usize),
+    /// Something reaches the core of a node, in the start of its driver that asked.
+    Tell(usize, u64, Event),
+    Grant {
+        from: usize,
+        driver: u64,
+        round: u64,
+        member: String,
+        request: grant::Request,
+    },
+    ReadTopology {
+        node: usize,
+        driver: u64,
+        round: u64,
+    },
+    Execute {
+        node: usize,
+        driver: u64,
+        life: u64,
+        order: Order,
+    },
+    Reported(usize, Box<MemberReport>),
+    /// The shard of a node looks for its primary.
+    Follow(usize),
+    Start(usize),
+    Kubelet(usize, PodFacts),
+    AgentWatch(usize, Snapshot),
+    AgentLook(usize),
+    AgentGet(usize, u64),
+    AgentFresh(usize, u64, Snapshot),
+    AgentSwap {
+        agent: usize,
+        start: u64,
+        version: u64,
+        next: Box<DatabaseTopology>,
+        step: Step,
+    },
+    AgentDone(usize, u64, Step),
+    Probe(usize),
+    Probed {
+        agent: usize,
+        start: u64,
+        node: usize,
+        asked: u64,
+        answered: bool,
+    },
+    Chaos,
+    /// Nobody hears a node, for so long.
+    Isolate(usize, u64),
+}
+
+pub(super) struct Agent {
+    /// Counts its terms as leader: what was sent in an earlier one is lost.
+    pub(super) start: u64,
+    pub(super) watch: Watch,
+    pub(super) cache: Snapshot,
+    pub(super) busy: bool,
+    pub(super) not_before: u64,
+    pub(super) paused_until: u64,
+    pub(super) rate: u64,
+}
+
+pub(super) struct World {
+    pub(super) now: u64,
+    pub(super) random: u64,
+    pub(super) next: u64,
+    pub(super) queue: BTreeMap<(u64, u64), What>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) agents: Vec<Agent>,
+    pub(super) api: Snapshot,
+    /// Links that carry nothing until then.
+    pub(super) cut: BTreeMap<(usize, usize), u64>,
+    pub(super) lives: u64,
+    pub(super) adversary: bool,
+    pub(super) seen: Seen,
+}
+
+fn first(replicas: &[&str]) -> DatabaseTopology {
+    serde_json::from_value(json!({
+        "metadata": {"name": "db", "namespace": "ns", "uid": "T", "generation": 1, "annotations": {}},
+        "spec": {"database": {"kind": "K", "namespace": "ns", "name": "db", "uid": "u"}, "cluster": "rec", "epoch": 1,
+                 "port": 10000, "memoryBytes": 1, "evictionPolicy": "noeviction", "persistence": "disabled",
+                 "replication": true,
+                 "shards": [{"id": 0, "slots": "0-16383", "primary": "rec-0", "replicas": replicas}]},
+        "status": {},
+    }))
+    .unwrap()
+}
+
+pub(super) const WELL: PodFacts = PodFacts {
+    going: false,
+    stopped: false,
+    expected: true,
+};
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let replicas: &[&str] = if seed.is_multiple_of(3) {
+            &["rec-1", "rec-2"]
+        } else {
+            &["rec-1"]
+        };
+        let topology = Rc::new(first(replicas));
+        let pods = NAMES.map(|name| (name.to_owned(), WELL)).into();
+        let api = Snapshot {
+            version: 1,
+            topology: Rc::clone(&topology),
+            pods: Rc::new(pods),
+        };
+        let mut world = Self {
+            now: 0,
+            random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            next: 0,
+            queue: BTreeMap::new(),
+            nodes: Vec::new(),
+            agents: Vec::new(),
+            api: api.clone(),
+            cut: BTreeMap::new(),
+            lives: 0,
+            adversary: true,
+            seen: Seen::default(),
+        };
+        for (at, name) in NAMES.into_iter().enumerate() {
+            let node = Node {
+                name,
+                obeyed: topology.as_ref().clone(),
+                facts: Facts::default(),
+                core: Core::new(Facts::default()),
+                driver: 0,
+                shard: None,
+                up: false,
+                paused_until: 0,
+                rate: 950 + world.below(100),
+                began: world.below(1_000_000_000),
+                reported: None,
+            };
+            world.nodes.push(node);
+            world.at(at as u64, What::Start(at));
+            world.at(50 + at as u64, What::Tick(at));
+            world.at(100 + at as u64, What::Follow(at));
+        }
+        for agent in 0..2 {
+            let rate = 950 + world.below(100);
+            world.agents.push(Agent {
+                start: 0,
+                watch: Watch::default(),
+                cache: api.clone(),
+                busy: false,
+                not_before: 0,
+                paused_until: 0,
+                rate,
+            });
+            world.at(10, What::AgentLook(agent));
+            world.at(11, What::Probe(agent));
+        }
+        world.at(3_000, What::Chaos);
+        world
+    }
+
+    /// Without an adversary.
+    pub(super) fn calm(&mut self) {
+        self.adversary = false;
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// A number below `end`. Marsaglia's xorshift: it need only be different each time.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) % end
+    }
+
+    pub(super) fn one_in(&mut self, number: u64) -> bool {
+        self.adversary && self.below(number) == 0
+    }
+
+    pub(super) fn at(&mut self, time: u64, what: What) {
+        self.next += 1;
+        self.queue.insert((time, self.next), what);
+    }
+
+    /// Sends over a link: late, sometimes very late, sometimes never.
+    pub(super) fn send(&mut self, from: usize, to: usize, what: What) {
+        let link = (from.min(to), from.max(to));
+        let lost = self.cut.get(&link).is_some_and(|until| *until > self.now) || self.one_in(50);
+        if lost {
+            return;
+        }
+        let late = if self.one_in(20) {
+            self.below(4_000)
+        } else {
+            1 + self.below(20)
+        };
+        self.at(self.now + late, what);
+    }
+
+    pub(super) fn play(&mut self, until: u64) -> Result<Seen, String> {
+        while let Some(((time, number), what)) = self.queue.pop_first() {
+            self.now = self.now.max(time);
+            if self.now >= until {
+                break;
+            }
+            if let Some(awake) = self.paused(&what) {
+                self.queue.insert((awake, number), what);
+                continue;
+            }
+            self.happen(what)?;
+            let writable = self.writable();
+            if writable.len() > 1 {
+                return Err(format!(
+                    "{writable:?} acknowledge writes at once: {:?}",
+                    self.api.topology.spec
+                ));
+            }
+        }
+        Ok(self.seen)
+    }
+
+    /// Pods whose shard would acknowledge a write now.
+    pub(super) fn writable(&self) -> BTreeSet<&'static str> {
+        let can = |node: &&Node| {
+            let clock = node.clock(self.now);
+            node.shard
+                .as_ref()
+                .is_some_and(|shard| shard.writable(clock))
+        };
+        self.nodes
+            .iter()
+            .filter(can)
+            .map(|node| node.name)
+            .collect()
+    }
+
+    /// When a process that is stopped goes on, if `what` is for one.
+    fn paused(&self, what: &What) -> Option<u64> {
+        let until = match what {
+            What::Watch(node, _)
+            | What::Tick(node)
+            | What::Tell(node, ..)
+            | What::Execute { node, .. }
+            | What::Follow(node) => self.nodes[*node].paused_until,
+            What::Grant { member, .. } => self.nodes[index(member)].paused_until,
+            What::AgentLook(agent)
+            | What::AgentFresh(agent, ..)
+            | What::AgentDone(agent, ..)
+            | What::Probe(agent)
+            | What::Probed { agent, .. } => self.agents[*agent].paused_until,
+            What::Start(_)
+            | What::ReadTopology { .. }
+            | What::Reported(..)
+            | What::Kubelet(..)
+            | What::AgentWatch(..)
+            | What::AgentGet(..)
+            | What::AgentSwap { .. }
+            | What::Chaos
+            | What::Isolate(..) => 0,
+        };
+        (until > self.now).then_some(until)
+    }
+
+    fn kubelet(&mut self, node: usize, facts: PodFacts) {
+        let mut pods = self.api.pods.as_ref().clone();
+        pods.insert(NAMES[node].to_owned(), facts);
+        self.api.pods = Rc::new(pods);
+        self.changed();
+    }
+
+    fn happen(&mut self, what: What) -> Result<(), String> {
+        match what {
+            What::Watch(node, seen) => self.obey(node, &seen),
+            What::Tick(node) => self.tick(node),
+            What::Tell(node, driver, event) => self.tell(node, driver, event),
+            What::Grant {
+                from,
+                driver,
+                round,
+                member,
+                request,
+            } => self.grant(from, driver, round, &member, &request),
+            What::ReadTopology {
+                node,
+                driver,
+                round,
+            } => self.read(node, driver, round),
+            What::Execute {
+                node,
+                driver,
+                life,
+                order,
+            } => self.execute(node, driver, life, &order),
+            What::Reported(node, report) => self.reported(node, *report),
+            What::Follow(node) => self.follow(node),
+            What::Start(node) => self.start(node),
+            What::Kubelet(node, facts) => self.kubelet(node, facts),
+            What::AgentWatch(agent, seen) => {
+                if seen.version > self.agents[agent].cache.version {
+                    self.agents[agent].cache = seen;
+                }
+            }
+            What::AgentLook(agent) => self.look(agent),
+            What::AgentGet(agent, start) => {
+                let fresh = self.api.clone();
+                self.send(API, AGENT + agent, What::AgentFresh(agent, start, fresh));
+            }
+            What::AgentFresh(agent, start, fresh) => self.fresh(agent, start, &fresh),
+            What::AgentSwap {
+                agent,
+                start,
+                version,
+                next,
+                step,
+            } => self.swap(agent, start, version, &next, step)?,
+            What::AgentDone(agent, start, step) => self.agent_done(agent, start, &step),
+            What::Probe(agent) => self.probe(agent),
+            What::Probed {
+                agent,
+                start,
+                node,
+                asked,
+                answered,
+            } => {
+                let now = self.agent_clock(agent, self.now);
+                let asked = self.agent_clock(agent, asked);
+                let agent = &mut self.agents[agent];
+                if agent.start == start {
+                    if answered {
+                        agent.watch.answered(NAMES[node], None, now);
+                    } else {
+                        agent.watch.failed(NAMES[node], asked);
+                    }
+                }
+            }
+            What::Chaos => self.chaos(),
+            What::Isolate(node, length) => self.isolate(node, length),
+        }
+        Ok(())
+    }
+}
