@@ -10,8 +10,12 @@
 mod deletion;
 #[path = "scenarios/demo.rs"]
 mod demo;
+#[path = "scenarios/failover.rs"]
+mod failover;
 #[path = "scenarios/faults.rs"]
 mod faults;
+#[path = "scenarios/ledger.rs"]
+mod ledger;
 #[path = "scenarios/load.rs"]
 mod load;
 #[path = "scenarios/objects.rs"]

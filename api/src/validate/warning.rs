@@ -202,6 +202,7 @@ const DATABASE: Table = Table {
         "memorySize",
         "persistence",
         "redisEnterpriseCluster.name",
+        "replication",
         "shardCount",
     ],
     neutral: &[
@@ -215,7 +216,6 @@ const DATABASE: Table = Table {
         ),
         ("proxyPolicy", Plain::Word("single")),
         ("rackAware", Plain::Flag(false)),
-        ("replication", Plain::Flag(false)),
         ("shardsPlacement", Plain::Word("dense")),
         ("tlsMode", Plain::Word("disabled")),
         ("type", Plain::Word("redis")),
@@ -235,10 +235,6 @@ const DATABASE: Table = Table {
             "traffic between nodes is not encrypted yet",
         ),
         ("backup", "no backup is made; the field has no effect yet"),
-        (
-            "replication",
-            "no replica is made yet: a database is away for as long as the node that holds it",
-        ),
         (
             "replicaSources",
             "no source is followed; the field has no effect yet",

@@ -366,9 +366,10 @@ impl View<'_> {
             );
             return Step::AbandonFence { why };
         }
-        let stopped = old.is_some() || self.facts(primary).is_some_and(|facts| facts.stopped);
+        // Only the old primary's own word ends the wait. The kubelet's may be about a later pod of the same name, while the
+        // process that holds the permission runs on where the API server does not see it.
         match confirmed {
-            Some(waited) if stopped || waited >= LEASE_MS + LEASE_MARGIN_MS => Step::Promote,
+            Some(waited) if old.is_some() || waited >= LEASE_MS + LEASE_MARGIN_MS => Step::Promote,
             Some(_) | None => Step::Nothing,
         }
     }

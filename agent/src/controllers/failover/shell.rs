@@ -113,6 +113,11 @@ impl Shell {
                 .as_ref()
                 .and_then(|status| status.pod_ip.as_ref());
             let Some(address) = address.and_then(|ip| ip.parse::<IpAddr>().ok()) else {
+                // A pod that was made again and has no place yet: what its predecessor answered says nothing any more.
+                let now = self.millis(Instant::now());
+                for entry in self.entries.values_mut() {
+                    entry.watch.failed(&name, now);
+                }
                 continue;
             };
             if !holders.contains(&name) || !self.probing.insert(name.clone()) {

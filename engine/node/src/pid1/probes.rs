@@ -117,8 +117,9 @@ async fn shards(State(probes): State<Probes>) -> Result<Json<Shards>, StatusCode
         .report()
         .await
         .ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-    let mut shards = BTreeMap::new();
-    for (name, unit) in report.units.into_iter().filter(|(name, _)| name != "sync") {
+    let units = report.units.into_iter().filter(|(name, _)| name != "sync");
+    // All at once: one that is slow to answer must not make the others look dead.
+    let asked = units.map(async |(name, unit)| {
         let ready = unit.state == "running"
             && ping(&probes.layout.shard(&name).socket, &probes.internal_secret).await
                 == Answer::Ready;
@@ -127,10 +128,11 @@ async fn shards(State(probes): State<Probes>) -> Result<Json<Shards>, StatusCode
             ready,
             starts: unit.starts,
         };
-        shards.insert(name, shard);
-    }
+        (name, shard)
+    });
+    let shards = futures::future::join_all(asked).await;
     Ok(Json(Shards {
-        shards,
+        shards: shards.into_iter().collect(),
         stopping: report.stopping,
     }))
 }

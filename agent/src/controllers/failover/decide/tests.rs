@@ -341,9 +341,9 @@ fn a_candidate_becomes_primary_only_when_the_old_one_cannot_write_any_more() {
             "promote",
         ),
         (
-            "the old one ended",
+            "that a container ended is not the word of the one that was primary",
             confirmed(case()).pod("rec-0", stopped()),
-            "promote",
+            "nothing",
         ),
         (
             "a pod that is only away proves nothing",

@@ -19,6 +19,7 @@ use kube::{
     },
 };
 use meridian_api::crds::DatabaseTopology;
+use meridian_api::validate::NODE_CONTAINER;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -66,12 +67,17 @@ pub(super) fn facts(pods: &[Pod], set: Option<&StatefulSet>) -> BTreeMap<String,
     pods.iter().map(one).collect()
 }
 
-/// Whether the kubelet says that the container ended and does not run again yet. Of several, the first is the node.
+/// Whether the kubelet says that the node's container ended and does not run again yet; other containers of the pod, which
+/// users may add, say nothing about a shard.
 fn is_stopped(pod: &Pod) -> bool {
-    let container = pod
+    let all = pod
         .status
         .as_ref()
-        .and_then(|status| status.container_statuses.as_ref()?.first());
+        .and_then(|status| status.container_statuses.as_ref());
+    let container = all
+        .into_iter()
+        .flatten()
+        .find(|container| container.name == NODE_CONTAINER);
     let state = container.and_then(|container| container.state.as_ref());
     let last = container.and_then(|container| container.last_state.as_ref());
     let ended = state.is_some_and(|state| state.terminated.is_some());
