@@ -7,7 +7,7 @@ CACHE := $(or $(MERIDIAN_CACHE),$(HOME)/.cache/meridian)
 DENY_VERSION := 0.20.2
 LAB ?= target/debug/lab
 
-.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios mutants check fmt generate
+.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters mutants check fmt generate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,10 +55,19 @@ scenarios: ## Scenario tests on real clusters
 	@cargo test -p meridian-integration --features lab --test scenarios -- --test-threads=1 || { [ -n "$${KEEP:-}" ] || target/debug/demo down; exit 1; }
 	@target/debug/demo down
 
+clusters: export MERIDIAN_LAB_ID = 2
+clusters: export MERIDIAN_LAB_STATE = $(CURDIR)/.lab-clusters
+clusters: ## The life of a REC on a cluster of five nodes: rollout, growth, deletion
+	@tools/prerequisites.sh
+	@$(MAKE) --no-print-directory build images
+	@$(LAB) down
+	@cargo test -p meridian-integration --features lab --test clusters -- --test-threads=1 || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
+	@$(LAB) down
+
 test: unit scenarios ## Everything that must be green before a change lands
 
 test-full: ## The same tests with full property cases
-	@PROPTEST_CASES=20000 $(MAKE) --no-print-directory test mutants
+	@PROPTEST_CASES=20000 $(MAKE) --no-print-directory test clusters mutants
 
 mutants: ## Remove each guard in turn and show the test that then fails
 	@tools/prerequisites.sh --only apt,valkey

@@ -1,0 +1,17 @@
+//! The life of a REC on one real cluster of five hosts: rollouts, growth, deletion. The scenarios share the lab
+//! and run one after another, each with a REC of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a scenario that cannot go on has failed"
+)]
+
+#[path = "clusters/deletion.rs"]
+mod deletion;
+#[path = "clusters/growth.rs"]
+mod growth;
+#[path = "clusters/rollout.rs"]
+mod rollout;
+#[path = "clusters/support.rs"]
+mod support;
