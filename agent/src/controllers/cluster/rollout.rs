@@ -12,6 +12,8 @@
 //!
 //! [`request_move`]: crate::controllers::failover::request_move
 
+use meridian_api::crds::cluster::ClusterState;
+
 use super::observe::{Node, Shard};
 
 /// What is observed.
@@ -36,12 +38,12 @@ pub(super) struct View<'a> {
 pub(super) enum Progress {
     /// Every pod is of the present template.
     Current,
-    /// Some pods have another template, but the same image.
+    /// Some pods have another template, but the same image; or the last of them does not serve yet.
     Update {
         /// How many are outdated.
         left: usize,
     },
-    /// Some pods have another image.
+    /// Some pods have another image; or the last of them does not serve yet.
     Upgrade {
         /// How many are outdated.
         left: usize,
@@ -66,11 +68,18 @@ pub(super) enum Step {
     },
 }
 
-/// How far the present template has come.
-pub(super) fn progress(view: &View<'_>) -> Progress {
+/// How far the present template has come. `before` is the state word shown last: a rollout ends when every pod serves
+/// with the new template, not when the last old pod is gone.
+pub(super) fn progress(view: &View<'_>, before: Option<&ClusterState>) -> Progress {
     let outdated: Vec<&Node> = outdated(view).collect();
     if outdated.is_empty() {
-        return Progress::Current;
+        let nodes = usize::try_from(view.nodes).unwrap_or(0);
+        return match before {
+            _ if wanted(view).filter(|pod| pod.ready).count() >= nodes => Progress::Current,
+            Some(ClusterState::Upgrade) => Progress::Upgrade { left: 0 },
+            Some(ClusterState::RunningRollingUpdate) => Progress::Update { left: 0 },
+            _ => Progress::Current,
+        };
     }
     let left = outdated.len();
     if outdated

@@ -227,7 +227,13 @@ fn up_to_date(sight: &Sight<'_>) -> Finding {
         .as_deref()
         .map(|step| format!(": {step}"))
         .unwrap_or_default();
-    let text = format!("{left} of {} pods run with {what}{step}", sight.view.nodes);
+    let text = match left {
+        0 => format!(
+            "every pod has the present spec, and {} of {} serve",
+            sight.view.ready, sight.view.nodes
+        ),
+        _ => format!("{left} of {} pods run with {what}{step}", sight.view.nodes),
+    };
     Finding::no("UpToDate", reason, text)
 }
 

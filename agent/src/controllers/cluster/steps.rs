@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::api::resource::Quantity};
 use kube::{Resource as _, ResourceExt as _};
-use meridian_api::crds::{RedisEnterpriseCluster, cluster::PersistenceStatus};
+use meridian_api::crds::{
+    RedisEnterpriseCluster,
+    cluster::{ClusterState, PersistenceStatus},
+};
 use serde_json::json;
 
 use super::{
@@ -59,7 +62,8 @@ impl Clusters {
     ) -> Result<Option<Duration>, ClusterError> {
         let template = world.set.as_ref().and_then(template_of).unwrap_or_default();
         let view = rollout_view(cluster, &template, true, world);
-        let mut sight = sight(rec, cluster, world, rollout::progress(&view), None);
+        let progress = rollout::progress(&view, shown(rec));
+        let mut sight = sight(rec, cluster, world, progress, None);
         sight.suspended = Some(why);
         let events = &self.context.report.events;
         events.warning(&rec.object_ref(&()), "Suspended", why).await;
@@ -106,7 +110,7 @@ impl Clusters {
         let settled = world.seen().is_some_and(|set| set.settled);
         let phase = self.recover(rec, &cluster, &world).await?;
         let view = rollout_view(&cluster, &template, settled, &world);
-        let progress = rollout::progress(&view);
+        let progress = rollout::progress(&view, shown(rec));
         let mut sight = sight(rec, &cluster, &world, progress, phase);
         if phase.is_none() {
             sight.rollout = self.roll(rec, rollout::next(&view)).await?;
@@ -361,6 +365,11 @@ fn answer(error: &ApplyError) -> String {
         return status.message.clone();
     }
     error.to_string()
+}
+
+/// The state word that was shown last.
+fn shown(rec: &RedisEnterpriseCluster) -> Option<&ClusterState> {
+    rec.status.as_ref()?.state.as_ref()
 }
 
 fn template_of(set: &k8s_openapi::api::apps::v1::StatefulSet) -> Option<String> {

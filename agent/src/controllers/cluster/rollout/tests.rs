@@ -113,11 +113,43 @@ fn a_pod_beyond_the_number_of_nodes_is_nobodys_business() {
 #[test]
 fn another_image_makes_an_upgrade_of_an_update() {
     let mut pods = [pod(0, "-r"), pod(1, "+r")];
-    assert_eq!(progress(&view(&pods, &[])), Progress::Update { left: 1 });
+    assert_eq!(
+        progress(&view(&pods, &[]), None),
+        Progress::Update { left: 1 }
+    );
     pods[0].image = Some("older".to_owned());
-    assert_eq!(progress(&view(&pods, &[])), Progress::Upgrade { left: 1 });
+    assert_eq!(
+        progress(&view(&pods, &[]), None),
+        Progress::Upgrade { left: 1 }
+    );
     pods[0].template = Some(NEW.to_owned());
-    assert_eq!(progress(&view(&pods, &[])), Progress::Current);
+    assert_eq!(progress(&view(&pods, &[]), None), Progress::Current);
+}
+
+#[test]
+fn a_rollout_ends_when_every_pod_serves() {
+    let all = ["+r", "+r", "+r"].map(str::to_owned);
+    let last_starts = ["+r", "+r", "+u"].map(str::to_owned);
+    let (all, last_starts) = (pods_of(&all), pods_of(&last_starts));
+    let last_is_gone = View {
+        nodes: 3,
+        ..view(&all[..2], &[])
+    };
+    let of = |view: &View<'_>, before| progress(view, Some(&before));
+    for seen in [&view(&last_starts, &[]), &last_is_gone] {
+        assert_eq!(
+            of(seen, ClusterState::Upgrade),
+            Progress::Upgrade { left: 0 }
+        );
+        let updating = ClusterState::RunningRollingUpdate;
+        assert_eq!(of(seen, updating), Progress::Update { left: 0 });
+        // A pod that is away without any rollout is none.
+        assert_eq!(of(seen, ClusterState::Running), Progress::Current);
+    }
+    assert_eq!(
+        of(&view(&all, &[]), ClusterState::Upgrade),
+        Progress::Current
+    );
 }
 
 /// One letter combination of [`pod`].
