@@ -1,6 +1,6 @@
 //! A namespace of a real cluster with an agent of its own, and what scenarios ask of it.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Mutex, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use meridian_integration::{
@@ -93,8 +93,11 @@ impl Site {
         Ok(text.replace("NAMESPACE", &self.namespace))
     }
 
-    /// Applies deploy/bundle/agent.yaml.
+    /// Applies deploy/bundle/agent.yaml. One at a time: its cluster-wide role is one object for all namespaces, and of two
+    /// `kubectl apply` that both find it missing, the API server refuses the second.
     pub(crate) fn install_agent(&self) -> Result<()> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock();
         let bundle = root().join("deploy/bundle/agent.yaml");
         self.must(&["apply", "-f", &bundle.to_string_lossy()], "")
             .map(drop)
