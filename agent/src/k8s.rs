@@ -14,6 +14,7 @@ pub mod names;
 pub mod news;
 pub mod own;
 pub mod quantity;
+mod theirs;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -9,6 +9,7 @@ mod fetch;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use futures::future::join_all;
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
@@ -20,9 +21,13 @@ use kube::{
 };
 use meridian_api::crds::{DatabaseTopology, DatabaseTopologyStatus, RedisEnterpriseCluster};
 use serde_json::{Value, json};
+use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use self::{build::Built, endpoints::Decision};
+use self::{
+    build::{Built, NameProblem},
+    endpoints::Decision,
+};
 use crate::{
     clock,
     k8s::{
@@ -31,13 +36,38 @@ use crate::{
         drive::{self, Driver, Failure, Report},
         fault::Fault,
         news::Gate,
-        own::{CLUSTER, DATABASE, Owner, ROLE_NODE, SERVICES_READY},
+        own::{CLUSTER, DATABASE, NAME_TAKEN, Owner, ROLE_NODE, SERVICES_READY},
     },
 };
 
-impl Failure for ApplyError {
+/// Why the Services of a database are not all as they shall be.
+#[derive(Debug, Error)]
+enum RiggerError {
+    /// An object could not be read or written.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// A Service cannot have its name.
+    #[error(transparent)]
+    Name(#[from] NameProblem),
+}
+
+impl Failure for RiggerError {
     fn fault(&self) -> Fault {
-        ApplyError::fault(self)
+        match self {
+            Self::Apply(error) => error.fault(),
+            Self::Name(_) => Fault::Invalid,
+        }
+    }
+}
+
+impl RiggerError {
+    /// Reason of the condition.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Apply(ApplyError::Taken { .. }) => NAME_TAKEN,
+            Self::Apply(error) => error.fault().reason(),
+            Self::Name(problem) => problem.reason(),
+        }
     }
 }
 
@@ -48,10 +78,10 @@ struct Rigger {
 
 impl Driver for Rigger {
     type Kind = DatabaseTopology;
-    type Error = ApplyError;
+    type Error = RiggerError;
     const NAME: &'static str = "ServicesRigger";
 
-    async fn look(&self, topology: &DatabaseTopology) -> Result<Option<Duration>, ApplyError> {
+    async fn look(&self, topology: &DatabaseTopology) -> Result<Option<Duration>, RiggerError> {
         if topology.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
@@ -73,8 +103,8 @@ impl Driver for Rigger {
         let built = build::build(&topology.spec, &world.policy, lead, memory.as_deref());
 
         let applied = self.apply(topology, built, &world.services).await;
-        self.show(topology, &decision, applied.as_ref().err())
-            .await?;
+        let error = applied.as_ref().err();
+        self.show(topology, &decision, error).await?;
         applied?;
         self.gate.leave(look);
         Ok(None)
@@ -86,20 +116,26 @@ impl Driver for Rigger {
 }
 
 impl Rigger {
-    /// Writes what was built, then removes Services of the database that are not wanted any more. A name that is
-    /// taken keeps none of the others from being made; the first error is returned.
+    /// Writes what was built; when all of it stands, removes Services of the database that are not wanted any more, so
+    /// that a new name or type that cannot be had takes nothing away. A name that is taken keeps none of the others from
+    /// being made; the first error is returned.
     async fn apply(
         &self,
         topology: &DatabaseTopology,
         built: Vec<Built>,
         existing: &[Service],
-    ) -> Result<(), ApplyError> {
-        let owner = Owner::database(&topology.spec.cluster, &topology.spec.database.name);
+    ) -> Result<(), RiggerError> {
+        let spec = &topology.spec;
+        let owner = Owner::database(&spec.cluster, &spec.database.name);
         let wanted: BTreeSet<String> = built.iter().map(|one| one.service.name_any()).collect();
-        let mut outcome = Ok(());
-        for one in built {
-            outcome = outcome.and(self.apply_one(one, &owner).await);
-        }
+        let writes = built.into_iter().map(async |one| {
+            build::check_name(&one.service.name_any(), spec)?;
+            self.apply_one(one, &owner).await.map_err(RiggerError::from)
+        });
+        join_all(writes)
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()?;
         for service in existing
             .iter()
             .map(ResourceExt::name_any)
@@ -110,7 +146,7 @@ impl Rigger {
                 .remove::<EndpointSlice>(&build::slice_name(&service), &owner)
                 .await?;
         }
-        outcome
+        Ok(())
     }
 
     /// The slice before its Service, so that a Service is never seen without knowing where it leads; but neither where
@@ -131,7 +167,7 @@ impl Rigger {
         &self,
         topology: &DatabaseTopology,
         decision: &Decision,
-        error: Option<&ApplyError>,
+        error: Option<&RiggerError>,
     ) -> Result<(), ApplyError> {
         let finding = finding(decision, error);
         let mut before = topology
@@ -157,9 +193,9 @@ impl Rigger {
     }
 }
 
-fn finding(decision: &Decision, error: Option<&ApplyError>) -> Finding {
+fn finding(decision: &Decision, error: Option<&RiggerError>) -> Finding {
     if let Some(error) = error {
-        return Finding::no(SERVICES_READY, error.fault().reason(), error.to_string());
+        return Finding::no(SERVICES_READY, error.reason(), error.to_string());
     }
     match decision {
         Decision::Lead(target) => Finding::yes(
@@ -242,67 +278,6 @@ pub async fn run(objects: Objects, report: Report, stop: CancellationToken) {
 }
 
 #[cfg(test)]
-mod tests {
-    use kube::api::ObjectMeta;
-
-    use super::*;
-    use crate::k8s::testing::{answer, objects};
-
-    #[tokio::test]
-    async fn a_service_of_another_manager_gets_no_endpoint_of_ours() {
-        let (objects, server) = objects();
-        let named = |name: &str| ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        };
-        let service = Service {
-            metadata: named("db"),
-            ..Service::default()
-        };
-        let slice = EndpointSlice {
-            metadata: named("db-meridian"),
-            ..EndpointSlice::default()
-        };
-        let theirs = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
-                            "metadata": {"name": "db", "uid": "u", "labels": {"app.kubernetes.io/managed-by": "Helm"}}});
-        let asked = tokio::spawn(answer(server, vec![(200, theirs)]));
-        let rigger = Rigger {
-            objects,
-            gate: Gate::default(),
-        };
-        let one = Built {
-            service,
-            slice: Some(slice),
-        };
-        let refused = rigger
-            .apply_one(one, &Owner::database("rec", "db"))
-            .await
-            .unwrap_err();
-        drop(rigger);
-        assert_eq!(Failure::fault(&refused), Fault::Foreign);
-        let asked = asked.await.unwrap();
-        assert!(
-            asked[0].1.contains("/services/db"),
-            "the Service is looked at first: {asked:?}"
-        );
-        assert_eq!(
-            asked.len(),
-            1,
-            "a slice would lead the clients of that Service astray: {asked:?}"
-        );
-    }
-
-    #[test]
-    fn a_taken_name_is_told_in_the_words_that_the_databases_controller_reads() {
-        let error = ApplyError::Foreign {
-            kind: "Service".to_owned(),
-            name: "db".to_owned(),
-            holder: "x".to_owned(),
-        };
-        let told = finding(&Decision::Nowhere { why: String::new() }, Some(&error));
-        assert_eq!(
-            (told.type_, told.reason),
-            (SERVICES_READY, Fault::Foreign.reason())
-        );
-    }
-}
+mod testing;
+#[cfg(test)]
+mod tests;

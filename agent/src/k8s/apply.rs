@@ -10,7 +10,8 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{
-        DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+        DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
+        PropagationPolicy,
     },
     core::{DeserializeGuard, PartialObjectMeta},
 };
@@ -21,6 +22,7 @@ use thiserror::Error;
 use super::{
     fault::Fault,
     own::{FIELD_MANAGER, Owner, Ownership},
+    theirs,
 };
 
 /// A kind that the agent writes: namespaced, known at compile time.
@@ -58,6 +60,19 @@ pub enum ApplyError {
         /// Who holds it.
         holder: String,
     },
+    /// The name is taken by an object that the agent made for another database or cluster. Nothing was changed.
+    #[error(
+        "{kind} `{name}` exists and belongs to {holder}; nothing was changed. Choose another name for this object, or \
+         delete {holder}"
+    )]
+    Taken {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// To whom it belongs.
+        holder: String,
+    },
     /// The API server refused or could not be reached.
     #[error("{verb} {kind} `{name}`: {source}")]
     Api {
@@ -87,7 +102,7 @@ impl ApplyError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Foreign { .. } => Fault::Foreign,
+            Self::Foreign { .. } | Self::Taken { .. } => Fault::Foreign,
             Self::Api { source, .. } => Fault::of(source),
             Self::Encode { .. } => Fault::Invalid,
         }
@@ -188,25 +203,32 @@ impl Objects {
         name: &str,
         owner: &Owner,
     ) -> Result<Ownership, ApplyError> {
+        Ok(owner.judge(self.metadata::<K>(name).await?.as_ref()))
+    }
+
+    async fn metadata<K: Object>(&self, name: &str) -> Result<Option<ObjectMeta>, ApplyError> {
         let existing: Option<PartialObjectMeta<K>> =
             self.api::<K>()
                 .get_metadata_opt(name)
                 .await
                 .map_err(|source| ApplyError::api::<K>("get", name, source))?;
-        Ok(owner.judge(existing.as_ref().map(|object| &object.metadata)))
+        Ok(existing.map(|object| object.metadata))
     }
 
-    /// Makes `desired` true: creates it, or applies it over the object of ours that exists.
+    /// Makes `desired` true: creates it, or applies it over the object of ours that exists. Annotations and labels that
+    /// somebody else has set there stay.
     ///
     /// # Errors
     /// [`ApplyError::Foreign`]: the name is taken; nothing was changed. [`ApplyError::Api`]: refused or not reached.
     pub async fn ensure<K: Object>(&self, desired: &K, owner: &Owner) -> Result<K, ApplyError> {
         let name = desired.name_any();
         let mut body = encode(desired)?;
-        let params = match self.ownership::<K>(&name, owner).await? {
-            Ownership::Foreign { holder } => return Err(foreign::<K>(&name, holder)),
+        let existing = self.metadata::<K>(&name).await?;
+        let params = match owner.judge(existing.as_ref()) {
+            Ownership::Foreign { holder, ours } => return Err(foreign::<K>(&name, holder, ours)),
             Ownership::Absent => PatchParams::apply(FIELD_MANAGER),
             Ownership::Ours { uid } => {
+                theirs::leave(&mut body["metadata"], existing.as_ref());
                 body["metadata"]["uid"] = json!(uid);
                 PatchParams::apply(FIELD_MANAGER).force()
             }
@@ -228,7 +250,7 @@ impl Objects {
     ) -> Result<(), ApplyError> {
         let name = desired.name_any();
         match self.ownership::<K>(&name, owner).await? {
-            Ownership::Foreign { holder } => Err(foreign::<K>(&name, holder)),
+            Ownership::Foreign { holder, ours } => Err(foreign::<K>(&name, holder, ours)),
             Ownership::Absent | Ownership::Ours { .. } => Ok(()),
         }
     }
@@ -396,11 +418,12 @@ fn encode<K: Object>(object: &K) -> Result<Value, ApplyError> {
     })
 }
 
-fn foreign<K: Object>(name: &str, holder: String) -> ApplyError {
-    ApplyError::Foreign {
-        kind: K::kind(&()).into_owned(),
-        name: name.to_owned(),
-        holder,
+fn foreign<K: Object>(name: &str, holder: String, ours: bool) -> ApplyError {
+    let (kind, name) = (K::kind(&()).into_owned(), name.to_owned());
+    if ours {
+        ApplyError::Taken { kind, name, holder }
+    } else {
+        ApplyError::Foreign { kind, name, holder }
     }
 }
 

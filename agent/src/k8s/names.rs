@@ -47,6 +47,19 @@ impl ClusterNames<'_> {
         format!("{}-{PEER_TLS}", self.0)
     }
 
+    /// Names of Services that belong to the cluster, made already or not: no database may have them.
+    #[must_use]
+    pub fn services(self) -> [String; 5] {
+        let named = |suffix| format!("{}-{suffix}", self.0);
+        [
+            self.main(),
+            self.sync(),
+            self.metrics(),
+            named("ui"),
+            named("api"),
+        ]
+    }
+
     /// The pod with this ordinal.
     #[must_use]
     pub fn pod(self, ordinal: i32) -> String {

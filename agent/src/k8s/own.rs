@@ -32,6 +32,10 @@ pub const RECOVERY: &str = "meridian.dev/recovery";
 pub const APP: (&str, &str) = ("app", "redis-enterprise");
 /// Condition of a `DatabaseTopology` about its Services, written by the rigger and read by the database's controller.
 pub const SERVICES_READY: &str = "ServicesReady";
+/// Reason in [`SERVICES_READY`]: the name of a Service belongs to another database or to the cluster.
+pub const NAME_TAKEN: &str = "NameTaken";
+/// Reason in [`SERVICES_READY`]: the name of a Service would be longer than Kubernetes allows.
+pub const NAME_TOO_LONG: &str = "NameTooLong";
 /// Annotation or label of a node pod with the rack of its host.
 pub const RACK: &str = "meridian.dev/rack";
 /// Label of node pods.
@@ -107,7 +111,10 @@ impl Owner {
         if label(MANAGED_BY) != Some(FIELD_MANAGER) {
             let manager = label(MANAGED_BY)
                 .map_or_else(|| "nobody we know".to_owned(), |name| format!("`{name}`"));
-            return Ownership::Foreign { holder: manager };
+            return Ownership::Foreign {
+                holder: manager,
+                ours: false,
+            };
         }
         if label(CLUSTER) == Some(self.cluster.as_str())
             && label(DATABASE) == self.database.as_deref()
@@ -120,7 +127,7 @@ impl Owner {
             Some(database) => format!("database `{database}`"),
             None => format!("cluster `{}`", label(CLUSTER).unwrap_or("?")),
         };
-        Ownership::Foreign { holder }
+        Ownership::Foreign { holder, ours: true }
     }
 }
 
@@ -138,6 +145,8 @@ pub enum Ownership {
     Foreign {
         /// Who holds it, as far as its labels tell.
         holder: String,
+        /// The agent made it, for another cluster or database.
+        ours: bool,
     },
 }
 
@@ -206,7 +215,8 @@ mod tests {
             assert_eq!(
                 owner.judge(Some(&object)),
                 Ownership::Foreign {
-                    holder: "database `a`".to_owned()
+                    holder: "database `a`".to_owned(),
+                    ours: true,
                 }
             );
         }

@@ -262,7 +262,7 @@ impl Peers {
         };
         // A foreign Secret is told before the hub is asked in vain.
         let owner = Owner::cluster(&wanted.rec);
-        if let crate::k8s::own::Ownership::Foreign { holder } =
+        if let crate::k8s::own::Ownership::Foreign { holder, .. } =
             owner.judge(known.as_ref().map(|secret| &secret.metadata))
         {
             let note = format!(

@@ -13,7 +13,10 @@ use kube::api::ObjectMeta;
 use meridian_api::crds::topology::DatabaseTopologySpec;
 
 use super::endpoints::Target;
-use crate::k8s::own::{MEMORY, Owner};
+use crate::k8s::{
+    names::ClusterNames,
+    own::{MEMORY, NAME_TAKEN, NAME_TOO_LONG, Owner},
+};
 
 /// Name of the one port.
 const PORT_NAME: &str = "redis";
@@ -81,6 +84,70 @@ pub(super) struct Policy {
     pub annotations: BTreeMap<String, String>,
     /// Labels beside ours; ours win.
     pub labels: BTreeMap<String, String>,
+}
+
+/// Longest name of a Service.
+const LONGEST_NAME: usize = 63;
+
+/// Why a Service cannot be made under its name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NameProblem {
+    /// It is one of the cluster's own.
+    #[error(
+        "Service `{name}` belongs to cluster `{cluster}`, so nothing was made under that name for database `{database}`. \
+         Choose another name for the database, or set spec.servicesRiggerSpec.serviceNaming of the cluster to redis-port"
+    )]
+    Reserved {
+        /// The name.
+        name: String,
+        /// The REC.
+        cluster: String,
+        /// The database that asks for it.
+        database: String,
+    },
+    /// Kubernetes allows no name of this length.
+    #[error(
+        "Service `{name}` cannot be made: its name has {} characters, expected at most {LONGEST_NAME}. Choose a shorter \
+         name for the database, take this type out of spec.servicesRiggerSpec.databaseServiceType of the cluster, or set \
+         its serviceNaming to redis-port",
+        name.len()
+    )]
+    TooLong {
+        /// The name.
+        name: String,
+    },
+}
+
+impl NameProblem {
+    /// Reason of the condition.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Reserved { .. } => NAME_TAKEN,
+            Self::TooLong { .. } => NAME_TOO_LONG,
+        }
+    }
+}
+
+/// Refuses the name of a Service that may not exist.
+pub(super) fn check_name(name: &str, topology: &DatabaseTopologySpec) -> Result<(), NameProblem> {
+    let cluster = &topology.cluster;
+    if ClusterNames(cluster)
+        .services()
+        .iter()
+        .any(|own| own == name)
+    {
+        return Err(NameProblem::Reserved {
+            name: name.to_owned(),
+            cluster: cluster.clone(),
+            database: topology.database.name.clone(),
+        });
+    }
+    if name.len() > LONGEST_NAME {
+        return Err(NameProblem::TooLong {
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// A Service and its slice.

@@ -37,7 +37,10 @@ pub(super) struct World {
     pub(super) slices: Vec<EndpointSlice>,
 }
 
-/// Reads the world; `None` while the database or its REC is gone or going: then its controller cleans up.
+/// Reads the world; `None` while the database or its REC is going: then its controller cleans up.
+///
+/// A topology whose database object is gone (its finalizer was taken away by force) is still served by the nodes, so it
+/// keeps its Services, and they follow it.
 ///
 /// # Errors
 /// The API server refused or could not be reached.
@@ -46,49 +49,59 @@ pub(super) async fn fetch(
     topology: &DatabaseTopology,
 ) -> Result<Option<World>, ApplyError> {
     let spec = &topology.spec;
-    let Some(rec) = objects.get::<RedisEnterpriseCluster>(&spec.cluster).await? else {
-        return Ok(None);
-    };
-    let Some(service_port) = service_port(objects, topology).await? else {
-        return Ok(None);
-    };
-    let owner = Owner::database(&spec.cluster, &spec.database.name);
+    let selector = Owner::database(&spec.cluster, &spec.database.name).selector();
     let pods = format!("{CLUSTER}={},{}={}", spec.cluster, ROLE_NODE.0, ROLE_NODE.1);
+    let (rec, wished, pods, services, slices) = tokio::try_join!(
+        objects.get::<RedisEnterpriseCluster>(&spec.cluster),
+        wished(objects, topology),
+        objects.list(&pods),
+        objects.list(&selector),
+        objects.list(&selector),
+    )?;
+    let (Some(rec), Some(wished)) = (rec, wished) else {
+        return Ok(None);
+    };
     Ok(Some(World {
-        policy: policy(&rec.spec, service_port.0),
-        pods: objects.list(&pods).await?,
-        services: objects.list(&owner.selector()).await?,
-        slices: objects.list(&owner.selector()).await?,
+        policy: policy(&rec.spec, wished.0),
+        pods,
+        services,
+        slices,
     }))
 }
 
-/// The port that the database asks for, if it exists and is not going.
+/// The port that the database asks for, if it is not going.
 struct Wished(Option<i64>);
 
-async fn service_port(
+async fn wished(
     objects: &Objects,
     topology: &DatabaseTopology,
 ) -> Result<Option<Wished>, ApplyError> {
     let database = &topology.spec.database;
     if database.kind == "RedisEnterpriseDatabase" {
-        let found = objects
+        let redb = objects
             .get::<RedisEnterpriseDatabase>(&database.name)
             .await?;
-        let found = found.filter(|redb| redb.metadata.deletion_timestamp.is_none());
-        return Ok(found.map(|redb| Wished(redb.spec.database_service_port)));
+        if let Some(redb) = redb {
+            let stays = redb.metadata.deletion_timestamp.is_none();
+            return Ok(stays.then_some(Wished(redb.spec.database_service_port)));
+        }
+    } else {
+        // An Active-Active database serves until the hub confirms its deletion, whoever deleted it here.
+        let reaadb = objects
+            .get::<RedisEnterpriseActiveActiveDatabase>(&database.name)
+            .await?;
+        if let Some(reaadb) = reaadb {
+            let settings = reaadb.spec.global_configurations;
+            let port = settings.and_then(|spec| spec.database_service_port);
+            return Ok(Some(Wished(port)));
+        }
     }
-    // An Active-Active database serves until the hub confirms its deletion, whoever deleted it here.
-    let found = objects
-        .get::<RedisEnterpriseActiveActiveDatabase>(&database.name)
-        .await?;
-    Ok(found.map(|reaadb| {
-        Wished(
-            reaadb
-                .spec
-                .global_configurations
-                .and_then(|spec| spec.database_service_port),
-        )
-    }))
+    // The topology that is being looked at may be older than its deletion.
+    let left = objects.get::<DatabaseTopology>(&database.name).await?;
+    let stays = left.is_some_and(|left| {
+        left.metadata.uid == topology.metadata.uid && left.metadata.deletion_timestamp.is_none()
+    });
+    Ok(stays.then_some(Wished(None)))
 }
 
 fn policy(rec: &RedisEnterpriseClusterSpec, wished: Option<i64>) -> Policy {

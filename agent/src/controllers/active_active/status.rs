@@ -15,7 +15,7 @@ use crate::{
         serve::{
             ServeError,
             fetch::World,
-            state::{Serving, foreign_service, primary_report, serving},
+            state::{Serving, primary_report, refused_name, serving},
         },
     },
     k8s::{
@@ -238,7 +238,7 @@ fn show(
         next.linked_redbs = vec![topology.spec.database.name.clone()];
     }
     findings.push(finding);
-    findings.extend(foreign_service(topology));
+    findings.extend(refused_name(topology));
     findings.extend(failover::findings(topology, None));
     word
 }

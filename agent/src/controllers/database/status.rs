@@ -16,7 +16,7 @@ use crate::{
         serve::{
             ServeError,
             fetch::World,
-            state::{Serving, foreign_service, serving},
+            state::{Serving, refused_name, serving},
         },
     },
     k8s::{
@@ -72,7 +72,7 @@ pub(super) fn status(
             show_place(&mut next, topology, &world.services);
             let (word, finding) = word(topology, world, served);
             findings.push(finding);
-            findings.extend(foreign_service(topology));
+            findings.extend(refused_name(topology));
             if word == DatabaseStatus::Active && !served {
                 next.database_uid = redb.uid();
                 next.created_time = Some(now.to_owned());

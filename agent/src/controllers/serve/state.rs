@@ -4,7 +4,11 @@ use meridian_api::crds::topology::{DatabaseTopology, MemberReport, ShardReport, 
 
 use crate::{
     controllers::placement::Node,
-    k8s::{conditions::Finding, fault::Fault, own::SERVICES_READY},
+    k8s::{
+        conditions::Finding,
+        fault::Fault,
+        own::{NAME_TAKEN, NAME_TOO_LONG, SERVICES_READY},
+    },
 };
 
 /// How far the primary's node has got with the topology.
@@ -106,15 +110,20 @@ pub(crate) fn serving(topology: &DatabaseTopology, nodes: &[Node]) -> Serving {
     Serving::Yes
 }
 
-/// A name of a Service that is taken, as the rigger found out.
+/// A name of a Service that cannot be had, as the rigger found out.
 #[must_use]
-pub(crate) fn foreign_service(topology: &DatabaseTopology) -> Option<Finding> {
+pub(crate) fn refused_name(topology: &DatabaseTopology) -> Option<Finding> {
     let conditions = &topology.status.as_ref()?.conditions;
     let told = conditions
         .iter()
         .find(|condition| condition.type_ == SERVICES_READY)?;
-    (told.reason == Fault::Foreign.reason())
-        .then(|| Finding::yes("ForeignObject", "NameTaken", told.message.clone()))
+    let (type_, reason) = match told.reason.as_str() {
+        reason if reason == Fault::Foreign.reason() => ("ForeignObject", NAME_TAKEN),
+        NAME_TAKEN => (NAME_TAKEN, "BelongsToAnother"),
+        NAME_TOO_LONG => (NAME_TOO_LONG, "ServiceNotMade"),
+        _ => return None,
+    };
+    Some(Finding::yes(type_, reason, told.message.clone()))
 }
 
 #[cfg(test)]
@@ -144,6 +153,24 @@ mod tests {
     ) -> Value {
         json!([{"node": "rec-0", "topologyUid": uid, "epoch": epoch, "generation": generation, "asOf": "t",
                 "shards": [{"id": 0, "role": role, "ready": ready, "writable": writable, "port": 10000}]}])
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_had_is_told_in_the_databases_own_conditions() {
+        let told = |reason: &str| {
+            let mut topology = topology(&json!([]));
+            let conditions = &mut topology.status.as_mut().unwrap().conditions;
+            *conditions = serde_json::from_value(json!([{
+                "type": SERVICES_READY, "status": "False", "reason": reason, "message": "why", "lastTransitionTime": "t",
+            }]))
+            .unwrap();
+            refused_name(&topology).map(|finding| (finding.type_, finding.message))
+        };
+        let why = || "why".to_owned();
+        assert_eq!(told("ForeignObject"), Some(("ForeignObject", why())));
+        assert_eq!(told(NAME_TAKEN), Some((NAME_TAKEN, why())));
+        assert_eq!(told(NAME_TOO_LONG), Some((NAME_TOO_LONG, why())));
+        assert_eq!(told("NoEndpoint"), None);
     }
 
     fn node(ready: bool) -> [Node; 1] {

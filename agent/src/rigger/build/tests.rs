@@ -2,6 +2,7 @@ use kube::ResourceExt as _;
 use serde_json::json;
 
 use super::*;
+use crate::rigger::testing::golden;
 
 fn topology() -> DatabaseTopologySpec {
     serde_json::from_value(json!({
@@ -135,4 +136,41 @@ fn an_unknown_word_is_named() {
         Reach::parse("cluster_ip,nodeport"),
         Err("nodeport".to_owned())
     );
+}
+
+#[test]
+fn a_name_that_is_the_clusters_or_too_long_is_refused_with_the_next_step() {
+    let check = |name: &str| check_name(name, &topology()).map_err(|problem| problem.to_string());
+    assert_eq!(check("db"), Ok(()));
+    assert_eq!(check("rec-x"), Ok(()));
+    assert_eq!(check(&"a".repeat(63)), Ok(()));
+    assert_eq!(
+        check(&format!("{}-headless", "a".repeat(55))).unwrap_err(),
+        format!(
+            "Service `{}-headless` cannot be made: its name has 64 characters, expected at most 63. Choose a shorter \
+             name for the database, take this type out of spec.servicesRiggerSpec.databaseServiceType of the cluster, \
+             or set its serviceNaming to redis-port",
+            "a".repeat(55)
+        )
+    );
+    assert!(
+        check("rec-sync")
+            .unwrap_err()
+            .contains("belongs to cluster `rec`")
+    );
+}
+
+#[test]
+fn the_services_of_a_database_are_the_golden_ones() {
+    let policy = Policy {
+        service_port: Some(6379),
+        annotations: BTreeMap::from([("lb/zone".to_owned(), "a".to_owned())]),
+        ..policy("cluster_ip,headless,load_balancer")
+    };
+    let built = build(&topology(), &policy, Some(Some(&target())), Some("{}"));
+    let all: Vec<_> = built
+        .iter()
+        .map(|one| json!({"service": one.service, "slice": one.slice}))
+        .collect();
+    golden("services", &json!(all));
 }

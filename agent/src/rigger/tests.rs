@@ -1,0 +1,236 @@
+use kube::api::ObjectMeta;
+
+use super::{testing::Store, *};
+use crate::k8s::{
+    names::ClusterNames,
+    testing::{answer, objects},
+};
+
+#[tokio::test]
+async fn a_service_of_another_manager_gets_no_endpoint_of_ours() {
+    let (objects, server) = objects();
+    let named = |name: &str| ObjectMeta {
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
+    };
+    let service = Service {
+        metadata: named("db"),
+        ..Service::default()
+    };
+    let slice = EndpointSlice {
+        metadata: named("db-meridian"),
+        ..EndpointSlice::default()
+    };
+    let theirs = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                        "metadata": {"name": "db", "uid": "u", "labels": {"app.kubernetes.io/managed-by": "Helm"}}});
+    let asked = tokio::spawn(answer(server, vec![(200, theirs)]));
+    let rigger = Rigger {
+        objects,
+        gate: Gate::default(),
+    };
+    let one = Built {
+        service,
+        slice: Some(slice),
+    };
+    let refused = rigger
+        .apply_one(one, &Owner::database("rec", "db"))
+        .await
+        .unwrap_err();
+    drop(rigger);
+    assert_eq!(refused.fault(), Fault::Foreign);
+    let asked = asked.await.unwrap();
+    assert!(
+        asked[0].1.contains("/services/db"),
+        "the Service is looked at first: {asked:?}"
+    );
+    assert_eq!(
+        asked.len(),
+        1,
+        "a slice would lead the clients of that Service astray: {asked:?}"
+    );
+}
+
+#[test]
+fn a_taken_name_is_told_in_the_words_that_the_databases_controller_reads() {
+    let error = ApplyError::Foreign {
+        kind: "Service".to_owned(),
+        name: "db".to_owned(),
+        holder: "x".to_owned(),
+    };
+    let nowhere = Decision::Nowhere { why: String::new() };
+    let told = finding(&nowhere, Some(&error.into()));
+    assert_eq!(
+        (told.type_, told.reason),
+        (SERVICES_READY, Fault::Foreign.reason())
+    );
+}
+
+fn topology() -> DatabaseTopology {
+    serde_json::from_value(json!({
+        "metadata": {"name": "db", "uid": "T"},
+        "spec": {"database": {"kind": "RedisEnterpriseDatabase", "namespace": "ns", "name": "db", "uid": "u"},
+                 "cluster": "rec", "epoch": 1, "port": 10000, "memoryBytes": 1, "evictionPolicy": "noeviction",
+                 "persistence": "disabled", "replication": false,
+                 "shards": [{"id": 0, "slots": "0-16383", "primary": "rec-0"}]},
+        "status": {"members": [{"node": "rec-0", "topologyUid": "T", "epoch": 1, "generation": 1, "asOf": "t",
+            "shards": [{"id": 0, "role": "primary", "ready": true, "writable": true, "port": 10000}]}]},
+    }))
+    .unwrap()
+}
+
+/// A rigger beside a REC with this spec, one pod and the REDB `db`.
+fn world(spec: &Value) -> (Rigger, Store) {
+    let (objects, store) = Store::start();
+    let pod_labels = json!({CLUSTER: "rec", ROLE_NODE.0: ROLE_NODE.1});
+    store.put("v1/pods", json!({"metadata": {"name": "rec-0", "labels": pod_labels}, "spec": {"containers": []}, "status": {"podIP": "10.0.0.1"}}));
+    store.put(
+        "app.redislabs.com/v1/redisenterpriseclusters",
+        json!({"metadata": {"name": "rec"}, "spec": spec}),
+    );
+    store.put(REDBS, json!({"metadata": {"name": "db"}, "spec": {}}));
+    store.put(TOPOLOGIES, serde_json::to_value(topology()).unwrap());
+    let gate = Gate::default();
+    (Rigger { objects, gate }, store)
+}
+
+const REDBS: &str = "app.redislabs.com/v1alpha1/redisenterprisedatabases";
+const TOPOLOGIES: &str = "meridian.dev/v1alpha1/databasetopologies";
+const SERVICES: &str = "v1/services";
+const SLICES: &str = "discovery.k8s.io/v1/endpointslices";
+
+async fn look(rigger: &Rigger) -> Result<Option<Duration>, RiggerError> {
+    rigger.gate.opened_by(|()| Some(ObjectRef::new("db")))(());
+    rigger.look(&topology()).await
+}
+
+fn condition(store: &Store) -> (String, String) {
+    let topology = store.get(TOPOLOGIES, "db").unwrap();
+    let told = &topology["status"]["conditions"][0];
+    let text = |field: &str| told[field].as_str().unwrap().to_owned();
+    (text("reason"), text("message"))
+}
+
+#[tokio::test]
+async fn a_new_naming_or_type_makes_the_new_services_and_removes_the_old_ones() {
+    let (rigger, store) = world(&json!({}));
+    look(&rigger).await.unwrap();
+    assert_eq!(store.names(SERVICES), ["db", "db-headless"]);
+    let spec = json!({"servicesRiggerSpec": {"serviceNaming": "redis-port", "databaseServiceType": "load_balancer"}});
+    store.put(
+        "app.redislabs.com/v1/redisenterpriseclusters",
+        json!({"metadata": {"name": "rec"}, "spec": spec}),
+    );
+    look(&rigger).await.unwrap();
+    assert_eq!(store.names(SERVICES), ["redis-10000-load-balancer"]);
+    assert_eq!(store.names(SLICES), ["redis-10000-load-balancer-meridian"]);
+}
+
+#[tokio::test]
+async fn a_name_of_another_database_is_refused_and_neither_its_service_nor_our_old_ones_go() {
+    let (rigger, store) = world(&json!({}));
+    look(&rigger).await.unwrap();
+    let other = Owner::database("rec", "other").labels();
+    store.put(
+        SERVICES,
+        json!({"metadata": {"name": "redis-10000", "labels": other}, "spec": {"ports": []}}),
+    );
+    let spec = json!({"servicesRiggerSpec": {"serviceNaming": "redis-port"}});
+    store.put(
+        "app.redislabs.com/v1/redisenterpriseclusters",
+        json!({"metadata": {"name": "rec"}, "spec": spec}),
+    );
+    store.writes();
+    let refused = look(&rigger).await.unwrap_err();
+    assert_eq!(refused.reason(), NAME_TAKEN);
+    assert_eq!(
+        condition(&store),
+        (
+            NAME_TAKEN.to_owned(),
+            "Service `redis-10000` exists and belongs to database `other`; nothing was changed. Choose another name for \
+             this object, or delete database `other`"
+                .to_owned()
+        )
+    );
+    assert_eq!(
+        store.names(SERVICES),
+        ["db", "db-headless", "redis-10000", "redis-10000-headless"]
+    );
+    assert_eq!(
+        store.get(SERVICES, "redis-10000").unwrap()["metadata"]["labels"],
+        json!(other)
+    );
+    let writes = store.writes();
+    assert!(
+        !writes
+            .iter()
+            .any(|path| path.ends_with("/redis-10000") || path.starts_with("DELETE")),
+        "{writes:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_clusters_own_service_names_are_refused_before_they_exist() {
+    for name in ClusterNames("rec").services() {
+        let mut topology = topology();
+        topology.metadata.name = Some(name.clone());
+        topology.spec.database.name = name.clone();
+        let (rigger, store) =
+            world(&json!({"servicesRiggerSpec": {"databaseServiceType": "cluster_ip"}}));
+        store.put(REDBS, json!({"metadata": {"name": name}, "spec": {}}));
+        store.put(TOPOLOGIES, serde_json::to_value(&topology).unwrap());
+        let refused = rigger.look(&topology).await.unwrap_err();
+        assert_eq!(
+            (refused.reason(), Failure::fault(&refused)),
+            (NAME_TAKEN, Fault::Invalid)
+        );
+        assert_eq!(
+            refused.to_string(),
+            format!(
+                "Service `{name}` belongs to cluster `rec`, so nothing was made under that name for database `{name}`. \
+                 Choose another name for the database, or set spec.servicesRiggerSpec.serviceNaming of the cluster to \
+                 redis-port"
+            )
+        );
+        assert!(store.names(SERVICES).is_empty() && store.names(SLICES).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_database_without_its_object_keeps_its_services_as_long_as_its_topology_stands() {
+    let (rigger, store) = world(&json!({}));
+    store.take(REDBS, "db");
+    store.take(TOPOLOGIES, "db");
+    look(&rigger).await.unwrap();
+    assert!(
+        store.names(SERVICES).is_empty(),
+        "the topology is gone: nothing is made again"
+    );
+    store.put(TOPOLOGIES, serde_json::to_value(topology()).unwrap());
+    look(&rigger).await.unwrap();
+    assert_eq!(store.names(SERVICES), ["db", "db-headless"]);
+}
+
+#[tokio::test]
+async fn an_annotation_of_somebody_else_survives_whatever_the_cluster_says() {
+    let (rigger, store) =
+        world(&json!({"services": {"servicesAnnotations": {"lb/zone": "ours", "team": "a"}}}));
+    look(&rigger).await.unwrap();
+    let mut service = store.get(SERVICES, "db").unwrap();
+    assert_eq!(
+        service["metadata"]["annotations"],
+        json!({"lb/zone": "ours", "team": "a"})
+    );
+    service["metadata"]["annotations"]["lb/zone"] = json!("theirs");
+    service["metadata"]["managedFields"] = json!([
+        {"manager": "kubectl", "fieldsV1": {"f:metadata": {"f:annotations": {"f:lb/zone": {}}}}},
+        {"manager": "meridian-agent", "fieldsV1": {"f:metadata": {"f:annotations": {"f:team": {}}}}},
+    ]);
+    store.put(SERVICES, service);
+    look(&rigger).await.unwrap();
+    let applied = store.get(SERVICES, "db").unwrap();
+    assert_eq!(
+        applied["metadata"]["annotations"],
+        json!({"team": "a"}),
+        "what is not said is left to its owner"
+    );
+}
