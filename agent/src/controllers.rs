@@ -58,9 +58,10 @@ impl Context {
 
 /// Runs every controller until the context stops.
 pub async fn run(context: Context) {
+    let home = context.objects.namespace().to_owned();
     tokio::join!(
         cluster::run(context.clone()),
-        database::run(context.clone()),
+        database::run(context.clone(), &home, context.stop.clone()),
         active_active::run(context.clone()),
         failover::run(context.clone()),
         remote_cluster::run(context),

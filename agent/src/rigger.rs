@@ -126,7 +126,7 @@ impl Rigger {
         existing: &[Service],
     ) -> Result<(), RiggerError> {
         let spec = &topology.spec;
-        let owner = Owner::database(&spec.cluster, &spec.database.name);
+        let owner = Owner::of(spec);
         let wanted: BTreeSet<String> = built.iter().map(|one| one.service.name_any()).collect();
         let writes = built.into_iter().map(async |one| {
             build::check_name(&one.service.name_any(), spec)?;

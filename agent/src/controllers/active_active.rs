@@ -27,11 +27,14 @@ use self::status::{Outcome, Seen};
 use super::{
     Context, inert,
     serve::{
-        ServeError, apply, fetch,
+        ServeError,
+        apply::{self, Local},
+        fetch,
         look::{self, LookError},
         remove::{self, Removal},
         settings::{self, Password, Settings},
     },
+    topology::is_of,
 };
 use crate::{
     clock,
@@ -128,23 +131,20 @@ impl ActiveActive {
     ) -> Result<Seen, ServeError> {
         let objects = &self.context.objects;
         let (rec, name) = (&instance.spec.cluster, reaadb.name_any());
-        let owner = Owner::database(rec, &name);
+        let owner = Owner::database(rec, objects.namespace(), &name);
         let world = fetch::world(objects, rec, &name, &reaadb.metadata).await?;
         // A named Secret is the same in every cluster: it is brought here, never invented here.
         let credential = fetch::credential(objects, &owner, &settings.password, false).await?;
 
         let wanted = build::topology(reaadb, instance, settings, world.topology.existing.as_ref());
 
-        apply::password(objects, &owner, &credential, &world).await?;
-        apply::users_entry(objects, rec, &name, credential.password()).await?;
-        let topology = apply::topology(
-            &self.context,
-            reaadb,
-            &wanted,
-            &world,
-            status::was_active(reaadb),
-        )
-        .await?;
+        let local = Local {
+            owner: &owner,
+            wanted: &wanted,
+            credential: &credential,
+            has_served: status::was_active(reaadb),
+        };
+        let topology = apply::local(&self.context, reaadb, &local, &world).await?;
         Ok(Seen { topology, world })
     }
 
@@ -219,7 +219,8 @@ impl ActiveActive {
             .objects
             .get::<DatabaseTopology>(&reaadb.name_any())
             .await?;
-        Ok(found.filter(|topology| topology.spec.database.kind == build::KIND))
+        let namespace = reaadb.namespace().unwrap_or_default();
+        Ok(found.filter(|topology| is_of(topology, build::KIND, &namespace)))
     }
 
     /// Removes everything that was made for it, then lets it go.
@@ -272,7 +273,8 @@ fn is_approved(reaadb: &RedisEnterpriseActiveActiveDatabase) -> bool {
 /// Runs the controller until the context stops.
 pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
-    let controller = look::controller::<RedisEnterpriseActiveActiveDatabase>(&objects);
+    let controller =
+        look::controller::<RedisEnterpriseActiveActiveDatabase>(&objects, objects.namespace());
     let named = controller.store();
     let instances: Api<DeserializeGuard<ActiveActiveInstance>> = objects.api();
     let controller = controller

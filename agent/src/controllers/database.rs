@@ -1,26 +1,32 @@
-//! The controller of `RedisEnterpriseDatabase` (REDB): a database of one cluster.
+//! The controller of `RedisEnterpriseDatabase` (REDB): a database of one cluster, which may stand in another namespace.
 
 mod build;
+mod consumer;
 mod status;
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::ResourceExt as _;
 use meridian_api::{
     crds::{DatabaseTopology, RedisEnterpriseDatabase, shared::ClusterReference},
     validate as api,
 };
 
+use tokio_util::sync::CancellationToken;
+
 use self::status::Outcome;
 use super::{
     Context, cluster, inert,
     serve::{
-        ServeError, apply, fetch,
+        ServeError,
+        apply::{self, Local},
+        fetch,
         look::{self, LookError},
         remove::{self, Removal},
         settings::{self, Settings},
     },
+    topology::is_of,
 };
 use crate::{
     clock,
@@ -28,7 +34,7 @@ use crate::{
         apply::ApplyError,
         drive::{self, Driver},
         finalizer,
-        own::{DATABASE, Owner},
+        own::Owner,
     },
 };
 
@@ -110,19 +116,25 @@ impl Databases {
             return Err(ServeError::Suspended(why));
         }
         let rec = rec.name_any();
-        let owner = Owner::database(&rec, &redb.name_any());
+        let namespace = redb.namespace().unwrap_or_default();
+        let owner = Owner::database(&rec, &namespace, &redb.name_any());
+        let own = objects.within(&namespace);
         let world = fetch::world(objects, &rec, &redb.name_any(), &redb.metadata).await?;
-        let credential = fetch::credential(objects, &owner, &settings.password, true).await?;
+        let credential = fetch::credential(&own, &owner, &settings.password, true).await?;
 
         let wanted = build::topology(redb, &rec, settings);
 
-        apply::password(objects, &owner, &credential, &world).await?;
-        apply::users_entry(objects, &rec, &redb.name_any(), credential.password()).await?;
-        let has_served = redb
-            .status
-            .as_ref()
-            .is_some_and(|status| status.database_uid.is_some());
-        let topology = apply::topology(&self.context, redb, &wanted, &world, has_served).await?;
+        let local = Local {
+            owner: &owner,
+            wanted: &wanted,
+            credential: &credential,
+            has_served: redb
+                .status
+                .as_ref()
+                .is_some_and(|status| status.database_uid.is_some()),
+        };
+        let topology = apply::local(&self.context, redb, &local, &world).await?;
+        consumer::name(objects, &own, &owner, &redb.name_any(), &world.services).await?;
         Ok((topology, world))
     }
 
@@ -166,19 +178,26 @@ impl Databases {
             .objects
             .get::<DatabaseTopology>(&redb.name_any())
             .await?;
-        Ok(topology.map(|topology| topology.spec.cluster))
+        let namespace = redb.namespace().unwrap_or_default();
+        Ok(topology
+            .filter(|topology| is_of(topology, build::KIND, &namespace))
+            .map(|topology| topology.spec.cluster))
     }
 }
 
-/// Runs the controller until the context stops.
-pub(super) async fn run(context: Context) {
-    let objects = context.objects.clone();
-    let secrets = drive::named_in_label(DATABASE, objects.namespace());
-    let controller = look::controller::<RedisEnterpriseDatabase>(&objects).watches(
-        objects.api::<Secret>(),
-        drive::ours(),
-        secrets,
-    );
-    let (report, stop) = (context.report.clone(), context.stop.clone());
-    drive::run(Databases { context }, controller, objects, report, stop).await;
+/// Runs the controller of the databases in `namespace` until `stop`.
+pub(super) async fn run(context: Context, namespace: &str, stop: CancellationToken) {
+    let own = context.objects.within(namespace);
+    let mut controller = look::controller::<RedisEnterpriseDatabase>(&context.objects, namespace)
+        .watches(
+            own.api::<Secret>(),
+            drive::ours(),
+            drive::database_in_labels(namespace),
+        );
+    if namespace != context.objects.namespace() {
+        let names = drive::database_in_labels(namespace);
+        controller = controller.watches(own.api::<Service>(), drive::ours(), names);
+    }
+    let report = context.report.clone();
+    drive::run(Databases { context }, controller, own, report, stop).await;
 }

@@ -115,13 +115,16 @@ pub(super) enum Change {
 pub(super) enum TopologyError {
     /// Another database has the name.
     #[error(
-        "the DatabaseTopology `{name}` serves the {kind} `{name}`: two databases of one namespace cannot share a name; rename one"
+        "the name `{name}` is taken: the {kind} `{namespace}/{name}` has it. Services, passwords and data are found by the \
+         name, so no two databases that one agent serves may share it, whatever their namespaces; rename one"
     )]
     NameTaken {
         /// The name.
         name: String,
         /// Kind of the database that has it.
         kind: String,
+        /// Namespace of that database.
+        namespace: String,
     },
     /// The port that the spec asks for is another database's.
     #[error(
@@ -168,6 +171,7 @@ impl TopologyError {
 /// [`TopologyError`]: there is nothing that may be written now.
 pub(super) fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyError> {
     if let Some(existing) = &found.existing {
+        refuse_taken(&wanted.database, existing)?;
         return update(wanted, existing, found);
     }
     let memory = match found.memories.iter().max_by_key(|memory| memory.epoch) {
@@ -197,9 +201,7 @@ pub(super) fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyE
         let shards = topology.spec.shards.iter_mut();
         shards.for_each(|shard| shard.replicas.push(pod.clone()));
     }
-    let owner = Owner::database(&wanted.cluster, &wanted.database.name);
-    topology.metadata.namespace = Some(wanted.database.namespace.clone());
-    topology.metadata.labels = Some(owner.labels());
+    topology.metadata.labels = Some(Owner::of(&topology.spec).labels());
     Ok(Change::Create {
         topology: Box::new(topology),
         memory,
@@ -207,18 +209,37 @@ pub(super) fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyE
     })
 }
 
+/// Refuses a name that another database has.
+///
+/// # Errors
+/// [`TopologyError::NameTaken`].
+pub(super) fn refuse_taken(
+    database: &DatabaseReference,
+    existing: &DatabaseTopology,
+) -> Result<(), TopologyError> {
+    let holder = &existing.spec.database;
+    if is_of(existing, &database.kind, &database.namespace) {
+        return Ok(());
+    }
+    Err(TopologyError::NameTaken {
+        name: database.name.clone(),
+        kind: holder.kind.clone(),
+        namespace: holder.namespace.clone(),
+    })
+}
+
+/// Whether the topology is that of the database of its name of this kind in this namespace.
+#[must_use]
+pub(super) fn is_of(topology: &DatabaseTopology, kind: &str, namespace: &str) -> bool {
+    let holder = &topology.spec.database;
+    holder.kind == kind && holder.namespace == namespace
+}
+
 fn update(
     wanted: &Wanted,
     existing: &DatabaseTopology,
     found: &Found,
 ) -> Result<Change, TopologyError> {
-    let holder = &existing.spec.database;
-    if (&holder.kind, &holder.name) != (&wanted.database.kind, &wanted.database.name) {
-        return Err(TopologyError::NameTaken {
-            name: wanted.database.name.clone(),
-            kind: holder.kind.clone(),
-        });
-    }
     let mut shards = existing.spec.shards.clone();
     let mut memory = Memory {
         epoch: existing.spec.epoch,

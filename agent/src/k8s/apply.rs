@@ -122,7 +122,7 @@ impl ApplyError {
     }
 }
 
-/// Reads and writes the objects of one namespace.
+/// Reads and writes the objects of one namespace. A change of an object that was read is made where that object is.
 #[derive(Clone)]
 pub struct Objects {
     client: Client,
@@ -145,6 +145,17 @@ impl Objects {
             client,
             namespace: namespace.to_owned(),
         }
+    }
+
+    /// The objects of another namespace, through the same client.
+    #[must_use]
+    pub fn within(&self, namespace: &str) -> Self {
+        Self::new(self.client.clone(), namespace)
+    }
+
+    fn where_it_is<K: Object>(&self, target: &K) -> Api<K> {
+        let namespace = target.meta().namespace.as_deref();
+        Api::namespaced(self.client.clone(), namespace.unwrap_or(&self.namespace))
     }
 
     /// The client itself.
@@ -265,7 +276,7 @@ impl Objects {
             ..PostParams::default()
         };
         let name = desired.name_any();
-        let created = self.api::<K>().create(&params, desired).await;
+        let created = self.where_it_is(desired).create(&params, desired).await;
         created.map_err(|source| ApplyError::api::<K>("create", &name, source))
     }
 
@@ -279,7 +290,10 @@ impl Objects {
             ..PostParams::default()
         };
         let name = desired.name_any();
-        let replaced = self.api::<K>().replace(&name, &params, desired).await;
+        let replaced = self
+            .where_it_is(desired)
+            .replace(&name, &params, desired)
+            .await;
         replaced.map_err(|source| ApplyError::api::<K>("replace", &name, source))
     }
 
@@ -295,7 +309,7 @@ impl Objects {
         };
         let name = target.name_any();
         let merged = self
-            .api::<K>()
+            .where_it_is(target)
             .patch(&name, &params, &Patch::Merge(&patch))
             .await;
         merged.map_err(|source| ApplyError::api::<K>("patch", &name, source))
@@ -335,7 +349,7 @@ impl Objects {
         });
         let name = target.name_any();
         match self
-            .api::<K>()
+            .where_it_is(target)
             .delete(
                 &name,
                 &DeleteParams {
@@ -401,7 +415,7 @@ impl Objects {
         });
         let params = PatchParams::apply(manager).force();
         let patched = self
-            .api::<K>()
+            .where_it_is(target)
             .patch_status(&name, &params, &Patch::Apply(&body))
             .await;
         patched

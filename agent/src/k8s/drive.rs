@@ -35,7 +35,7 @@ use super::{
     conditions::{Finding, conditions},
     events::Events,
     fault::Fault,
-    own::{FIELD_MANAGER, MANAGED_BY},
+    own::{DATABASE, DATABASE_NAMESPACE, FIELD_MANAGER, MANAGED_BY},
 };
 use crate::{clock, metrics::Metrics};
 
@@ -123,6 +123,23 @@ where
             .labels()
             .get(label)
             .map(|name| ObjectRef::new(name).within(&namespace))
+    }
+}
+
+/// Maps an object of ours to the database of kind `K` in `namespace` that it serves, wherever the object itself is.
+pub fn database_in_labels<Child, K>(
+    namespace: &str,
+) -> impl Fn(Child) -> Option<ObjectRef<K>> + use<Child, K>
+where
+    Child: Resource,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    let namespace = namespace.to_owned();
+    move |child: Child| {
+        let of = child.labels().get(DATABASE_NAMESPACE);
+        let of = of.or(child.meta().namespace.as_ref());
+        let name = child.labels().get(DATABASE)?;
+        (of == Some(&namespace)).then(|| ObjectRef::new(name).within(&namespace))
     }
 }
 
@@ -280,7 +297,9 @@ async fn unreadable<D: Driver>(state: &State<D>, invalid: &InvalidObject) -> Act
         &clock::now_text()
     ));
     let patch = json!({ "metadata": { "uid": meta.uid }, "status": status });
-    let api: Api<DeserializeGuard<D::Kind>> = state.objects.api();
+    let place = meta.namespace.as_deref();
+    let objects = place.map_or_else(|| state.objects.clone(), |ns| state.objects.within(ns));
+    let api: Api<DeserializeGuard<D::Kind>> = objects.api();
     let params = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()

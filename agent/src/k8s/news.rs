@@ -62,7 +62,7 @@ impl Heard {
     }
 }
 
-/// Maps a topology that says something new to the object of kind `K` that has the same name.
+/// Maps a topology that says something new to its database of kind `K`, if that is in `namespace`.
 pub fn of_topologies<K>(
     namespace: &str,
 ) -> impl Fn(DeserializeGuard<DatabaseTopology>) -> Option<ObjectRef<K>> + use<K>
@@ -71,7 +71,10 @@ where
 {
     let (namespace, heard) = (namespace.to_owned(), Heard::default());
     move |guard| {
-        let news = guard.0.as_ref().map_or(true, |now| heard.is_news(now));
+        // One that cannot be read may be about the database of its name.
+        let news = guard.0.as_ref().map_or(true, |now| {
+            now.spec.database.namespace == namespace && heard.is_news(now)
+        });
         news.then(|| ObjectRef::new(&guard.name_any()).within(&namespace))
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use meridian_api::crds::topology::DatabaseTopologySpec;
 
 /// Field manager of everything the agent applies.
 pub const FIELD_MANAGER: &str = "meridian-agent";
@@ -16,6 +17,8 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const CLUSTER: &str = "redis.io/cluster";
 /// Label with the name of the database that an object serves; absent on objects of the cluster itself.
 pub const DATABASE: &str = "meridian.dev/database";
+/// Label with the namespace of the database that an object serves: the database may stand in another than the object.
+pub const DATABASE_NAMESPACE: &str = "meridian.dev/database-namespace";
 /// Annotation of a database with the place of its primary; see `controllers::topology`. EndpointSlices carry it too.
 pub const MEMORY: &str = "meridian.dev/topology";
 /// Annotation by which the link says that a deletion is confirmed: the revision of the tombstone.
@@ -46,8 +49,17 @@ pub const ROLE_NODE: (&str, &str) = ("redis.io/role", "node");
 pub struct Owner {
     /// Name of the REC.
     pub cluster: String,
-    /// Name of the database, for objects of a database.
-    pub database: Option<String>,
+    /// The database, for objects of a database.
+    pub database: Option<DatabaseName>,
+}
+
+/// Which database: names are given out per namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseName {
+    /// Namespace of the database object.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 impl Owner {
@@ -60,13 +72,23 @@ impl Owner {
         }
     }
 
-    /// The owner of a database's objects.
+    /// The owner of the objects of the database `name`, which stands in `namespace`.
     #[must_use]
-    pub fn database(cluster: &str, name: &str) -> Self {
+    pub fn database(cluster: &str, namespace: &str, name: &str) -> Self {
         Self {
             cluster: cluster.to_owned(),
-            database: Some(name.to_owned()),
+            database: Some(DatabaseName {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            }),
         }
+    }
+
+    /// The owner of the objects of the database that a topology is about.
+    #[must_use]
+    pub fn of(topology: &DatabaseTopologySpec) -> Self {
+        let database = &topology.database;
+        Self::database(&topology.cluster, &database.namespace, &database.name)
     }
 
     /// Labels that every object of this owner carries.
@@ -78,7 +100,8 @@ impl Owner {
             (CLUSTER.to_owned(), self.cluster.clone()),
         ]);
         if let Some(database) = &self.database {
-            labels.insert(DATABASE.to_owned(), database.clone());
+            labels.insert(DATABASE.to_owned(), database.name.clone());
+            labels.insert(DATABASE_NAMESPACE.to_owned(), database.namespace.clone());
         }
         labels
     }
@@ -87,7 +110,9 @@ impl Owner {
     #[must_use]
     pub fn selector(&self) -> String {
         let database = match &self.database {
-            Some(name) => format!("{DATABASE}={name}"),
+            Some(DatabaseName { namespace, name }) => {
+                format!("{DATABASE}={name},{DATABASE_NAMESPACE}={namespace}")
+            }
             None => format!("!{DATABASE}"),
         };
         format!(
@@ -116,15 +141,22 @@ impl Owner {
                 ours: false,
             };
         }
-        if label(CLUSTER) == Some(self.cluster.as_str())
-            && label(DATABASE) == self.database.as_deref()
-        {
+        // An object without the label serves a database of its own namespace.
+        let namespace = label(DATABASE_NAMESPACE).or(meta.namespace.as_deref());
+        let same = match (&self.database, label(DATABASE)) {
+            (None, None) => true,
+            (Some(mine), Some(name)) => {
+                mine.name == name && Some(mine.namespace.as_str()) == namespace
+            }
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if same && label(CLUSTER) == Some(self.cluster.as_str()) {
             return Ownership::Ours {
                 uid: meta.uid.clone(),
             };
         }
         let holder = match label(DATABASE) {
-            Some(database) => format!("database `{database}`"),
+            Some(database) => format!("database `{}/{database}`", namespace.unwrap_or("?")),
             None => format!("cluster `{}`", label(CLUSTER).unwrap_or("?")),
         };
         Ownership::Foreign { holder, ours: true }
@@ -191,7 +223,7 @@ mod tests {
 
     #[test]
     fn our_own_labels_are_recognised_as_ours() {
-        for owner in [Owner::cluster("rec"), Owner::database("rec", "db")] {
+        for owner in [Owner::cluster("rec"), Owner::database("rec", "ns", "db")] {
             let mut object = meta(&[]);
             object.labels = Some(owner.labels());
             assert_eq!(
@@ -206,20 +238,42 @@ mod tests {
     #[test]
     fn an_object_of_another_database_or_cluster_of_ours_is_foreign() {
         let mut object = meta(&[]);
-        object.labels = Some(Owner::database("rec", "a").labels());
+        object.labels = Some(Owner::database("rec", "ns", "a").labels());
         for owner in [
-            Owner::database("rec", "b"),
+            Owner::database("rec", "ns", "b"),
             Owner::cluster("rec"),
-            Owner::database("other", "a"),
+            Owner::database("other", "ns", "a"),
         ] {
             assert_eq!(
                 owner.judge(Some(&object)),
                 Ownership::Foreign {
-                    holder: "database `a`".to_owned(),
+                    holder: "database `ns/a`".to_owned(),
                     ours: true,
                 }
             );
         }
+    }
+
+    #[test]
+    fn an_object_of_a_database_of_the_same_name_in_another_namespace_is_foreign() {
+        let owner = Owner::database("rec", "team-b", "a");
+        let mut object = meta(&[]);
+        object.labels = Some(Owner::database("rec", "team-a", "a").labels());
+        let foreign = |holder: &str| Ownership::Foreign {
+            holder: holder.to_owned(),
+            ours: true,
+        };
+        assert_eq!(
+            owner.judge(Some(&object)),
+            foreign("database `team-a/a`"),
+            "whoever takes a name in a namespace of their own takes nothing from the one who has it"
+        );
+        // Without the label it belongs to the namespace where it stands.
+        object.labels.as_mut().unwrap().remove(DATABASE_NAMESPACE);
+        object.namespace = Some("home".to_owned());
+        assert_eq!(owner.judge(Some(&object)), foreign("database `home/a`"));
+        let home = Owner::database("rec", "home", "a").judge(Some(&object));
+        assert!(matches!(home, Ownership::Ours { .. }), "{home:?}");
     }
 
     #[test]

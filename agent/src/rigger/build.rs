@@ -170,7 +170,7 @@ pub(super) fn build(
     lead: Lead<'_>,
     memory: Option<&str>,
 ) -> Vec<Built> {
-    let owner = Owner::database(&topology.cluster, &topology.database.name);
+    let owner = Owner::of(topology);
     let base = if policy.name_by_port {
         format!("redis-{}", topology.port)
     } else {

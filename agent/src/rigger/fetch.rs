@@ -18,6 +18,7 @@ use super::{
 };
 use crate::k8s::{
     apply::{ApplyError, Objects},
+    fault::Fault,
     own::{CLUSTER, MEMORY, Owner, ROLE_NODE},
 };
 
@@ -49,7 +50,7 @@ pub(super) async fn fetch(
     topology: &DatabaseTopology,
 ) -> Result<Option<World>, ApplyError> {
     let spec = &topology.spec;
-    let selector = Owner::database(&spec.cluster, &spec.database.name).selector();
+    let selector = Owner::of(spec).selector();
     let pods = format!("{CLUSTER}={},{}={}", spec.cluster, ROLE_NODE.0, ROLE_NODE.1);
     let (rec, wished, pods, services, slices) = tokio::try_join!(
         objects.get::<RedisEnterpriseCluster>(&spec.cluster),
@@ -78,9 +79,12 @@ async fn wished(
 ) -> Result<Option<Wished>, ApplyError> {
     let database = &topology.spec.database;
     if database.kind == "RedisEnterpriseDatabase" {
-        let redb = objects
-            .get::<RedisEnterpriseDatabase>(&database.name)
-            .await?;
+        let own = objects.within(&database.namespace);
+        let redb = match own.get::<RedisEnterpriseDatabase>(&database.name).await {
+            // Its clients are led to it, even where nothing of its namespace may be read any more.
+            Err(error) if error.fault() == Fault::Refused => None,
+            found => found?,
+        };
         if let Some(redb) = redb {
             let stays = redb.metadata.deletion_timestamp.is_none();
             return Ok(stays.then_some(Wished(redb.spec.database_service_port)));

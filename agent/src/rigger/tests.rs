@@ -33,7 +33,7 @@ async fn a_service_of_another_manager_gets_no_endpoint_of_ours() {
         slice: Some(slice),
     };
     let refused = rigger
-        .apply_one(one, &Owner::database("rec", "db"))
+        .apply_one(one, &Owner::database("rec", "ns", "db"))
         .await
         .unwrap_err();
     drop(rigger);
@@ -129,7 +129,7 @@ async fn a_new_naming_or_type_makes_the_new_services_and_removes_the_old_ones() 
 async fn a_name_of_another_database_is_refused_and_neither_its_service_nor_our_old_ones_go() {
     let (rigger, store) = world(&json!({}));
     look(&rigger).await.unwrap();
-    let other = Owner::database("rec", "other").labels();
+    let other = Owner::database("rec", "ns", "other").labels();
     store.put(
         SERVICES,
         json!({"metadata": {"name": "redis-10000", "labels": other}, "spec": {"ports": []}}),
@@ -146,8 +146,8 @@ async fn a_name_of_another_database_is_refused_and_neither_its_service_nor_our_o
         condition(&store),
         (
             NAME_TAKEN.to_owned(),
-            "Service `redis-10000` exists and belongs to database `other`; nothing was changed. Choose another name for \
-             this object, or delete database `other`"
+            "Service `redis-10000` exists and belongs to database `ns/other`; nothing was changed. Choose another name for \
+             this object, or delete database `ns/other`"
                 .to_owned()
         )
     );

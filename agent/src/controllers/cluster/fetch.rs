@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use meridian_api::crds::{
-    RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster, RedisEnterpriseDatabase,
+    DatabaseTopology, RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster,
+    RedisEnterpriseDatabase,
 };
 
 use super::{
@@ -94,6 +95,13 @@ pub(super) async fn databases(
     {
         if served_by(database.spec.redis_enterprise_cluster.as_ref(), &name, only) {
             all.push(format!("reaadb/{}", database.name_any()));
+        }
+    }
+    // Those of other namespaces are known by what they were given.
+    for topology in objects.list::<DatabaseTopology>("").await? {
+        let of = &topology.spec.database;
+        if topology.spec.cluster == name && of.namespace != objects.namespace() {
+            all.push(format!("redb/{}/{}", of.namespace, of.name));
         }
     }
     Ok(all)

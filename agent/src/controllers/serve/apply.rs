@@ -59,10 +59,7 @@ pub(crate) fn secret(
 }
 
 /// Writes the database's Secret if it is ours.
-///
-/// # Errors
-/// The name is taken, or the API server refused or could not be reached.
-pub(crate) async fn password(
+async fn password(
     objects: &Objects,
     owner: &Owner,
     credential: &Credential,
@@ -93,7 +90,7 @@ pub(crate) async fn password(
 ///
 /// # Errors
 /// [`ServeError::NoUsers`]: the REC's controller has not made the Secret yet.
-pub(crate) async fn users_entry(
+pub(super) async fn users_entry(
     objects: &Objects,
     rec: &str,
     database: &str,
@@ -124,39 +121,69 @@ pub(crate) async fn users_entry(
     Ok(())
 }
 
-/// Makes the topology of `database` say what is wanted, and returns it as it stands then.
+/// What is to be written for a database.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Local<'a> {
+    /// Whose objects these are.
+    pub owner: &'a Owner,
+    /// What its topology is to say.
+    pub wanted: &'a Wanted,
+    /// Its password.
+    pub credential: &'a Credential,
+    /// Whether its status says that it has been served before.
+    pub has_served: bool,
+}
+
+/// Writes the local side of `database`, and returns its topology as it stands then. Nothing is written for one whose
+/// name another has: not even a password, which would be the other's from then on.
 ///
 /// # Errors
 /// There is nothing that may be written now, or the API server refused or could not be reached.
-pub(crate) async fn topology<K: Object>(
+pub(crate) async fn local<K: Object>(
     context: &Context,
     database: &K,
-    wanted: &Wanted,
+    local: &Local<'_>,
     world: &World,
-    has_served: bool,
 ) -> Result<DatabaseTopology, ServeError> {
-    let objects = &context.objects;
-    let mut found = world.topology.clone();
-    found.has_served = has_served;
-    if found.existing.is_some() {
-        return write(objects, database, topology::decide(wanted, &found)?).await;
+    if world.topology.existing.is_some() {
+        return everything(&context.objects, database, local, world).await;
     }
-    // Places and ports are chosen one at a time, from what stands in the API now.
+    // Names, places and ports are given out one at a time, from what stands in the API now.
     let alone = context.allocation.lock().await;
-    let world = fetch::world(
-        objects,
-        &wanted.cluster,
-        &wanted.database.name,
-        database.meta(),
-    )
-    .await?;
-    let found = topology::Found {
-        has_served,
-        ..world.topology
-    };
-    let written = write(objects, database, topology::decide(wanted, &found)?).await;
+    let Wanted {
+        cluster,
+        database: named,
+        ..
+    } = local.wanted;
+    let world = fetch::world(&context.objects, cluster, &named.name, database.meta()).await?;
+    let written = everything(&context.objects, database, local, &world).await;
     drop(alone);
     written
+}
+
+async fn everything<K: Object>(
+    objects: &Objects,
+    database: &K,
+    local: &Local<'_>,
+    world: &World,
+) -> Result<DatabaseTopology, ServeError> {
+    let Local {
+        owner,
+        wanted,
+        credential,
+        has_served,
+    } = *local;
+    let found = topology::Found {
+        has_served,
+        ..world.topology.clone()
+    };
+    let named = &wanted.database;
+    if let Some(existing) = &found.existing {
+        topology::refuse_taken(named, existing)?;
+    }
+    password(&objects.within(&named.namespace), owner, credential, world).await?;
+    users_entry(objects, &wanted.cluster, &named.name, credential.password()).await?;
+    write(objects, database, topology::decide(wanted, &found)?).await
 }
 
 async fn write<K: Object>(
@@ -213,3 +240,6 @@ pub(crate) async fn remember<K: Object>(
     let patch = json!({ "metadata": { "annotations": { MEMORY: text } } });
     objects.merge(database, patch).await.map(|_| ())
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The REC that serves a database with this reference.
+/// The REC that serves a database with this reference, among `objects`.
 ///
 /// # Errors
 /// [`ServeError::NoCluster`]: there is none, or several and the spec names none.
@@ -33,8 +33,9 @@ pub(crate) async fn cluster(
         let found = objects.get(&reference.name).await?;
         let text = || {
             format!(
-                "the RedisEnterpriseCluster `{}` does not exist in this namespace",
-                reference.name
+                "the RedisEnterpriseCluster `{}` does not exist in the namespace `{}`",
+                reference.name,
+                objects.namespace()
             )
         };
         return found.ok_or_else(|| ServeError::NoCluster(text()));
@@ -70,7 +71,8 @@ pub(crate) async fn world(
     name: &str,
     meta: &ObjectMeta,
 ) -> Result<World, ApplyError> {
-    let owner = Owner::database(rec, name);
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let owner = Owner::database(rec, namespace, name);
     let slices = objects.list::<EndpointSlice>(&owner.selector()).await?;
     let mut memories: Vec<Memory> = Memory::read(meta).into_iter().collect();
     memories.extend(

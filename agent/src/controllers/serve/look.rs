@@ -17,7 +17,6 @@ use crate::k8s::{
     drive::{self, Failure},
     fault::Fault,
     finalizer, news,
-    own::DATABASE,
 };
 
 /// Pause before the next look at a deletion in progress.
@@ -64,14 +63,14 @@ pub(crate) async fn conclude<K: Object>(
     Ok(None)
 }
 
-/// A controller of databases of the kind `K`, woken by their topologies, Services and slices, and by any REC.
+/// A controller of the databases of the kind `K` in `namespace`, woken by their topologies, Services and slices among
+/// `objects`, and by any REC.
 #[must_use]
-pub(crate) fn controller<K>(objects: &Objects) -> Controller<DeserializeGuard<K>>
+pub(crate) fn controller<K>(objects: &Objects, namespace: &str) -> Controller<DeserializeGuard<K>>
 where
     K: Object + Send + Sync,
 {
-    let namespace = objects.namespace();
-    let controller = drive::controller::<K>(objects);
+    let controller = drive::controller::<K>(&objects.within(namespace));
     let all = controller.store();
     let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
     let topologies: Api<DeserializeGuard<DatabaseTopology>> = objects.api();
@@ -84,12 +83,12 @@ where
         .watches(
             objects.api::<Service>(),
             drive::ours(),
-            drive::named_in_label(DATABASE, namespace),
+            drive::database_in_labels(namespace),
         )
         .watches(
             objects.api::<EndpointSlice>(),
             drive::ours(),
-            drive::named_in_label(DATABASE, namespace),
+            drive::database_in_labels(namespace),
         )
         .watches(recs, watcher::Config::default(), move |_| {
             all.state()

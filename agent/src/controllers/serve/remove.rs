@@ -23,7 +23,7 @@ use super::{
     stop::{self, Stop},
 };
 use crate::{
-    controllers::topology::Memory,
+    controllers::topology::{Memory, is_of},
     k8s::{
         apply::{ApplyError, Object, Objects},
         conditions::Finding,
@@ -55,10 +55,12 @@ pub(crate) async fn step(
     database: &ObjectMeta,
 ) -> Result<Removal, ServeError> {
     let name = database.name.clone().unwrap_or_default();
-    let owner = Owner::database(rec, &name);
+    let namespace = database.namespace.as_deref().unwrap_or_default();
+    let owner = Owner::database(rec, namespace, &name);
+    let own = objects.within(namespace);
     let topology = objects.get::<DatabaseTopology>(&name).await?;
     if let Some(topology) = &topology {
-        if topology.spec.database.kind != kind {
+        if !is_of(topology, kind, namespace) {
             // The name was taken when this database came: nothing was ever made for it.
             return Ok(Removal::Done);
         }
@@ -67,11 +69,17 @@ pub(crate) async fn step(
         }
         objects.delete_exactly(topology).await?;
     }
-    let services = all_of::<Service>(objects, &owner).await?;
-    let slices = all_of::<EndpointSlice>(objects, &owner).await?;
-    let secrets = all_of::<Secret>(objects, &owner).await?;
-    users_entry(objects, rec, &name, None).await?;
-    Ok(if topology.is_some() || services || slices || secrets {
+    let mut any = all_of::<Service>(objects, &owner).await?;
+    any |= all_of::<EndpointSlice>(objects, &owner).await?;
+    any |= all_of::<Secret>(&own, &owner).await?;
+    if namespace != objects.namespace() {
+        any |= all_of::<Service>(&own, &owner).await?;
+    }
+    // The entry under the name is that of whoever was given a place under it.
+    if topology.is_some() || Memory::read(database).is_some() {
+        users_entry(objects, rec, &name, None).await?;
+    }
+    Ok(if topology.is_some() || any {
         Removal::Removing
     } else {
         Removal::Done

@@ -331,3 +331,21 @@ fn the_memory_of_replicas_counts_as_well() {
         "neither of the others has 100 bytes left"
     );
 }
+
+#[test]
+fn a_name_that_a_database_of_another_namespace_has_is_refused_with_that_one() {
+    let mut theirs = other("db", 10_000, "rec-0");
+    "team-a".clone_into(&mut theirs.spec.database.namespace);
+    let found = Found {
+        existing: Some(theirs),
+        ..fresh()
+    };
+    let refused = decide(&wanted(), &found).unwrap_err();
+    assert_eq!(refused.fault(), Fault::Foreign);
+    assert!(
+        refused
+            .to_string()
+            .starts_with("the name `db` is taken: the RedisEnterpriseDatabase `team-a/db` has it"),
+        "{refused}"
+    );
+}

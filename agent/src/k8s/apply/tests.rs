@@ -20,7 +20,7 @@ fn not_found() -> Value {
 #[tokio::test]
 async fn an_object_of_another_manager_is_read_and_never_written() {
     let (objects, server) = objects();
-    let owner = Owner::database("rec", "db");
+    let owner = Owner::database("rec", "ns", "db");
     let asked = tokio::spawn(answer(
         server,
         vec![(200, found(&json!({"app.kubernetes.io/managed-by": "Helm"})))],
@@ -48,7 +48,7 @@ async fn an_object_of_another_manager_is_not_deleted_either() {
     let asked = tokio::spawn(answer(server, vec![(200, found(&json!({})))]));
     assert!(
         !objects
-            .remove::<Service>("db", &Owner::database("rec", "db"))
+            .remove::<Service>("db", &Owner::database("rec", "ns", "db"))
             .await
             .unwrap()
     );
@@ -59,7 +59,7 @@ async fn an_object_of_another_manager_is_not_deleted_either() {
 #[tokio::test]
 async fn an_absent_object_is_created_without_force() {
     let (objects, server) = objects();
-    let owner = Owner::database("rec", "db");
+    let owner = Owner::database("rec", "ns", "db");
     let desired = service(&owner.labels());
     let asked = tokio::spawn(answer(
         server,
@@ -83,7 +83,7 @@ async fn an_absent_object_is_created_without_force() {
 #[tokio::test]
 async fn an_object_of_ours_is_applied_over_with_the_uid_that_was_judged() {
     let (objects, server) = objects();
-    let owner = Owner::database("rec", "db");
+    let owner = Owner::database("rec", "ns", "db");
     let desired = service(&owner.labels());
     let answers = vec![
         (200, found(&json!(owner.labels()))),
@@ -100,7 +100,7 @@ async fn an_object_of_ours_is_applied_over_with_the_uid_that_was_judged() {
 #[tokio::test]
 async fn a_deletion_names_the_uid_that_was_judged() {
     let (objects, server) = objects();
-    let owner = Owner::database("rec", "db");
+    let owner = Owner::database("rec", "ns", "db");
     let answers = vec![
         (200, found(&json!(owner.labels()))),
         (200, json!({"kind": "Status", "status": "Success"})),

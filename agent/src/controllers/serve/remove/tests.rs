@@ -21,7 +21,7 @@ fn topology(kind: &str, epoch: i64, shards: &Value, members: &Value) -> Value {
     json!({
         "apiVersion": "meridian.dev/v1alpha1", "kind": "DatabaseTopology",
         "metadata": {"name": "db", "uid": "T", "generation": epoch, "resourceVersion": "41",
-                     "labels": Owner::database("rec", "db").labels()},
+                     "labels": Owner::database("rec", "ns", "db").labels()},
         "spec": {"database": {"kind": kind, "namespace": "ns", "name": "db", "uid": "U"}, "cluster": "rec",
                  "epoch": epoch, "port": 10000, "memoryBytes": 1, "evictionPolicy": "noeviction",
                  "persistence": "disabled", "replication": false, "shards": shards},
@@ -172,7 +172,8 @@ async fn the_topology_goes_once_every_node_has_confirmed_and_only_the_one_that_w
 
 #[tokio::test]
 async fn a_removal_that_was_interrupted_after_the_topology_went_is_finished() {
-    let meta = json!({"name": "db", "uid": "S", "labels": Owner::database("rec", "db").labels()});
+    let meta =
+        json!({"name": "db", "uid": "S", "labels": Owner::database("rec", "ns", "db").labels()});
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": meta});
     let found =
         json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": meta});
@@ -202,4 +203,25 @@ async fn a_database_whose_name_was_taken_ends_without_touching_the_one_that_has_
     );
     let (step, writes) = taken(vec![(200, theirs)]).await;
     assert_eq!((step, writes.len()), (Removal::Done, 0));
+}
+
+#[tokio::test]
+async fn a_database_whose_name_another_namespace_has_ends_without_touching_that_one() {
+    let mut theirs = topology(KIND, 1, &serving(), &json!([]));
+    theirs["spec"]["database"]["namespace"] = json!("team-a");
+    let (step, writes) = taken(vec![(200, theirs)]).await;
+    assert_eq!((step, writes.len()), (Removal::Done, 0));
+}
+
+#[tokio::test]
+async fn a_database_that_was_never_placed_leaves_the_password_under_its_name_alone() {
+    let (objects, server): (Objects, Server) = objects();
+    let answers = vec![absent(), list(&[]), list(&[]), list(&[])];
+    let asked = tokio::spawn(answer(server, answers));
+    let unplaced: ObjectMeta =
+        serde_json::from_value(json!({"name": "db", "namespace": "ns", "uid": "U"})).unwrap();
+    let step = step(&objects, "rec", KIND, &unplaced).await.unwrap();
+    drop(objects);
+    let asked = asked.await.unwrap();
+    assert_eq!((step, asked.len()), (Removal::Done, 4), "{asked:?}");
 }
