@@ -7,7 +7,7 @@ CACHE := $(or $(MERIDIAN_CACHE),$(HOME)/.cache/meridian)
 DENY_VERSION := 0.20.2
 LAB ?= target/debug/lab
 
-.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters mutants check fmt generate
+.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters bench-agent mutants check fmt generate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,17 @@ clusters: ## The life of a REC on a cluster of five nodes: rollout, growth, dele
 	@$(MAKE) --no-print-directory build images
 	@$(LAB) down
 	@cargo test -p meridian-integration --features lab --test clusters -- --test-threads=1 || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
+	@$(LAB) down
+
+bench-agent: export MERIDIAN_LAB_ID = 3
+bench-agent: export MERIDIAN_LAB_STATE = $(CURDIR)/.lab-bench
+bench-agent: ## What the agent costs with two hundred databases, and how fast it is (release build)
+	@tools/prerequisites.sh
+	@cargo build --workspace --bins --lib
+	@cargo build --release -p meridian-agent -p meridian-node -p crdt-module
+	@tools/build-images.sh --profile release
+	@$(LAB) down
+	@cargo bench -p meridian-integration --features lab --bench agent || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
 	@$(LAB) down
 
 test: unit scenarios ## Everything that must be green before a change lands

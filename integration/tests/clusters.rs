@@ -15,3 +15,5 @@ mod growth;
 mod rollout;
 #[path = "clusters/support.rs"]
 mod support;
+#[path = "clusters/versions.rs"]
+mod versions;
