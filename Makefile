@@ -57,7 +57,7 @@ scenarios: ## Scenario tests on real clusters
 
 clusters: export MERIDIAN_LAB_ID = 2
 clusters: export MERIDIAN_LAB_STATE = $(CURDIR)/.lab-clusters
-clusters: ## The life of a REC on a cluster of five nodes: rollout, growth, deletion
+clusters: ## The life of a REC on a cluster of five nodes: rollout, versions, growth, deletion
 	@tools/prerequisites.sh
 	@$(MAKE) --no-print-directory build images
 	@$(LAB) down
