@@ -7,6 +7,7 @@
 mod act;
 mod apply;
 mod build;
+mod certificates;
 mod fetch;
 mod internal;
 mod observe;
@@ -65,7 +66,7 @@ use crate::{
         fault::Fault,
         finalizer,
         names::ClusterNames,
-        own::{CLUSTER, Owner},
+        own::{CLUSTER, Owner, Ownership},
     },
 };
 
@@ -99,7 +100,9 @@ impl Failure for ClusterError {
     fn fault(&self) -> Fault {
         match self {
             Self::Fetch(FetchError::Api(error)) | Self::Write(error) => error.fault(),
-            Self::Fetch(FetchError::Randomness(_) | FetchError::Internal(_)) => Fault::Unavailable,
+            Self::Fetch(
+                FetchError::Randomness(_) | FetchError::Internal(_) | FetchError::Certificates(_),
+            ) => Fault::Unavailable,
             Self::Invalid(_) | Self::Upgrade(_) => Fault::Invalid,
             Self::Blocked(_) => Fault::Refused,
             Self::Waits(_) => Fault::Waiting,
@@ -248,6 +251,7 @@ impl Clusters {
             names.users(),
             names.peer_tls(),
             names.internal(),
+            names.tls(),
         ] {
             objects.remove::<Secret>(&secret, &owner).await?;
         }
@@ -298,12 +302,30 @@ fn changed_topologies(
     }
 }
 
+/// Whether a REC is made of this Secret: it is one of its own, or the spec names it.
+fn uses_secret(guard: &DeserializeGuard<RedisEnterpriseCluster>, secret: &Secret) -> bool {
+    let name = secret.name_any();
+    let owner = Owner::cluster(&guard.name_any());
+    if matches!(owner.judge(Some(&secret.metadata)), Ownership::Ours { .. }) {
+        return true;
+    }
+    guard.0.as_ref().is_ok_and(|rec| {
+        let spec = &rec.spec;
+        let alone = [
+            &spec.cluster_credential_secret_name,
+            &spec.license_secret_name,
+        ];
+        certificates::names(spec.certificates.as_ref(), &name)
+            || alone.iter().any(|named| named.as_ref() == Some(&name))
+    })
+}
+
 /// Runs the controller until the context stops.
 pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
     let namespace = objects.namespace().to_owned();
     let controller = drive::controller::<RedisEnterpriseCluster>(&objects);
-    let all = controller.store();
+    let (all, secrets_of) = (controller.store(), controller.store());
     let to_all = move |_| {
         all.state()
             .iter()
@@ -327,8 +349,13 @@ pub(super) async fn run(context: Context) {
         )
         .watches(
             objects.api::<Secret>(),
-            drive::ours(),
-            drive::named_in_label(CLUSTER, &namespace),
+            watcher::Config::default(),
+            move |secret: Secret| {
+                let recs = secrets_of.state();
+                let uses = recs.iter().filter(|rec| uses_secret(rec, &secret));
+                uses.map(|rec| ObjectRef::from_obj(rec.as_ref()))
+                    .collect::<Vec<_>>()
+            },
         )
         .watches(
             objects.api::<Pod>(),
@@ -354,6 +381,39 @@ pub(super) async fn run(context: Context) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_is_woken_by_its_own_secrets_and_by_those_that_its_spec_names() {
+        let rec: DeserializeGuard<RedisEnterpriseCluster> = serde_json::from_value(json!({
+            "metadata": {"name": "rec", "namespace": "ns"},
+            "spec": {
+                "certificates": {"apiCertificateSecretName": "api-cert"}, "clusterCredentialSecretName": "admin",
+                "licenseSecretName": "licence",
+            },
+        }))
+        .unwrap();
+        let secret = |name: &str, owner: Option<Owner>| -> Secret {
+            let labels = owner.map(|owner| owner.labels());
+            serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap()
+        };
+        let cases = [
+            (secret("api-cert", None), true),
+            (secret("admin", None), true),
+            (secret("licence", None), true),
+            (secret("rec-tls", Some(Owner::cluster("rec"))), true),
+            (secret("rec-tls", None), false),
+            (secret("other", Some(Owner::cluster("other"))), false),
+            (secret("redb-db", Some(Owner::database("rec", "db"))), false),
+        ];
+        for (secret, expected) in cases {
+            assert_eq!(
+                uses_secret(&rec, &secret),
+                expected,
+                "{}",
+                secret.name_any()
+            );
+        }
+    }
 
     #[test]
     fn a_report_of_a_node_does_not_wake_the_controller_and_a_new_order_does() {

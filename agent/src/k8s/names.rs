@@ -29,6 +29,12 @@ impl ClusterNames<'_> {
         format!("{}-internal", self.0)
     }
 
+    /// Secret with the certificates that nodes show to people and clients.
+    #[must_use]
+    pub fn tls(self) -> String {
+        format!("{}-tls", self.0)
+    }
+
     /// Service in front of the sync endpoints.
     #[must_use]
     pub fn sync(self) -> String {

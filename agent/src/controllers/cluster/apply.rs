@@ -29,6 +29,7 @@ pub(super) async fn apply(
         credentials,
         users,
         internal,
+        certificates,
         services,
         disruption_budget,
         stateful_set,
@@ -46,6 +47,7 @@ pub(super) async fn apply(
     };
     let users = objects.ensure(&users, &owner).await?;
     let internal = objects.ensure(&internal, &owner).await?;
+    let certificates = objects.ensure(&certificates, &owner).await?;
     let mut applied = Vec::new();
     for service in services {
         applied.push(objects.ensure(&service, &owner).await?);
@@ -57,6 +59,7 @@ pub(super) async fn apply(
         credentials,
         users,
         internal,
+        certificates,
         services: applied,
         disruption_budget: objects.ensure(&disruption_budget, &owner).await?,
         stateful_set: objects.ensure(&stateful_set, &owner).await?,
@@ -73,10 +76,11 @@ async fn refuse_foreign(
     for service in &built.services {
         objects.refuse_foreign(service, owner).await?;
     }
-    for secret in built
-        .credentials
-        .iter()
-        .chain([&built.users, &built.internal])
+    for secret in
+        built
+            .credentials
+            .iter()
+            .chain([&built.users, &built.internal, &built.certificates])
     {
         objects.refuse_foreign(secret, owner).await?;
     }

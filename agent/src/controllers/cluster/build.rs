@@ -21,7 +21,7 @@ use k8s_openapi::{
 };
 use kube::api::ObjectMeta;
 
-use super::{internal::Internal, validate::Cluster};
+use super::{certificates::Certificates, internal::Internal, validate::Cluster};
 use crate::{controllers::stage::Built, k8s::own::Owner};
 
 /// The objects of a REC, at a stage: built, or applied.
@@ -39,6 +39,8 @@ pub(super) struct Desired<Stage> {
     pub users: Secret,
     /// By which the nodes trust each other.
     pub internal: Secret,
+    /// What the nodes show to people and clients.
+    pub certificates: Secret,
     /// Governing, sync and metrics Services.
     pub services: Vec<Service>,
     /// Keeps voluntary evictions to one pod at a time.
@@ -63,23 +65,31 @@ pub(super) enum BuildError {
     Merge(serde_json::Error),
 }
 
-/// Builds everything. `password` is that of the administrator, if we make the Secret; `internal` is what the nodes trust
-/// each other by.
+/// What Secrets are made of.
+#[derive(Debug)]
+pub(super) struct Material {
+    /// The administrator's password, if we make the Secret.
+    pub password: Option<String>,
+    /// What the nodes trust each other by.
+    pub internal: Internal,
+    /// What they show to people and clients.
+    pub certificates: Certificates,
+}
+
+/// Builds everything.
 ///
 /// # Errors
 /// [`BuildError`]: the pods cannot be built.
-pub(super) fn build(
-    cluster: &Cluster,
-    password: Option<&str>,
-    internal: &Internal,
-) -> Result<Desired<Built>, BuildError> {
+pub(super) fn build(cluster: &Cluster, material: &Material) -> Result<Desired<Built>, BuildError> {
+    let password = material.password.as_deref();
     Ok(Desired {
         service_account: access::service_account(cluster),
         role: access::role(cluster),
         role_binding: access::role_binding(cluster),
         credentials: password.map(|password| secrets::credentials(cluster, password)),
         users: secrets::users(cluster),
-        internal: secrets::internal(cluster, internal),
+        internal: secrets::internal(cluster, &material.internal),
+        certificates: secrets::certificates(cluster, &material.certificates),
         services: network::services(cluster),
         disruption_budget: pods::disruption_budget(cluster),
         stateful_set: pods::stateful_set(cluster)?,

@@ -1,5 +1,7 @@
 //! Everything that a look at a REC reads, in one place, before anything is decided.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use meridian_api::crds::{
@@ -8,6 +10,7 @@ use meridian_api::crds::{
 };
 
 use super::{
+    certificates::{self, Before, Certificates, Given, Place},
     internal::{Internal, InternalError},
     validate::{Cluster, Credentials},
 };
@@ -72,6 +75,40 @@ pub(super) async fn internal(
     }
 }
 
+/// Decides which certificates the REC shows, by our Secret and those that the spec names. `shown` is the generation in the
+/// REC's status.
+///
+/// # Errors
+/// The API server refused or could not be reached; or a certificate could not be made.
+pub(super) async fn certificates(
+    objects: &Objects,
+    cluster: &Cluster,
+    shown: Option<i64>,
+    now: jiff::Timestamp,
+) -> Result<Certificates, FetchError> {
+    let ours = ClusterNames(&cluster.name).tls();
+    let ours = objects.get::<Secret>(&ours).await?;
+    let mut given = BTreeMap::new();
+    for (role, secret) in &cluster.certificates {
+        let found = objects.get::<Secret>(secret).await?;
+        let secret = secret.clone();
+        given.insert(*role, Given { secret, found });
+    }
+    let outside = cluster.outside.as_ref();
+    let place = Place {
+        name: &cluster.name,
+        namespace: &cluster.namespace,
+        api_host: outside.map(|(host, _)| host.as_str()),
+        database_suffix: outside.map(|(_, suffix)| suffix.as_str()),
+    };
+    let before = Before {
+        ours: ours.as_ref(),
+        given: &given,
+        shown,
+    };
+    certificates::decide(&place, &before, now).map_err(FetchError::Certificates)
+}
+
 /// The databases that the REC serves, as `kind/name`: while there are any, it cannot go.
 ///
 /// # Errors
@@ -119,4 +156,7 @@ pub(crate) enum FetchError {
     /// What the nodes trust each other by.
     #[error(transparent)]
     Internal(#[from] InternalError),
+    /// What the nodes show to people and clients.
+    #[error("make a self-signed certificate of the cluster")]
+    Certificates(#[source] rcgen::Error),
 }

@@ -7,7 +7,10 @@ use meridian_api::crds::{
     },
 };
 
-use super::{observe::Shard, rollout::Progress, state::View, validate::Cluster, version::Refused};
+use super::{
+    certificates::Certificates, observe::Shard, rollout::Progress, state::View, validate::Cluster,
+    version::Refused,
+};
 use crate::{
     controllers::inert,
     k8s::{
@@ -61,6 +64,8 @@ pub(super) struct Sight<'a> {
     pub racks: Option<String>,
     /// What is wrong with the licence that the spec names.
     pub licence: Option<String>,
+    /// What its nodes show to people and clients.
+    pub certificates: Option<&'a Certificates>,
 }
 
 /// The status of `rec` after `outcome`; `inert` are the fields that are accepted and have no effect.
@@ -117,6 +122,9 @@ pub(super) fn status(
         shown.cluster_credential_secret_name = Some(sight.cluster.credentials.secret.clone());
         shown.bundled_database_versions = vec![bundled()];
         shown.license_status = Some(licence(sight));
+        if let Some(certificates) = sight.certificates {
+            shown.certificates_status = Some(certificates.status());
+        }
         shown.persistence_status = sight.persistence.as_ref().map(|(status, _)| status.clone());
     }
     shown
@@ -177,6 +185,7 @@ fn findings_of(sight: &Sight<'_>) -> Vec<Finding> {
         served(sight),
     ];
     all.extend(volumes(sight));
+    all.extend(sight.certificates.map(certificates));
     let racks = sight.racks.as_deref();
     all.extend(racks.map(|text| Finding::yes("RackAware", "Labelled", text)));
     let licence = sight.licence.as_deref();
@@ -279,6 +288,18 @@ fn volumes(sight: &Sight<'_>) -> Option<Finding> {
             Finding::no("VolumesReady", "Provisioning", text)
         }
     })
+}
+
+fn certificates(found: &Certificates) -> Finding {
+    if !found.troubles.is_empty() {
+        let all: Vec<String> = found.troubles.iter().map(ToString::to_string).collect();
+        return Finding::no("CertificatesUsable", "SecretUnusable", all.join("; "));
+    }
+    let mut text = found.origins();
+    for note in &found.notes {
+        text = format!("{text}; {note}");
+    }
+    Finding::yes("CertificatesUsable", "InUse", text)
 }
 
 fn bundled() -> BundledDatabaseVersion {

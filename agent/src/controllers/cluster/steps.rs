@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::api::resource::Quantity};
+use k8s_openapi::{
+    api::{apps::v1::StatefulSet, core::v1::Secret},
+    apimachinery::pkg::api::resource::Quantity,
+};
 use kube::{Resource as _, ResourceExt as _};
 use meridian_api::crds::{
     RedisEnterpriseCluster,
@@ -13,7 +16,9 @@ use serde_json::json;
 use super::{
     ClusterError, Clusters,
     act::{self, Eviction},
-    apply, build,
+    apply,
+    build::{self, Material},
+    certificates::Certificates,
     fetch::{self, Password},
     observe::Node,
     racks::{self, Racks},
@@ -100,8 +105,8 @@ impl Clusters {
             act::orphan(objects, set).await?;
             return Ok(Some(AT_ONCE));
         }
-        let set = match self.write(rec, &cluster).await? {
-            Ok(set) => set,
+        let (set, certificates) = match self.write(rec, &cluster).await? {
+            Ok(written) => written,
             Err(problem) => return self.invalid(rec, vec![problem]).await,
         };
 
@@ -118,6 +123,8 @@ impl Clusters {
         if let Some(label) = &cluster.scheduling.rack_label {
             sight.racks = Some(self.label_racks(label, &racks, &world).await?);
         }
+        sight.certificates = Some(&certificates);
+        self.tell_certificates(rec, &certificates).await;
         sight.persistence = growth.shown;
         sight.licence = self.licence(rec).await?;
         let under_way = phase.is_some() || progress != rollout::Progress::Current;
@@ -135,24 +142,44 @@ impl Clusters {
         Err(ClusterError::Blocked(text))
     }
 
+    /// An Event for each named Secret that cannot be used.
+    async fn tell_certificates(&self, rec: &RedisEnterpriseCluster, found: &Certificates) {
+        let about = rec.object_ref(&());
+        for trouble in &found.troubles {
+            let events = &self.context.report.events;
+            events
+                .warning(&about, "CertificateUnusable", &trouble.to_string())
+                .await;
+        }
+    }
+
     /// Builds and writes everything. `Ok(Err(…))`: what the user merges in cannot be built.
     async fn write(
         &self,
         rec: &RedisEnterpriseCluster,
         cluster: &Cluster,
-    ) -> Result<Result<k8s_openapi::api::apps::v1::StatefulSet, String>, ClusterError> {
+    ) -> Result<Result<(StatefulSet, Certificates), String>, ClusterError> {
         let objects = &self.context.objects;
         let password = match fetch::password(objects, &cluster.name, &cluster.credentials).await? {
             Password::Theirs => None,
             Password::Ours(password) => Some(password),
         };
-        let internal = fetch::internal(objects, cluster, clock::now().0).await?;
-        let built = match build::build(cluster, password.as_deref(), &internal) {
+        let now = clock::now().0;
+        let internal = fetch::internal(objects, cluster, now).await?;
+        let shown = rec.status.as_ref();
+        let shown = shown.and_then(|status| status.certificates_status.as_ref()?.generation);
+        let certificates = fetch::certificates(objects, cluster, shown, now).await?;
+        let material = Material {
+            password,
+            internal,
+            certificates,
+        };
+        let built = match build::build(cluster, &material) {
             Ok(built) => built,
             Err(error) => return Ok(Err(error.to_string())),
         };
         match apply::apply(objects, &cluster.name, built).await {
-            Ok(applied) => Ok(Ok(applied.stateful_set)),
+            Ok(applied) => Ok(Ok((applied.stateful_set, material.certificates))),
             Err(error) => {
                 self.show(rec, &Outcome::Failed(&error)).await?;
                 Err(error.into())
@@ -372,7 +399,7 @@ fn shown(rec: &RedisEnterpriseCluster) -> Option<&ClusterState> {
     rec.status.as_ref()?.state.as_ref()
 }
 
-fn template_of(set: &k8s_openapi::api::apps::v1::StatefulSet) -> Option<String> {
+fn template_of(set: &StatefulSet) -> Option<String> {
     let annotations = set.spec.template.metadata.as_ref()?.annotations.as_ref()?;
     annotations.get(TEMPLATE).cloned()
 }
@@ -447,5 +474,6 @@ fn sight<'a>(
         persistence: None,
         racks: None,
         licence: None,
+        certificates: None,
     }
 }

@@ -18,7 +18,11 @@ use meridian_api::{
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{observe::Set, version::Choice};
+use super::{
+    certificates::{self, Role},
+    observe::Set,
+    version::Choice,
+};
 use crate::k8s::quantity;
 
 /// Nodes where the field is left out.
@@ -75,6 +79,10 @@ pub(super) struct Cluster {
     pub credentials: Credentials,
     /// Whether a load balancer in front of the sync endpoints is made.
     pub sync_service: bool,
+    /// Secrets with certificates that replace self-signed ones.
+    pub certificates: BTreeMap<Role, String>,
+    /// Host of the API and suffix of the hosts of databases outside of the cluster.
+    pub outside: Option<(String, String)>,
 }
 
 /// The volume of a pod.
@@ -194,6 +202,8 @@ pub(super) fn validate(
             username: spec.username.clone().unwrap_or_else(|| USERNAME.to_owned()),
         },
         sync_service: spec.ingress_or_route_spec.is_none(),
+        certificates: certificates::named(spec.certificates.as_ref()),
+        outside: outside(spec),
         name,
     })
 }
@@ -268,6 +278,20 @@ fn fit_size(
             storage.size.0
         ));
     }
+}
+
+fn outside(spec: &RedisEnterpriseClusterSpec) -> Option<(String, String)> {
+    let entry = spec.ingress_or_route_spec.as_ref();
+    let entry = entry.map(|entry| (entry.api_fqdn_url.clone(), entry.db_fqdn_suffix.clone()));
+    let older = spec.active_active.as_ref();
+    entry.or_else(|| {
+        older.map(|entry| {
+            (
+                entry.api_ingress_url.clone(),
+                entry.db_ingress_suffix.clone(),
+            )
+        })
+    })
 }
 
 fn scheduling(spec: &RedisEnterpriseClusterSpec) -> Scheduling {

@@ -1,4 +1,5 @@
-//! What the node pods may do in the API: watch their databases, report about them, read the password hashes.
+//! What the node pods may do in the API: watch their databases, report about them, read the password hashes and the
+//! certificates that they show.
 
 use k8s_openapi::api::{
     core::v1::ServiceAccount,
@@ -51,7 +52,7 @@ pub(super) fn role(cluster: &Cluster) -> Role {
                 "",
                 "secrets",
                 &["get", "list", "watch"],
-                Some(vec![names.users()]),
+                Some(vec![names.users(), names.tls()]),
             ),
         ]),
     }

@@ -17,6 +17,10 @@ pub(super) const METRICS: i32 = 8070;
 pub(super) const SYNC: i32 = 8444;
 /// Port by which the nodes of one REC speak with each other.
 pub(super) const INTERNAL: i32 = 8445;
+/// Port of the API.
+pub(super) const API: i32 = 9443;
+/// Port of the status page.
+pub(super) const UI: i32 = 8443;
 /// Port of the sync endpoint outside.
 const SYNC_OUTSIDE: i32 = 443;
 

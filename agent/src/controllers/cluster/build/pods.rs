@@ -21,14 +21,16 @@ use k8s_openapi::{
         },
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
     },
-    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+    apimachinery::pkg::{
+        api::resource::Quantity, apis::meta::v1::LabelSelector, util::intstr::IntOrString,
+    },
 };
 use kube::api::ObjectMeta;
 use serde_json::Value;
 
 use super::{
     BuildError, merge,
-    network::{INTERNAL, METRICS, PROBES, SYNC},
+    network::{API, INTERNAL, METRICS, PROBES, SYNC, UI},
     owned,
 };
 use crate::{
@@ -54,6 +56,8 @@ const DATA_DIR: &str = "/var/lib/meridian";
 /// Where the peer certificate is mounted.
 const PEER_TLS_DIR: &str = "/etc/meridian/peer-tls";
 
+/// Sockets, keys and passwords of a node take less than this.
+const RUN_SIZE: &str = "16Mi";
 /// Where the material is mounted by which nodes trust each other.
 const INTERNAL_DIR: &str = "/etc/meridian/internal";
 
@@ -291,6 +295,8 @@ fn container(cluster: &Cluster) -> Container {
             port("prometheus", METRICS),
             port("sync", SYNC),
             port("internal", INTERNAL),
+            port("api", API),
+            port("ui", UI),
         ]),
         resources: Some(ResourceRequirements {
             limits: Some(cluster.limits.clone()),
@@ -378,7 +384,7 @@ fn volumes(cluster: &Cluster) -> Vec<Volume> {
     };
     let names = ClusterNames(&cluster.name);
     let mut all = vec![
-        empty("run"),
+        in_memory("run"),
         empty("tmp"),
         secret("peer-tls", names.peer_tls()),
         secret("internal", names.internal()),
@@ -388,6 +394,19 @@ fn volumes(cluster: &Cluster) -> Vec<Volume> {
     }
     all.extend(cluster.extra.volumes.iter().cloned());
     all
+}
+
+/// Private keys and passwords are written there: never to a disk of the host.
+fn in_memory(name: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: Some("Memory".to_owned()),
+            size_limit: Some(Quantity(RUN_SIZE.to_owned())),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
 }
 
 fn mounts(cluster: &Cluster) -> Vec<VolumeMount> {

@@ -6,7 +6,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 
 use super::data;
 use crate::{
-    controllers::cluster::{internal::Internal, validate::Cluster},
+    controllers::cluster::{certificates::Certificates, internal::Internal, validate::Cluster},
     k8s::names::ClusterNames,
 };
 
@@ -39,6 +39,18 @@ pub(super) fn internal(cluster: &Cluster, internal: &Internal) -> Secret {
         metadata: data(cluster, ClusterNames(&cluster.name).internal()),
         type_: Some("Opaque".to_owned()),
         data: Some(internal.data()),
+        ..Secret::default()
+    }
+}
+
+/// What the nodes show to people and clients.
+pub(super) fn certificates(cluster: &Cluster, certificates: &Certificates) -> Secret {
+    let mut metadata = data(cluster, ClusterNames(&cluster.name).tls());
+    metadata.annotations = Some(certificates.annotations());
+    Secret {
+        metadata,
+        type_: Some("Opaque".to_owned()),
+        data: Some(certificates.data()),
         ..Secret::default()
     }
 }

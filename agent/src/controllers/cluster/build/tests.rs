@@ -4,7 +4,7 @@ use meridian_api::crds::RedisEnterpriseCluster;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controllers::cluster::{validate::validate, version::Choice};
+use crate::controllers::cluster::{certificates, validate::validate, version::Choice};
 
 fn cluster(spec: Value) -> Cluster {
     let rec: RedisEnterpriseCluster = serde_json::from_value(json!({
@@ -22,12 +22,28 @@ fn choice() -> Choice {
     }
 }
 
-fn internal() -> Internal {
-    Internal::fresh("rec", "ns", jiff::Timestamp::UNIX_EPOCH).unwrap()
+fn material(password: Option<&str>) -> Material {
+    let place = certificates::Place {
+        name: "rec",
+        namespace: "ns",
+        api_host: None,
+        database_suffix: None,
+    };
+    let nothing = certificates::Before {
+        ours: None,
+        given: &std::collections::BTreeMap::new(),
+        shown: None,
+    };
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    Material {
+        password: password.map(str::to_owned),
+        internal: Internal::fresh("rec", "ns", now).unwrap(),
+        certificates: certificates::decide(&place, &nothing, now).unwrap(),
+    }
 }
 
 fn built(spec: Value) -> Desired<Built> {
-    build(&cluster(spec), Some("secret"), &internal()).unwrap()
+    build(&cluster(spec), &material(Some("secret"))).unwrap()
 }
 
 fn minimal() -> Desired<Built> {
@@ -51,6 +67,7 @@ fn lines(built: &Desired<Built>) -> Vec<String> {
         credentials,
         users,
         internal,
+        certificates,
         services,
         disruption_budget,
         stateful_set,
@@ -59,7 +76,7 @@ fn lines(built: &Desired<Built>) -> Vec<String> {
     let mut all: Vec<String> = service_account.iter().map(line).collect();
     all.extend([line(role), line(role_binding)]);
     all.extend(credentials.iter().map(line));
-    all.extend([line(users), line(internal)]);
+    all.extend([line(users), line(internal), line(certificates)]);
     all.extend(services.iter().map(line));
     all.extend([line(disruption_budget), line(stateful_set)]);
     all
@@ -84,6 +101,7 @@ fn a_minimal_cluster_makes_exactly_these_objects() {
             "Secret rec, no owner",
             "Secret rec-users, no owner",
             "Secret rec-internal, no owner",
+            "Secret rec-tls, no owner",
             "Service rec, owned by the REC",
             "Service rec-prom, owned by the REC",
             "Service rec-sync, owned by the REC",
@@ -126,7 +144,7 @@ fn an_ingress_replaces_the_load_balancer_and_a_named_account_is_not_made() {
         "ingressOrRouteSpec": {"apiFqdnUrl": "api.example.com", "dbFqdnSuffix": ".db.example.com", "method": "ingress"},
         "createServiceAccount": false, "serviceAccountName": "theirs",
     });
-    let built = build(&cluster(spec), None, &internal()).unwrap();
+    let built = build(&cluster(spec), &material(None)).unwrap();
     let names = lines(&built).join("\n");
     assert!(
         !names.contains("rec-sync")
@@ -234,7 +252,7 @@ fn fields_of_the_pods_are_passed_on() {
         "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["h"]}], "nodes": 5,
         "persistentSpec": {"enabled": false}, "redisEnterpriseTerminationGracePeriodSeconds": 9,
     });
-    let built = build(&cluster(spec), None, &internal()).unwrap();
+    let built = build(&cluster(spec), &material(None)).unwrap();
     let pod = pod(&built);
     let container = container(&built);
     assert_eq!(built.stateful_set.spec.replicas, Some(5));
@@ -278,7 +296,7 @@ fn fields_of_the_pods_are_passed_on() {
 }
 
 #[test]
-fn the_pods_may_read_one_secret_and_write_one_status_and_nothing_else() {
+fn the_pods_may_read_their_secrets_and_write_one_status_and_nothing_else() {
     let rules = minimal().role.rules.unwrap();
     let shown: Vec<_> = rules
         .iter()
@@ -296,7 +314,7 @@ fn the_pods_may_read_one_secret_and_write_one_status_and_nothing_else() {
         [
             "databasetopologies: get,list,watch []",
             "databasetopologies/status: patch []",
-            "secrets: get,list,watch [\"rec-users\"]",
+            "secrets: get,list,watch [\"rec-users\", \"rec-tls\"]",
         ]
     );
 }

@@ -36,6 +36,7 @@ fn sight(cluster: &Cluster, ready: i32, progress: Progress) -> Sight<'_> {
         persistence: None,
         racks: None,
         licence: None,
+        certificates: None,
     }
 }
 

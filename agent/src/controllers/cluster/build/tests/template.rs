@@ -112,7 +112,7 @@ fn a_merge_that_gives_no_pod_is_refused_with_the_field() {
     let outcome = validate(&rec, &choice())
         .map_err(|problems| problems.join("; "))
         .and_then(|cluster| {
-            build(&cluster, None, &internal())
+            build(&cluster, &material(None))
                 .map(|_| ())
                 .map_err(|error| error.to_string())
         });
