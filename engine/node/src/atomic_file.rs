@@ -65,6 +65,28 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
         .map_err(io("fsync directory", directory))
 }
 
+/// Makes the symbolic link at `path` point to `target`, whatever it pointed to before.
+///
+/// # Errors
+/// [`FileError::Io`] naming the step that failed; the old link is then still there.
+pub fn link(target: &Path, path: &Path) -> Result<(), FileError> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = directory.join(name);
+    match fs::remove_file(&beside) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(io("remove", &beside)(e));
+        }
+        _ => {}
+    }
+    std::os::unix::fs::symlink(target, &beside).map_err(io("link", &beside))?;
+    fs::rename(&beside, path).map_err(io("rename to", path))?;
+    File::open(directory)
+        .and_then(|d| d.sync_all())
+        .map_err(io("fsync directory", directory))
+}
+
 /// [`write`] of `value` as indented JSON.
 ///
 /// # Errors

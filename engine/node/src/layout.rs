@@ -94,6 +94,12 @@ impl Layout {
         self.run.join("internal-secret")
     }
 
+    /// The certificates that the node shows to people and clients, one directory per role.
+    #[must_use]
+    pub fn certificates(&self) -> PathBuf {
+        self.run.join("tls")
+    }
+
     /// PID 1's socket.
     #[must_use]
     pub fn supervisor_socket(&self) -> PathBuf {

@@ -5,6 +5,7 @@
 //! ([`internal`]) for the other nodes of the cluster.
 
 mod authority;
+pub mod certificates;
 pub mod control;
 pub mod directory;
 mod durable;
@@ -39,6 +40,7 @@ use crate::atomic_file::FileError;
 use crate::layout::Layout;
 use crate::pid1::Source;
 use authority::Authority;
+use certificates::Own;
 use endpoint::Endpoint;
 use internal::Members;
 use link::Security;
@@ -105,7 +107,7 @@ pub fn prepare_child() -> Result<(), SyncError> {
 /// Where topologies come from and reports go.
 enum Origin {
     /// The own file: nobody else is told anything.
-    Own(Layout),
+    Standalone(Layout),
     Kubernetes(Arc<kubernetes::Kubernetes>),
     Directory(Arc<directory::Directory>),
 }
@@ -113,7 +115,7 @@ enum Origin {
 impl Origin {
     async fn open(layout: &Layout, source: Source, settings: &Settings) -> Result<Self, SyncError> {
         Ok(match source {
-            Source::Standalone => Self::Own(layout.clone()),
+            Source::Standalone => Self::Standalone(layout.clone()),
             Source::Kubernetes => Self::Kubernetes(kubernetes::Kubernetes::new(settings).await?),
             Source::Directory => {
                 let file = settings::directory_file(layout)?;
@@ -124,7 +126,7 @@ impl Origin {
 
     fn authority(&self) -> Option<Arc<dyn Authority>> {
         match self {
-            Self::Own(_) => None,
+            Self::Standalone(_) => None,
             Self::Kubernetes(kubernetes) => Some(Arc::clone(kubernetes) as Arc<dyn Authority>),
             Self::Directory(directory) => Some(Arc::clone(directory) as Arc<dyn Authority>),
         }
@@ -132,7 +134,7 @@ impl Origin {
 
     async fn learn(self, node: Arc<Node>) -> Result<(), SyncError> {
         match self {
-            Self::Own(layout) => standalone(node, layout).await,
+            Self::Standalone(layout) => standalone(node, layout).await,
             Self::Kubernetes(kubernetes) => kubernetes::learn(node, kubernetes).await,
             Self::Directory(directory) => directory::learn(node, directory).await,
         }
@@ -149,6 +151,14 @@ pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), 
     let settings = Settings::load(&layout, source, internal)?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let origin = Origin::open(&layout, source, &settings).await?;
+    let own = Own::new(layout.certificates());
+    if let Origin::Kubernetes(kubernetes) = &origin {
+        tasks.spawn(kubernetes::follow_certificates(
+            Arc::clone(kubernetes),
+            Arc::clone(&own),
+            stop.clone(),
+        ));
+    }
     // Before anything is obeyed: while another process has this address, it answers for this node, with what it obeys.
     let inside = match &settings.internal {
         Some(internal) => Some(bind(internal.listen, "the other nodes").await?),

@@ -13,10 +13,12 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use meridian_api::crds::topology::{DatabaseTopology, MemberReport};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::SyncError;
 use super::authority::{Authority, AuthorityError};
+use super::certificates::Own;
 use super::node::Node;
 use super::settings::Settings;
 use super::topology::Topology;
@@ -55,7 +57,7 @@ impl Kubernetes {
 pub(super) async fn learn(node: Arc<Node>, kubernetes: Arc<Kubernetes>) -> Result<(), SyncError> {
     let Kubernetes { client, settings } = &*kubernetes;
     let mut topologies = topologies(client, settings);
-    let mut secrets = secrets(client, settings);
+    let mut secrets = secret(client, settings, "users");
     let mut known = Known::new(&settings.cluster);
     loop {
         let changed = tokio::select! {
@@ -94,9 +96,44 @@ fn topologies(client: &Client, settings: &Settings) -> Events<DeserializeGuard<D
     Box::pin(with_back_off(watcher(api, watcher::Config::default())))
 }
 
-fn secrets(client: &Client, settings: &Settings) -> Events<Secret> {
+/// Keeps the certificates that this node shows as the agent's Secret has them, until `stop`.
+pub(super) async fn follow_certificates(
+    kubernetes: Arc<Kubernetes>,
+    own: Arc<Own>,
+    stop: CancellationToken,
+) {
+    let Kubernetes { client, settings } = &*kubernetes;
+    let mut events = secret(client, settings, "tls");
+    let mut failing = false;
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return,
+            Some(event) = events.next() => event,
+        };
+        match event {
+            Ok(Event::InitApply(secret) | Event::Apply(secret)) => {
+                failing = false;
+                own.apply(&secret);
+            }
+            // A Secret that is gone says nothing about certificates: those in use stay.
+            Ok(Event::Init | Event::InitDone | Event::Delete(_)) => failing = false,
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    let error = crate::run::chain(&error);
+                    warn!(
+                        error,
+                        "the Secret of the certificates cannot be watched; those in use stay"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The Secret `<rec>-<suffix>`.
+fn secret(client: &Client, settings: &Settings, suffix: &str) -> Events<Secret> {
     let api = Api::namespaced(client.clone(), &settings.namespace);
-    let name = format!("metadata.name={}-users", settings.cluster);
+    let name = format!("metadata.name={}-{suffix}", settings.cluster);
     Box::pin(with_back_off(watcher(
         api,
         watcher::Config::default().fields(&name),
