@@ -403,7 +403,10 @@ mod tests {
             (secret("rec-tls", Some(Owner::cluster("rec"))), true),
             (secret("rec-tls", None), false),
             (secret("other", Some(Owner::cluster("other"))), false),
-            (secret("redb-db", Some(Owner::database("rec", "db"))), false),
+            (
+                secret("redb-db", Some(Owner::database("rec", "ns", "db"))),
+                false,
+            ),
         ];
         for (secret, expected) in cases {
             assert_eq!(
