@@ -7,10 +7,10 @@ CACHE := $(or $(MERIDIAN_CACHE),$(HOME)/.cache/meridian)
 DENY_VERSION := 0.20.2
 LAB ?= target/debug/lab
 
-.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters bench-agent mutants check fmt generate
+.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters bench-agent bench-failover mutants check fmt generate
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Three clusters, a hub and one Active-Active database that converges; stays running
 	@tools/prerequisites.sh
@@ -73,6 +73,14 @@ bench-agent: ## What the agent costs with two hundred databases, and how fast it
 	@tools/build-images.sh --profile release
 	@$(LAB) down
 	@cargo bench -p meridian-integration --features lab --bench agent || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
+	@$(LAB) down
+
+bench-failover: export MERIDIAN_LAB_ID = 4
+bench-failover: export MERIDIAN_LAB_STATE = $(CURDIR)/.lab-failover
+bench-failover: ## Failover by cause on a real cluster: RUNS=30 ONLY=pod-killed FULL=1
+	@tools/prerequisites.sh
+	@$(MAKE) --no-print-directory build images
+	@target/debug/failover-bench --runs $(or $(RUNS),5) $(addprefix --only ,$(ONLY)) $(if $(FULL),--full) || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
 	@$(LAB) down
 
 test: unit scenarios ## Everything that must be green before a change lands

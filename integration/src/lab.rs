@@ -28,6 +28,7 @@ mod images;
 mod layout;
 mod machine;
 mod network;
+mod outage;
 mod pki;
 mod plan;
 mod process;

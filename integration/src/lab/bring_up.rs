@@ -187,15 +187,10 @@ impl BringUp<'_> {
         )
     }
 
-    async fn wait_for_control_plane(&self, cluster: &ClusterPlan) -> Result<()> {
-        let wait = |process: &'static str| Wait {
-            part: format!("{process} of {}", cluster.name),
-            unit: self.layout.control_plane(&cluster.name),
-            process,
-            limit: PATIENCE,
-        };
+    /// Waits until the API server of a cluster says that it is ready.
+    pub(crate) async fn api_server_answers(&self, cluster: &ClusterPlan) -> Result<()> {
         let client = client::of_kubeconfig(&self.layout.kubeconfig(&cluster.name)).await?;
-        wait("kube-apiserver")
+        self.wait_for(cluster, "kube-apiserver")
             .until(|| async {
                 let request = http::Request::get("/readyz")
                     .body(Vec::new())
@@ -206,15 +201,31 @@ impl BringUp<'_> {
                     .map(drop)
                     .map_err(|error| error.to_string())
             })
-            .await?;
+            .await
+    }
+
+    fn wait_for(&self, cluster: &ClusterPlan, process: &'static str) -> Wait {
+        Wait {
+            part: format!("{process} of {}", cluster.name),
+            unit: self.layout.control_plane(&cluster.name),
+            process,
+            limit: PATIENCE,
+        }
+    }
+
+    async fn wait_for_control_plane(&self, cluster: &ClusterPlan) -> Result<()> {
+        self.api_server_answers(cluster).await?;
+        let client = client::of_kubeconfig(&self.layout.kubeconfig(&cluster.name)).await?;
         files::write(&self.layout.made(&cluster.name), "")?;
         self.progress
             .say(&format!("{}: API server answers", cluster.name));
         apply_objects(&client, cluster).await?;
         let dns = format!("{}:8181", cluster.address());
-        wait("coredns").until(|| http_ok(&dns, "/ready")).await?;
+        self.wait_for(cluster, "coredns")
+            .until(|| http_ok(&dns, "/ready"))
+            .await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
-        wait("kube-controller-manager")
+        self.wait_for(cluster, "kube-controller-manager")
             .until(|| async {
                 accounts
                     .get("default")

@@ -23,6 +23,11 @@ use super::{Lab, LabConfig, LabStatus, Result, cloud, supervise};
   lab heal
   lab kill-node lab-2-b                   power off, at once
   lab start-node lab-2-b
+  lab unplug lab-2-b                      its cable is pulled, everything on it runs on; `lab plug` ends it
+  lab stop-process lab-1-control-plane kube-apiserver
+  lab start-process lab-1-control-plane kube-apiserver
+  lab snapshot-store lab-1 /tmp/store     a copy of etcd at this moment
+  lab restore-store lab-1 /tmp/store      what was written since is forgotten
   lab status -o json
   lab down                                nothing is left"
 )]
@@ -106,6 +111,53 @@ enum Command {
         /// The node, such as lab-1-a
         node: String,
     },
+    /// Pull a node's cable; what runs on it runs on
+    Unplug {
+        /// The node, such as lab-1-a
+        node: String,
+    },
+    /// Plug a node in again
+    Plug {
+        /// The node, such as lab-1-a
+        node: String,
+    },
+    /// End a process of a node or control plane, and keep it away
+    StopProcess {
+        /// A node, or a control plane (lab-1-control-plane)
+        unit: String,
+        /// The process: etcd, kube-apiserver, kubelet, …
+        name: String,
+    },
+    /// Let a stopped process run again, and wait for it
+    StartProcess {
+        /// A node, or a control plane (lab-1-control-plane)
+        unit: String,
+        /// The process: etcd, kube-apiserver, kubelet, …
+        name: String,
+    },
+    /// Copy a cluster's etcd as it is now
+    SnapshotStore {
+        /// The cluster, such as lab-1
+        cluster: String,
+        /// A folder that does not exist yet
+        folder: PathBuf,
+    },
+    /// Put a copy of a cluster's etcd back
+    RestoreStore {
+        /// The cluster, such as lab-1
+        cluster: String,
+        /// What snapshot-store wrote
+        folder: PathBuf,
+    },
+    /// Give a volume a size that is enforced, for pods started on this node from now on; what it holds is removed
+    LimitVolume {
+        /// The node, such as lab-1-a
+        node: String,
+        /// Name of the PersistentVolume
+        volume: String,
+        /// Its size in MiB
+        mebibytes: u32,
+    },
     /// Keep the processes of one control plane or node running (`lab up` calls this)
     #[command(hide = true)]
     Supervise {
@@ -188,6 +240,27 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Heal { .. } => attach(&cli.place)?.heal().await,
         Command::KillNode { node } => attach(&cli.place)?.kill_node(&node).await,
         Command::StartNode { node } => attach(&cli.place)?.start_node(&node).await,
+        Command::Unplug { node } => attach(&cli.place)?.unplug(&node).await,
+        Command::Plug { node } => attach(&cli.place)?.plug(&node).await,
+        Command::StopProcess { unit, name } => attach(&cli.place)?.stop_process(&unit, &name).await,
+        Command::StartProcess { unit, name } => {
+            attach(&cli.place)?.start_process(&unit, &name).await
+        }
+        Command::SnapshotStore { cluster, folder } => {
+            attach(&cli.place)?.snapshot_store(&cluster, &folder).await
+        }
+        Command::RestoreStore { cluster, folder } => {
+            attach(&cli.place)?.restore_store(&cluster, &folder).await
+        }
+        Command::LimitVolume {
+            node,
+            volume,
+            mebibytes,
+        } => {
+            attach(&cli.place)?
+                .limit_volume(&node, &volume, mebibytes)
+                .await
+        }
     }
 }
 

@@ -57,6 +57,24 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes what is in a folder, but not the folder.
+pub(crate) fn clear(path: &Path) -> Result<()> {
+    let entries = fs::read_dir(path).map_err(file("read", path))?;
+    entries
+        .flatten()
+        .try_for_each(|entry| remove(&entry.path()))
+}
+
+/// The names of what is in a folder, in order; none if it cannot be read.
+pub(crate) fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
 /// As [`remove`], on a thread of its own: the images of a cluster's nodes are thousands of files.
 pub(crate) async fn remove_aside(path: PathBuf) -> Result<()> {
     let shown = path.clone();

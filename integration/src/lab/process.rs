@@ -185,6 +185,8 @@ pub struct RunningProcess {
     pub process: ProcessRecord,
     /// Resident memory in bytes.
     pub resident: u64,
+    /// Its pid as it sees it itself; the first process of a container has 1.
+    pub inner: u32,
 }
 
 /// What runs in a network namespace, with its memory.
@@ -192,22 +194,52 @@ pub struct RunningProcess {
 pub(crate) fn running_in(namespace: &str) -> Vec<RunningProcess> {
     in_network_namespace(namespace)
         .into_iter()
-        .filter_map(|pid| {
-            let process = ProcessRecord::of(pid)?;
-            let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-            let name = Path::new(command.split('\0').next()?)
-                .file_name()?
-                .to_string_lossy()
-                .into_owned();
-            let resident =
-                resident_bytes(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)?;
-            Some(RunningProcess {
-                name,
-                process,
-                resident,
-            })
-        })
+        .filter_map(running)
         .collect()
+}
+
+/// The processes in the containers of a pod of the lab whose control groups lie below `group`.
+#[must_use]
+pub(crate) fn of_pod(group: &str, pod: &str) -> Vec<RunningProcess> {
+    let of_lab = format!(":/{group}/");
+    pids()
+        .into_iter()
+        .filter(|pid| {
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+            groups.is_ok_and(|groups| groups.contains(&of_lab))
+        })
+        .filter(|pid| {
+            // A container has the name of its pod in this file; what belongs to the node has the machine's.
+            let host = fs::read_to_string(format!("/proc/{pid}/root/etc/hostname"));
+            host.is_ok_and(|host| host.trim() == pod)
+        })
+        .filter_map(running)
+        .collect()
+}
+
+fn running(pid: u32) -> Option<RunningProcess> {
+    let process = ProcessRecord::of(pid)?;
+    let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    // Valkey writes more than its name here, after a space.
+    let name = Path::new(command.split(['\0', ' ']).next()?)
+        .file_name()?
+        .to_string_lossy()
+        .into_owned();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(RunningProcess {
+        name,
+        resident: resident_bytes(&status)?,
+        inner: inner_pid(&status)?,
+        process,
+    })
+}
+
+/// The pid that a process has in its own process namespace.
+fn inner_pid(status: &str) -> Option<u32> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace().last()?.parse().ok()
 }
 
 fn resident_bytes(status: &str) -> Option<u64> {
@@ -265,6 +297,12 @@ mod tests {
             std::thread::yield_now();
         }
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn the_innermost_pid_is_the_last_of_its_line() {
+        assert_eq!(inner_pid("Pid:\t77\nNSpid:\t77\t12\t1\n"), Some(1));
+        assert_eq!(inner_pid("Pid:\t77\n"), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::enclose::{enclose, enter_control_group};
 use super::error::{LabError, Result, file};
 use super::files;
-use super::unit::{Need, ProcessSpec, Restarts, UnitSpec};
+use super::unit::{Need, ProcessSpec, Restarts, UnitSpec, hold};
 
 /// How long a process that ended stays down: long enough not to spin, short enough for a cluster to heal at once.
 const PAUSE_BEFORE_RESTART: Duration = Duration::from_millis(500);
@@ -80,7 +80,7 @@ impl<'a> Processes<'a> {
         for (when, process) in std::mem::take(&mut self.waiting) {
             if when > now {
                 self.waiting.push((when, process));
-            } else if !process.needs.iter().all(is_there) {
+            } else if is_held(self.spec, process) || !process.needs.iter().all(is_there) {
                 self.waiting.push((now + LOOK_EVERY, process));
             } else {
                 let pid = start(self.spec, process)?;
@@ -115,6 +115,10 @@ impl<'a> Processes<'a> {
         }
         Ok(())
     }
+}
+
+fn is_held(spec: &UnitSpec, process: &ProcessSpec) -> bool {
+    hold(&spec.folder, &process.name).exists()
 }
 
 fn is_there(need: &Need) -> bool {

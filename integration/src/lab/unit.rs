@@ -83,6 +83,18 @@ pub(crate) fn log_path(folder: &Path, process: &str) -> PathBuf {
     folder.join("logs").join(format!("{process}.log"))
 }
 
+/// The file that, while it is there, keeps a process of the unit in this folder from being started.
+#[must_use]
+pub(crate) fn hold(folder: &Path, process: &str) -> PathBuf {
+    folder.join("held").join(process)
+}
+
+/// Whether the unit in this folder has a process of this name.
+pub(crate) fn runs(folder: &Path, process: &str) -> Result<bool> {
+    let spec = UnitSpec::read(&folder.join("unit.json"))?;
+    Ok(spec.processes.iter().any(|found| found.name == process))
+}
+
 /// The supervisor's record in this folder, if it lives.
 pub(crate) fn running(folder: &Path) -> Result<Option<ProcessRecord>> {
     Ok(ProcessRecord::read(&folder.join("supervisor.json"))?.filter(ProcessRecord::is_alive))
@@ -110,6 +122,7 @@ pub(crate) async fn start(spec: &UnitSpec, lab: &Path) -> Result<bool> {
     // What an earlier supervisor left running would fight with the new one for ports and files.
     kill_namespace(&spec.namespace).await?;
     files::remove(&spec.folder.join("restarts.json"))?;
+    files::remove(&spec.folder.join("held"))?;
     for need in spec.processes.iter().flat_map(|process| &process.needs) {
         if let Need::Socket(left_by_the_last_run) = need {
             files::remove(left_by_the_last_run)?;

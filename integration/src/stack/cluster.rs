@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{Hub, NAMESPACE, Paths, REC, Region};
 use crate::{
+    lab::Lab,
     shell::{self, Output},
     wait::{Look, until},
 };
@@ -53,6 +54,38 @@ impl Cluster {
             run_loudly(&lab, &["load", &tar.to_string_lossy()])?;
         }
         Self::running(paths)
+    }
+
+    /// The first cluster of a lab, with images, custom resources and an agent that has no hub.
+    ///
+    /// # Errors
+    /// With what the failing command printed.
+    pub async fn with_agent(paths: &Paths, lab: &Lab) -> anyhow::Result<Self> {
+        for image in ["meridian-node", "meridian-agent"] {
+            let archive = paths.root.join(format!("target/images/{image}.tar"));
+            lab.load_image(&archive.to_string_lossy()).await?;
+        }
+        let first = lab.clusters().first().context("a lab without clusters")?;
+        let cluster = Self {
+            name: first.name().to_owned(),
+            kubeconfig: first.kubeconfig().to_string_lossy().into_owned(),
+            kubectl: kubectl()?,
+        };
+        cluster.apply(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n"
+        ))?;
+        for folder in ["deploy/crds", "deploy/bundle/agent.yaml"] {
+            let path = paths.root.join(folder);
+            cluster.must(&["apply", "-f", &path.to_string_lossy()], "")?;
+        }
+        let rollout = [
+            "rollout",
+            "status",
+            "deployment/meridian-agent",
+            "--timeout=90s",
+        ];
+        cluster.must(&rollout, "")?;
+        Ok(cluster)
     }
 
     /// The clusters of the lab that runs.

@@ -1,0 +1,413 @@
+//! How each fault is made, and taken back.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use super::cause::Fault;
+use super::client::Connection;
+use super::run::Waits;
+use super::site::{DATABASE, Place, SETTLED, Site};
+use crate::lab::{ProcessRecord, RunningProcess};
+use crate::wait::until_true;
+
+/// Size of the volume that is filled: room for the database's files, and soon full.
+const VOLUME_MIB: u32 = 96;
+/// What the shard may still take before its container's memory ends.
+const SPARE_BYTES: u64 = 24 << 20;
+/// Values that are written until the memory ends, and how many at most; the database's limit is above their sum.
+const VALUE: usize = 1 << 20;
+const VALUES: usize = 80;
+/// Where the pods have their data volume.
+const VOLUME: &str = "var/lib/meridian";
+/// Annotation by which a primary is asked to leave its pod.
+const LEAVE: &str = "meridian.dev/leave-pod";
+
+/// What must be done so that a fault is over.
+#[derive(Debug)]
+pub(crate) enum Undo {
+    Nothing,
+    Continue(Vec<ProcessRecord>),
+    Start(String),
+    Plug(String),
+    Join(String),
+    StartApi,
+    Empty(PathBuf),
+    Memory { limit: PathBuf, before: String },
+}
+
+/// What a fault needs before the clients start: a bounded volume, a leader in the right place, an old copy of the store.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    snapshot: Option<tempfile::TempDir>,
+}
+
+/// Prepares a fault; the primary may be elsewhere afterwards.
+pub(crate) async fn prepare(site: &Site, fault: Fault, waits: &Waits) -> Result<Prepared> {
+    let place = site.settled(SETTLED).await?;
+    match fault {
+        Fault::PowerOffLeader => leader_joins_primary(site, &place).await?,
+        Fault::FillVolume => bounded_primary(site, &place).await?,
+        Fault::RestoreStore => {
+            let folder = tempfile::tempdir()?;
+            let name = &site.cluster.name;
+            site.lab
+                .snapshot_store(name, &folder.path().join("store"))
+                .await?;
+            let taken = Instant::now();
+            move_away(site, &place)?;
+            moved(site, &place).await?;
+            tokio::time::sleep(waits.snapshot_age.saturating_sub(taken.elapsed())).await;
+            return Ok(Prepared {
+                snapshot: Some(folder),
+            });
+        }
+        Fault::DeletePod
+        | Fault::ForceDeletePod
+        | Fault::KillValkey
+        | Fault::KillFirst
+        | Fault::PowerOff
+        | Fault::Move
+        | Fault::DrainAll
+        | Fault::StopValkey
+        | Fault::StopFirst
+        | Fault::StopPod
+        | Fault::OutOfMemory
+        | Fault::CutFromApi
+        | Fault::Unplug
+        | Fault::ApiAway => {}
+    }
+    Ok(Prepared::default())
+}
+
+/// Makes a fault.
+pub(crate) async fn inject(
+    site: &Site,
+    fault: Fault,
+    place: &Place,
+    prepared: &Prepared,
+) -> Result<Undo> {
+    let (pod, node) = (&place.primary, &place.node);
+    let control_plane = format!("{}-control-plane", site.cluster.name);
+    let delete = |more: &[&str]| {
+        let words = ["delete", "pod", pod, "--wait=false"];
+        site.cluster.must(&[&words, more].concat(), "").map(drop)
+    };
+    match fault {
+        Fault::DeletePod => delete(&[])?,
+        Fault::ForceDeletePod => delete(&["--grace-period=0", "--force"])?,
+        Fault::KillValkey => signal(&[site.process(pod, "valkey-server")?], Signal::KILL)?,
+        Fault::KillFirst => signal(&[site.process(pod, "first")?], Signal::KILL)?,
+        Fault::PowerOff | Fault::PowerOffLeader => {
+            site.lab.kill_node(node).await?;
+            return Ok(Undo::Start(node.clone()));
+        }
+        Fault::Move => move_away(site, place)?,
+        Fault::DrainAll => drain_all(site).await?,
+        Fault::StopValkey => return stop(vec![site.process(pod, "valkey-server")?]),
+        Fault::StopFirst => return stop(vec![site.process(pod, "first")?]),
+        Fault::StopPod => return stop(site.processes(pod)?),
+        Fault::FillVolume => return fill(site, pod),
+        Fault::OutOfMemory => return exhaust(site, pod).await,
+        Fault::CutFromApi => {
+            site.lab.partition(node, &control_plane).await?;
+            return Ok(Undo::Join(node.clone()));
+        }
+        Fault::Unplug => {
+            site.lab.unplug(node).await?;
+            return Ok(Undo::Plug(node.clone()));
+        }
+        Fault::ApiAway => {
+            site.lab
+                .stop_process(&control_plane, "kube-apiserver")
+                .await?;
+            return Ok(Undo::StartApi);
+        }
+        Fault::RestoreStore => {
+            let folder = prepared
+                .snapshot
+                .as_ref()
+                .context("no snapshot was taken")?;
+            let name = &site.cluster.name;
+            site.lab
+                .restore_store(name, &folder.path().join("store"))
+                .await?;
+        }
+    }
+    Ok(Undo::Nothing)
+}
+
+/// Takes a fault back.
+pub(crate) async fn undo(site: &Site, undo: Undo) -> Result<()> {
+    let control_plane = format!("{}-control-plane", site.cluster.name);
+    match undo {
+        Undo::Nothing => {}
+        Undo::Continue(processes) => {
+            for process in &processes {
+                // One that somebody killed meanwhile, such as the kubelet, is gone.
+                let _was_there = process.signal(Signal::CONT);
+            }
+        }
+        Undo::Start(node) => site.lab.start_node(&node).await?,
+        Undo::Plug(node) => site.lab.plug(&node).await?,
+        Undo::Join(node) => site.lab.heal_between(&node, &control_plane).await?,
+        Undo::StartApi => {
+            site.lab
+                .start_process(&control_plane, "kube-apiserver")
+                .await?;
+        }
+        Undo::Empty(file) => fs::remove_file(&file)
+            .with_context(|| format!("empty the volume: remove {}", file.display()))?,
+        Undo::Memory { limit, before } => {
+            if limit.exists() {
+                fs::write(&limit, before).with_context(|| format!("reset {}", limit.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn signal(processes: &[RunningProcess], signal: Signal) -> Result<()> {
+    for found in processes {
+        ensure!(
+            found.process.signal(signal),
+            "{} (pid {}) was gone before it was hit",
+            found.name,
+            found.process.pid
+        );
+    }
+    Ok(())
+}
+
+fn stop(processes: Vec<RunningProcess>) -> Result<Undo> {
+    signal(&processes, Signal::STOP)?;
+    let stopped = processes.into_iter().map(|found| found.process);
+    Ok(Undo::Continue(stopped.collect()))
+}
+
+/// Asks the primary to leave its pod, as the rollout of a cluster does.
+fn move_away(site: &Site, place: &Place) -> Result<()> {
+    let wish = format!("{LEAVE}={}", place.primary);
+    let words = ["annotate", "dbtopo", DATABASE, &wish, "--overwrite"];
+    site.cluster.must(&words, "").map(drop)
+}
+
+/// Waits until another pod leads, with everything well.
+async fn moved(site: &Site, before: &Place) -> Result<Place> {
+    until_true("the primary has moved", SETTLED, || async {
+        let topology = site.cluster.get("dbtopo", DATABASE)?.unwrap_or_default();
+        let primary = topology["spec"]["shards"][0]["primary"].as_str();
+        Ok(primary.is_some_and(|primary| primary != before.primary))
+    })
+    .await?;
+    site.settled(SETTLED).await
+}
+
+/// Drains the node of every pod in turn, and gives it back before the next.
+async fn drain_all(site: &Site) -> Result<()> {
+    for (pod, node) in site.nodes_of_pods()? {
+        let drain = [
+            "drain",
+            &node,
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--timeout=120s",
+        ];
+        let drained = site.cluster.must(&drain, "");
+        site.cluster.must(&["uncordon", &node], "")?;
+        drained.with_context(|| format!("drain {node}, which carries `{pod}`"))?;
+        site.settled(SETTLED).await?;
+    }
+    Ok(())
+}
+
+/// Makes the agent on the primary's node the leader, with the other one elsewhere.
+async fn leader_joins_primary(site: &Site, place: &Place) -> Result<()> {
+    let only_here = |verb: &str| {
+        for node in site.cluster.list("node")? {
+            let name = node["metadata"]["name"].as_str().unwrap_or_default();
+            if name != place.node {
+                site.cluster.must(&[verb, name], "")?;
+            }
+        }
+        anyhow::Ok(())
+    };
+    let here = || -> Result<Option<String>> {
+        let agents = site.agents()?;
+        Ok(agents
+            .into_iter()
+            .find(|(_, node)| *node == place.node)
+            .map(|(agent, _)| agent))
+    };
+    let delete = |agent: &str| site.cluster.must(&["delete", "pod", agent], "").map(drop);
+    if here()?.is_none() {
+        let leader = site.leader()?;
+        let other = site.agents()?.into_keys().find(|agent| *agent != leader);
+        only_here("cordon")?;
+        let deleted = delete(&other.context("only one agent runs")?);
+        let arrived = until_true("an agent runs on the primary's node", SETTLED, || async {
+            Ok(here()?.is_some())
+        })
+        .await;
+        only_here("uncordon")?;
+        deleted?;
+        arrived?;
+    }
+    let here = here()?.context("no agent runs on the primary's node")?;
+    if site.leader()? != here {
+        delete(&site.leader()?)?;
+        until_true("the agent on the primary's node leads", SETTLED, || async {
+            Ok(site.leader()? == here)
+        })
+        .await?;
+    }
+    let now = site.settled(SETTLED).await?;
+    ensure!(
+        now.primary == place.primary && site.leader()? == here,
+        "primary or leader moved on while they were brought together"
+    );
+    Ok(())
+}
+
+/// Gives the replica a volume that can be full, and makes it the primary.
+async fn bounded_primary(site: &Site, place: &Place) -> Result<()> {
+    if is_bounded(site, &place.primary)? {
+        return Ok(());
+    }
+    let pod = &place.replica;
+    if !is_bounded(site, pod)? {
+        let claim = format!("redis-enterprise-storage-{pod}");
+        let found = site.cluster.get("pvc", &claim)?;
+        let found = found.with_context(|| format!("no claim {claim}"))?;
+        let volume = found["spec"]["volumeName"].as_str().unwrap_or_default();
+        let nodes = site.nodes_of_pods()?;
+        let node = nodes
+            .get(pod)
+            .with_context(|| format!("`{pod}` serves nowhere"))?;
+        site.lab.limit_volume(node, volume, VOLUME_MIB).await?;
+        // The limit is that of one node; elsewhere the pod would find the volume without.
+        let others: Vec<String> = site
+            .cluster
+            .list("node")?
+            .iter()
+            .filter_map(|other| other["metadata"]["name"].as_str().map(str::to_owned))
+            .filter(|other| other != node)
+            .collect();
+        let each = |verb: &str| {
+            let mut all = others.iter();
+            all.try_for_each(|other| site.cluster.must(&[verb, other], "").map(drop))
+        };
+        each("cordon")?;
+        let replaced = site.cluster.must(&["delete", "pod", pod], "");
+        let bounded = until_true("the pod has a bounded volume", SETTLED, || async {
+            Ok(site.nodes_of_pods()?.contains_key(pod) && is_bounded(site, pod)?)
+        })
+        .await;
+        each("uncordon")?;
+        replaced?;
+        bounded?;
+    }
+    let place = site.settled(SETTLED).await?;
+    if place.primary == *pod {
+        return Ok(());
+    }
+    ensure!(place.replica == *pod, "`{pod}` holds no copy any more");
+    move_away(site, &place)?;
+    let now = moved(site, &place).await?;
+    ensure!(now.primary == *pod, "`{}` took over", now.primary);
+    Ok(())
+}
+
+fn is_bounded(site: &Site, pod: &str) -> Result<bool> {
+    let first = site.process(pod, "first")?;
+    let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", first.process.pid))?;
+    let volume = format!(" /{VOLUME} ");
+    Ok(mounts
+        .lines()
+        .any(|line| line.contains(&volume) && line.contains(" tmpfs ")))
+}
+
+/// Writes into the pod's volume until nothing goes in any more.
+fn fill(site: &Site, pod: &str) -> Result<Undo> {
+    ensure!(is_bounded(site, pod)?, "the volume of `{pod}` has no end");
+    let first = site.process(pod, "first")?;
+    let path = Path::new("/proc")
+        .join(first.process.pid.to_string())
+        .join("root")
+        .join(VOLUME)
+        .join("filler");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    for size in [1 << 20, 1 << 12, 1] {
+        let block = vec![0; size];
+        while let Ok(written) = file.write(&block) {
+            if written < size {
+                break;
+            }
+        }
+    }
+    Ok(Undo::Empty(path))
+}
+
+/// Lets the container's memory end a little above what it uses, and writes until that is reached.
+async fn exhaust(site: &Site, pod: &str) -> Result<Undo> {
+    let valkey = site.process(pod, "valkey-server")?;
+    let (limit, usage) = memory_files(valkey.process.pid)?;
+    let read =
+        |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+    let (before, used) = (read(&limit)?, read(&usage)?.trim().parse::<u64>()?);
+    fs::write(&limit, (used + SPARE_BYTES).to_string())
+        .with_context(|| format!("limit {}", limit.display()))?;
+    let undo = Undo::Memory { limit, before };
+    let target = site.direct(pod)?;
+    let client = std::thread::spawn(move || -> Result<()> {
+        let mut connection = Connection::open(&target)?;
+        let value = "x".repeat(VALUE);
+        for number in 0..VALUES {
+            let key = format!("large:{number}");
+            connection.ask(&["SET", &key, &value, "EX", "60"], Duration::from_secs(5))?;
+        }
+        bail!("everything was taken")
+    });
+    let ended = tokio::task::spawn_blocking(move || client.join()).await?;
+    let ended = ended.map_err(|_| anyhow::anyhow!("the client of large values panicked"))?;
+    let killed = until_true("Valkey is killed", Duration::from_secs(10), || async {
+        Ok(!valkey.process.is_alive())
+    })
+    .await;
+    if killed.is_err() {
+        self::undo(site, undo).await?;
+        bail!("the kernel let Valkey live: {ended:?}");
+    }
+    Ok(undo)
+}
+
+/// Limit and use of memory of the control group that a process is in.
+fn memory_files(pid: u32) -> Result<(PathBuf, PathBuf)> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let root = Path::new("/sys/fs/cgroup");
+    let found = groups.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let path = path.trim_start_matches('/');
+        let first = controllers.split(',').any(|name| name == "memory");
+        first.then(|| root.join("memory").join(path))
+    });
+    let version_2 = || {
+        let line = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        Some(root.join(line))
+    };
+    if let Some(group) = found {
+        let file = |name: &str| group.join(format!("memory.{name}_in_bytes"));
+        return Ok((file("limit"), file("usage")));
+    }
+    let group = version_2().context("the process is in no control group for memory")?;
+    Ok((group.join("memory.max"), group.join("memory.current")))
+}
