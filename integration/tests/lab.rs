@@ -1,6 +1,8 @@
 //! The lab itself, on this machine: what it promises to scenario tests. Every test has a lab of its own, beside any
 //! other that runs, and ends by showing that nothing of it is left.
 
+#[path = "lab/outage.rs"]
+mod outage;
 #[path = "lab/support.rs"]
 mod support;
 
