@@ -10,6 +10,7 @@ mod build;
 mod certificates;
 mod fetch;
 mod internal;
+mod licence;
 mod observe;
 mod racks;
 mod recovery;

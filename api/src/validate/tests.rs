@@ -8,6 +8,7 @@ use crate::crds::{
 
 mod among;
 mod warnings;
+mod words;
 
 fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> T {
     let version = if kind == "RedisEnterpriseCluster" {

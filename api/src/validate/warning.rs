@@ -3,15 +3,24 @@
 //! The tables below name what *has* an effect; everything else that a spec sets is warned about, so that a new field can
 //! be forgotten only in the direction of a needless warning. Who makes a field effective adds it here.
 
+mod walk;
+
 use std::fmt;
 
+use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use super::deletion::OBJECT_ID;
 use crate::crds::{
     Persistence, RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster,
     RedisEnterpriseDatabase, RedisEnterpriseDatabaseSpec, RedisEnterpriseRemoteCluster,
 };
+
+#[cfg(test)]
+pub(super) use walk::table_paths;
+pub use walk::{FieldEffect, field_effects};
+
+use walk::{Plain, Table, walk};
 
 /// A field without effect, or with another one than its author may expect. Shown at admission and in the condition
 /// `FieldsNotImplemented`.
@@ -29,35 +38,6 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What one kind does with its fields. Paths are relative to the spec; a path covers everything below it.
-struct Table {
-    /// Fields with an effect.
-    effective: &'static [&'static str],
-    /// Values that ask for what happens anyway.
-    neutral: &'static [(&'static str, Plain)],
-    /// What to say instead of the general sentence.
-    messages: &'static [(&'static str, &'static str)],
-}
-
-/// A value of one field.
-enum Plain {
-    Flag(bool),
-    Word(&'static str),
-    Number(i64),
-}
-
-impl Plain {
-    fn is(&self, value: &Value) -> bool {
-        match self {
-            Self::Flag(flag) => value == flag,
-            Self::Word(word) => value == word,
-            Self::Number(number) => value == number,
-        }
-    }
-}
-
-const NO_EFFECT: &str = "accepted and kept, but it has no effect yet";
-
 const CLUSTER: Table = Table {
     effective: &[
         "antiAffinityAdditionalTopologyKeys",
@@ -68,6 +48,7 @@ const CLUSTER: Table = Table {
         "extraLabels",
         "hostAliases",
         "ingressOrRouteSpec.dbFqdnSuffix",
+        "license",
         "licenseSecretName",
         "nodeSelector",
         "nodes",
@@ -101,6 +82,7 @@ const CLUSTER: Table = Table {
         ("clusterCredentialSecretType", Plain::Word("kubernetes")),
         ("dataInternodeEncryption", Plain::Flag(false)),
         ("encryptPkeys", Plain::Flag(false)),
+        ("containerTimezone.timezoneName", Plain::Word("UTC")),
         ("enforceIPv4", Plain::Flag(false)),
         (
             "securityContext.readOnlyRootFilesystemPolicy.enabled",
@@ -113,12 +95,95 @@ const CLUSTER: Table = Table {
         ("services.apiService.type", Plain::Word("ClusterIP")),
         ("uiServiceType", Plain::Word("ClusterIP")),
         ("redisOnFlashSpec.enabled", Plain::Flag(false)),
+        ("resp3Default", Plain::Flag(true)),
+        ("slaveHA.slaveHAGracePeriod", Plain::Number(600)),
         ("usageMeter.callHomeClient.disabled", Plain::Flag(true)),
     ],
     messages: &[
         (
-            "license",
-            "there are no licences: status.licenseStatus shows any as Valid, and nothing is limited",
+            "auditing",
+            "no connection is audited, and no listener is sent records",
+        ),
+        (
+            "backup",
+            "no backup is made: the place for backups is not used",
+        ),
+        (
+            "certificates",
+            "the nodes show certificates of their own: these Secrets are not read",
+        ),
+        (
+            "clusterCredentialSecretRole",
+            "Vault is no source of Secrets here: credentials stand in a Kubernetes Secret",
+        ),
+        (
+            "clusterCredentialSecretType",
+            "Vault is no source of Secrets here: credentials stand in a Kubernetes Secret",
+        ),
+        (
+            "containerTimezone",
+            "the nodes keep UTC: times in their logs and reports are UTC everywhere",
+        ),
+        (
+            "enforceIPv4",
+            "addresses are of the family of the pod network: none is forced",
+        ),
+        (
+            "ldap",
+            "nobody signs in by LDAP: accounts are those of the cluster's and the databases' Secrets",
+        ),
+        ("ocspConfiguration", "no certificate is asked about by OCSP"),
+        (
+            "ossClusterSettings",
+            "databases are reached by their Services: there is no cluster API to open",
+        ),
+        (
+            "podStartingPolicy",
+            "a pod that does not start is told in the status, and not made anew after any time",
+        ),
+        (
+            "redisEnterpriseIPFamily",
+            "Services take the address family of the Kubernetes cluster",
+        ),
+        (
+            "redisEnterpriseServicesConfiguration",
+            "the nodes have no such services: what serves Active-Active databases is always on",
+        ),
+        (
+            "redisOnFlashSpec",
+            "there is no flash tier: all data is kept in memory",
+        ),
+        (
+            "redisUpgradePolicy",
+            "the nodes bring one database version: there is none to prefer",
+        ),
+        (
+            "resp3Default",
+            "clients choose RESP2 or RESP3 with HELLO, whatever stands here",
+        ),
+        (
+            "slaveHA",
+            "a replica is placed anew when its pod has been away for 600 seconds, whatever stands here",
+        ),
+        (
+            "sso",
+            "nobody signs in by SAML: the account is that of the cluster's Secret",
+        ),
+        (
+            "usageMeter",
+            "nothing is reported to anybody: there is no usage meter",
+        ),
+        (
+            "usageReportFields",
+            "nothing is reported to anybody: there is no usage meter",
+        ),
+        (
+            "userDefinedModules",
+            "no module is loaded: databases that name one lack its commands",
+        ),
+        (
+            "vaultCASecret",
+            "Vault is no source of Secrets here: credentials stand in a Kubernetes Secret",
         ),
         (
             "bootstrapperImageSpec",
@@ -174,7 +239,7 @@ const CLUSTER: Table = Table {
         ),
         (
             "dataInternodeEncryption",
-            "traffic between nodes is not encrypted yet",
+            "what the nodes of one cluster replicate travels in clear; between regions it is always encrypted",
         ),
         ("encryptPkeys", "private keys are not encrypted on disk"),
         (
@@ -203,7 +268,6 @@ const DATABASE: Table = Table {
         "persistence",
         "redisEnterpriseCluster.name",
         "replication",
-        "shardCount",
     ],
     neutral: &[
         ("auditing.dbConnsAuditing", Plain::Flag(false)),
@@ -214,14 +278,89 @@ const DATABASE: Table = Table {
             "ossClusterSettings.enableExternalAccess",
             Plain::Flag(false),
         ),
+        // One shard has one primary: both words ask for an endpoint at its pod.
         ("proxyPolicy", Plain::Word("single")),
+        ("proxyPolicy", Plain::Word("all-master-shards")),
         ("rackAware", Plain::Flag(false)),
+        ("resp3", Plain::Flag(true)),
+        ("shardCount", Plain::Number(1)),
         ("shardsPlacement", Plain::Word("dense")),
         ("tlsMode", Plain::Word("disabled")),
         ("type", Plain::Word("redis")),
         ("searchOnBigstore", Plain::Flag(false)),
     ],
     messages: &[
+        (
+            "activeActive",
+            "describes what another controller made: create a RedisEnterpriseActiveActiveDatabase instead",
+        ),
+        (
+            "alertSettings",
+            "no alert is raised by the database: put the limits into alerting rules over the metrics",
+        ),
+        ("auditing", "no connection of this database is audited"),
+        (
+            "connectionSettings",
+            "clients are connected to the shard itself: there is no proxy whose connections could be tuned",
+        ),
+        (
+            "memcachedSaslSecretName",
+            "databases speak the Redis protocol only: the Secret is not read",
+        ),
+        (
+            "ossCluster",
+            "clients see one endpoint without the cluster API: connect without cluster mode",
+        ),
+        (
+            "ossClusterSettings",
+            "databases are reached by their Services: there is no cluster API to open",
+        ),
+        (
+            "proxyPolicy",
+            "there is no proxy: the Services lead to the pod of the primary and to no other",
+        ),
+        (
+            "rackAware",
+            "copies are kept in different racks wherever the cluster names rackAwarenessNodeLabel",
+        ),
+        (
+            "redisVersion",
+            "the nodes bring one database version: it is shown in the status and cannot be chosen",
+        ),
+        (
+            "resp3",
+            "clients choose RESP2 or RESP3 with HELLO, whatever stands here",
+        ),
+        (
+            "rofRamRatio",
+            "there is no flash tier: all data is kept in memory",
+        ),
+        (
+            "rofRamSize",
+            "there is no flash tier: all data is kept in memory",
+        ),
+        (
+            "searchOnBigstore",
+            "there is no flash tier: all data is kept in memory",
+        ),
+        (
+            "shardCount",
+            "databases have one shard for now, whatever number is asked for",
+        ),
+        (
+            "shardingEnabled",
+            "databases have one shard for now, and commands over several keys keep to one slot",
+        ),
+        (
+            "shardsPlacement",
+            "databases have one shard for now: there is nothing to spread",
+        ),
+        (
+            "tags",
+            "kept in the object only: metrics carry no such labels",
+        ),
+        ("type", "databases speak the Redis protocol only"),
+        ("upgradeSpec", "no module is loaded, so none is upgraded"),
         (
             "tlsMode",
             "clients are served WITHOUT TLS; the field has no effect yet",
@@ -232,7 +371,7 @@ const DATABASE: Table = Table {
         ),
         (
             "dataInternodeEncryption",
-            "traffic between nodes is not encrypted yet",
+            "what the nodes of one cluster replicate travels in clear; between regions it is always encrypted",
         ),
         ("backup", "no backup is made; the field has no effect yet"),
         (
@@ -269,7 +408,7 @@ const ACTIVE_ACTIVE: Table = Table {
 };
 
 const REMOTE_CLUSTER: Table = Table {
-    effective: &["apiFqdnUrl", "dbFqdnSuffix", "recName", "recNamespace"],
+    effective: &["apiFqdnUrl", "recName", "recNamespace"],
     neutral: &[("apiPort", Plain::Number(443))],
     messages: &[
         (
@@ -280,19 +419,21 @@ const REMOTE_CLUSTER: Table = Table {
             "apiPort",
             "clusters are managed through the hub; the port is kept and not used",
         ),
+        (
+            "dbFqdnSuffix",
+            "peers are reached at the address that the cluster reports to the hub; this one is shown and not used",
+        ),
     ],
 };
 
 /// Fields of a cluster without effect.
 pub fn cluster_warnings(cluster: &RedisEnterpriseCluster) -> Vec<Warning> {
-    walk(&CLUSTER, "spec", serde_json::to_value(&cluster.spec))
+    walk(&CLUSTER, "spec", &cluster.spec)
 }
 
 /// Fields of a database without effect.
 pub fn database_warnings(database: &RedisEnterpriseDatabase) -> Vec<Warning> {
-    let mut warnings = walk(&DATABASE, "spec", serde_json::to_value(&database.spec));
-    warn_shards(&mut warnings, "spec", &database.spec);
-    warnings
+    settings_warnings("spec", &database.spec)
 }
 
 /// Fields of a remote cluster without effect.
@@ -300,18 +441,21 @@ pub fn remote_cluster_warnings(remote: &RedisEnterpriseRemoteCluster) -> Vec<War
     let mut spec = remote.spec.clone();
     // The only name that is valid asks for nothing.
     spec.secret_name = spec.secret_name.filter(|name| !name.is_empty());
-    walk(&REMOTE_CLUSTER, "spec", serde_json::to_value(&spec))
+    if remote.annotations().contains_key(OBJECT_ID) {
+        // The hub writes here what it uses.
+        spec.db_fqdn_suffix = None;
+    }
+    walk(&REMOTE_CLUSTER, "spec", &spec)
 }
 
 /// Fields of an Active-Active database without effect, or with a stronger one than they ask for.
 pub fn active_active_database_warnings(
     database: &RedisEnterpriseActiveActiveDatabase,
 ) -> Vec<Warning> {
-    let mut warnings = walk(&ACTIVE_ACTIVE, "spec", serde_json::to_value(&database.spec));
+    let mut warnings = walk(&ACTIVE_ACTIVE, "spec", &database.spec);
     if let Some(settings) = &database.spec.global_configurations {
         let at = "spec.globalConfigurations";
-        warnings.extend(walk(&DATABASE, at, serde_json::to_value(settings)));
-        warn_shards(&mut warnings, at, settings);
+        warnings.extend(settings_warnings(at, settings));
         if settings.persistence == Some(Persistence::Disabled) {
             warnings.push(Warning {
                 field: format!("{at}.persistence"),
@@ -324,145 +468,13 @@ pub fn active_active_database_warnings(
     warnings
 }
 
-fn warn_shards(warnings: &mut Vec<Warning>, at: &str, spec: &RedisEnterpriseDatabaseSpec) {
-    if let Some(count) = spec.shard_count.filter(|count| *count > 1) {
-        warnings.push(Warning {
-            field: format!("{at}.shardCount"),
-            message: format!("served by 1 shard of {count}: databases have one shard for now"),
-        });
-    }
-}
-
-/// A spec that cannot be written as JSON cannot have been read from it either; there is nothing to warn about then.
-fn walk(table: &Table, at: &str, spec: Result<Value, serde_json::Error>) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    if let Ok(spec) = spec {
-        visit(table, at, "", &spec, &mut warnings);
+/// The settings that databases and Active-Active databases share; `at` is where they stand in the object.
+fn settings_warnings(at: &str, spec: &RedisEnterpriseDatabaseSpec) -> Vec<Warning> {
+    let mut warnings = walk(&DATABASE, at, spec);
+    let field = format!("{at}.shardCount");
+    let told = warnings.iter_mut().find(|warning| warning.field == field);
+    if let (Some(told), Some(count)) = (told, spec.shard_count) {
+        told.message = format!("served by 1 shard of {count}: databases have one shard for now");
     }
     warnings
-}
-
-fn visit(table: &Table, at: &str, path: &str, value: &Value, warnings: &mut Vec<Warning>) {
-    let below = |other: &str| {
-        other
-            .strip_prefix(path)
-            .is_some_and(|rest| rest.starts_with(['.', '[']))
-    };
-    let neutral = |(field, plain): &(&str, Plain)| *field == path && plain.is(value);
-    if table.effective.contains(&path) || table.neutral.iter().any(neutral) {
-        return;
-    }
-    let known_inside = path.is_empty()
-        || table.effective.iter().any(|other| below(other))
-        || table.neutral.iter().any(|(other, _)| below(other));
-    match value {
-        Value::Object(fields) if known_inside => {
-            for (name, field) in fields {
-                let inner = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
-                visit(table, &format!("{at}.{name}"), &inner, field, warnings);
-            }
-        }
-        Value::Array(items) if known_inside => {
-            for (n, item) in items.iter().enumerate() {
-                visit(
-                    table,
-                    &format!("{at}[{n}]"),
-                    &format!("{path}[]"),
-                    item,
-                    warnings,
-                );
-            }
-        }
-        Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::String(_)
-        | Value::Array(_)
-        | Value::Object(_) => warnings.push(Warning {
-            field: at.to_owned(),
-            message: message(table, path).to_owned(),
-        }),
-    }
-}
-
-fn message(table: &Table, path: &str) -> &'static str {
-    let found = table.messages.iter().find(|(field, _)| *field == path);
-    found.map_or(NO_EFFECT, |(_, message)| message)
-}
-
-/// What happens to one field of a spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldEffect {
-    /// Path below the spec; stands for everything below it.
-    pub path: String,
-    /// `None` if it has its effect; otherwise what is said to whoever sets it.
-    pub inert: Option<&'static str>,
-}
-
-/// What happens to every field of a kind of `app.redislabs.com`, by the schema of its spec; empty for any other kind.
-///
-/// `globalConfigurations` of an Active-Active database is one line: its fields are those of a database.
-pub fn field_effects(kind: &str, spec_schema: &Value) -> Vec<FieldEffect> {
-    let table = match kind {
-        "RedisEnterpriseCluster" => &CLUSTER,
-        "RedisEnterpriseDatabase" => &DATABASE,
-        "RedisEnterpriseActiveActiveDatabase" => &ACTIVE_ACTIVE,
-        "RedisEnterpriseRemoteCluster" => &REMOTE_CLUSTER,
-        _ => return Vec::new(),
-    };
-    let mut effects = Vec::new();
-    list_effects(table, "", spec_schema, &mut effects);
-    effects
-}
-
-fn list_effects(table: &Table, path: &str, schema: &Value, effects: &mut Vec<FieldEffect>) {
-    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-        let path = if path.is_empty() {
-            name.clone()
-        } else {
-            format!("{path}.{name}")
-        };
-        let inside = |other: &str| {
-            other
-                .strip_prefix(path.as_str())
-                .is_some_and(|rest| rest.starts_with(['.', '[']))
-        };
-        let effective = table.effective.contains(&path.as_str());
-        let told_inside = table.effective.iter().any(|other| inside(other))
-            || table.messages.iter().any(|(other, _)| inside(other));
-        if !effective && told_inside {
-            match field.get("items") {
-                Some(items) => list_effects(table, &format!("{path}[]"), items, effects),
-                None => list_effects(table, &path, field, effects),
-            }
-            continue;
-        }
-        let inert = (!effective).then(|| message(table, &path));
-        effects.push(FieldEffect { path, inert });
-    }
-}
-
-#[cfg(test)]
-pub(super) fn table_paths() -> Vec<(&'static str, &'static str)> {
-    [
-        ("RedisEnterpriseCluster", CLUSTER),
-        ("RedisEnterpriseDatabase", DATABASE),
-        ("RedisEnterpriseActiveActiveDatabase", ACTIVE_ACTIVE),
-        ("RedisEnterpriseRemoteCluster", REMOTE_CLUSTER),
-    ]
-    .into_iter()
-    .flat_map(|(kind, table)| {
-        let neutral = table.neutral.iter().map(|(path, _)| *path);
-        let messages = table.messages.iter().map(|(path, _)| *path);
-        let effective = table.effective.iter().copied();
-        effective
-            .chain(neutral)
-            .chain(messages)
-            .map(move |path| (kind, path))
-    })
-    .collect()
 }

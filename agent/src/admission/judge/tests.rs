@@ -58,12 +58,12 @@ fn every_broken_rule_is_named_at_once() {
 
 #[test]
 fn what_has_no_effect_is_said_though_the_object_is_accepted() {
-    let verdict = create(DATABASE, "db", json!({ "shardCount": 3, "resp3": true }));
+    let verdict = create(DATABASE, "db", json!({ "shardCount": 3, "resp3": false }));
     assert_eq!(verdict.refusal, None);
     assert_eq!(
         verdict.warnings,
         [
-            "spec.resp3: accepted and kept, but it has no effect yet",
+            "spec.resp3: clients choose RESP2 or RESP3 with HELLO, whatever stands here",
             "spec.shardCount: served by 1 shard of 3: databases have one shard for now",
         ]
     );

@@ -62,8 +62,8 @@ pub(super) struct Sight<'a> {
     pub persistence: Option<(PersistenceStatus, Option<String>)>,
     /// Its pods' racks, if it has any.
     pub racks: Option<String>,
-    /// What is wrong with the licence that the spec names.
-    pub licence: Option<String>,
+    /// What is told of the licence that the spec names.
+    pub licence: Option<Finding>,
     /// What its nodes show to people and clients.
     pub certificates: Option<&'a Certificates>,
 }
@@ -188,8 +188,7 @@ fn findings_of(sight: &Sight<'_>) -> Vec<Finding> {
     all.extend(sight.certificates.map(certificates));
     let racks = sight.racks.as_deref();
     all.extend(racks.map(|text| Finding::yes("RackAware", "Labelled", text)));
-    let licence = sight.licence.as_deref();
-    all.extend(licence.map(|text| Finding::no("LicenseReadable", "NotReadable", text)));
+    all.extend(sight.licence.clone());
     all
 }
 

@@ -20,6 +20,7 @@ use super::{
     build::{self, Material},
     certificates::Certificates,
     fetch::{self, Password},
+    licence,
     observe::Node,
     racks::{self, Racks},
     recovery,
@@ -32,12 +33,10 @@ use super::{
 };
 use crate::{
     clock,
-    controllers::{
-        failover::{Leaving, request_move},
-        secrets::value,
-    },
+    controllers::failover::{Leaving, request_move},
     k8s::{
         apply::ApplyError,
+        conditions::Finding,
         fault::Fault,
         own::{RACK, RECOVERY, TEMPLATE},
         quantity,
@@ -361,26 +360,13 @@ impl Clusters {
         }
     }
 
-    /// What is wrong with the Secret of the licence, if the spec names one.
-    async fn licence(&self, rec: &RedisEnterpriseCluster) -> Result<Option<String>, ApplyError> {
-        let Some(name) = rec
-            .spec
-            .license_secret_name
-            .as_deref()
-            .filter(|name| !name.is_empty())
-        else {
-            return Ok(None);
+    /// What is told of the licence, whose Secret is read if the spec names one.
+    async fn licence(&self, rec: &RedisEnterpriseCluster) -> Result<Option<Finding>, ApplyError> {
+        let secret = match licence::secret_name(&rec.spec) {
+            Some(name) => self.context.objects.get::<Secret>(name).await?,
+            None => None,
         };
-        let secret = self.context.objects.get::<Secret>(name).await?;
-        Ok(match secret {
-            None => Some(format!(
-                "spec.licenseSecretName: the Secret {name:?} does not exist; nothing depends on it"
-            )),
-            Some(secret) if value(&secret, "license").is_none() => Some(format!(
-                "spec.licenseSecretName: the Secret {name:?} has no key \"license\"; nothing depends on it"
-            )),
-            Some(_) => None,
-        })
+        Ok(licence::judge(&rec.spec, secret.as_ref()))
     }
 }
 

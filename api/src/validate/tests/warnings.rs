@@ -18,7 +18,7 @@ fn fields_without_effect_are_named_and_others_are_not() {
             "authenticationQuery": {}, "authorizationQuery": {} },
         "license": "text",
     })));
-    assert_eq!(fields(&warnings), ["spec.ldap", "spec.license"]);
+    assert_eq!(fields(&warnings), ["spec.ldap"]);
 
     let warnings = database_warnings(&redb(json!({
         "memorySize": "1GB", "tlsMode": "enabled", "type": "redis", "shardCount": 3,
@@ -26,15 +26,15 @@ fn fields_without_effect_are_named_and_others_are_not() {
     })));
     assert_eq!(
         fields(&warnings),
-        ["spec.modulesList", "spec.tlsMode", "spec.shardCount"]
+        ["spec.modulesList", "spec.shardCount", "spec.tlsMode"]
     );
     assert!(
-        warnings[1].message.contains("WITHOUT TLS"),
+        warnings[1].message.contains("1 shard of 3"),
         "{}",
         warnings[1]
     );
     assert!(
-        warnings[2].message.contains("1 shard of 3"),
+        warnings[2].message.contains("WITHOUT TLS"),
         "{}",
         warnings[2]
     );
@@ -48,6 +48,67 @@ fn fields_without_effect_are_named_and_others_are_not() {
             json!({ "secretName": "redis-enterprise-rerc1" })
         ))),
         ["spec.secretName"]
+    );
+}
+
+#[test]
+fn the_suffix_of_a_remote_cluster_is_the_hubs_to_write() {
+    let mut remote = rerc(json!({ "dbFqdnSuffix": ".db.eu-1.example.com" }));
+    assert_eq!(
+        fields(&remote_cluster_warnings(&remote)),
+        ["spec.dbFqdnSuffix"]
+    );
+    let id = "00000000-0000-4000-8000-000000000001".to_owned();
+    remote.metadata.annotations = Some([(OBJECT_ID.to_owned(), id)].into());
+    assert_eq!(
+        fields(&remote_cluster_warnings(&remote)),
+        Vec::<&str>::new()
+    );
+}
+
+/// Whoever reads the warning must learn what happens instead; that something has no effect says little.
+#[test]
+fn every_field_without_effect_says_what_that_means() {
+    for crd in crate::crds::all_crds().unwrap() {
+        let kind = crd.spec.names.kind;
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+        for effect in field_effects(&kind, &schema["openAPIV3Schema"]["properties"]["spec"]) {
+            let why = effect.inert.unwrap_or_default();
+            assert!(
+                !why.starts_with("accepted and kept"),
+                "{kind} {}: {why}",
+                effect.path
+            );
+        }
+    }
+}
+
+#[test]
+fn what_happens_anyway_is_nothing_to_warn_about() {
+    let calm = database_warnings(&redb(json!({
+        "shardCount": 1, "resp3": true, "proxyPolicy": "all-master-shards", "shardsPlacement": "dense",
+    })));
+    assert_eq!(fields(&calm), Vec::<&str>::new());
+    let told = database_warnings(&redb(json!({ "resp3": false, "proxyPolicy": "all-nodes" })));
+    assert_eq!(fields(&told), ["spec.proxyPolicy", "spec.resp3"]);
+    let calm = cluster_warnings(&rec(json!({
+        "slaveHA": { "slaveHAGracePeriod": 600 }, "containerTimezone": { "timezoneName": "UTC" }, "license": "text",
+    })));
+    assert_eq!(fields(&calm), Vec::<&str>::new());
+    let told = cluster_warnings(&rec(json!({
+        "slaveHA": { "slaveHAGracePeriod": 1800 }, "containerTimezone": { "timezoneName": "Asia/Tokyo" },
+    })));
+    assert_eq!(
+        fields(&told),
+        [
+            "spec.containerTimezone.timezoneName",
+            "spec.slaveHA.slaveHAGracePeriod"
+        ]
+    );
+    assert!(
+        told[1].message.contains("600 seconds"),
+        "the reason of the field around it: {}",
+        told[1]
     );
 }
 
@@ -102,7 +163,7 @@ fn the_list_of_effects_agrees_with_the_warnings() {
     };
     assert_eq!(effect("memorySize"), None);
     assert_eq!(effect("redisEnterpriseCluster.name"), None);
-    let warnings = database_warnings(&redb(json!({ "tlsMode": "enabled", "resp3": true })));
+    let warnings = database_warnings(&redb(json!({ "tlsMode": "enabled", "resp3": false })));
     for warning in warnings {
         assert_eq!(
             effect(warning.field.trim_start_matches("spec.")),

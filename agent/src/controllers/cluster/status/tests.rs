@@ -149,6 +149,7 @@ fn licences_are_shown_as_valid_and_shards_are_counted_with_their_replicas() {
     let mut seen = sight(&cluster, 3, Progress::Current);
     seen.shards = &shards;
     seen.suspended = Some("older");
+    seen.licence = Some(Finding::yes("LicenseReadable", "InSpec", "4 bytes"));
     let shown = status(&rec(), &Outcome::Seen(&seen), &[], "now");
     let licence = shown.license_status.clone().unwrap();
     assert_eq!(
@@ -161,4 +162,5 @@ fn licences_are_shown_as_valid_and_shards_are_counted_with_their_replicas() {
     assert_eq!(shown.bundled_database_versions[0].version, "7.2");
     assert!(condition(&shown, "UpToDate").starts_with("Unknown Suspended"));
     assert_eq!(condition(&shown, "Suspended"), "True VersionsDiffer: older");
+    assert_eq!(condition(&shown, "LicenseReadable"), "True InSpec: 4 bytes");
 }
