@@ -75,3 +75,31 @@ fn served_by(reference: Option<&ClusterReference>, rec: &str, only: bool) -> boo
         None => only,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_waits_for_the_databases_that_name_it() {
+        let named = |name: &str| {
+            Some(ClusterReference {
+                name: name.to_owned(),
+            })
+        };
+        let cases = [
+            (named("rec"), false, true),
+            (named("other"), true, false),
+            (named(""), true, true),
+            (None, true, true),
+            (None, false, false),
+        ];
+        for (reference, only, expected) in cases {
+            assert_eq!(
+                served_by(reference.as_ref(), "rec", only),
+                expected,
+                "{reference:?}, the only one: {only}"
+            );
+        }
+    }
+}

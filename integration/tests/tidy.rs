@@ -6,6 +6,10 @@
     reason = "a rule that cannot read the tree must fail"
 )]
 
+#[path = "../../api/examples/generate/effects.rs"]
+mod effects;
+#[path = "tidy/fields.rs"]
+mod fields;
 #[path = "tidy/imports.rs"]
 mod imports;
 #[path = "tidy/tree.rs"]
@@ -51,6 +55,83 @@ fn crates_import_only_what_the_table_allows() {
 #[test]
 fn pure_modules_import_nothing_impure() {
     assert_none(imports::pure(&Tree::read()));
+}
+
+#[test]
+fn every_effective_field_names_a_test_that_exists() {
+    let fields = effects::fields().expect("the schemas of the public kinds");
+    assert_none(fields::shown(&Tree::read(), &fields));
+}
+
+#[test]
+fn a_field_without_a_test_is_found_in_whichever_way_it_has_none() {
+    let field = |path: &str, inert| effects::Field {
+        kind: "K".to_owned(),
+        path: path.to_owned(),
+        inert,
+    };
+    let fields = [field("a", None), field("b", Some("why"))];
+    let source = "#[test]\n#[cfg(unix)]\nfn shows_a() {}\n\nfn helper() {}\n#[tokio::test]\nasync fn shows_b() {}\n";
+    let found = |table: &str| {
+        let tree = Tree::of(&[(effects::TABLE, table), ("api/src/x.rs", source)]);
+        let findings = fields::shown(&tree, &fields);
+        let lines = findings.iter().map(|finding| finding.line);
+        lines.collect::<Vec<_>>()
+    };
+    let whole = "# a comment\nK a effect api shows_a\n";
+    let cases = [
+        ("as it should be", String::new(), vec![]),
+        (
+            "a refusal beside it",
+            "K b refusal api shows_b".to_owned(),
+            vec![],
+        ),
+        (
+            "a test that is not there",
+            "K a effect api shows".to_owned(),
+            vec![3],
+        ),
+        (
+            "a function that is no test",
+            "K a effect api helper".to_owned(),
+            vec![3],
+        ),
+        (
+            "a test of another crate",
+            "K a effect hub shows_a".to_owned(),
+            vec![3],
+        ),
+        (
+            "a field that is not effective",
+            "K b effect api shows_b".to_owned(),
+            vec![3],
+        ),
+        (
+            "a field that does not exist",
+            "K c effect api shows_b".to_owned(),
+            vec![3],
+        ),
+        (
+            "a word too many",
+            "K a effect api shows_a again".to_owned(),
+            vec![0],
+        ),
+        ("another verb", "K a shows api shows_a".to_owned(), vec![0]),
+    ];
+    for (name, line, expected) in cases {
+        assert_eq!(found(&format!("{whole}{line}\n")), expected, "{name}");
+    }
+    assert_eq!(
+        found("K a refusal api shows_a\n"),
+        [0],
+        "a refusal shows no effect"
+    );
+    let fields_only = Tree::of(&[("api/src/x.rs", source)]);
+    assert_eq!(
+        fields::shown(&fields_only, &fields).len(),
+        1,
+        "no table at all"
+    );
 }
 
 #[test]

@@ -158,4 +158,29 @@ mod tests {
             6
         );
     }
+    #[test]
+    fn an_instance_asks_for_what_the_global_configurations_say() {
+        let reaadb: RedisEnterpriseActiveActiveDatabase = serde_json::from_value(json!({
+            "metadata": {"name": "db", "namespace": "ns"},
+            "spec": {"participatingClusters": [{"name": "eu"}], "globalConfigurations": {
+                "databasePort": 12_345, "memorySize": "200MB", "evictionPolicy": "allkeys-lfu",
+                "persistence": "aofAlways", "replication": true}},
+        }))
+        .unwrap();
+        let settings =
+            settings::read(reaadb.spec.global_configurations.as_ref().unwrap(), "db").unwrap();
+        let wanted = topology(&reaadb, &instance(1), &settings, None);
+        assert_eq!(
+            (
+                wanted.port,
+                wanted.memory_bytes,
+                wanted.eviction_policy.as_str()
+            ),
+            (Some(12_345), 200 << 20, "allkeys-lfu")
+        );
+        assert_eq!(
+            (wanted.persistence, wanted.replication),
+            (Persistence::AofAlways, true)
+        );
+    }
 }

@@ -27,3 +27,42 @@ pub(super) fn topology(redb: &RedisEnterpriseDatabase, rec: &str, settings: &Set
         active_active: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use meridian_api::crds::Persistence;
+    use serde_json::json;
+
+    use super::*;
+    use crate::controllers::serve::settings;
+
+    #[test]
+    fn a_topology_asks_for_what_the_spec_says() {
+        let redb: RedisEnterpriseDatabase = serde_json::from_value(json!({
+            "metadata": {"name": "db", "namespace": "ns", "uid": "U"},
+            "spec": {"databasePort": 12_345, "memorySize": "200MB", "evictionPolicy": "allkeys-lfu",
+                     "persistence": "aofAlways", "replication": true},
+        }))
+        .unwrap();
+        let settings = settings::read(&redb.spec, "db").unwrap();
+        let wanted = topology(&redb, "rec", &settings);
+        assert_eq!(
+            wanted,
+            Wanted {
+                database: DatabaseReference {
+                    kind: KIND.to_owned(),
+                    namespace: "ns".to_owned(),
+                    name: "db".to_owned(),
+                    uid: "U".to_owned(),
+                },
+                cluster: "rec".to_owned(),
+                port: Some(12_345),
+                memory_bytes: 200 << 20,
+                eviction_policy: "allkeys-lfu".to_owned(),
+                persistence: Persistence::AofAlways,
+                replication: true,
+                active_active: None,
+            }
+        );
+    }
+}

@@ -334,5 +334,7 @@ fn an_unreadable_toleration_is_named_with_its_place() {
     );
 }
 
+#[path = "tests/fields.rs"]
+mod fields;
 #[path = "tests/template.rs"]
 mod template;
