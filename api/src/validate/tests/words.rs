@@ -8,7 +8,7 @@ fn each_word_and_range_of_a_cluster_names_its_field() {
         |method: &str| json!({ "apiFqdnUrl": "a.b", "dbFqdnSuffix": ".b", "method": method });
     let legacy = |host: &str, suffix: &str, method: &str| json!({ "apiIngressUrl": host, "dbIngressSuffix": suffix, "method": method });
     let server = |port: i64| json!({ "servers": [{ "host": "h", "port": port }], "protocol": "LDAP", "authenticationQuery": {}, "authorizationQuery": {} });
-    let amount = json!({ "limits": { "memory": "4GB" } });
+    let audit = json!({ "auditAddress": "a", "auditProtocol": "TCP", "auditPort": 70_000 });
     holds(
         |spec| cluster(&rec(spec)),
         [
@@ -30,16 +30,8 @@ fn each_word_and_range_of_a_cluster_names_its_field() {
                 "spec.activeActive.method",
             ),
             (
-                json!({ "auditing": { "config": { "auditAddress": "a", "auditProtocol": "TCP", "auditPort": 70_000 } } }),
+                json!({ "auditing": { "config": audit } }),
                 "spec.auditing.config.auditPort",
-            ),
-            (
-                json!({ "bootstrapperResources": amount }),
-                "spec.bootstrapperResources.limits.memory",
-            ),
-            (
-                json!({ "redisEnterpriseServicesRiggerResources": amount }),
-                "spec.redisEnterpriseServicesRiggerResources.limits.memory",
             ),
             (
                 json!({ "clusterCredentialSecretType": "safe" }),
@@ -56,28 +48,45 @@ fn each_word_and_range_of_a_cluster_names_its_field() {
                 "spec.redisUpgradePolicy",
             ),
             (
-                json!({ "redisOnFlashSpec": { "enabled": true, "storageClassName": "s", "flashDiskSize": "-1Gi" } }),
-                "spec.redisOnFlashSpec.flashDiskSize",
-            ),
-            (
-                json!({ "redisEnterpriseTerminationGracePeriodSeconds": -1 }),
-                "spec.redisEnterpriseTerminationGracePeriodSeconds",
-            ),
-            (
-                json!({ "redisEnterpriseTerminationGracePeriodSeconds": 31_536_000 }),
-                "",
-            ),
-            (
-                json!({ "serviceAccountName": "?" }),
-                "spec.serviceAccountName",
-            ),
-            (
                 json!({ "servicesRiggerSpec": { "serviceNaming": "by-colour" } }),
                 "spec.servicesRiggerSpec.serviceNaming",
             ),
             (
                 json!({ "servicesRiggerSpec": { "databaseServicePortPolicy": "Any" } }),
                 "spec.servicesRiggerSpec.databaseServicePortPolicy",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn each_amount_and_pod_part_of_a_cluster_names_its_field() {
+    let amount = json!({ "limits": { "memory": "4GB" } });
+    let flash = json!({ "enabled": true, "storageClassName": "s", "flashDiskSize": "-1Gi" });
+    let grace = "redisEnterpriseTerminationGracePeriodSeconds";
+    holds(
+        |spec| cluster(&rec(spec)),
+        [
+            (
+                json!({ "bootstrapperResources": amount }),
+                "spec.bootstrapperResources.limits.memory",
+            ),
+            (
+                json!({ "redisEnterpriseServicesRiggerResources": amount }),
+                "spec.redisEnterpriseServicesRiggerResources.limits.memory",
+            ),
+            (
+                json!({ "redisOnFlashSpec": flash }),
+                "spec.redisOnFlashSpec.flashDiskSize",
+            ),
+            (
+                json!({ grace: -1 }),
+                "spec.redisEnterpriseTerminationGracePeriodSeconds",
+            ),
+            (json!({ grace: 31_536_000 }), ""),
+            (
+                json!({ "serviceAccountName": "?" }),
+                "spec.serviceAccountName",
             ),
             (
                 json!({ "servicesRiggerSpec": { "extraEnvVars": [{ "value": "v" }] } }),
