@@ -41,6 +41,7 @@ use self::{
 use crate::{
     k8s::{apply::Objects, lease::Role},
     metrics::Metrics,
+    namespaces::Selection,
     probes::Board,
 };
 
@@ -79,6 +80,8 @@ pub struct Admission {
     pub metrics: Arc<Metrics>,
     /// Whether this replica leads: the leader writes the certificate and the configuration.
     pub roles: watch::Receiver<Role>,
+    /// The other namespaces whose databases are judged.
+    pub selection: watch::Receiver<Selection>,
 }
 
 /// Serves the webhook until `stop`, and a little longer.
@@ -96,6 +99,7 @@ pub async fn run(
         board,
         metrics,
         roles,
+        selection,
     } = admission;
     board.bad(CHECK, "its certificate was not read yet");
     let live = Arc::new(Live::default());
@@ -114,7 +118,7 @@ pub async fn run(
         }),
     );
     let serve = server.with_graceful_shutdown(ended.clone().cancelled_owned());
-    let keeper = Keeper::new(client, &namespace, live, board, roles);
+    let keeper = Keeper::new(client, &namespace, live, board, roles, selection);
     let end = async {
         keeper.run(stop).await;
         tokio::time::sleep(LINGER).await;

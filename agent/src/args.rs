@@ -23,13 +23,23 @@ pub enum Command {
 /// Settings of `meridian-agent run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// Namespace that this agent operates. It looks at no other.
+    /// Namespace that this agent operates: its clusters stand there.
     #[arg(long, env = "POD_NAMESPACE")]
     pub namespace: String,
 
     /// Name of this replica in the leader lease; must differ between replicas.
     #[arg(long, env = "POD_NAME")]
     pub identity: String,
+
+    /// Further namespaces whose databases it operates, with commas. The key of the same name in the ConfigMap
+    /// `operator-environment-config` wins.
+    #[arg(long, env = "REDB_NAMESPACES")]
+    pub namespaces: Option<String>,
+
+    /// Label (`key`, or `key=value`) of further namespaces whose databases it operates. The key of the same name in the
+    /// ConfigMap `operator-environment-config` wins.
+    #[arg(long, env = "REDB_NAMESPACES_LABEL")]
+    pub namespaces_label: Option<String>,
 
     /// Image of the node pods of a cluster that names none itself.
     #[arg(

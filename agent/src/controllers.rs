@@ -7,6 +7,7 @@ mod cluster;
 mod database;
 pub mod failover;
 mod inert;
+mod namespaces;
 mod placement;
 mod remote_cluster;
 mod secrets;
@@ -17,10 +18,14 @@ mod topology;
 use std::sync::Arc;
 
 use meridian_api::crds::shared::ClusterReference;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::k8s::{apply::Objects, drive::Report};
+use crate::{
+    k8s::{apply::Objects, drive::Report},
+    namespaces::Selection,
+    probes::Board,
+};
 
 /// What every controller needs. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -56,12 +61,12 @@ impl Context {
     }
 }
 
-/// Runs every controller until the context stops.
-pub async fn run(context: Context) {
-    let home = context.objects.namespace().to_owned();
+/// Runs every controller until the context stops, that of databases in each namespace of `selection` as well. What
+/// namespaces it operates stands on `board`.
+pub async fn run(context: Context, selection: watch::Receiver<Selection>, board: Board) {
     tokio::join!(
         cluster::run(context.clone()),
-        database::run(context.clone(), &home, context.stop.clone()),
+        namespaces::run(context.clone(), selection, board),
         active_active::run(context.clone()),
         failover::run(context.clone()),
         remote_cluster::run(context),

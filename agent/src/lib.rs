@@ -1,5 +1,6 @@
-//! The agent acts in one Kubernetes cluster: it is the database operator of one namespace, and keeps one
-//! outbound stream to the hub. It never needs the hub to keep databases serving.
+//! The agent acts in one Kubernetes cluster: it is the database operator of one namespace, and of the databases of
+//! others that it is told of ([`namespaces`]). It keeps one outbound stream to the hub, and never needs the hub to keep
+//! databases serving.
 //!
 //! Module map: [`run`] is the only composition root. [`controllers`], [`rigger`] and [`link`] do not import one
 //! another; they meet in the Kubernetes API. [`admission`] answers in every replica, the others act in the leader.
@@ -15,6 +16,7 @@ pub mod controllers;
 pub mod k8s;
 pub mod link;
 pub mod metrics;
+pub mod namespaces;
 pub mod probes;
 pub mod rigger;
 pub mod run;

@@ -1,6 +1,6 @@
 //! The agent's metrics. Labels come from closed sets only: no object names, no error texts.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -19,6 +19,11 @@ struct Kind {
     kind: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -28,6 +33,7 @@ pub struct Metrics {
     leader: Gauge,
     judged: Family<Outcome, Counter>,
     judged_seconds: Family<Kind, Histogram>,
+    namespaces: Family<State, Gauge>,
 }
 
 impl Default for Metrics {
@@ -63,6 +69,12 @@ impl Default for Metrics {
             "Duration of an answer of the admission webhook",
             judged_seconds.clone(),
         );
+        let namespaces = Family::<State, Gauge>::default();
+        registry.register(
+            "namespaces",
+            "Namespaces by how they stand: operated, or why they are not",
+            namespaces.clone(),
+        );
         Self {
             registry,
             reconciles,
@@ -70,6 +82,7 @@ impl Default for Metrics {
             leader,
             judged,
             judged_seconds,
+            namespaces,
         }
     }
 }
@@ -91,6 +104,14 @@ impl Metrics {
         self.judged_seconds
             .get_or_create(&Kind { kind })
             .observe(took.as_secs_f64());
+    }
+
+    /// Says how many namespaces stand how; what is not counted any more is shown as none.
+    pub fn namespaces(&self, counts: &BTreeMap<&'static str, i64>) {
+        self.namespaces.clear();
+        for (state, count) in counts {
+            self.namespaces.get_or_create(&State { state }).set(*count);
+        }
     }
 
     /// Says whether this replica leads.

@@ -24,6 +24,7 @@ use crate::{
     },
     link::{self, LinkConfig},
     metrics::Metrics,
+    namespaces::{self, Flags, Selection},
     probes::{self, Board},
     rigger,
 };
@@ -68,6 +69,8 @@ type Part = (&'static str, anyhow::Result<()>);
 async fn run(args: RunArgs) -> anyhow::Result<()> {
     let RunArgs {
         namespace,
+        namespaces: list,
+        namespaces_label: label,
         identity,
         node_image,
         probes_listen,
@@ -93,26 +96,27 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     );
 
     let mut parts = JoinSet::new();
+    let flags = Flags { list, label };
+    let selection = select(&mut parts, &client, &namespace, flags, &stop);
     let admission = Admission {
         listen: admission_listen,
         namespace: namespace.clone(),
         board: board.clone(),
         metrics: Arc::clone(&metrics),
         roles: roles.clone(),
+        selection: selection.clone(),
     };
     answer(&mut parts, probes_listen, admission, &client, &stop);
     let elector = Elector::new(Objects::new(client.clone(), &namespace), LEASE, &identity);
     let resign = CancellationToken::new();
     parts.spawn(named("leader lease", elector.run(role, resign.clone())));
-    parts.spawn(named(
-        "readiness",
-        show_role(
-            roles.clone(),
-            board.clone(),
-            Arc::clone(&metrics),
-            stop.clone(),
-        ),
-    ));
+    let readiness = show_role(
+        roles.clone(),
+        board.clone(),
+        Arc::clone(&metrics),
+        stop.clone(),
+    );
+    parts.spawn(named("readiness", readiness));
     parts.spawn(named("signals", signals(stop.clone())));
     let stop_work = stop.clone();
     let context = Context {
@@ -121,14 +125,36 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         identity,
         node_image,
         metrics,
+        selection,
+        board,
     };
     parts.spawn(async move {
-        let outcome = lead(context, board, roles, stop_work).await;
+        let outcome = lead(context, roles, stop_work).await;
         // Only now: the lease is given back when nothing of this replica writes any more.
         resign.cancel();
         ("leader's work", outcome)
     });
     first_end(parts, stop).await
+}
+
+/// Starts to find out which namespaces are operated besides `home`.
+fn select(
+    parts: &mut JoinSet<Part>,
+    client: &Client,
+    home: &str,
+    flags: Flags,
+    stop: &CancellationToken,
+) -> watch::Receiver<Selection> {
+    let (selected, selection) = watch::channel(Selection::default());
+    let select = namespaces::run(
+        client.clone(),
+        home.to_owned(),
+        flags,
+        selected,
+        stop.clone(),
+    );
+    parts.spawn(named("selection of namespaces", select));
+    selection
 }
 
 /// Starts what every replica answers: probes and admission.
@@ -167,6 +193,8 @@ struct Context {
     identity: String,
     node_image: String,
     metrics: Arc<Metrics>,
+    selection: watch::Receiver<Selection>,
+    board: Board,
 }
 
 async fn connect(kubeconfig: Option<std::path::PathBuf>) -> anyhow::Result<Client> {
@@ -229,12 +257,11 @@ async fn show_role(
 /// Waits for the custom resources and for the lease, then does the leader's work until `stop`.
 async fn lead(
     context: Context,
-    board: Board,
     mut roles: watch::Receiver<Role>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let prepared = async {
-        crds::wait_served(&context.client, &board).await;
+        crds::wait_served(&context.client, &context.board).await;
         roles
             .wait_for(|role| *role == Role::Leader)
             .await
@@ -255,6 +282,8 @@ async fn work(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
         identity,
         node_image,
         metrics,
+        selection,
+        board,
     } = context;
     tracing::info!(identity, "leads: the controllers start");
     let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -272,7 +301,7 @@ async fn work(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
     let controllers =
         controllers::Context::new(objects.clone(), report.clone(), node_image, stop.clone());
     tokio::join!(
-        controllers::run(controllers),
+        controllers::run(controllers, selection, board),
         rigger::run(objects, report, stop.clone()),
         link::run(hub, stop)
     );

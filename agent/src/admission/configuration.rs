@@ -4,6 +4,8 @@
 //! is ever refused because the first agent is still on its way. It is never created or deleted by the agent, which would
 //! take a right over all configurations of the cluster.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::{
     ByteString,
     api::admissionregistration::v1::{
@@ -91,9 +93,18 @@ pub(super) fn body(
     })
 }
 
-/// The webhook of the agent of `namespace`, whose clients trust `bundle`. Every field is written down, so that it can be
-/// compared with what the API server has stored.
-pub(super) fn webhook(namespace: &str, bundle: &str) -> ValidatingWebhook {
+/// The webhook of the agent of `namespace`, which judges what stands there and in `others`, and whose clients trust
+/// `bundle`. Every field is written down, so that it can be compared with what the API server has stored.
+pub(super) fn webhook(
+    namespace: &str,
+    others: &BTreeSet<String>,
+    bundle: &str,
+) -> ValidatingWebhook {
+    let judged: BTreeSet<&str> = others
+        .iter()
+        .map(String::as_str)
+        .chain([namespace])
+        .collect();
     ValidatingWebhook {
         name: WEBHOOK.to_owned(),
         admission_review_versions: VERSIONS.map(str::to_owned).to_vec(),
@@ -114,7 +125,7 @@ pub(super) fn webhook(namespace: &str, bundle: &str) -> ValidatingWebhook {
             match_expressions: Some(vec![LabelSelectorRequirement {
                 key: "kubernetes.io/metadata.name".to_owned(),
                 operator: "In".to_owned(),
-                values: Some(vec![namespace.to_owned()]),
+                values: Some(judged.into_iter().map(str::to_owned).collect()),
             }]),
             match_labels: None,
         }),

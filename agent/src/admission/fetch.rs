@@ -173,6 +173,10 @@ fn neighbours(
             settings.and_then(|settings| settings.database_port),
         ));
     }
+    // Those of other namespaces are known by what they were given.
+    let listed: BTreeSet<Place> = all.iter().map(|other| other.place.clone()).collect();
+    let elsewhere = given.keys().filter(|place| !listed.contains(*place));
+    all.extend(elsewhere.map(|place| neighbour(place.clone(), None, None)));
     // What cannot be read has a name all the same.
     let unreadable = databases.unreadable.iter().chain(&active_active.unreadable);
     all.extend(unreadable.map(|place| neighbour(place.clone(), None, None)));

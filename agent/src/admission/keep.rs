@@ -3,7 +3,7 @@
 //! What to do is decided by [`plan`] from what two watches have shown. A new certificate is trusted before it is served:
 //! the leader writes its authority into the configuration, and each replica waits [`SETTLE`] after it has seen it there.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -31,6 +31,7 @@ use super::{
 use crate::{
     clock,
     k8s::{apply::Objects, lease::Role, own::FIELD_MANAGER},
+    namespaces::Selection,
     probes::Board,
 };
 
@@ -68,6 +69,8 @@ impl<K> Shown<K> {
 #[derive(Debug)]
 pub(super) struct Seen<'a> {
     pub(super) namespace: &'a str,
+    /// Other namespaces whose databases are judged.
+    pub(super) others: &'a BTreeSet<String>,
     pub(super) secret: &'a Shown<Secret>,
     pub(super) configuration: &'a Shown<ValidatingWebhookConfiguration>,
     /// This replica leads: it may write.
@@ -163,7 +166,7 @@ fn with_certificate(seen: &Seen<'_>, held: &Held) -> Plan {
             )
         }
         Shown::There(found) => {
-            let wanted = configuration::webhook(seen.namespace, &held.bundle);
+            let wanted = configuration::webhook(seen.namespace, seen.others, &held.bundle);
             match configuration::standing(found, &wanted) {
                 Standing::Right => format!("{good}; `{name}` is in force"),
                 Standing::Wrong => {
@@ -203,6 +206,7 @@ pub(super) struct Keeper {
     live: Arc<Live>,
     board: Board,
     roles: watch::Receiver<Role>,
+    selection: watch::Receiver<Selection>,
 }
 
 struct State {
@@ -221,6 +225,7 @@ impl Keeper {
         live: Arc<Live>,
         board: Board,
         roles: watch::Receiver<Role>,
+        selection: watch::Receiver<Selection>,
     ) -> Self {
         Self {
             client,
@@ -228,6 +233,7 @@ impl Keeper {
             live,
             board,
             roles,
+            selection,
         }
     }
 
@@ -246,7 +252,7 @@ impl Keeper {
             trusted_since: None,
             told: String::new(),
         };
-        let mut roles = self.roles.clone();
+        let (mut roles, mut selection) = (self.roles.clone(), self.selection.clone());
         let mut wake = Instant::now() + LOOK;
         loop {
             tokio::select! {
@@ -254,6 +260,7 @@ impl Keeper {
                 Some(event) = secrets.next() => state.secret = Shown::take(event),
                 Some(event) = configurations.next() => state.configuration = Shown::take(event),
                 changed = roles.changed() => if changed.is_err() { return },
+                changed = selection.changed() => if changed.is_err() { return },
                 () = sleep_until(wake) => {}
             }
             wake = Instant::now() + self.look(&mut state).await;
@@ -263,8 +270,10 @@ impl Keeper {
     /// One look; returns when to look again at the latest.
     async fn look(&mut self, state: &mut State) -> Duration {
         state.trusted_since = trusted_since(state);
+        let others = self.selection.borrow_and_update().consumers.clone();
         let plan = plan(&Seen {
             namespace: &self.namespace,
+            others: &others,
             secret: &state.secret,
             configuration: &state.configuration,
             leads: *self.roles.borrow_and_update() == Role::Leader,

@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// Keeps a REDB until everything made for it is gone (the product's name).
-const FINALIZER: &str = "finalizer.redisenterprisedatabases.app.redislabs.com";
+pub(super) const FINALIZER: &str = "finalizer.redisenterprisedatabases.app.redislabs.com";
 struct Databases {
     context: Context,
 }

@@ -44,18 +44,39 @@ impl Events {
 
     /// Says something that went well. Tells whether it was news.
     pub async fn normal(&self, about: &ObjectReference, reason: &str, note: &str) -> bool {
-        self.publish(EventType::Normal, about, reason, note).await
+        self.publish(EventType::Normal, about, None, reason, note)
+            .await
     }
 
     /// Says something that a person should look at; `note` ends with the next step. Tells whether it was news.
     pub async fn warning(&self, about: &ObjectReference, reason: &str, note: &str) -> bool {
-        self.publish(EventType::Warning, about, reason, note).await
+        self.publish(EventType::Warning, about, None, reason, note)
+            .await
+    }
+
+    /// Says of `about` how `with` stands to it, well or not. Events of one reason about different things with it are kept
+    /// apart: the API server would otherwise count them as one, with the first one's text. Tells whether it was news.
+    pub async fn between(
+        &self,
+        about: &ObjectReference,
+        with: ObjectReference,
+        well: bool,
+        reason: &str,
+        note: &str,
+    ) -> bool {
+        let type_ = if well {
+            EventType::Normal
+        } else {
+            EventType::Warning
+        };
+        self.publish(type_, about, Some(with), reason, note).await
     }
 
     async fn publish(
         &self,
         type_: EventType,
         about: &ObjectReference,
+        secondary: Option<ObjectReference>,
         reason: &str,
         note: &str,
     ) -> bool {
@@ -67,7 +88,7 @@ impl Events {
             reason: reason.to_owned(),
             note: Some(shorten(note)),
             action: "Reconcile".to_owned(),
-            secondary: None,
+            secondary,
         };
         if let Err(error) = self.recorder.publish(&event, about).await {
             tracing::warn!(%error, reason, "an Event could not be written");

@@ -14,7 +14,7 @@ fn stored(webhook: &ValidatingWebhook) -> ValidatingWebhookConfiguration {
 
 #[test]
 fn any_change_by_hand_is_seen_and_foreign_webhooks_beside_ours_are_not() {
-    let wanted = webhook("ns", "bundle");
+    let wanted = webhook("ns", &BTreeSet::new(), "bundle");
     assert_eq!(standing(&stored(&wanted), &wanted), Standing::Right);
     let changes: [fn(&mut ValidatingWebhook); 5] = [
         |webhook| webhook.client_config.ca_bundle = Some(ByteString(b"garbled".to_vec())),
@@ -43,7 +43,7 @@ fn any_change_by_hand_is_seen_and_foreign_webhooks_beside_ours_are_not() {
 
 #[test]
 fn a_configuration_without_our_label_is_foreign_whatever_its_name() {
-    let wanted = webhook("ns", "bundle");
+    let wanted = webhook("ns", &BTreeSet::new(), "bundle");
     let mut configuration = stored(&wanted);
     configuration.metadata.labels = None;
     assert_eq!(
@@ -63,14 +63,14 @@ fn a_configuration_without_our_label_is_foreign_whatever_its_name() {
 
 #[test]
 fn only_the_very_bundle_counts_as_trusted() {
-    let configuration = stored(&webhook("ns", "bundle"));
+    let configuration = stored(&webhook("ns", &BTreeSet::new(), "bundle"));
     assert!(trusts(&configuration, "bundle"));
     assert!(!trusts(&configuration, "another"));
 }
 
 #[test]
 fn the_webhook_is_the_products_but_shorter_and_with_exemptions() {
-    let shown = serde_json::to_value(webhook("ns", "b")).unwrap();
+    let shown = serde_json::to_value(webhook("ns", &BTreeSet::new(), "b")).unwrap();
     let fields = |names: &[&str]| {
         names
             .iter()
@@ -117,11 +117,21 @@ fn the_webhook_is_the_products_but_shorter_and_with_exemptions() {
 
 #[test]
 fn what_is_applied_names_the_object_that_was_read_and_our_webhook_alone() {
-    let wanted = webhook("ns", "b");
+    let wanted = webhook("ns", &BTreeSet::new(), "b");
     let body = body(&stored(&wanted), &wanted);
     assert_eq!(
         body["metadata"],
         json!({ "name": "redis-enterprise-admission-ns", "uid": "u" })
     );
     assert_eq!(body["webhooks"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_databases_of_every_operated_namespace_are_judged_and_of_no_other() {
+    let others = BTreeSet::from(["team-b".to_owned(), "a".to_owned()]);
+    let shown = serde_json::to_value(webhook("ns", &others, "b")).unwrap();
+    assert_eq!(
+        shown["namespaceSelector"]["matchExpressions"],
+        json!([{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a", "ns", "team-b"]}])
+    );
 }

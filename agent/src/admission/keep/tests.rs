@@ -15,7 +15,7 @@ fn there<K>(object: K) -> Shown<K> {
 
 fn configuration(bundle: Option<&str>) -> ValidatingWebhookConfiguration {
     let webhooks: Vec<_> = bundle
-        .map(|bundle| configuration::webhook("ns", bundle))
+        .map(|bundle| configuration::webhook("ns", &BTreeSet::new(), bundle))
         .into_iter()
         .collect();
     serde_json::from_value(json!({
@@ -51,6 +51,7 @@ impl World {
 
     fn plan(&self) -> Plan {
         plan(&Seen {
+            others: &BTreeSet::new(),
             namespace: "ns",
             secret: &self.secret,
             configuration: &self.configuration,

@@ -2,11 +2,15 @@
 
 use std::marker::PhantomData;
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+
 use super::build::Desired;
 use crate::{
     controllers::stage::{Applied, Built},
     k8s::{
         apply::{ApplyError, Objects},
+        fault::Fault,
+        names::ClusterNames,
         own::Owner,
     },
 };
@@ -32,6 +36,7 @@ pub(super) async fn apply(
         certificates,
         services,
         disruption_budget,
+        network_policy,
         stateful_set,
         stage: PhantomData,
     } = built;
@@ -62,9 +67,28 @@ pub(super) async fn apply(
         certificates,
         services: applied,
         disruption_budget: objects.ensure(&disruption_budget, &owner).await?,
+        network_policy: reach(objects, rec, network_policy).await?,
         stateful_set: objects.ensure(&stateful_set, &owner).await?,
         stage: PhantomData,
     })
+}
+
+/// Makes the policy, or removes the one that is not asked for any more.
+async fn reach(
+    objects: &Objects,
+    rec: &str,
+    wanted: Option<NetworkPolicy>,
+) -> Result<Option<NetworkPolicy>, ApplyError> {
+    let owner = Owner::cluster(rec);
+    if let Some(policy) = wanted {
+        return Ok(Some(objects.ensure(&policy, &owner).await?));
+    }
+    let name = ClusterNames(rec).main();
+    match objects.remove::<NetworkPolicy>(&name, &owner).await {
+        // Without the right to read policies none was made.
+        Err(error) if error.fault() == Fault::Refused => Ok(None),
+        removed => removed.map(|_| None),
+    }
 }
 
 async fn refuse_foreign(
@@ -86,6 +110,9 @@ async fn refuse_foreign(
     }
     if let Some(account) = &built.service_account {
         objects.refuse_foreign(account, owner).await?;
+    }
+    if let Some(policy) = &built.network_policy {
+        objects.refuse_foreign(policy, owner).await?;
     }
     objects.refuse_foreign(&built.role, owner).await?;
     objects.refuse_foreign(&built.role_binding, owner).await?;

@@ -4,6 +4,7 @@ mod access;
 mod merge;
 mod network;
 mod pods;
+mod policy;
 mod secrets;
 
 pub(super) use pods::STORAGE;
@@ -14,6 +15,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         core::v1::{Secret, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
         rbac::v1::{Role, RoleBinding},
     },
@@ -45,6 +47,8 @@ pub(super) struct Desired<Stage> {
     pub services: Vec<Service>,
     /// Keeps voluntary evictions to one pod at a time.
     pub disruption_budget: PodDisruptionBudget,
+    /// Who may reach the pods, where the REC asks for it.
+    pub network_policy: Option<NetworkPolicy>,
     /// The pods.
     pub stateful_set: StatefulSet,
     /// The stage.
@@ -92,6 +96,7 @@ pub(super) fn build(cluster: &Cluster, material: &Material) -> Result<Desired<Bu
         certificates: secrets::certificates(cluster, &material.certificates),
         services: network::services(cluster),
         disruption_budget: pods::disruption_budget(cluster),
+        network_policy: policy::policy(cluster),
         stateful_set: pods::stateful_set(cluster)?,
         stage: PhantomData,
     })

@@ -36,6 +36,9 @@ const GRACE_SECONDS: i64 = 300;
 /// Name of the administrator where the field is left out (the product's default).
 const USERNAME: &str = "demo@redis.com";
 
+/// Annotation by which a REC asks for a NetworkPolicy of its pods, with the value `true`.
+const NETWORK_POLICY: &str = "meridian.dev/network-policy";
+
 /// A checked REC.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Cluster {
@@ -83,6 +86,8 @@ pub(super) struct Cluster {
     pub certificates: BTreeMap<Role, String>,
     /// Host of the API and suffix of the hosts of databases outside of the cluster.
     pub outside: Option<(String, String)>,
+    /// Whether a policy says who may reach the pods.
+    pub network_policy: bool,
 }
 
 /// The volume of a pod.
@@ -204,6 +209,7 @@ pub(super) fn validate(
         sync_service: spec.ingress_or_route_spec.is_none(),
         certificates: certificates::named(spec.certificates.as_ref()),
         outside: outside(spec),
+        network_policy: rec.annotations().get(NETWORK_POLICY).map(String::as_str) == Some("true"),
         name,
     })
 }

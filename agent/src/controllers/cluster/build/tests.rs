@@ -70,9 +70,11 @@ fn lines(built: &Desired<Built>) -> Vec<String> {
         certificates,
         services,
         disruption_budget,
+        network_policy,
         stateful_set,
         stage: PhantomData,
     } = built;
+    assert_eq!(network_policy, &None, "nobody asked for one");
     let mut all: Vec<String> = service_account.iter().map(line).collect();
     all.extend([line(role), line(role_binding)]);
     all.extend(credentials.iter().map(line));
@@ -338,3 +340,37 @@ fn an_unreadable_toleration_is_named_with_its_place() {
 mod fields;
 #[path = "tests/template.rs"]
 mod template;
+
+#[test]
+fn the_network_policy_lets_through_what_is_served_and_keeps_the_inside_inside() {
+    let rec: RedisEnterpriseCluster = serde_json::from_value(json!({
+        "metadata": {"name": "rec", "namespace": "ns", "uid": "U", "annotations": {"meridian.dev/network-policy": "true"}}, "spec": {},
+    }))
+    .unwrap();
+    let cluster = validate(&rec, &choice()).unwrap();
+    let built = build(&cluster, &material(None)).unwrap();
+    let policy = built.network_policy.unwrap();
+    assert_eq!(line(&policy), "NetworkPolicy rec, owned by the REC");
+    let tcp = |port: i32| json!({"port": port, "protocol": "TCP"});
+    let pods = json!({"matchLabels": {"app": "redis-enterprise", "redis.io/cluster": "rec", "redis.io/role": "node"}});
+    let agent = json!({"matchLabels": {"app.kubernetes.io/name": "meridian-agent"}});
+    let expected = json!({
+        "podSelector": pods, "policyTypes": ["Ingress"],
+        "ingress": [
+            {"ports": [{"port": 10000, "endPort": 19999, "protocol": "TCP"}, tcp(8444), tcp(8070), tcp(9443), tcp(8443)]},
+            {"ports": [tcp(8445)], "from": [{"podSelector": pods}]},
+            {"ports": [tcp(8080)], "from": [{"podSelector": agent}]},
+        ],
+    });
+    assert_eq!(serde_json::to_value(policy.spec).unwrap(), expected);
+    // Every port that the pods open stands in it, so that a new one is judged.
+    let set = serde_json::to_value(built.stateful_set).unwrap();
+    let opened = &set["spec"]["template"]["spec"]["containers"][0]["ports"];
+    for port in opened.as_array().unwrap() {
+        let text = expected.to_string();
+        assert!(
+            text.contains(&format!(r#""port":{}"#, port["containerPort"])),
+            "{port}"
+        );
+    }
+}
