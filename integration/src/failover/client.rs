@@ -34,6 +34,24 @@ pub(crate) struct Target {
     pub(crate) password: String,
 }
 
+/// The network in which a thread began.
+#[derive(Debug)]
+pub(crate) struct Home(File);
+
+impl Home {
+    /// The calling thread's.
+    pub(crate) fn here() -> Result<Self> {
+        Ok(Self(File::open("/proc/thread-self/ns/net")?))
+    }
+
+    /// Brings the calling thread back. Whoever stays in the network of a pod that is gone keeps its links alive, and the
+    /// next pod with its address is not heard.
+    pub(crate) fn enter(&self) -> Result<()> {
+        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))
+            .context("leave the client's network")
+    }
+}
+
 /// A connection with at most one unanswered command.
 #[derive(Debug)]
 pub(crate) struct Connection {

@@ -83,7 +83,7 @@ pub async fn play(site: &Site, cause: &'static Cause, run: &str, waits: &Waits) 
         .with_context(|| format!("prepare {}", cause.name))?;
     let place = site.settled(SETTLED).await?;
     let said = events(&site.cluster, DATABASE)?;
-    let history = History::start(site.topologies(), DATABASE);
+    let history = History::start(site.topologies().await?, DATABASE);
     let writers = site.start_writers(&place, run)?;
     writers.progress(PROGRESS, STUCK).await?;
     let key = format!("{run}:transaction");
@@ -184,6 +184,7 @@ async fn verdict(
         .map(|write| write.key.clone())
         .collect();
     ensure!(!keys.is_empty(), "no write was acknowledged");
+    ensure!(!reigns.is_empty(), "the topology was never seen");
     let there = site.take(&after.primary, keys).await?;
     Ok(judge(logs, reigns, &there, began))
 }

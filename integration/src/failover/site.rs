@@ -38,7 +38,6 @@ const POD_PACE: Duration = Duration::from_millis(5);
 pub struct Site {
     pub(crate) lab: Arc<Lab>,
     pub(crate) cluster: Cluster,
-    topologies: Api<DatabaseTopology>,
     password: String,
     port: u16,
     service: SocketAddr,
@@ -70,13 +69,11 @@ impl Site {
              persistentSpec: {{enabled: true, volumeSize: 1Gi}}\n  \
              redisEnterpriseNodeResources:\n    limits: {{cpu: 1, memory: 512Mi}}\n    requests: {{cpu: 50m, memory: 256Mi}}\n"
         ))?;
-        let client = lab.cluster(&cluster.name)?.client().await?;
         wait(&cluster, "rec", REC, "Running", REC_RUNNING, |rec| {
             rec["status"]["state"] == "Running"
         })
         .await?;
         let mut site = Self {
-            topologies: Api::namespaced(client, NAMESPACE),
             lab: Arc::new(lab),
             cluster,
             password: String::new(),
@@ -130,9 +127,10 @@ impl Site {
         self.make_database().await
     }
 
-    /// The topologies of the cluster.
-    pub(crate) fn topologies(&self) -> Api<DatabaseTopology> {
-        self.topologies.clone()
+    /// The topologies of the cluster, by a client of its own: one does not outlive the runtime that it was made in.
+    pub(crate) async fn topologies(&self) -> Result<Api<DatabaseTopology>> {
+        let client = self.lab.cluster(&self.cluster.name)?.client().await?;
+        Ok(Api::namespaced(client, NAMESPACE))
     }
 
     /// Waits until every node, pod and agent is well and the replica can take over, and says who leads.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use redis::Value;
 
-use super::client::{Connection, Target, now};
+use super::client::{Connection, Home, Target, now};
 use super::judge::{Acknowledged, Log};
 
 /// Pause after a connection that was refused.
@@ -41,7 +41,7 @@ pub(crate) struct Writer {
     wake: Sender<()>,
     count: Arc<AtomicU64>,
     last: Arc<AtomicU64>,
-    thread: JoinHandle<Log>,
+    thread: JoinHandle<Result<Log>>,
 }
 
 impl Writer {
@@ -100,7 +100,7 @@ impl Writer {
         self.stop();
         self.thread
             .join()
-            .map_err(|_| anyhow!("the client of {:?} panicked", self.pod))
+            .map_err(|_| anyhow!("the client of {:?} panicked", self.pod))?
     }
 }
 
@@ -115,7 +115,8 @@ struct Loop {
 }
 
 impl Loop {
-    fn run(mut self) -> Log {
+    fn run(mut self) -> Result<Log> {
+        let home = Home::here()?;
         let mut connection = None;
         let mut id = 0_u64;
         while !self.stopped() {
@@ -124,6 +125,7 @@ impl Loop {
                     .and_then(|target| Connection::open(&target))
                     .ok();
                 if connection.is_none() {
+                    home.enter()?;
                     self.pause(AFTER_REFUSED_CONNECTION);
                 }
                 continue;
@@ -151,10 +153,13 @@ impl Loop {
                     }
                     self.pause(AFTER_REFUSED_WRITE);
                 }
-                Err(Refusal::Broken) => connection = None,
+                Err(Refusal::Broken) => {
+                    connection = None;
+                    home.enter()?;
+                }
             }
         }
-        self.log
+        Ok(self.log)
     }
 
     fn write(&self, connection: &mut Connection, key: &str) -> Result<(), Refusal> {

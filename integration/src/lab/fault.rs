@@ -211,6 +211,7 @@ pub(crate) async fn kill_node(
 ) -> Result<()> {
     network::set_link(&node.namespace, false).await?;
     process::kill_namespace(&node.namespace).await?;
+    network::remove_pod_links(&node.namespace).await?;
     super::files::remove(
         &layout
             .node(&cluster.name, &node.name)

@@ -166,6 +166,27 @@ pub(crate) async fn set_link(name: &str, up: bool) -> Result<()> {
         .map(drop)
 }
 
+/// Removes the links to pods that a node without power has no more. The kernel does so later, when it takes the pods'
+/// namespaces away, and with them the route of a new pod that has got an old one's address.
+pub(crate) async fn remove_pod_links(node: &str) -> Result<()> {
+    let listing = run("ip", &["-n", node, "-o", "link", "show", "type", "veth"]).await?;
+    for link in pod_links(&listing) {
+        // The kernel may be quicker.
+        let _gone = run("ip", &["-n", node, "link", "delete", &link]).await;
+    }
+    Ok(())
+}
+
+/// The links in a listing of `ip -o link` but for the node's own.
+fn pod_links(listing: &str) -> Vec<String> {
+    let name = |line: &str| {
+        let name = line.split_ascii_whitespace().nth(1)?;
+        name.split(['@', ':']).next().map(str::to_owned)
+    };
+    let names = listing.lines().filter_map(name);
+    names.filter(|name| name != "eth0").collect()
+}
+
 /// The names of all namespaces and links of this lab that the machine has, whoever made them.
 pub(crate) fn leftovers(lab: &LabPlan) -> Vec<String> {
     let prefix = format!("{}-", lab.bridge());
@@ -192,4 +213,15 @@ pub(crate) fn namespace_exists(name: &str) -> bool {
 /// Whether the machine has a link of this name.
 pub(crate) fn link_exists(name: &str) -> bool {
     Path::new("/sys/class/net").join(name).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nodes_own_link_is_none_of_its_pods() {
+        let listing = "2: eth0@if9: <UP> mtu 1500\\    link/ether\n3: vethae910d36@if2: <UP> mtu 1500\n4: vethb: <UP>\n";
+        assert_eq!(pod_links(listing), ["vethae910d36", "vethb"]);
+    }
 }
