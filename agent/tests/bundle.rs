@@ -137,7 +137,7 @@ fn in_another_namespace_the_agent_may_do_less_than_in_its_own() {
         assert!(!never.contains(&resource.as_str()), "{resource}");
     }
     let binding = &there[1];
-    assert_eq!(binding["metadata"]["name"], "redb-role");
+    assert_eq!(binding["metadata"]["name"], "meridian-consumer-redis");
     assert_eq!(binding["roleRef"]["name"], there[0]["metadata"]["name"]);
     assert_eq!(binding["metadata"]["namespace"], Value::Null);
     assert_eq!(

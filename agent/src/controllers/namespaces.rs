@@ -25,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     claim::{CLAIM, Trouble},
-    rights::BINDING,
     show::{Shown, State},
 };
 use super::{Context, database};
@@ -145,7 +144,8 @@ impl Namespace {
         let home = self.context.objects.namespace();
         let mut claims =
             pin!(watcher::watch_object(self.objects.api::<Lease>(), CLAIM).default_backoff());
-        let bindings = watcher::watch_object(self.objects.api::<RoleBinding>(), BINDING);
+        let bindings =
+            watcher::watch_object(self.objects.api::<RoleBinding>(), &rights::binding(home));
         let mut bindings = pin!(bindings.default_backoff());
         let mut going = None;
         loop {
@@ -164,7 +164,7 @@ impl Namespace {
                     Err(error) => tracing::debug!(%error, namespace = self.name(), "its RoleBinding cannot be watched"),
                 },
                 () = tokio::time::sleep(GOING), if going.is_some() => {
-                    if rights::release(&self.objects).await {
+                    if rights::release(&self.objects, home).await {
                         going = None;
                     }
                 }
@@ -184,7 +184,7 @@ impl Namespace {
         });
         match served {
             Ok(served) if served.is_empty() => {
-                rights::release(&self.objects).await;
+                rights::release(&self.objects, self.context.objects.namespace()).await;
                 claim::leave(&self.objects, self.context.objects.namespace()).await;
                 self.shown.forget(self.name()).await;
             }

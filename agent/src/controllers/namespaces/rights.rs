@@ -5,7 +5,7 @@
 //! it refers to is a ClusterRole, because a Role would need the same and could not be let go of without itself.
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::{api::ListParams, core::PartialObjectMeta};
+use kube::{ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 use meridian_api::crds::RedisEnterpriseDatabase;
 
 use crate::{
@@ -16,8 +16,11 @@ use crate::{
     },
 };
 
-/// Name of the RoleBinding (the product's).
-pub(super) const BINDING: &str = "redb-role";
+/// Name of the RoleBinding of the agent of `home`: each agent has one of its own.
+pub(super) fn binding(home: &str) -> String {
+    format!("meridian-consumer-{home}")
+}
+
 /// Keeps it.
 const FINALIZER: &str = "meridian.dev/databases";
 
@@ -27,29 +30,31 @@ pub(super) async fn hold(objects: &Objects, binding: &RoleBinding) {
         let namespace = objects.namespace();
         tracing::warn!(
             namespace, %error,
-            "the RoleBinding {BINDING} has no finalizer: if the namespace is deleted with its databases, it may stay; \
-             apply deploy/bundle/consumer-namespace.yaml"
+            "the RoleBinding {} has no finalizer: if the namespace is deleted with its databases, it may stay; \
+             apply deploy/bundle/consumer-namespace.yaml",
+            binding.name_any()
         );
     }
 }
 
 /// Lets the RoleBinding go if no database needs it any more. Tells whether it did.
-pub(super) async fn release(objects: &Objects) -> bool {
-    match try_release(objects).await {
+pub(super) async fn release(objects: &Objects, home: &str) -> bool {
+    let name = binding(home);
+    match try_release(objects, &name).await {
         Ok(released) => released,
         Err(error) => {
             let namespace = objects.namespace();
-            tracing::warn!(namespace, %error, "the RoleBinding {BINDING} stays for now");
+            tracing::warn!(namespace, %error, "the RoleBinding {name} stays for now");
             false
         }
     }
 }
 
-async fn try_release(objects: &Objects) -> Result<bool, ApplyError> {
+async fn try_release(objects: &Objects, name: &str) -> Result<bool, ApplyError> {
     if any_held(objects).await? {
         return Ok(false);
     }
-    if let Some(binding) = objects.get::<RoleBinding>(BINDING).await? {
+    if let Some(binding) = objects.get::<RoleBinding>(name).await? {
         finalizer::release(objects, &binding, FINALIZER).await?;
     }
     Ok(true)
@@ -91,11 +96,11 @@ mod tests {
         )
     }
 
-    fn binding() -> (u16, Value) {
+    fn found() -> (u16, Value) {
         (
             200,
             json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-                     "metadata": {"name": BINDING, "namespace": "ns", "uid": "B", "resourceVersion": "7",
+                     "metadata": {"name": "meridian-consumer-home", "namespace": "ns", "uid": "B", "resourceVersion": "7",
                                   "finalizers": ["theirs", FINALIZER]},
                      "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"}}),
         )
@@ -105,7 +110,7 @@ mod tests {
     async fn the_rights_stay_while_a_database_waits_for_the_agent() {
         let (objects, server) = objects();
         let asked = tokio::spawn(answer(server, vec![redbs(&json!([database::FINALIZER]))]));
-        assert!(!release(&objects).await);
+        assert!(!release(&objects, "home").await);
         drop(objects);
         let asked = asked.await.unwrap();
         assert_eq!(asked.len(), 1, "nothing is written: {asked:?}");
@@ -114,14 +119,17 @@ mod tests {
     #[tokio::test]
     async fn the_rights_go_when_no_database_waits_and_finalizers_of_others_stay() {
         let (objects, server) = objects();
-        let answers = vec![redbs(&json!(["of-somebody-else"])), binding(), binding()];
+        let answers = vec![redbs(&json!(["of-somebody-else"])), found(), found()];
         let asked = tokio::spawn(answer(server, answers));
-        assert!(release(&objects).await);
+        assert!(release(&objects, "home").await);
         drop(objects);
         let asked = asked.await.unwrap();
         let (method, uri, body) = &asked[2];
         assert_eq!(method, Method::PATCH);
-        assert!(uri.contains("/rolebindings/redb-role"), "{uri}");
+        assert!(
+            uri.contains("/rolebindings/meridian-consumer-home"),
+            "{uri}"
+        );
         assert_eq!(body["metadata"]["finalizers"], json!(["theirs"]));
     }
 }
