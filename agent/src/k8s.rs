@@ -6,6 +6,7 @@ pub mod apply;
 pub mod conditions;
 pub mod crds;
 pub mod drive;
+pub mod dynamic;
 pub mod events;
 pub mod fault;
 pub mod finalizer;

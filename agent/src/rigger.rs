@@ -1,11 +1,17 @@
 //! The services rigger: keeps the Services of every database, and leads them to the pod that serves it.
 //!
+//! Parts: this file keeps the Services of one database; `entry` keeps what leads into a REC from outside; `orphans` removes
+//! what was left behind. Objects in other namespaces than the REC's are not made here.
+//!
 //! It works from `DatabaseTopology` and needs neither the hub nor the other controllers. What it finds out stands in
 //! the topology's conditions, where the database's controller reads it.
 
 mod build;
 mod endpoints;
+mod entry;
 mod fetch;
+mod memo;
+mod orphans;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -27,11 +33,13 @@ use tokio_util::sync::CancellationToken;
 use self::{
     build::{Built, NameProblem},
     endpoints::Decision,
+    fetch::World,
+    memo::{Unconfirmed, Written},
 };
 use crate::{
     clock,
     k8s::{
-        apply::{ApplyError, Objects},
+        apply::{ApplyError, Object, Objects},
         conditions::{Finding, conditions},
         drive::{self, Driver, Failure, Report},
         fault::Fault,
@@ -74,6 +82,8 @@ impl RiggerError {
 struct Rigger {
     objects: Objects,
     gate: Gate,
+    written: Written,
+    unconfirmed: Unconfirmed,
 }
 
 impl Driver for Rigger {
@@ -102,8 +112,14 @@ impl Driver for Rigger {
         };
         let built = build::build(&topology.spec, &world.policy, lead, memory.as_deref());
 
-        let applied = self.apply(topology, built, &world.services).await;
+        let applied = self.apply(topology, built, &world).await;
         let error = applied.as_ref().err();
+        if let (Decision::Keep { .. }, None) = (&decision, error) {
+            // A new primary confirms within moments. Saying so at once would only hold up the look that follows it.
+            if let Some(soon) = self.unconfirmed.wait(topology) {
+                return Ok(Some(soon));
+            }
+        }
         self.show(topology, &decision, error).await?;
         applied?;
         self.gate.leave(look);
@@ -123,20 +139,23 @@ impl Rigger {
         &self,
         topology: &DatabaseTopology,
         built: Vec<Built>,
-        existing: &[Service],
+        world: &World,
     ) -> Result<(), RiggerError> {
         let spec = &topology.spec;
         let owner = Owner::of(spec);
         let wanted: BTreeSet<String> = built.iter().map(|one| one.service.name_any()).collect();
         let writes = built.into_iter().map(async |one| {
             build::check_name(&one.service.name_any(), spec)?;
-            self.apply_one(one, &owner).await.map_err(RiggerError::from)
+            self.apply_one(one, world, &owner)
+                .await
+                .map_err(RiggerError::from)
         });
         join_all(writes)
             .await
             .into_iter()
             .collect::<Result<(), _>>()?;
-        for service in existing
+        for service in world
+            .services
             .iter()
             .map(ResourceExt::name_any)
             .filter(|name| !wanted.contains(name))
@@ -154,13 +173,33 @@ impl Rigger {
     async fn apply_one(
         &self,
         Built { service, slice }: Built,
+        world: &World,
         owner: &Owner,
     ) -> Result<(), ApplyError> {
-        self.objects.refuse_foreign(&service, owner).await?;
-        if let Some(slice) = slice {
-            self.objects.ensure(&slice, owner).await?;
+        let found = named(&world.services, &service);
+        if found.is_none() {
+            self.objects.refuse_foreign(&service, owner).await?;
         }
-        self.objects.ensure(&service, owner).await.map(|_| ())
+        if let Some(slice) = slice {
+            let found = named(&world.slices, &slice);
+            self.write(&slice, found, owner).await?;
+        }
+        self.write(&service, found, owner).await
+    }
+
+    /// Writes an object unless it still is as it was after the same was written last.
+    async fn write<K: Object>(
+        &self,
+        desired: &K,
+        found: Option<&K>,
+        owner: &Owner,
+    ) -> Result<(), ApplyError> {
+        if self.written.stands(desired, found) {
+            return Ok(());
+        }
+        let now = self.objects.ensure_over(desired, found, owner).await?;
+        self.written.remember(desired, &now);
+        Ok(())
     }
 
     async fn show(
@@ -193,6 +232,10 @@ impl Rigger {
     }
 }
 
+fn named<'a, K: Object>(all: &'a [K], like: &K) -> Option<&'a K> {
+    all.iter().find(|one| one.meta().name == like.meta().name)
+}
+
 fn finding(decision: &Decision, error: Option<&RiggerError>) -> Finding {
     if let Some(error) = error {
         return Finding::no(SERVICES_READY, error.reason(), error.to_string());
@@ -218,6 +261,14 @@ fn finding(decision: &Decision, error: Option<&RiggerError>) -> Finding {
 
 /// Runs the rigger until `stop`.
 pub async fn run(objects: Objects, report: Report, stop: CancellationToken) {
+    tokio::join!(
+        services(objects.clone(), report.clone(), stop.clone()),
+        entry::run(objects.clone(), report, stop.clone()),
+        orphans::run(objects, stop),
+    );
+}
+
+async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     let namespace = objects.namespace().to_owned();
     let controller = drive::controller::<DatabaseTopology>(&objects);
     let (by_pod, by_rec) = (controller.store(), controller.store());
@@ -268,6 +319,8 @@ pub async fn run(objects: Objects, report: Report, stop: CancellationToken) {
         Rigger {
             objects: objects.clone(),
             gate,
+            written: Written::default(),
+            unconfirmed: Unconfirmed::default(),
         },
         controller,
         objects,

@@ -8,6 +8,7 @@ mod active_active;
 mod cluster;
 mod database;
 mod deletion;
+mod entry;
 pub mod memory;
 mod quantity;
 mod remote_cluster;
@@ -31,6 +32,7 @@ pub use self::{
         CONFIRM_DELETION, OBJECT_ID, active_active_database_deletion, is_deletion_confirmed,
         remote_cluster_deletion,
     },
+    entry::{EntryWay, GATEWAY, INGRESS_CLASS, ISTIO_SELECTOR, entry_host, entry_way},
     quantity::quantity_value,
     remote_cluster::{credentials_secret_name, remote_cluster},
     surroundings::{

@@ -67,7 +67,7 @@ use crate::{
         fault::Fault,
         finalizer,
         names::ClusterNames,
-        own::{CLUSTER, Owner, Ownership},
+        own::{CLUSTER, ENTRY_READY, Owner, Ownership},
     },
 };
 
@@ -163,7 +163,12 @@ impl Clusters {
         let inert = super::inert::cluster(rec);
         let wanted = status::status(rec, outcome, &inert, &clock::now_text());
         let objects = &self.context.objects;
-        let written = match objects.status(rec, rec.status.as_ref(), &wanted).await {
+        let mut shown = rec.status.clone();
+        if let Some(status) = &mut shown {
+            // That one is the rigger's.
+            status.conditions.retain(|one| one.type_ != ENTRY_READY);
+        }
+        let written = match objects.status(rec, shown.as_ref(), &wanted).await {
             Err(error) if act::does_not_fit(&error) => {
                 act::merge_status(objects, rec, &wanted).await?;
                 true

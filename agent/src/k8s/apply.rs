@@ -4,7 +4,7 @@
 //! an existing object carries the uid that was judged: an object that was replaced in between answers with a conflict.
 //! A creation does not force, so an object that somebody else created in between answers with a conflict as well.
 
-use std::fmt::Debug;
+use std::{collections::BTreeSet, fmt::Debug};
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
@@ -159,7 +159,6 @@ impl Objects {
     }
 
     /// The client itself.
-    #[cfg(test)]
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
@@ -205,6 +204,20 @@ impl Objects {
             .collect())
     }
 
+    /// Names of all objects of the kind, readable or not.
+    ///
+    /// # Errors
+    /// [`ApplyError::Api`]: the API server refused or could not be reached.
+    pub async fn names<K: Object>(&self) -> Result<BTreeSet<String>, ApplyError> {
+        let found = self.api::<K>().list_metadata(&ListParams::default()).await;
+        let found = found.map_err(|source| ApplyError::api::<K>("list", "", source))?;
+        Ok(found
+            .items
+            .iter()
+            .map(kube::ResourceExt::name_any)
+            .collect())
+    }
+
     /// What exists under `name`, judged for `owner`.
     ///
     /// # Errors
@@ -232,14 +245,43 @@ impl Objects {
     /// # Errors
     /// [`ApplyError::Foreign`]: the name is taken; nothing was changed. [`ApplyError::Api`]: refused or not reached.
     pub async fn ensure<K: Object>(&self, desired: &K, owner: &Owner) -> Result<K, ApplyError> {
+        let existing = self.metadata::<K>(&desired.name_any()).await?;
+        self.apply(desired, existing.as_ref(), owner).await
+    }
+
+    /// As [`Objects::ensure`], for a caller who has just read what exists: an object of ours that was read is not read
+    /// again, and one that was replaced since answers with a conflict.
+    ///
+    /// # Errors
+    /// As [`Objects::ensure`].
+    pub async fn ensure_over<K: Object>(
+        &self,
+        desired: &K,
+        existing: Option<&K>,
+        owner: &Owner,
+    ) -> Result<K, ApplyError> {
+        let existing = existing.map(Resource::meta);
+        match owner.judge(existing) {
+            Ownership::Ours { uid: Some(_) } => self.apply(desired, existing, owner).await,
+            Ownership::Absent | Ownership::Ours { .. } | Ownership::Foreign { .. } => {
+                self.ensure(desired, owner).await
+            }
+        }
+    }
+
+    async fn apply<K: Object>(
+        &self,
+        desired: &K,
+        existing: Option<&ObjectMeta>,
+        owner: &Owner,
+    ) -> Result<K, ApplyError> {
         let name = desired.name_any();
         let mut body = encode(desired)?;
-        let existing = self.metadata::<K>(&name).await?;
-        let params = match owner.judge(existing.as_ref()) {
+        let params = match owner.judge(existing) {
             Ownership::Foreign { holder, ours } => return Err(foreign::<K>(&name, holder, ours)),
             Ownership::Absent => PatchParams::apply(FIELD_MANAGER),
             Ownership::Ours { uid } => {
-                theirs::leave(&mut body["metadata"], existing.as_ref());
+                theirs::leave(&mut body["metadata"], existing);
                 body["metadata"]["uid"] = json!(uid);
                 PatchParams::apply(FIELD_MANAGER).force()
             }

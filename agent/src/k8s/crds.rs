@@ -65,7 +65,8 @@ async fn missing(client: &Client) -> Result<BTreeSet<String>, kube::Error> {
                 .into_iter()
                 .map(|resource| resource.name)
                 .collect(),
-            Err(kube::Error::Api(status)) if status.is_not_found() => BTreeSet::new(),
+            // A group that is not served is answered without a reason.
+            Err(kube::Error::Api(status)) if status.code == 404 => BTreeSet::new(),
             Err(error) => return Err(error),
         };
         missing.extend(

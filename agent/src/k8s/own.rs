@@ -35,6 +35,8 @@ pub const RECOVERY: &str = "meridian.dev/recovery";
 pub const APP: (&str, &str) = ("app", "redis-enterprise");
 /// Condition of a `DatabaseTopology` about its Services, written by the rigger and read by the database's controller.
 pub const SERVICES_READY: &str = "ServicesReady";
+/// Condition of a REC and of the topologies of its Active-Active databases about their hosts, written by the rigger.
+pub const ENTRY_READY: &str = "EntryReady";
 /// Reason in [`SERVICES_READY`]: the name of a Service belongs to another database or to the cluster.
 pub const NAME_TAKEN: &str = "NameTaken";
 /// Reason in [`SERVICES_READY`]: the name of a Service would be longer than Kubernetes allows.

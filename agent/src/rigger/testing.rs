@@ -19,14 +19,32 @@ pub(super) struct Store(Arc<Mutex<Kept>>);
 struct Kept {
     objects: BTreeMap<String, Value>,
     writes: Vec<(String, Value)>,
+    served: BTreeMap<String, Vec<String>>,
+    discoveries: usize,
+    versions: usize,
+}
+
+impl Kept {
+    /// Stores an object under a new version.
+    fn version(&mut self, path: &str, mut object: Value) -> Value {
+        self.versions += 1;
+        object["metadata"]["resourceVersion"] = json!(self.versions.to_string());
+        self.objects.insert(path.to_owned(), object.clone());
+        object
+    }
 }
 
 impl Store {
     /// A store, and the client of it.
     pub(super) fn start() -> (Objects, Self) {
-        let (objects, server) = testing::objects();
         let store = Self::default();
-        let kept = store.clone();
+        (store.client(), store)
+    }
+
+    /// One more client of it.
+    pub(super) fn client(&self) -> Objects {
+        let (objects, server) = testing::objects();
+        let kept = self.clone();
         tokio::spawn(async move {
             let mut server = std::pin::pin!(server);
             while let Some((request, send)) = server.as_mut().next_request().await {
@@ -41,13 +59,29 @@ impl Store {
                 send.send_response(response.body(Body::from(text)).unwrap());
             }
         });
-        (objects, store)
+        objects
     }
 
     fn answer(&self, method: &str, path: &str, query: &str, body: &Value) -> (u16, Value) {
         let mut kept = self.0.lock().unwrap();
         let absent = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound", "message": path});
         let object = path.trim_end_matches("/status");
+        if !path.contains("/namespaces/") {
+            kept.discoveries += 1;
+            let group = path.trim_start_matches("/apis/");
+            let Some(plurals) = kept.served.get(group) else {
+                // As an API server answers for a group that it does not know.
+                return (404, json!("404 page not found"));
+            };
+            let resources: Vec<_> = plurals
+                .iter()
+                .map(|plural| json!({"name": plural, "singularName": "", "namespaced": true, "kind": plural, "verbs": []}))
+                .collect();
+            return (
+                200,
+                json!({"kind": "APIResourceList", "groupVersion": group, "resources": resources}),
+            );
+        }
         if method == "PATCH" {
             kept.writes.push((path.to_owned(), body.clone()));
             let entry = kept.objects.entry(object.to_owned()).or_insert(json!({}));
@@ -56,7 +90,8 @@ impl Store {
             }
             let name = object.rsplit('/').next().unwrap();
             entry["metadata"]["uid"] = json!(format!("uid of {name}"));
-            return (200, entry.clone());
+            let written = entry.clone();
+            return (200, kept.version(object, written));
         }
         if method == "DELETE" {
             kept.writes.push((format!("DELETE {path}"), Value::Null));
@@ -68,7 +103,13 @@ impl Store {
         if let Some(found) = kept.objects.get(object) {
             return (200, found.clone());
         }
-        // The last part of a list's path is a plural, which never stands before another one.
+        if path.contains("/namespaces/forbidden/") {
+            return (
+                403,
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden", "message": path}),
+            );
+        }
+        // In a list's path the plural follows the namespace.
         let below = format!("{path}/");
         let is_list = path.rsplit('/').nth(1) == Some("ns");
         if !is_list {
@@ -86,17 +127,13 @@ impl Store {
         )
     }
 
-    /// Puts an object there; `plural` is its group version and plural: `networking.k8s.io/v1/ingresses`, `v1/services`.
+    /// Puts an object there, newer than whatever was there; `plural` is its group version and plural: `networking.k8s.io/v1/ingresses`, `v1/services`.
     pub(super) fn put(&self, plural: &str, mut object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         if object["metadata"]["uid"].is_null() {
             object["metadata"]["uid"] = json!(format!("uid of {name}"));
         }
-        self.0
-            .lock()
-            .unwrap()
-            .objects
-            .insert(path(plural, &name), object);
+        self.0.lock().unwrap().version(&path(plural, &name), object);
     }
 
     pub(super) fn take(&self, plural: &str, name: &str) {
@@ -129,6 +166,21 @@ impl Store {
     pub(super) fn writes(&self) -> Vec<String> {
         let writes = std::mem::take(&mut self.0.lock().unwrap().writes);
         writes.into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// The API server serves these kinds of a group version from now on.
+    pub(super) fn serve(&self, group: &str, plurals: &[&str]) {
+        let plurals = plurals.iter().map(|plural| (*plural).to_owned()).collect();
+        self.0
+            .lock()
+            .unwrap()
+            .served
+            .insert(group.to_owned(), plurals);
+    }
+
+    /// How often the API server was asked what it serves.
+    pub(super) fn discoveries(&self) -> usize {
+        self.0.lock().unwrap().discoveries
     }
 }
 

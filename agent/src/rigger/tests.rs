@@ -24,16 +24,13 @@ async fn a_service_of_another_manager_gets_no_endpoint_of_ours() {
     let theirs = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
                         "metadata": {"name": "db", "uid": "u", "labels": {"app.kubernetes.io/managed-by": "Helm"}}});
     let asked = tokio::spawn(answer(server, vec![(200, theirs)]));
-    let rigger = Rigger {
-        objects,
-        gate: Gate::default(),
-    };
+    let rigger = rigger(objects);
     let one = Built {
         service,
         slice: Some(slice),
     };
     let refused = rigger
-        .apply_one(one, &Owner::database("rec", "ns", "db"))
+        .apply_one(one, &nothing(), &Owner::database("rec", "ns", "db"))
         .await
         .unwrap_err();
     drop(rigger);
@@ -89,8 +86,32 @@ fn world(spec: &Value) -> (Rigger, Store) {
     );
     store.put(REDBS, json!({"metadata": {"name": "db"}, "spec": {}}));
     store.put(TOPOLOGIES, serde_json::to_value(topology()).unwrap());
-    let gate = Gate::default();
-    (Rigger { objects, gate }, store)
+    (rigger(objects), store)
+}
+
+fn rigger(objects: Objects) -> Rigger {
+    Rigger {
+        objects,
+        gate: Gate::default(),
+        written: Written::default(),
+        unconfirmed: Unconfirmed::default(),
+    }
+}
+
+/// A world in which nothing of the database exists.
+fn nothing() -> World {
+    World {
+        policy: build::Policy {
+            reach: BTreeSet::new(),
+            name_by_port: false,
+            service_port: None,
+            annotations: std::collections::BTreeMap::new(),
+            labels: std::collections::BTreeMap::new(),
+        },
+        pods: Vec::new(),
+        services: Vec::new(),
+        slices: Vec::new(),
+    }
 }
 
 const REDBS: &str = "app.redislabs.com/v1alpha1/redisenterprisedatabases";
@@ -232,5 +253,29 @@ async fn an_annotation_of_somebody_else_survives_whatever_the_cluster_says() {
         applied["metadata"]["annotations"],
         json!({"team": "a"}),
         "what is not said is left to its owner"
+    );
+}
+
+#[tokio::test]
+async fn a_look_that_finds_everything_as_it_was_written_writes_nothing() {
+    let (rigger, store) = world(&json!({}));
+    look(&rigger).await.unwrap();
+    store.writes();
+    let mut known = topology();
+    known.status =
+        serde_json::from_value(store.get(TOPOLOGIES, "db").unwrap()["status"].clone()).unwrap();
+    known.status.as_mut().unwrap().members = topology().status.unwrap().members;
+    rigger.gate.opened_by(|()| Some(ObjectRef::new("db")))(());
+    rigger.look(&known).await.unwrap();
+    assert!(store.writes().is_empty());
+    let mut slice = store.get(SLICES, "db-meridian").unwrap();
+    slice["endpoints"] = json!([]);
+    store.put(SLICES, slice);
+    look(&rigger).await.unwrap();
+    let led = store.get(SLICES, "db-meridian").unwrap();
+    assert_eq!(
+        led["endpoints"][0]["addresses"],
+        json!(["10.0.0.1"]),
+        "a slice that was changed by hand is put back"
     );
 }

@@ -3,7 +3,7 @@
 mod pods;
 
 use super::{
-    Check, FieldError,
+    Check, FieldError, entry,
     quantity::{check_resources, check_volume},
     quantity_value, quoted,
 };
@@ -198,16 +198,7 @@ fn check_entry(check: &mut Check, spec: &RedisEnterpriseClusterSpec) {
         );
     }
     if let Some(entry) = &spec.ingress_or_route_spec {
-        check.host("spec.ingressOrRouteSpec.apiFqdnUrl", &entry.api_fqdn_url);
-        check.database_suffix(
-            "spec.ingressOrRouteSpec.dbFqdnSuffix",
-            &entry.db_fqdn_suffix,
-        );
-        check.one_of(
-            "spec.ingressOrRouteSpec.method",
-            Some(entry.method.as_str()),
-            IngressMethod::WORDS,
-        );
+        entry::check(check, entry);
     }
     if let Some(entry) = &spec.active_active {
         check.host("spec.activeActive.apiIngressUrl", &entry.api_ingress_url);

@@ -230,7 +230,8 @@ fn what_a_database_was_created_with_stays() {
 
 #[test]
 fn each_rule_about_nodes_and_entry_of_a_cluster_names_its_field() {
-    let entry = |suffix: &str, host: &str| json!({ "ingressOrRouteSpec": { "apiFqdnUrl": host, "dbFqdnSuffix": suffix, "method": "ingress" } });
+    let entry = |suffix: &str, host: &str| json!({ "ingressOrRouteSpec": { "apiFqdnUrl": host, "dbFqdnSuffix": suffix, "method": "openShiftRoute" } });
+    let class_missing = json!({ "ingressOrRouteSpec": { "apiFqdnUrl": "a.b", "dbFqdnSuffix": ".b", "method": "ingress" } });
     let legacy = json!({ "apiIngressUrl": "a.b", "dbIngressSuffix": ".b", "method": "istio" });
     holds(
         |spec| cluster(&rec(spec)),
@@ -256,6 +257,15 @@ fn each_rule_about_nodes_and_entry_of_a_cluster_names_its_field() {
                 entry(".db.example.com", "api.example.com:443"),
                 "spec.ingressOrRouteSpec.apiFqdnUrl",
             ),
+            (
+                entry(".db.example.com", "*.example.com"),
+                "spec.ingressOrRouteSpec.apiFqdnUrl",
+            ),
+            (
+                entry(".*.example.com", "api.example.com"),
+                "spec.ingressOrRouteSpec.dbFqdnSuffix",
+            ),
+            (class_missing, "spec.ingressOrRouteSpec.ingressAnnotations"),
             (json!({ "activeActive": legacy }), ""),
         ],
     );
@@ -332,7 +342,7 @@ fn each_rule_about_parts_of_a_cluster_names_its_field() {
 fn a_cluster_has_one_way_of_entry() {
     let spec = json!({
         "activeActive": { "apiIngressUrl": "a.b", "dbIngressSuffix": ".b", "method": "ingress" },
-        "ingressOrRouteSpec": { "apiFqdnUrl": "a.b", "dbFqdnSuffix": ".b", "method": "ingress" },
+        "ingressOrRouteSpec": { "apiFqdnUrl": "a.b", "dbFqdnSuffix": ".b", "method": "istio" },
     });
     refuses(cluster(&rec(spec)), "spec.activeActive");
 }

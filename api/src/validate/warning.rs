@@ -47,7 +47,10 @@ const CLUSTER: Table = Table {
         "extraEnvVars",
         "extraLabels",
         "hostAliases",
+        "ingressOrRouteSpec.apiFqdnUrl",
         "ingressOrRouteSpec.dbFqdnSuffix",
+        "ingressOrRouteSpec.ingressAnnotations",
+        "ingressOrRouteSpec.method",
         "license",
         "licenseSecretName",
         "nodeSelector",
@@ -242,18 +245,6 @@ const CLUSTER: Table = Table {
             "what the nodes of one cluster replicate travels in clear; between regions it is always encrypted",
         ),
         ("encryptPkeys", "private keys are not encrypted on disk"),
-        (
-            "ingressOrRouteSpec.method",
-            "no Ingress, Route or Gateway is made: route <db><dbFqdnSuffix>:443 to the cluster by SNI yourself",
-        ),
-        (
-            "ingressOrRouteSpec.ingressAnnotations",
-            "no Ingress, Route or Gateway is made: route <db><dbFqdnSuffix>:443 to the cluster by SNI yourself",
-        ),
-        (
-            "ingressOrRouteSpec.apiFqdnUrl",
-            "clusters are managed through the hub; the host is shown in the RERC and not served",
-        ),
     ],
 };
 

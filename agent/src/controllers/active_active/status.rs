@@ -15,7 +15,7 @@ use crate::{
         serve::{
             ServeError,
             fetch::World,
-            state::{Serving, primary_report, refused_name, serving},
+            state::{Serving, entry, primary_report, refused_name, serving},
         },
     },
     k8s::{
@@ -239,6 +239,7 @@ fn show(
     }
     findings.push(finding);
     findings.extend(refused_name(topology));
+    findings.extend(entry(topology));
     findings.extend(failover::findings(topology, None));
     word
 }

@@ -119,6 +119,8 @@ pub(super) fn status(
         ..before
     };
     if let Outcome::Seen(sight) = outcome {
+        let entry = rec.spec.ingress_or_route_spec.as_ref();
+        shown.ingress_or_route_method_status = entry.map(|entry| entry.method.to_string());
         shown.cluster_credential_secret_name = Some(sight.cluster.credentials.secret.clone());
         shown.bundled_database_versions = vec![bundled()];
         shown.license_status = Some(licence(sight));

@@ -80,8 +80,9 @@ pub(super) struct Cluster {
     pub service_account: (String, bool),
     /// The administrator's Secret.
     pub credentials: Credentials,
-    /// Whether a load balancer in front of the sync endpoints is made.
-    pub sync_service: bool,
+    /// Whether the sync endpoints are reached through a load balancer of their own; otherwise by SNI through what
+    /// `ingressOrRouteSpec` asks for.
+    pub sync_balanced: bool,
     /// Secrets with certificates that replace self-signed ones.
     pub certificates: BTreeMap<Role, String>,
     /// Host of the API and suffix of the hosts of databases outside of the cluster.
@@ -206,7 +207,7 @@ pub(super) fn validate(
             named: spec.cluster_credential_secret_name.is_some(),
             username: spec.username.clone().unwrap_or_else(|| USERNAME.to_owned()),
         },
-        sync_service: spec.ingress_or_route_spec.is_none(),
+        sync_balanced: spec.ingress_or_route_spec.is_none(),
         certificates: certificates::named(spec.certificates.as_ref()),
         outside: outside(spec),
         network_policy: rec.annotations().get(NETWORK_POLICY).map(String::as_str) == Some("true"),

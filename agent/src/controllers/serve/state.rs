@@ -7,7 +7,7 @@ use crate::{
     k8s::{
         conditions::Finding,
         fault::Fault,
-        own::{NAME_TAKEN, NAME_TOO_LONG, SERVICES_READY},
+        own::{ENTRY_READY, NAME_TAKEN, NAME_TOO_LONG, SERVICES_READY},
     },
 };
 
@@ -124,6 +124,20 @@ pub(crate) fn refused_name(topology: &DatabaseTopology) -> Option<Finding> {
         _ => return None,
     };
     Some(Finding::yes(type_, reason, told.message.clone()))
+}
+
+/// Whether the host of an Active-Active database leads here, as the rigger found out; `None` where there is none.
+#[must_use]
+pub(crate) fn entry(topology: &DatabaseTopology) -> Option<Finding> {
+    let conditions = &topology.status.as_ref()?.conditions;
+    let told = conditions
+        .iter()
+        .find(|condition| condition.type_ == ENTRY_READY)?;
+    let text = told.message.clone();
+    Some(match told.status.as_str() {
+        "True" => Finding::yes(ENTRY_READY, "Made", text),
+        _ => Finding::no(ENTRY_READY, "NotMade", text),
+    })
 }
 
 #[cfg(test)]

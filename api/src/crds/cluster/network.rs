@@ -32,7 +32,9 @@ pub struct IngressOrRoute {
     pub api_fqdn_url: String,
     /// Suffix that turns a database's name into its host.
     pub db_fqdn_suffix: String,
-    /// Annotations of the ingresses or routes.
+    /// Annotations of the ingresses or routes. The method ingress requires `kubernetes.io/ingress.class`, or makes a
+    /// TLSRoute where `meridian.dev/gateway` names a Gateway (`[<namespace>/]<name>[/<listener>]`, the namespace with a
+    /// listener); `meridian.dev/istio-selector` names the labels of Istio's gateway pods (`istio=ingressgateway`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ingress_annotations: BTreeMap<String, String>,
     /// How traffic enters.

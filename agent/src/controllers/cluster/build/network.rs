@@ -36,13 +36,11 @@ pub(super) fn services(cluster: &Cluster) -> Vec<Service> {
         .labels
         .get_or_insert_default()
         .insert("redis.io/service".to_owned(), "prom-metrics".to_owned());
-    let mut all = vec![headless(governing(cluster)), headless(metrics)];
-    if cluster.sync_service {
-        let mut sync = service(cluster, names.sync(), &[("sync", SYNC_OUTSIDE, SYNC)]);
+    let mut sync = service(cluster, names.sync(), &[("sync", SYNC_OUTSIDE, SYNC)]);
+    if cluster.sync_balanced {
         sync.spec.get_or_insert_default().type_ = Some("LoadBalancer".to_owned());
-        all.push(sync);
     }
-    all
+    vec![headless(governing(cluster)), headless(metrics), sync]
 }
 
 /// Gives each pod its name; pods that are not ready keep theirs, because that is when one wants to reach them.

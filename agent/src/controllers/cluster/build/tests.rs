@@ -143,17 +143,24 @@ fn every_object_carries_the_labels_by_which_it_is_recognised_as_ours() {
 #[test]
 fn an_ingress_replaces_the_load_balancer_and_a_named_account_is_not_made() {
     let spec = json!({
-        "ingressOrRouteSpec": {"apiFqdnUrl": "api.example.com", "dbFqdnSuffix": ".db.example.com", "method": "ingress"},
+        "ingressOrRouteSpec": {"apiFqdnUrl": "api.example.com", "dbFqdnSuffix": ".db.example.com", "method": "istio"},
         "createServiceAccount": false, "serviceAccountName": "theirs",
     });
     let built = build(&cluster(spec), &material(None)).unwrap();
     let names = lines(&built).join("\n");
     assert!(
-        !names.contains("rec-sync")
-            && !names.contains("ServiceAccount ")
-            && !names.contains("Secret rec,"),
+        !names.contains("ServiceAccount ") && !names.contains("Secret rec,"),
         "{names}"
     );
+    let type_of_sync = |built: &Desired<Built>| {
+        let sync = built
+            .services
+            .iter()
+            .find(|service| service.name_any() == "rec-sync");
+        sync.unwrap().spec.as_ref().unwrap().type_.clone().unwrap()
+    };
+    assert_eq!(type_of_sync(&built), "ClusterIP");
+    assert_eq!(type_of_sync(&minimal()), "LoadBalancer");
     assert_eq!(pod(&built).service_account_name.as_deref(), Some("theirs"));
     assert_eq!(built.role_binding.subjects.unwrap()[0].name, "theirs");
 }
