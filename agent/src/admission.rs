@@ -113,12 +113,12 @@ pub async fn run(
         router(Server {
             objects: Objects::new(client.clone(), &namespace),
             board: board.clone(),
-            metrics,
+            metrics: Arc::clone(&metrics),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
         }),
     );
     let serve = server.with_graceful_shutdown(ended.clone().cancelled_owned());
-    let keeper = Keeper::new(client, &namespace, live, board, roles, selection);
+    let keeper = Keeper::new(client, &namespace, live, (board, metrics), roles, selection);
     let end = async {
         keeper.run(stop).await;
         tokio::time::sleep(LINGER).await;
@@ -166,17 +166,16 @@ async fn answer(State(server): State<Server>, body: Bytes) -> Response {
     let verdict = timeout(WITHIN, server.judge(&review.request))
         .await
         .unwrap_or_else(|_| Verdict::unknown(format!("no answer within {} s", WITHIN.as_secs())));
-    let outcome = verdict.outcome();
-    server.metrics.judged(
-        judge::kind_label(&review.request),
-        outcome,
-        started.elapsed(),
-    );
+    let (result, took) = (verdict.outcome(), started.elapsed());
+    let kind = judge::kind_label(&review.request);
+    server.metrics.judged(kind, result, took);
     tracing::debug!(
+        uid = review.request.uid,
         kind = review.request.kind.kind,
         name = review.request.name,
         operation = review.request.operation,
-        outcome,
+        result,
+        duration_ms = took.as_secs_f64() * 1000.0,
         "judged"
     );
     let answer = review.answer(verdict).to_string();

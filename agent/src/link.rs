@@ -25,8 +25,12 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
-use crate::k8s::{apply::Objects, events::Events};
+use crate::{
+    k8s::{apply::Objects, events::Events},
+    metrics::{Certificate, Metrics},
+};
 
 pub mod applier;
 pub mod backoff;
@@ -66,6 +70,8 @@ pub struct LinkConfig {
     pub identity: String,
     /// Version of the agent, for people.
     pub version: String,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for LinkConfig {
@@ -169,6 +175,7 @@ impl Parts {
             client,
             namespace,
             identity,
+            metrics,
             ..
         } = self.config.clone();
         let events = Events::new(client.clone(), &identity);
@@ -178,6 +185,11 @@ impl Parts {
         let (ends, peer_ends) = watch::channel(BTreeMap::new());
         let (join, joining) = watch::channel(None);
         let seen = observe::watches(&client, &namespace, &mut self.tasks, &self.cancel);
+        let shown = show(Arc::clone(&metrics), connected.clone(), peer_ends.clone());
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(async move {
+            cancel.run_until_cancelled_owned(shown).await;
+        });
         let observer = observe::Observer {
             outbox: context.outbox.clone(),
             applier: context.applier.clone(),
@@ -212,6 +224,7 @@ impl Parts {
             membership,
             hub,
             events,
+            metrics,
             expired: false,
         };
         self.tasks.spawn(supervisor.run(self.cancel.clone()));
@@ -227,6 +240,26 @@ impl Parts {
                 tracing::error!("a part of the link ended; the link stops");
                 self.cancel.cancel();
             }
+        }
+    }
+}
+
+/// Keeps the metrics equal to what the link knows, until nobody knows anything any more.
+async fn show(
+    metrics: Arc<Metrics>,
+    mut hub: watch::Receiver<Option<Channel>>,
+    mut ends: watch::Receiver<BTreeMap<String, i64>>,
+) {
+    loop {
+        metrics.hub_connected(hub.borrow_and_update().is_some());
+        let first = ends.borrow_and_update().values().min().copied();
+        metrics.certificate(Certificate::Peer, first);
+        let changed = tokio::select! {
+            changed = hub.changed() => changed,
+            changed = ends.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
         }
     }
 }

@@ -8,10 +8,19 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+
+/// The content type of the text that the registry makes.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The state of everything that readiness depends on.
 #[derive(Debug, Clone, Default)]
@@ -79,9 +88,14 @@ pub async fn serve(
 
 fn router(board: Board, metrics: Arc<Metrics>) -> Router {
     Router::new()
-        .route("/livez", get(|| async { "alive\n" }))
+        .route("/livez", get(livez).with_state(board.clone()))
         .route("/readyz", get(readyz).with_state(board))
         .route("/metrics", get(render).with_state(metrics))
+}
+
+/// An answer is the proof; what is not ready is no reason to be started again, and is told for people.
+async fn livez(State(board): State<Board>) -> String {
+    format!("ok: this process answers\n{}", board.read().1)
 }
 
 async fn readyz(State(board): State<Board>) -> (StatusCode, String) {
@@ -96,13 +110,14 @@ async fn readyz(State(board): State<Board>) -> (StatusCode, String) {
     )
 }
 
-async fn render(State(metrics): State<Arc<Metrics>>) -> Result<String, (StatusCode, String)> {
-    metrics.render().map_err(|error| {
+async fn render(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+    let text = metrics.render().map_err(|error| {
         (
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("render the metrics: {error}\n"),
         )
-    })
+    });
+    ([(CONTENT_TYPE, OPEN_METRICS)], text)
 }
 
 #[cfg(test)]

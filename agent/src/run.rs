@@ -6,7 +6,7 @@
 use std::{io::IsTerminal as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use kube::{Client, Config, config::KubeConfigOptions};
+use kube::{Client, Config, client::ClientBuilder, config::KubeConfigOptions};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -23,7 +23,7 @@ use crate::{
         lease::{Elector, Role},
     },
     link::{self, LinkConfig},
-    metrics::Metrics,
+    metrics::{CountRequests, Metrics},
     namespaces::{self, Flags, Selection},
     probes::{self, Board},
     rigger,
@@ -78,10 +78,10 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         kubeconfig,
         log_json: _,
     } = args;
-    let client = connect(kubeconfig).await?;
+    let metrics = Arc::new(Metrics::default());
+    let client = connect(kubeconfig, Arc::clone(&metrics)).await?;
     let stop = CancellationToken::new();
     let board = Board::default();
-    let metrics = Arc::new(Metrics::default());
     let (role, roles) = watch::channel(Role::Unknown);
     board.bad(
         "lease",
@@ -197,7 +197,10 @@ struct Context {
     board: Board,
 }
 
-async fn connect(kubeconfig: Option<std::path::PathBuf>) -> anyhow::Result<Client> {
+async fn connect(
+    kubeconfig: Option<std::path::PathBuf>,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Client> {
     let config = match kubeconfig {
         Some(path) => {
             let file = kube::config::Kubeconfig::read_from(&path)
@@ -208,7 +211,8 @@ async fn connect(kubeconfig: Option<std::path::PathBuf>) -> anyhow::Result<Clien
             .await
             .context("find the API server: no service account and no kubeconfig")?,
     };
-    Client::try_from(config).context("build the Kubernetes client")
+    let builder = ClientBuilder::try_from(config).context("build the Kubernetes client")?;
+    Ok(builder.with_layer(&CountRequests(metrics)).build())
 }
 
 async fn named<E: std::error::Error + Send + Sync + 'static>(
@@ -292,6 +296,7 @@ async fn work(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
         namespace: namespace.clone(),
         identity: identity.clone(),
         version,
+        metrics: Arc::clone(&metrics),
     };
     let objects = Objects::new(client.clone(), &namespace);
     let report = Report {

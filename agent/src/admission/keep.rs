@@ -31,6 +31,7 @@ use super::{
 use crate::{
     clock,
     k8s::{apply::Objects, lease::Role, own::FIELD_MANAGER},
+    metrics::{Certificate, Metrics},
     namespaces::Selection,
     probes::Board,
 };
@@ -93,6 +94,8 @@ pub(super) struct Plan {
     pub(super) configure: Option<Box<ValidatingWebhook>>,
     /// Look again after this time at the latest.
     pub(super) wake: Option<Duration>,
+    /// When the certificate ends.
+    pub(super) ends: Option<Timestamp>,
     /// What readiness shows.
     pub(super) ready: bool,
     /// Why.
@@ -140,6 +143,7 @@ fn with_certificate(seen: &Seen<'_>, held: &Held) -> Plan {
     let good = format!("serves, certificate good until {}", held.ends_at);
     let mut plan = Plan {
         wake: Some(until(seen.now, held.renew_at)),
+        ends: Some(held.ends_at),
         ready: true,
         ..Plan::default()
     };
@@ -205,6 +209,7 @@ pub(super) struct Keeper {
     namespace: String,
     live: Arc<Live>,
     board: Board,
+    metrics: Arc<Metrics>,
     roles: watch::Receiver<Role>,
     selection: watch::Receiver<Selection>,
 }
@@ -223,7 +228,7 @@ impl Keeper {
         client: Client,
         namespace: &str,
         live: Arc<Live>,
-        board: Board,
+        (board, metrics): (Board, Arc<Metrics>),
         roles: watch::Receiver<Role>,
         selection: watch::Receiver<Selection>,
     ) -> Self {
@@ -232,6 +237,7 @@ impl Keeper {
             namespace: namespace.to_owned(),
             live,
             board,
+            metrics,
             roles,
             selection,
         }
@@ -284,6 +290,8 @@ impl Keeper {
                 .map(|(_, since)| since.elapsed()),
             now: clock::now().0,
         });
+        let ends = plan.ends.map(Timestamp::as_millisecond);
+        self.metrics.certificate(Certificate::Admission, ends);
         if let Some(key) = plan.serve {
             self.live.swap(Arc::clone(&key));
             state.served = Some(key);

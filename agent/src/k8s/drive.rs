@@ -6,7 +6,7 @@
 //! status of its own, and the others are not touched by it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
@@ -21,7 +21,7 @@ use kube::{
     core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{
         controller::{Action, Config, Controller},
-        reflector::ObjectRef,
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
@@ -84,11 +84,25 @@ pub struct Report {
     pub metrics: Arc<Metrics>,
 }
 
-struct State<D> {
+struct State<D: Driver> {
     driver: D,
     objects: Objects,
     report: Report,
     failures: Mutex<BTreeMap<String, u32>>,
+    known: Store<DeserializeGuard<D::Kind>>,
+}
+
+impl<D: Driver> State<D> {
+    /// How many objects failed at their last look. Those that are gone are forgotten.
+    fn failing(&self) -> usize {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if !failures.is_empty() {
+            let known = self.known.state();
+            let known: BTreeSet<String> = known.iter().map(|object| object.name_any()).collect();
+            failures.retain(|name, _| known.contains(name));
+        }
+        failures.len()
+    }
 }
 
 /// A controller of `K` in the namespace of `objects`, to which the caller adds what else wakes it.
@@ -176,6 +190,7 @@ pub async fn run<D: Driver>(
         objects,
         report,
         failures: Mutex::default(),
+        known: controller.store(),
     });
     controller
         .graceful_shutdown_on(async move { stop.cancelled().await })
@@ -195,6 +210,7 @@ async fn look<D: Driver>(
 ) -> Result<Action, Infallible> {
     let started = Instant::now();
     let name = guard.name_any();
+    state.report.metrics.looks(D::NAME);
     let (outcome, action) = match &guard.0 {
         Ok(object) => match state.driver.look(object).await {
             Ok(next) => {
@@ -212,10 +228,17 @@ async fn look<D: Driver>(
         },
         Err(invalid) => ("Unreadable", unreadable(&state, invalid).await),
     };
-    state
-        .report
-        .metrics
-        .reconciled(D::NAME, outcome, started.elapsed());
+    let took = started.elapsed();
+    tracing::debug!(
+        controller = D::NAME,
+        namespace = state.objects.namespace(),
+        name,
+        result = outcome,
+        duration_ms = took.as_secs_f64() * 1000.0,
+        "looked"
+    );
+    let metrics = &state.report.metrics;
+    metrics.reconciled(D::NAME, outcome, took, state.failing());
     Ok(action)
 }
 
@@ -329,7 +352,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::Resource as _;
+    use kube::{core::Resource as _, runtime::reflector};
 
     use super::*;
     use crate::k8s::testing::{answer, objects};
@@ -373,6 +396,7 @@ mod tests {
             objects,
             report,
             failures: Mutex::default(),
+            known: reflector::store().0,
         });
         let broken: DeserializeGuard<k8s_openapi::api::core::v1::Service> = serde_json::from_value(
             json!({"metadata": {"name": "x", "namespace": "ns", "uid": "u"}, "spec": 5}),
@@ -396,9 +420,6 @@ mod tests {
         assert_eq!(asked[0].2["reason"], "Unreadable");
         assert_eq!(asked[1].2["status"]["specStatus"], "Invalid");
         assert_eq!(asked[1].2["status"]["state"], "Invalid");
-        assert!(
-            rendered.contains(r#"outcome="Unreadable"} 2"#),
-            "{rendered}"
-        );
+        assert!(rendered.contains(r#"result="Unreadable"} 2"#), "{rendered}");
     }
 }

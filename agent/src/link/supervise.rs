@@ -1,6 +1,6 @@
 //! Keeps the link: joins, connects, holds the session, renews, and comes back after whatever ended it.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
@@ -31,7 +31,10 @@ use super::{
     mirror::{Change, follow},
     session::{self, Context, Ended, Why},
 };
-use crate::k8s::events::Events;
+use crate::{
+    k8s::events::Events,
+    metrics::{Certificate, Metrics},
+};
 use upkeep::Upkeep;
 
 mod upkeep;
@@ -127,6 +130,8 @@ pub struct Supervisor {
     pub hub: watch::Sender<Option<Channel>>,
     /// For what a person should look at.
     pub events: Events,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// The hub said that our certificate has ended, whatever our clock says.
     pub expired: bool,
 }
@@ -339,6 +344,8 @@ impl Supervisor {
         let Some(membership) = &identity.membership else {
             return;
         };
+        let ends_ms = membership.life.not_after_ms;
+        self.metrics.certificate(Certificate::Agent, Some(ends_ms));
         let names = Names {
             cluster_uid: self.context.kube_system_uid.clone(),
             cluster_name: membership.cluster_name.clone(),
@@ -372,6 +379,7 @@ impl Supervisor {
             identity,
             trust: self.trust.clone(),
             membership: &self.membership,
+            metrics: &self.metrics,
             cluster_uid: &self.context.kube_system_uid,
             wall_ms: self.context.wall_ms,
             random: self.context.random,

@@ -10,7 +10,7 @@ pub mod control;
 pub mod directory;
 mod durable;
 mod endpoint;
-mod exporter;
+pub mod exporter;
 mod internal;
 mod kubernetes;
 mod link;

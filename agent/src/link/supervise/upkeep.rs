@@ -6,11 +6,14 @@ use meridian_api::link::proto::{self, RenewRequest, link_client::LinkClient};
 use tokio::{sync::watch, time::sleep};
 use tonic::transport::Channel;
 
-use crate::link::{
-    identity::{Identity, Life, Trust},
-    inventory::Names,
-    keep::Kept,
-    member::chain,
+use crate::{
+    link::{
+        identity::{Identity, Life, Trust},
+        inventory::Names,
+        keep::Kept,
+        member::chain,
+    },
+    metrics::{Certificate, Metrics},
 };
 
 /// Longest sleep before the wall clock is looked at again: it may be set while we sleep.
@@ -27,6 +30,7 @@ pub(super) struct Upkeep<'a> {
     pub(super) identity: Identity,
     pub(super) trust: watch::Receiver<Option<proto::TrustBundle>>,
     pub(super) membership: &'a watch::Sender<Option<(Names, Trust)>>,
+    pub(super) metrics: &'a Metrics,
     pub(super) cluster_uid: &'a str,
     pub(super) wall_ms: fn() -> i64,
     pub(super) random: fn() -> f64,
@@ -128,6 +132,8 @@ impl Upkeep<'_> {
             .map_err(|error| chain(&error))?;
         self.identity = identity;
         if let Some(membership) = &self.identity.membership {
+            let ends_ms = membership.life.not_after_ms;
+            self.metrics.certificate(Certificate::Agent, Some(ends_ms));
             let names = Names {
                 cluster_uid: self.cluster_uid.to_owned(),
                 cluster_name: membership.cluster_name.clone(),

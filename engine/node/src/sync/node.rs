@@ -2,6 +2,7 @@
 
 mod database;
 mod grants;
+mod measured;
 mod view;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::layout::Layout;
 use crate::pid1::{Report, Verb, ask};
 use database::Database;
 pub(super) use database::{Cluster, LinkRow};
+pub(super) use measured::Measured;
 pub(super) use view::{DatabaseView, NodeView, Pace, ShardView};
 
 /// The child's state.

@@ -236,6 +236,14 @@ impl Shard {
         Ok(Clock { blob, text })
     }
 
+    /// The sections of `INFO`; those that the shard does not know are left out.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(super) async fn info(&self, sections: &[&str]) -> Result<String, ShardError> {
+        self.ask("INFO", redis::cmd("INFO").arg(sections)).await
+    }
+
     /// The life that the shard is living, as the engine writes it; empty while it has not written.
     ///
     /// # Errors

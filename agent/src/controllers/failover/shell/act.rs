@@ -29,6 +29,7 @@ use crate::{
         fault::Fault,
         own::{CLUSTER, ROLE_NODE},
     },
+    metrics::Ended,
 };
 
 /// How an attempt ended.
@@ -109,10 +110,33 @@ impl Act {
         if let Some(next) = write::next(&topology, &step) {
             self.remember(&topology, &next).await?;
             objects.swap(&next).await?;
+            self.count(&topology, &step);
         }
         drop(alone);
         self.tell(&topology, &step).await;
         Ok(matches!(step, Step::AbandonFence { .. }))
+    }
+
+    /// Counts a failover that began or ended with `step`, which has been written.
+    fn count(&self, topology: &DatabaseTopology, step: &Step) {
+        let (metrics, now) = (&self.context.report.metrics, Instant::now());
+        let fence = topology.spec.fence.as_ref();
+        let planned = fence.is_some_and(|fence| fence.planned);
+        let ended = match step {
+            Step::Fence { .. } => return metrics.fenced(&self.name, now),
+            Step::Promote => Ended::Promoted,
+            Step::AbandonFence { .. } => Ended::Abandoned,
+            Step::Reinstate { .. } => Ended::Reinstated,
+            Step::Nothing
+            | Step::NeedsPerson { .. }
+            | Step::Shrink { .. }
+            | Step::Join { .. }
+            | Step::Admit { .. }
+            | Step::Leave { .. }
+            | Step::AddReplica { .. }
+            | Step::RemoveReplica { .. } => return,
+        };
+        metrics.failed_over(&self.name, planned, ended, now);
     }
 
     /// Where the primary is stands on the database before it stands in the topology. A fence that is still there keeps what
