@@ -230,17 +230,22 @@ impl Metrics {
         self.looking.get_or_create(&Controller { controller }).inc();
     }
 
-    /// Counts one look that took `took` and ended with `result` (`ok`, or a fault's reason); the last looks of `failing`
-    /// objects failed.
-    pub fn reconciled(&self, controller: Label, result: Label, took: Duration, failing: usize) {
+    /// Counts one look that took `took` and ended with `result` (`ok`, or a fault's reason), after which `more` objects than
+    /// before fail.
+    pub fn reconciled(&self, controller: Label, result: Label, took: Duration, more: i64) {
         let look = Look { controller, result };
         self.looks.get_or_create(&look).inc();
         let seconds = self.look_seconds.get_or_create(&look);
         seconds.observe(took.as_secs_f64());
-        let controller = Controller { controller };
-        self.looking.get_or_create(&controller).dec();
-        let failing = i64::try_from(failing).unwrap_or(i64::MAX);
-        self.failing.get_or_create(&controller).set(failing);
+        self.looking.get_or_create(&Controller { controller }).dec();
+        self.failing(controller, more);
+    }
+
+    /// So many more objects of `controller` fail.
+    pub fn failing(&self, controller: Label, more: i64) {
+        self.failing
+            .get_or_create(&Controller { controller })
+            .inc_by(more);
     }
 
     /// Counts one answer about an object of `kind` that took `took`: `allowed`, `refused` or `unknown`.

@@ -29,6 +29,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{
     apply::{Object, Objects},
@@ -84,24 +85,34 @@ pub struct Report {
     pub metrics: Arc<Metrics>,
 }
 
+/// Failures in a row, by object.
+#[derive(Debug, Default)]
+struct Failures {
+    count: BTreeMap<String, u32>,
+    /// How many the metrics know of: controllers of several namespaces share one number.
+    shown: i64,
+}
+
 struct State<D: Driver> {
     driver: D,
     objects: Objects,
     report: Report,
-    failures: Mutex<BTreeMap<String, u32>>,
+    failures: Mutex<Failures>,
     known: Store<DeserializeGuard<D::Kind>>,
 }
 
 impl<D: Driver> State<D> {
-    /// How many objects failed at their last look. Those that are gone are forgotten.
-    fn failing(&self) -> usize {
+    /// By how many more objects fail since this was last asked. Those that are gone are forgotten.
+    fn newly_failing(&self) -> i64 {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if !failures.is_empty() {
+        let count = &mut failures.count;
+        if !count.is_empty() {
             let known = self.known.state();
             let known: BTreeSet<String> = known.iter().map(|object| object.name_any()).collect();
-            failures.retain(|name, _| known.contains(name));
+            count.retain(|name, _| known.contains(name));
         }
-        failures.len()
+        let now = i64::try_from(failures.count.len()).unwrap_or(i64::MAX);
+        now - std::mem::replace(&mut failures.shown, now)
     }
 }
 
@@ -192,6 +203,7 @@ pub async fn run<D: Driver>(
         failures: Mutex::default(),
         known: controller.store(),
     });
+    let ended = Arc::clone(&state);
     controller
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(look::<D>, |_, error: &Infallible, _| match *error {}, state)
@@ -202,9 +214,30 @@ pub async fn run<D: Driver>(
             std::future::ready(())
         })
         .await;
+    let shown = ended
+        .failures
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .shown;
+    ended.report.metrics.failing(D::NAME, -shown);
 }
 
+/// One look. Every line of the log that it writes names the controller, the object, and the look itself (`trace`).
 async fn look<D: Driver>(
+    guard: Arc<DeserializeGuard<D::Kind>>,
+    state: Arc<State<D>>,
+) -> Result<Action, Infallible> {
+    let span = tracing::info_span!(
+        "look",
+        controller = D::NAME,
+        namespace = guard.meta().namespace,
+        name = guard.meta().name,
+        trace = format!("{:016x}", rand::random::<u64>()),
+    );
+    traced(guard, state).instrument(span).await
+}
+
+async fn traced<D: Driver>(
     guard: Arc<DeserializeGuard<D::Kind>>,
     state: Arc<State<D>>,
 ) -> Result<Action, Infallible> {
@@ -218,6 +251,7 @@ async fn look<D: Driver>(
                     .failures
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
+                    .count
                     .remove(&name);
                 ("ok", Action::requeue(next.unwrap_or(REST)))
             }
@@ -230,15 +264,12 @@ async fn look<D: Driver>(
     };
     let took = started.elapsed();
     tracing::debug!(
-        controller = D::NAME,
-        namespace = state.objects.namespace(),
-        name,
         result = outcome,
         duration_ms = took.as_secs_f64() * 1000.0,
         "looked"
     );
     let metrics = &state.report.metrics;
-    metrics.reconciled(D::NAME, outcome, took, state.failing());
+    metrics.reconciled(D::NAME, outcome, took, state.newly_failing());
     Ok(action)
 }
 
@@ -259,7 +290,7 @@ async fn failed<D: Driver>(
             .failures
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(name.to_owned()).or_insert(0);
+        let count = failures.count.entry(name.to_owned()).or_insert(0);
         *count = count.saturating_add(1);
         *count
     };

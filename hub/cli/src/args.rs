@@ -16,8 +16,9 @@ Examples:
   meridian describe activeactivedatabase cart                   see every participant and link
   meridian delete activeactivedatabase cart --wait              delete it everywhere
   meridian hub status                                           see whether the hub decides
+  meridian support-bundle -n redis                              collect what support needs, of one cluster
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by the hub, 5 hub not reachable.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by the hub, 5 hub or cluster not reachable.
 The hub is named by --hub, MERIDIAN_HUB or `hub:` in ~/.config/meridian/config.yaml, in this order;
 tokenFile and caFile likewise.";
 
@@ -57,6 +58,23 @@ pub(crate) struct HubArgs {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Ask the hub.
+    #[command(flatten)]
+    Ask(Ask),
+    /// Collect what is needed to find a fault in one cluster, without secrets
+    #[command(
+        after_help = "Examples:\n  meridian support-bundle --namespace redis\n  \
+                      meridian support-bundle --kubeconfig eu-1.yaml --context admin --since 2h -o eu-1.tar.gz\n\n\
+                      Reads with the rights of the kubeconfig: get and list on the namespace, pods/log, pods/proxy, and nodes. \
+                      Values of Secrets and ConfigMaps are never asked for; of other objects only listed fields are kept. \
+                      What could not be read stands in manifest.json. No hub is needed."
+    )]
+    SupportBundle(BundleArgs),
+}
+
+/// What the hub is asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ask {
     /// Make, list or forget the tokens with which clusters join
     #[command(subcommand)]
     Token(TokenCommand),
@@ -99,6 +117,29 @@ pub(crate) enum Command {
     /// Delete an object; a database with all its data in every participant
     #[command(after_help = "Example:\n  meridian delete activeactivedatabase cart --yes --wait")]
     Delete(DeleteArgs),
+}
+
+/// Of which cluster, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct BundleArgs {
+    /// Kubeconfig of the cluster [default: KUBECONFIG, then ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context in it [default: its current one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Namespace of the agent and its databases [default: that of the context]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// File to write [default: meridian-support-NAMESPACE-TIME.tar.gz]
+    #[arg(short, long, value_name = "FILE.tar.gz")]
+    pub(crate) output: Option<PathBuf>,
+    /// Logs of this last time only, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) since: Option<Duration>,
+    /// All objects of the namespace, not only ours; fields are left out all the same
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// Which object to delete, and how.

@@ -11,7 +11,8 @@ use std::{env, path::PathBuf};
 use jiff::Timestamp;
 
 use crate::{
-    args::{Cli, ClusterCommand, Command, DeleteArgs, HubCommand, TokenCommand},
+    args::{Ask, Cli, ClusterCommand, Command, DeleteArgs, HubCommand, TokenCommand},
+    bundle,
     client::Hub,
     config::Target,
     error::CliError,
@@ -21,20 +22,27 @@ use crate::{
 /// Does what was typed.
 pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
     let home = env::var_os("HOME").map(PathBuf::from);
-    let hub = Hub::new(&Target::resolve(cli.hub, home.as_deref())?)?;
     let now = Timestamp::now();
     match cli.command {
-        Command::Token(TokenCommand::Create { name, ttl }) => token::create(&hub, &name, ttl).await,
-        Command::Token(TokenCommand::List { output }) => {
-            get::list(&hub, Kind::Token, output, now).await
+        Command::SupportBundle(args) => bundle::run(args, cli.hub.request_timeout, now).await,
+        Command::Ask(asked) => {
+            let hub = Hub::new(&Target::resolve(cli.hub, home.as_deref())?)?;
+            ask(&hub, asked, now).await
         }
-        Command::Token(TokenCommand::Delete { name }) => delete::token(&hub, &name).await,
-        Command::Cluster(ClusterCommand::List { output }) => {
-            get::list(&hub, Kind::Cluster, output, now).await
+    }
+}
+
+async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
+    match asked {
+        Ask::Token(TokenCommand::Create { name, ttl }) => token::create(hub, &name, ttl).await,
+        Ask::Token(TokenCommand::List { output }) => get::list(hub, Kind::Token, output, now).await,
+        Ask::Token(TokenCommand::Delete { name }) => delete::token(hub, &name).await,
+        Ask::Cluster(ClusterCommand::List { output }) => {
+            get::list(hub, Kind::Cluster, output, now).await
         }
-        Command::Cluster(ClusterCommand::Remove { name, how }) => {
+        Ask::Cluster(ClusterCommand::Remove { name, how }) => {
             delete::delete(
-                &hub,
+                hub,
                 DeleteArgs {
                     kind: Kind::Cluster,
                     name,
@@ -43,21 +51,21 @@ pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
             )
             .await
         }
-        Command::Hub(HubCommand::Status { output }) => hub::status(&hub, output, now).await,
-        Command::Hub(HubCommand::Adopt { yes }) => hub::adopt(&hub, yes, now).await,
-        Command::Apply { filename } => apply::apply(&hub, &filename).await,
-        Command::Get {
+        Ask::Hub(HubCommand::Status { output }) => hub::status(hub, output, now).await,
+        Ask::Hub(HubCommand::Adopt { yes }) => hub::adopt(hub, yes, now).await,
+        Ask::Apply { filename } => apply::apply(hub, &filename).await,
+        Ask::Get {
             kind,
             name: None,
             output,
-        } => get::list(&hub, kind, output, now).await,
-        Command::Get {
+        } => get::list(hub, kind, output, now).await,
+        Ask::Get {
             kind,
             name: Some(name),
             output,
-        } => get::one(&hub, kind, &name, output, now).await,
-        Command::Describe { kind, name } => get::describe(&hub, kind, &name, now).await,
-        Command::Delete(args) => delete::delete(&hub, args).await,
+        } => get::one(hub, kind, &name, output, now).await,
+        Ask::Describe { kind, name } => get::describe(hub, kind, &name, now).await,
+        Ask::Delete(args) => delete::delete(hub, args).await,
     }
 }
 
@@ -66,7 +74,8 @@ fn object_path(kind: Kind, name: &str) -> String {
     format!("{}/{}", kind.path(), escaped(name))
 }
 
-fn escaped(text: &str) -> String {
+/// As part of an address.
+pub(crate) fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()
         .map(|byte| {

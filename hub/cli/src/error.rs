@@ -34,6 +34,9 @@ pub(crate) enum CliError {
         /// Why not, and what to check.
         reason: String,
     },
+    /// The API server of a member cannot be asked.
+    #[error("the cluster cannot be read: {0}; check --kubeconfig, --context and the network")]
+    Cluster(String),
     /// The hub answered with a problem.
     #[error("{}", sentence(.0))]
     Problem(Box<Problem>),
@@ -74,7 +77,7 @@ impl CliError {
                 _ => 1,
             },
             Self::NotConfirmed(_) => 4,
-            Self::Unreachable { .. } => 5,
+            Self::Unreachable { .. } | Self::Cluster(_) => 5,
             // Who closes the pipe has read enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Answer { .. } | Self::TimedOut(_) | Self::Output(_) => 1,

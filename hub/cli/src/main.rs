@@ -1,6 +1,8 @@
-//! The command line of Meridian: the same verbs as the hub's web interface, and no credentials of member clusters.
+//! The command line of Meridian: the same verbs as the hub's web interface. Only `support-bundle` talks to a member cluster, with
+//! the person's own kubeconfig.
 
 mod args;
+mod bundle;
 mod client;
 mod commands;
 mod config;
