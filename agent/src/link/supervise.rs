@@ -31,10 +31,8 @@ use super::{
     mirror::{Change, follow},
     session::{self, Context, Ended, Why},
 };
-use crate::{
-    k8s::events::Events,
-    metrics::{Certificate, Metrics},
-};
+use crate::k8s::events::Events;
+use crate::metrics::{Certificate, Metrics};
 use upkeep::Upkeep;
 
 mod upkeep;
