@@ -95,6 +95,7 @@ fn every_rule_is_about_a_kind_that_the_code_works_with() {
     let about = |resource: &str| match resource {
         "endpointslices/restricted" => "endpointslice".to_owned(),
         "pods/eviction" => "evict".to_owned(),
+        "ingresses" => "ingress".to_owned(),
         other => {
             let kind = other.split('/').next().unwrap();
             let one = kind.strip_suffix("ies").map(|stem| format!("{stem}y"));
