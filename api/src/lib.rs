@@ -3,6 +3,7 @@
 //! Every part of Meridian that speaks to another part or to a person does it in the types of this crate. It does no I/O,
 //! reads no clock and runs no task, so that every crate may depend on it.
 
+pub mod access;
 pub mod crds;
 pub mod fault;
 pub mod identity;

@@ -27,7 +27,7 @@ pub use self::{
         removed_participants,
     },
     cluster::{NODE_CONTAINER, cluster, cluster_update},
-    database::{database, database_update},
+    database::{SPOKEN_VERSION, database, database_update},
     deletion::{
         CONFIRM_DELETION, OBJECT_ID, active_active_database_deletion, is_deletion_confirmed,
         remote_cluster_deletion,

@@ -84,14 +84,14 @@ fn every_example_is_valid_and_each_of_its_fields_has_an_effect() {
                 validate::active_active_database,
                 validate::active_active_database_warnings,
             ),
-            "Secret" => {}
+            "Secret" | "ConfigMap" => {}
             other => panic!("{name}: no rule for {other}"),
         }
         kinds.insert(kind);
     }
     assert_eq!(
         kinds.len(),
-        5,
-        "each kind and a Secret have an example: {kinds:?}"
+        6,
+        "each kind, a Secret and a ConfigMap have an example: {kinds:?}"
     );
 }

@@ -262,6 +262,8 @@ async fn every_example_applies_where_everything_is_checked() {
         "rerc.yaml",
         "redb.yaml",
         "redb-own-password.yaml",
+        "redb-roles.yaml",
+        "redb-tls.yaml",
         "reaadb.yaml",
     ] {
         site.apply(&std::fs::read_to_string(root().join("examples").join(file)).unwrap())

@@ -9,12 +9,7 @@ mod status;
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, ResourceExt as _,
-    core::DeserializeGuard,
-    runtime::{reflector::ObjectRef, watcher},
-};
+use kube::{Api, ResourceExt as _, core::DeserializeGuard, runtime::watcher};
 use meridian_api::{
     crds::{
         ActiveActiveInstance, ActiveActiveInstanceStatus, DatabaseTopology,
@@ -27,12 +22,12 @@ use self::status::{Outcome, Seen};
 use super::{
     Context, inert,
     serve::{
-        ServeError,
+        ServeError, access,
         apply::{self, Local},
-        fetch,
+        clients, fetch,
         look::{self, LookError},
         remove::{self, Removal},
-        settings::{self, Password, Settings},
+        settings::{self, Settings},
     },
     topology::is_of,
 };
@@ -132,19 +127,25 @@ impl ActiveActive {
         let objects = &self.context.objects;
         let (rec, name) = (&instance.spec.cluster, reaadb.name_any());
         let owner = Owner::database(rec, objects.namespace(), &name);
-        let world = fetch::world(objects, rec, &name, &reaadb.metadata).await?;
+        let mut world = fetch::world(objects, rec, &name, &reaadb.metadata).await?;
         // A named Secret is the same in every cluster: it is brought here, never invented here.
         let credential = fetch::credential(objects, &owner, &settings.password, false).await?;
 
         let wanted = build::topology(reaadb, instance, settings, world.topology.existing.as_ref());
 
+        let mut access =
+            access::access(&self.context, reaadb, rec, &credential, &settings.roles).await?;
+        access.entry.certificates =
+            clients::certificates(objects, &settings.client_certificates).await?;
         let local = Local {
             owner: &owner,
             wanted: &wanted,
             credential: &credential,
+            access: &access,
             has_served: status::was_active(reaadb),
         };
         let topology = apply::local(&self.context, reaadb, &local, &world).await?;
+        world.access = Some(access);
         Ok(Seen { topology, world })
     }
 
@@ -275,42 +276,17 @@ pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
     let controller =
         look::controller::<RedisEnterpriseActiveActiveDatabase>(&objects, objects.namespace());
-    let named = controller.store();
     let instances: Api<DeserializeGuard<ActiveActiveInstance>> = objects.api();
-    let controller = controller
-        .watches(
-            instances,
-            watcher::Config::default(),
-            drive::same_name(objects.namespace()),
-        )
-        .watches(
-            objects.api::<Secret>(),
-            watcher::Config::default(),
-            move |secret: Secret| {
-                let name = secret.name_any();
-                let uses = |guard: &DeserializeGuard<RedisEnterpriseActiveActiveDatabase>| {
-                    guard
-                        .0
-                        .as_ref()
-                        .is_ok_and(|reaadb| reads_secret(reaadb, &name))
-                };
-                named
-                    .state()
-                    .iter()
-                    .filter(|g| uses(g))
-                    .map(|g| ObjectRef::from_obj(g.as_ref()))
-                    .collect::<Vec<_>>()
-            },
-        );
+    let controller = controller.watches(
+        instances,
+        watcher::Config::default(),
+        drive::same_name(objects.namespace()),
+    );
+    let controller = look::woken_by_access(controller, &objects, &objects, |reaadb| {
+        reaadb.spec.global_configurations.as_ref()
+    });
     let (report, stop) = (context.report.clone(), context.stop.clone());
     drive::run(ActiveActive { context }, controller, objects, report, stop).await;
-}
-
-fn reads_secret(reaadb: &RedisEnterpriseActiveActiveDatabase, secret: &str) -> bool {
-    match validate(reaadb).map(|settings| settings.password) {
-        Ok(Password::Ours(name) | Password::Named(name)) => name == secret,
-        Ok(Password::NoUser) | Err(_) => false,
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod status;
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 use meridian_api::{
     crds::{DatabaseTopology, RedisEnterpriseDatabase, shared::ClusterReference},
@@ -19,9 +19,9 @@ use self::status::Outcome;
 use super::{
     Context, cluster, inert,
     serve::{
-        ServeError,
+        ServeError, access,
         apply::{self, Local},
-        fetch,
+        clients, fetch,
         look::{self, LookError},
         remove::{self, Removal},
         settings::{self, Settings},
@@ -119,8 +119,12 @@ impl Databases {
         let namespace = redb.namespace().unwrap_or_default();
         let owner = Owner::database(&rec, &namespace, &redb.name_any());
         let own = objects.within(&namespace);
-        let world = fetch::world(objects, &rec, &redb.name_any(), &redb.metadata).await?;
+        let mut world = fetch::world(objects, &rec, &redb.name_any(), &redb.metadata).await?;
         let credential = fetch::credential(&own, &owner, &settings.password, true).await?;
+        let mut access =
+            access::access(&self.context, redb, &rec, &credential, &settings.roles).await?;
+        access.entry.certificates =
+            clients::certificates(&own, &settings.client_certificates).await?;
 
         let wanted = build::topology(redb, &rec, settings);
 
@@ -128,6 +132,7 @@ impl Databases {
             owner: &owner,
             wanted: &wanted,
             credential: &credential,
+            access: &access,
             has_served: redb
                 .status
                 .as_ref()
@@ -135,6 +140,7 @@ impl Databases {
         };
         let topology = apply::local(&self.context, redb, &local, &world).await?;
         consumer::name(objects, &own, &owner, &redb.name_any(), &world.services).await?;
+        world.access = Some(access);
         Ok((topology, world))
     }
 
@@ -188,12 +194,9 @@ impl Databases {
 /// Runs the controller of the databases in `namespace` until `stop`.
 pub(super) async fn run(context: Context, namespace: &str, stop: CancellationToken) {
     let own = context.objects.within(namespace);
-    let mut controller = look::controller::<RedisEnterpriseDatabase>(&context.objects, namespace)
-        .watches(
-            own.api::<Secret>(),
-            drive::ours(),
-            drive::database_in_labels(namespace),
-        );
+    let controller = look::controller::<RedisEnterpriseDatabase>(&context.objects, namespace);
+    let mut controller =
+        look::woken_by_access(controller, &context.objects, &own, |redb| Some(&redb.spec));
     if namespace != context.objects.namespace() {
         let names = drive::database_in_labels(namespace);
         controller = controller.watches(own.api::<Service>(), drive::ours(), names);

@@ -1,7 +1,9 @@
 //! The local side of a database, the same for REDB and REAADB: password, entry in the users Secret, topology, and what
 //! the nodes say about it.
 
+pub(super) mod access;
 pub(super) mod apply;
+pub(super) mod clients;
 pub(super) mod fetch;
 pub(super) mod look;
 pub(super) mod remove;
@@ -40,6 +42,9 @@ pub(super) enum ServeError {
         /// What is wrong and what is expected.
         problem: &'static str,
     },
+    /// A certificate of clients cannot be used: which, what was found and what is expected.
+    #[error("{0}")]
+    ClientCertificate(String),
     /// The users Secret is not there yet: the REC's controller makes it.
     #[error("the Secret `{0}` does not exist yet: it is made with the cluster")]
     NoUsers(String),
@@ -51,6 +56,7 @@ impl Failure for ServeError {
             Self::Api(error) => error.fault(),
             Self::Topology(error) => error.fault(),
             Self::Randomness(_) => Fault::Unavailable,
+            Self::ClientCertificate(_) => Fault::Refused,
             Self::NoCluster(_) | Self::Suspended(_) | Self::Secret { .. } | Self::NoUsers(_) => {
                 Fault::Waiting
             }

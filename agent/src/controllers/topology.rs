@@ -8,7 +8,7 @@
 use kube::api::ObjectMeta;
 use meridian_api::crds::shared::Persistence;
 use meridian_api::crds::topology::{
-    ActiveActiveMembership, DatabaseReference, DatabaseTopology, DatabaseTopologySpec,
+    ActiveActiveMembership, DatabaseReference, DatabaseTls, DatabaseTopology, DatabaseTopologySpec,
     ShardAssignment, ShardRole,
 };
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,8 @@ pub(super) struct Wanted {
     pub eviction_policy: String,
     /// Persistence that is really used.
     pub persistence: Persistence,
+    /// What is encrypted.
+    pub tls: Option<DatabaseTls>,
     /// Each shard has a replica.
     pub replication: bool,
     /// Membership in an Active-Active database.
@@ -303,6 +305,7 @@ fn spec(wanted: &Wanted, memory: &Memory, shards: Vec<ShardAssignment>) -> Datab
         memory_bytes,
         eviction_policy,
         persistence,
+        tls,
         replication,
         active_active,
     } = wanted.clone();
@@ -315,6 +318,7 @@ fn spec(wanted: &Wanted, memory: &Memory, shards: Vec<ShardAssignment>) -> Datab
         memory_bytes,
         eviction_policy,
         persistence,
+        tls,
         replication,
         shards,
         active_active,

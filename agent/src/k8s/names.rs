@@ -23,6 +23,12 @@ impl ClusterNames<'_> {
         format!("{}-users", self.0)
     }
 
+    /// ConfigMap in which people write access lists.
+    #[must_use]
+    pub fn acls(self) -> String {
+        format!("{}-acls", self.0)
+    }
+
     /// Secret by which the nodes of the REC trust each other.
     #[must_use]
     pub fn internal(self) -> String {

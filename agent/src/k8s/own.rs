@@ -31,6 +31,8 @@ pub const TEMPLATE: &str = "meridian.dev/template";
 pub const RELEASE: &str = "meridian.dev/release";
 /// Annotation of a REC whose recovery has begun: uids of the pods that it removes, with commas.
 pub const RECOVERY: &str = "meridian.dev/recovery";
+/// Label (or annotation) of a Secret with the role of the user that it carries.
+pub const ROLE: &str = "meridian.dev/role";
 /// Label that groups everything the product makes.
 pub const APP: (&str, &str) = ("app", "redis-enterprise");
 /// Condition of a `DatabaseTopology` about its Services, written by the rigger and read by the database's controller.

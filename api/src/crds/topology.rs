@@ -54,6 +54,9 @@ pub struct DatabaseTopologySpec {
     pub eviction_policy: String,
     /// How shards are kept on disk.
     pub persistence: Persistence,
+    /// What is encrypted between the database and others of its cluster; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<DatabaseTls>,
     /// Each shard has a replica.
     pub replication: bool,
     /// The shards.
@@ -171,6 +174,19 @@ pub struct TopologyMember {
     pub local: bool,
 }
 
+/// What is encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseTls {
+    /// Clients enter the client port by TLS only.
+    pub clients: bool,
+    /// Clients show a certificate that those in the users Secret vouch for.
+    #[serde(default)]
+    pub client_certificates: bool,
+    /// Replicas follow by TLS.
+    pub replicas: bool,
+}
+
 /// What the nodes report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -263,6 +279,9 @@ pub struct ShardReport {
     /// What keeps it from being what it should be, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Hash of the users (see [`crate::access::Entry::text`]) that it has taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<String>,
 }
 
 impl ShardReport {
@@ -283,6 +302,7 @@ impl ShardReport {
             fenced: None,
             wants_failover: None,
             problem: None,
+            access: None,
         }
     }
 }

@@ -23,6 +23,10 @@ const EVICTION_POLICIES: &[&str] = &[
     "noeviction",
 ];
 const PROXY_POLICIES: &[&str] = &["single", "all-master-shards", "all-nodes"];
+/// The version of Redis whose commands the engine speaks.
+pub const SPOKEN_VERSION: &str = "7.2";
+/// Words that leave the choice of the version to the cluster.
+const POLICY_WORDS: &[&str] = &["major", "latest"];
 const REPLICA_SOURCE_TYPES: &[&str] = &["SECRET", "REDB"];
 
 /// Rules that a database must obey at any time.
@@ -121,12 +125,47 @@ pub(super) fn check_settings(check: &mut Check, at: &str, spec: &RedisEnterprise
             .as_ref()
             .map(|cluster| cluster.name.as_str()),
     );
+    check_version(check, at, spec);
     check_type(check, at, spec);
     check_lists(check, at, spec);
     check_connections(check, at, spec);
     if let Some(backup) = &spec.backup {
         check_backup(check, &format!("{at}.backup"), backup);
     }
+}
+
+/// A version as two numbers; `None` for the words that leave the choice to the cluster, and for what is no version.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split('.').map(str::parse::<u32>);
+    let (major, minor) = (parts.next()?.ok()?, parts.next()?.ok()?);
+    // A third number says nothing about commands.
+    parts.all(|part| part.is_ok()).then_some((major, minor))
+}
+
+fn check_version(check: &mut Check, at: &str, spec: &RedisEnterpriseDatabaseSpec) {
+    if let Some(found) = spec.redis_version.as_deref()
+        && !POLICY_WORDS.contains(&found)
+        && version(found).is_none()
+    {
+        check.refuse(
+            format!("{at}.redisVersion"),
+            quoted(found),
+            "major, latest, or a version such as 7.2",
+            "use one of these or leave the field out",
+        );
+    }
+}
+
+/// What the engine speaks instead of the version that is asked for, if that is another one.
+pub(super) fn other_version(spec: &RedisEnterpriseDatabaseSpec) -> Option<String> {
+    let asked = spec.redis_version.as_deref()?;
+    let wanted = version(asked)?;
+    (Some(wanted) != version(SPOKEN_VERSION)).then(|| {
+        format!(
+            "{asked} is served by Valkey 8.1, which speaks the commands of Redis {SPOKEN_VERSION}: commands that only another version \
+             has are unknown"
+        )
+    })
 }
 
 fn check_type(check: &mut Check, at: &str, spec: &RedisEnterpriseDatabaseSpec) {
@@ -280,6 +319,20 @@ pub(super) fn check_settings_update(
                 .map_or_else(|| "nothing".to_owned(), |port| port.to_string()),
             &format!("{port} as before"),
             "the port of a database cannot be changed; put it back",
+        );
+    }
+    let asked = |spec: &RedisEnterpriseDatabaseSpec| {
+        let text = spec.redis_version.clone()?;
+        Some((version(&text)?, text))
+    };
+    if let (Some((before, was)), Some((after, is))) = (asked(old), asked(new))
+        && after < before
+    {
+        check.refuse(
+            format!("{at}.redisVersion"),
+            quoted(&is),
+            &format!("{was} or higher"),
+            "a database is never taken back to an older version; put it back",
         );
     }
     let type_ = |spec: &RedisEnterpriseDatabaseSpec| {

@@ -3,6 +3,7 @@
 //! The tables below name what *has* an effect; everything else that a spec sets is warned about, so that a new field can
 //! be forgotten only in the direction of a needless warning. Who makes a field effective adds it here.
 
+mod settings;
 mod walk;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::crds::{
 pub(super) use walk::table_paths;
 pub use walk::{FieldEffect, field_effects};
 
+use settings::{of_an_instance, settings_warnings};
 use walk::{Plain, Table, walk};
 
 /// A field without effect, or with another one than its author may expect. Shown at admission and in the condition
@@ -250,6 +252,8 @@ const CLUSTER: Table = Table {
 
 const DATABASE: Table = Table {
     effective: &[
+        "clientAuthenticationCertificates",
+        "dataInternodeEncryption",
         "databasePort",
         "databaseSecretName",
         "databaseServicePort",
@@ -259,10 +263,11 @@ const DATABASE: Table = Table {
         "persistence",
         "redisEnterpriseCluster.name",
         "replication",
+        "rolesPermissions",
+        "tlsMode",
     ],
     neutral: &[
         ("auditing.dbConnsAuditing", Plain::Flag(false)),
-        ("dataInternodeEncryption", Plain::Flag(false)),
         ("isRof", Plain::Flag(false)),
         ("ossCluster", Plain::Flag(false)),
         (
@@ -273,10 +278,12 @@ const DATABASE: Table = Table {
         ("proxyPolicy", Plain::Word("single")),
         ("proxyPolicy", Plain::Word("all-master-shards")),
         ("rackAware", Plain::Flag(false)),
+        ("redisVersion", Plain::Word("7.2")),
+        ("redisVersion", Plain::Word("latest")),
+        ("redisVersion", Plain::Word("major")),
         ("resp3", Plain::Flag(true)),
         ("shardCount", Plain::Number(1)),
         ("shardsPlacement", Plain::Word("dense")),
-        ("tlsMode", Plain::Word("disabled")),
         ("type", Plain::Word("redis")),
         ("searchOnBigstore", Plain::Flag(false)),
     ],
@@ -315,10 +322,6 @@ const DATABASE: Table = Table {
             "copies are kept in different racks wherever the cluster names rackAwarenessNodeLabel",
         ),
         (
-            "redisVersion",
-            "the nodes bring one database version: it is shown in the status and cannot be chosen",
-        ),
-        (
             "resp3",
             "clients choose RESP2 or RESP3 with HELLO, whatever stands here",
         ),
@@ -350,20 +353,12 @@ const DATABASE: Table = Table {
             "tags",
             "kept in the object only: metrics carry no such labels",
         ),
+        (
+            "redisVersion",
+            "the nodes bring one database version: it is shown in the status and cannot be chosen",
+        ),
         ("type", "databases speak the Redis protocol only"),
         ("upgradeSpec", "no module is loaded, so none is upgraded"),
-        (
-            "tlsMode",
-            "clients are served WITHOUT TLS; the field has no effect yet",
-        ),
-        (
-            "clientAuthenticationCertificates",
-            "client certificates are NOT asked for; the field has no effect yet",
-        ),
-        (
-            "dataInternodeEncryption",
-            "what the nodes of one cluster replicate travels in clear; between regions it is always encrypted",
-        ),
         ("backup", "no backup is made; the field has no effect yet"),
         (
             "replicaSources",
@@ -372,10 +367,6 @@ const DATABASE: Table = Table {
         (
             "modulesList",
             "no module is loaded: commands of these modules are unknown to the database",
-        ),
-        (
-            "rolesPermissions",
-            "only the default user exists; the field has no effect yet",
         ),
         (
             "isRof",
@@ -447,6 +438,7 @@ pub fn active_active_database_warnings(
     if let Some(settings) = &database.spec.global_configurations {
         let at = "spec.globalConfigurations";
         warnings.extend(settings_warnings(at, settings));
+        warnings.extend(of_an_instance(at, settings));
         if settings.persistence == Some(Persistence::Disabled) {
             warnings.push(Warning {
                 field: format!("{at}.persistence"),
@@ -455,17 +447,6 @@ pub fn active_active_database_warnings(
                     .to_owned(),
             });
         }
-    }
-    warnings
-}
-
-/// The settings that databases and Active-Active databases share; `at` is where they stand in the object.
-fn settings_warnings(at: &str, spec: &RedisEnterpriseDatabaseSpec) -> Vec<Warning> {
-    let mut warnings = walk(&DATABASE, at, spec);
-    let field = format!("{at}.shardCount");
-    let told = warnings.iter_mut().find(|warning| warning.field == field);
-    if let (Some(told), Some(count)) = (told, spec.shard_count) {
-        told.message = format!("served by 1 shard of {count}: databases have one shard for now");
     }
     warnings
 }

@@ -5,6 +5,7 @@ mod obey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use meridian_api::access::User;
 use serde::{Deserialize, Serialize};
 
 pub use obey::{Refusal, RefusalReason, Verdict, obey};
@@ -105,10 +106,34 @@ pub struct DesiredShard {
     pub engine: Engine,
     /// Who may log in as the default user.
     pub password: Password,
+    /// Who else may log in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
+    /// The hash of everything that says who may log in, by which the agent knows what the shard has taken over.
+    #[serde(default)]
+    pub access: String,
+    /// What is encrypted; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// The pods that share the shard; `None`: this one alone, for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<Replication>,
 }
+
+/// What of a shard is encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// Clients enter by TLS only.
+    pub clients: bool,
+    /// Clients must show a certificate that one of these vouches for, PEM; empty: none is asked for.
+    pub certificates: String,
+    /// Replicas follow by TLS.
+    pub replicas: bool,
+}
+
+/// How far above the client port replicas enter that follow by TLS.
+const ENCRYPTED_REPLICATION: u16 = 10_000;
 
 /// The pods that share one shard. A shard that has this takes writes only with a permission ([`crate::permission`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +162,33 @@ impl DesiredShard {
         }
     }
 
+    /// Clients enter by TLS only.
+    #[must_use]
+    pub fn by_tls_only(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.clients)
+    }
+
+    /// The port by which clients enter in plain text; 0: none.
+    ///
+    /// TLS is switched on while the shard runs: without a certificate nobody gets in, and the shard is there all the same.
+    #[must_use]
+    pub fn plain_port(&self) -> u16 {
+        if self.by_tls_only() { 0 } else { self.port }
+    }
+
+    /// The port by which replicas enter if they follow by TLS.
+    #[must_use]
+    pub fn encrypted_replication_port(&self) -> Option<u16> {
+        let encrypted = self.tls.as_ref().is_some_and(|tls| tls.replicas);
+        encrypted.then(|| self.port.saturating_add(ENCRYPTED_REPLICATION))
+    }
+
+    /// The port by which replicas enter.
+    #[must_use]
+    pub fn replication_port(&self) -> u16 {
+        self.encrypted_replication_port().unwrap_or(self.port)
+    }
+
     /// This node takes writes and others may have to take over.
     #[must_use]
     pub fn is_guarded_primary(&self) -> bool {
@@ -159,6 +211,9 @@ impl DesiredShard {
             persistence: _,
             engine,
             password: _,
+            users: _,
+            access: _,
+            tls: _,
             replication,
         } = self;
         (bind, port, engine, replication.is_some())
@@ -218,6 +273,34 @@ pub enum Password {
     None,
     /// Everybody on this machine: nobody said anything.
     NoneOnLoopback,
+    /// Nobody: the database has other users only.
+    Off,
+}
+
+/// Who may log in to a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The default user.
+    pub password: Password,
+    /// Other users.
+    pub users: Vec<User>,
+    /// Certificates that clients may show, or of whoever signed them, in PEM.
+    pub certificates: String,
+    /// [`DesiredShard::access`].
+    pub hash: String,
+}
+
+impl Access {
+    /// Only the default user.
+    #[must_use]
+    pub fn only(password: Password) -> Self {
+        Self {
+            password,
+            users: Vec::new(),
+            certificates: String::new(),
+            hash: String::new(),
+        }
+    }
 }
 
 /// The name of a shard's process and directory: `<database>-<shard id>`.

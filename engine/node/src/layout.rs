@@ -100,6 +100,13 @@ impl Layout {
         self.run.join("tls")
     }
 
+    /// The certificate that clients of databases see, and its key.
+    #[must_use]
+    pub fn client_pair(&self) -> [PathBuf; 2] {
+        let directory = self.certificates().join("proxy");
+        ["tls.crt", "tls.key"].map(|file| directory.join(file))
+    }
+
     /// PID 1's socket.
     #[must_use]
     pub fn supervisor_socket(&self) -> PathBuf {
@@ -172,6 +179,12 @@ impl ShardLayout {
         self.directory.join("appendonlydir")
     }
 
+    /// Whom Valkey believes: certificates of clients, and the authority of the cluster's nodes. Written by PID 1.
+    #[must_use]
+    pub fn trusted(&self) -> PathBuf {
+        self.directory.join("trusted.pem")
+    }
+
     /// Held by the Valkey process itself as long as it lives.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
@@ -188,6 +201,18 @@ impl ShardLayout {
     #[must_use]
     pub fn facts(&self) -> PathBuf {
         self.directory.join("facts.json")
+    }
+
+    /// Says that the last process was stopped in order and has saved everything: its process id.
+    #[must_use]
+    pub fn saved(&self) -> PathBuf {
+        self.directory.join("saved")
+    }
+
+    /// The snapshot, as Valkey names it.
+    #[must_use]
+    pub fn snapshot(&self) -> PathBuf {
+        self.directory.join("dump.rdb")
     }
 
     /// Valkey's log, where the node does not pass it on to its own output.

@@ -159,6 +159,7 @@ fn spec(region: &Region, before: Option<&ActiveActiveMembership>) -> DatabaseTop
         memory_bytes: i64::try_from(region.max_memory_bytes).unwrap_or(i64::MAX),
         eviction_policy: "noeviction".to_owned(),
         persistence,
+        tls: None,
         replication: false,
         shards: vec![ShardAssignment {
             id: 1,

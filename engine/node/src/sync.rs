@@ -10,6 +10,7 @@ pub mod control;
 pub mod directory;
 mod durable;
 mod endpoint;
+mod entry;
 pub mod exporter;
 mod internal;
 mod kubernetes;
@@ -24,6 +25,7 @@ mod shard;
 mod sni;
 mod tls;
 pub mod topology;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::atomic_file::FileError;
+use crate::desired::{Access, Password};
 use crate::layout::Layout;
 use crate::pid1::Source;
 use authority::Authority;
@@ -224,6 +227,7 @@ fn cluster(settings: &Settings, authority: Option<Arc<dyn Authority>>) -> Option
     Some(Cluster {
         node: settings.node.clone(),
         internal: internal.directory.clone(),
+        certificates: Arc::clone(&internal.certificates),
         members: Members::new(internal, Arc::clone(&settings.host)),
         authority: authority?,
     })
@@ -291,13 +295,10 @@ const REPEAT: Duration = Duration::from_secs(5);
 /// A standalone region learns its topology once; then it only keeps telling PID 1, should that have missed it.
 async fn standalone(node: Arc<Node>, layout: Layout) -> Result<(), SyncError> {
     let file = settings::standalone_file(&layout)?;
-    let passwords: BTreeMap<_, _> = [(
-        file.topology.name.clone(),
-        crate::desired::Password::NoneOnLoopback,
-    )]
-    .into();
+    let open = Access::only(Password::NoneOnLoopback);
+    let access = BTreeMap::from([(file.topology.name.clone(), open)]);
     loop {
-        node.follow(vec![file.topology.clone()], passwords.clone())
+        node.follow(vec![file.topology.clone()], access.clone())
             .await;
         tokio::time::sleep(REPEAT).await;
     }

@@ -4,7 +4,7 @@ mod config;
 mod ping;
 mod replication;
 
-pub(crate) use config::persistence;
+pub(crate) use config::managed;
 pub use config::{ShardFiles, needs_module, render_acl, render_config, starts_without_aof};
 pub use ping::{Answer, ping};
 pub use replication::{Copy, Replicated};

@@ -67,7 +67,7 @@ fn what_has_no_effect_is_said_though_the_object_is_accepted() {
             "spec.shardCount: served by 1 shard of 3: databases have one shard for now",
         ]
     );
-    let spec = json!({ "participatingClusters": [{ "name": "a" }], "globalConfigurations": { "persistence": "disabled" } });
+    let spec = json!({ "participatingClusters": [{ "name": "a" }], "globalConfigurations": { "persistence": "disabled", "defaultUser": false } });
     let request = asked(
         ACTIVE_ACTIVE,
         "CREATE",

@@ -31,6 +31,7 @@ pub(super) fn topology(
         memory_bytes: settings.memory_bytes,
         eviction_policy: settings.eviction_policy.clone(),
         persistence: persistence(&settings.persistence),
+        tls: settings.tls.clone(),
         replication: settings.replication,
         active_active: Some(newest(instance, existing)),
     }

@@ -14,6 +14,7 @@ use crate::{
         failover, inert,
         serve::{
             ServeError,
+            access::Access,
             fetch::World,
             state::{Serving, entry, primary_report, refused_name, serving},
         },
@@ -188,7 +189,7 @@ fn show(
     served: bool,
 ) -> ActiveActiveStatus {
     let Seen { topology, world } = seen;
-    let state = serving(topology, &world.topology.nodes);
+    let state = serving(topology, world);
     let members = topology
         .spec
         .active_active
@@ -241,6 +242,7 @@ fn show(
     findings.extend(refused_name(topology));
     findings.extend(entry(topology));
     findings.extend(failover::findings(topology, None));
+    findings.extend(world.access.as_ref().and_then(Access::finding));
     word
 }
 

@@ -20,10 +20,6 @@ use crate::{
     },
 };
 
-/// The database version that the nodes contain, as clients know it: Valkey 8.1 speaks the protocol and commands of this
-/// version and says so in `INFO`.
-const DATABASE_VERSION: &str = "7.2";
-
 /// What a look ended with.
 #[derive(Debug)]
 pub(super) enum Outcome<'a> {
@@ -306,7 +302,7 @@ fn certificates(found: &Certificates) -> Finding {
 fn bundled() -> BundledDatabaseVersion {
     BundledDatabaseVersion {
         db_type: "redis".to_owned(),
-        version: DATABASE_VERSION.to_owned(),
+        version: meridian_api::validate::SPOKEN_VERSION.to_owned(),
         major: Some(true),
         feature_support: Some(FeatureSupport {
             active_active: true,

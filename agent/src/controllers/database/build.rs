@@ -23,6 +23,7 @@ pub(super) fn topology(redb: &RedisEnterpriseDatabase, rec: &str, settings: &Set
         memory_bytes: settings.memory_bytes,
         eviction_policy: settings.eviction_policy.clone(),
         persistence: settings.persistence.clone(),
+        tls: settings.tls.clone(),
         replication: settings.replication,
         active_active: None,
     }

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
-use meridian_api::crds::{
-    DatabaseTopology, RedisEnterpriseDatabase, RedisEnterpriseDatabaseStatus, SpecStatus,
-    database::{DatabaseStatus, InternalEndpoint},
+use meridian_api::{
+    crds::{
+        DatabaseTopology, RedisEnterpriseDatabase, RedisEnterpriseDatabaseStatus, SpecStatus,
+        database::{DatabaseStatus, InternalEndpoint},
+    },
+    validate::SPOKEN_VERSION,
 };
 
 use crate::{
@@ -15,6 +18,7 @@ use crate::{
         inert,
         serve::{
             ServeError,
+            access::Access,
             fetch::World,
             state::{Serving, refused_name, serving},
         },
@@ -78,6 +82,7 @@ pub(super) fn status(
                 next.created_time = Some(now.to_owned());
             }
             findings.extend(failover::findings(topology, None));
+            findings.extend(world.access.as_ref().and_then(Access::finding));
             next.shard_statuses = shards(topology, word == DatabaseStatus::Active);
             word
         }
@@ -93,8 +98,30 @@ pub(super) fn status(
         SpecStatus::Valid
     });
     next.observed_generation = redb.metadata.generation;
+    next.last_action_status = next.status.as_ref().map(|word| action(word).to_owned());
+    let shown = |status: &RedisEnterpriseDatabaseStatus| {
+        (status.status.clone(), status.observed_generation)
+    };
+    if redb.status.as_ref().map(shown) != Some(shown(&next)) {
+        next.last_updated = Some(now.to_owned());
+    }
     next.conditions = conditions(&before, &findings, redb.metadata.generation, now);
     next
+}
+
+/// How far the last change of the database has come.
+fn action(word: &DatabaseStatus) -> &'static str {
+    match word {
+        DatabaseStatus::Active => "completed",
+        DatabaseStatus::CreationFailed => "failed",
+        DatabaseStatus::Unset
+        | DatabaseStatus::Pending
+        | DatabaseStatus::ActiveChangePending
+        | DatabaseStatus::DeletePending
+        | DatabaseStatus::ImportPending
+        | DatabaseStatus::Recovery
+        | DatabaseStatus::Other(_) => "running",
+    }
 }
 
 /// How many shards do what they should: the primary takes writes, a replica follows it.
@@ -136,7 +163,7 @@ fn failure(error: &ServeError) -> Vec<Finding> {
 }
 
 fn word(topology: &DatabaseTopology, world: &World, served: bool) -> (DatabaseStatus, Finding) {
-    match serving(topology, &world.topology.nodes) {
+    match serving(topology, world) {
         Serving::Yes if world.reachable => (
             DatabaseStatus::Active,
             Finding::yes("Ready", "Serving", "takes writes"),
@@ -191,6 +218,7 @@ fn show_place(
     services: &[Service],
 ) {
     next.redis_enterprise_cluster = Some(topology.spec.cluster.clone());
+    next.version = Some(SPOKEN_VERSION.to_owned());
     let endpoint = |service: &Service| {
         let port = service.spec.as_ref()?.ports.as_ref()?.first()?.port;
         let namespace = service.namespace()?;

@@ -7,22 +7,23 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{ResourceExt as _, api::ObjectMeta};
-use meridian_api::crds::DatabaseTopology;
+use meridian_api::{access::Entry, crds::DatabaseTopology};
 use serde_json::json;
 
 use super::{
     ServeError,
+    access::Access,
     fetch::{self, Credential, World},
 };
 use crate::{
     controllers::{
         Context,
-        secrets::{password_hash, value},
+        secrets::value,
         topology::{self, Change, Memory, Wanted},
     },
     k8s::{
         apply::{ApplyError, Object, Objects},
-        names::ClusterNames,
+        names::{ClusterNames, DatabaseNames},
         own::{MEMORY, Owner, Ownership},
     },
 };
@@ -65,12 +66,19 @@ async fn password(
     credential: &Credential,
     world: &World,
 ) -> Result<(), ApplyError> {
-    let Credential::Ours {
-        secret: name,
-        password,
-    } = credential
-    else {
-        return Ok(());
+    let (name, password) = match credential {
+        Credential::Ours { secret, password } => (secret, password),
+        Credential::Theirs { .. } => return Ok(()),
+        Credential::NoUser => {
+            let name = DatabaseNames(
+                owner
+                    .database
+                    .as_ref()
+                    .map_or("", |database| database.name.as_str()),
+            )
+            .secret();
+            return objects.remove::<Secret>(&name, owner).await.map(drop);
+        }
     };
     let port = world
         .topology
@@ -86,7 +94,7 @@ async fn password(
     objects.ensure(&wanted, owner).await.map(|_| ())
 }
 
-/// Makes the entry of `database` in the users Secret of the REC say `password`; `None` removes it.
+/// Makes the keys of `database` in the users Secret of the REC say `entry`; `None` removes them.
 ///
 /// # Errors
 /// [`ServeError::NoUsers`]: the REC's controller has not made the Secret yet.
@@ -94,14 +102,14 @@ pub(super) async fn users_entry(
     objects: &Objects,
     rec: &str,
     database: &str,
-    password: Option<&[u8]>,
+    entry: Option<&Entry>,
 ) -> Result<(), ServeError> {
     let name = ClusterNames(rec).users();
     let found = objects.get::<Secret>(&name).await?;
     let Ownership::Ours { .. } =
         Owner::cluster(rec).judge(found.as_ref().map(|secret| &secret.metadata))
     else {
-        return if password.is_none() {
+        return if entry.is_none() {
             Ok(())
         } else {
             Err(ServeError::NoUsers(name))
@@ -110,14 +118,31 @@ pub(super) async fn users_entry(
     let Some(found) = found else {
         return Err(ServeError::NoUsers(name));
     };
-    let wanted = password.map(password_hash);
-    if value(&found, database) == wanted.as_deref().map(str::as_bytes) {
+    let wanted = [
+        (database.to_owned(), entry.map(|e| e.login.clone())),
+        (
+            Entry::users_key(database),
+            entry
+                .map(|e| e.users.clone())
+                .filter(|users| !users.is_empty()),
+        ),
+        (
+            Entry::certificates_key(database),
+            entry
+                .map(|e| e.certificates.clone())
+                .filter(|certificates| !certificates.is_empty()),
+        ),
+    ];
+    let is_there = |(key, text): &(String, Option<String>)| {
+        value(&found, key) == text.as_deref().map(str::as_bytes)
+    };
+    if wanted.iter().all(is_there) {
         return Ok(());
     }
-    let entry = wanted.map(|hash| ByteString(hash.into_bytes()));
-    objects
-        .merge(&found, json!({ "data": { database: entry } }))
-        .await?;
+    // In one write: nobody ever sees the users of one moment beside the password of another.
+    let bytes = wanted.map(|(key, text)| (key, text.map(|text| ByteString(text.into_bytes()))));
+    let data = BTreeMap::from(bytes);
+    objects.merge(&found, json!({ "data": data })).await?;
     Ok(())
 }
 
@@ -130,6 +155,8 @@ pub(crate) struct Local<'a> {
     pub wanted: &'a Wanted,
     /// Its password.
     pub credential: &'a Credential,
+    /// Who may log in.
+    pub access: &'a Access,
     /// Whether its status says that it has been served before.
     pub has_served: bool,
 }
@@ -171,6 +198,7 @@ async fn everything<K: Object>(
         owner,
         wanted,
         credential,
+        access,
         has_served,
     } = *local;
     let found = topology::Found {
@@ -182,7 +210,8 @@ async fn everything<K: Object>(
         topology::refuse_taken(named, existing)?;
     }
     password(&objects.within(&named.namespace), owner, credential, world).await?;
-    users_entry(objects, &wanted.cluster, &named.name, credential.password()).await?;
+    let entry = Some(&access.entry);
+    users_entry(objects, &wanted.cluster, &named.name, entry).await?;
     write(objects, database, topology::decide(wanted, &found)?).await
 }
 

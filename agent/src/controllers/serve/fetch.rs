@@ -7,7 +7,7 @@ use k8s_openapi::api::{
 use kube::{ResourceExt as _, api::ObjectMeta};
 use meridian_api::crds::{DatabaseTopology, RedisEnterpriseCluster, shared::ClusterReference};
 
-use super::{ServeError, settings::Password};
+use super::{ServeError, access::Access, settings::Password};
 use crate::{
     controllers::{
         placement::Node,
@@ -51,7 +51,7 @@ pub(crate) async fn cluster(
 }
 
 /// What stands in the API about a database besides itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct World {
     /// Its topology, others, nodes and memories.
     pub topology: Found,
@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub services: Vec<Service>,
     /// Whether an EndpointSlice leads to it.
     pub reachable: bool,
+    /// Who may log in, once that is written.
+    pub access: Option<Access>,
 }
 
 /// Reads the world around the database `name`.
@@ -108,6 +110,7 @@ pub(crate) async fn world(
         },
         services: objects.list(&owner.selector()).await?,
         reachable,
+        access: None,
     })
 }
 

@@ -2,13 +2,23 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
-use kube::{
-    Api,
-    core::DeserializeGuard,
-    runtime::{controller::Controller, reflector::ObjectRef, watcher},
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Secret, Service},
+    discovery::v1::EndpointSlice,
 };
-use meridian_api::crds::{DatabaseTopology, RedisEnterpriseCluster};
+use kube::{
+    Api, ResourceExt as _,
+    core::DeserializeGuard,
+    runtime::{
+        controller::Controller,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use meridian_api::{
+    crds::{DatabaseTopology, RedisEnterpriseCluster, RedisEnterpriseDatabaseSpec},
+    validate::secrets_named,
+};
 use thiserror::Error;
 
 use super::{ServeError, remove::Removal};
@@ -16,7 +26,10 @@ use crate::k8s::{
     apply::{ApplyError, Object, Objects},
     drive::{self, Failure},
     fault::Fault,
-    finalizer, news,
+    finalizer,
+    names::{ClusterNames, DatabaseNames},
+    news,
+    own::{DATABASE, ROLE},
 };
 
 /// Pause before the next look at a deletion in progress.
@@ -61,6 +74,71 @@ pub(crate) async fn conclude<K: Object>(
     }
     finalizer::release(objects, database, held_by).await?;
     Ok(None)
+}
+
+/// Adds to a controller what says who may log in: the Secrets that the database names or that were made for it, Secrets with a
+/// role, and access lists. `objects` are those of the REC's namespace, `own` those of the databases'; `spec` finds the settings.
+#[must_use]
+pub(crate) fn woken_by_access<K>(
+    controller: Controller<DeserializeGuard<K>>,
+    objects: &Objects,
+    own: &Objects,
+    spec: fn(&K) -> Option<&RedisEnterpriseDatabaseSpec>,
+) -> Controller<DeserializeGuard<K>>
+where
+    K: Object + Send + Sync,
+{
+    let (all, also) = (controller.store(), controller.store());
+    let has_roles =
+        move |database: &K| spec(database).is_some_and(|spec| !spec.roles_permissions.is_empty());
+    let by_secret = move |secret: Secret| {
+        woken(&all, |database: &K| {
+            let labels = secret.labels();
+            let (name, own) = (secret.name_any(), database.name_any());
+            let named = |spec: &RedisEnterpriseDatabaseSpec| {
+                secrets_named("", spec)
+                    .iter()
+                    .any(|(_, used)| *used == name)
+            };
+            labels.get(DATABASE) == Some(&own)
+                || DatabaseNames(&own).secret() == name
+                || spec(database).is_some_and(named)
+                || (labels.contains_key(ROLE) && has_roles(database))
+        })
+    };
+    let by_list = move |map: ConfigMap| {
+        let meant = ClusterNames("").acls();
+        woken(&also, |database: &K| {
+            map.name_any().ends_with(&meant) && has_roles(database)
+        })
+    };
+    let mut controller = controller
+        .watches(own.api::<Secret>(), watcher::Config::default(), by_secret)
+        .watches(
+            objects.api::<ConfigMap>(),
+            watcher::Config::default(),
+            by_list,
+        );
+    if own.namespace() != objects.namespace() {
+        let all = controller.store();
+        let by_role = move |_: Secret| woken(&all, has_roles);
+        let roles = watcher::Config::default().labels(ROLE);
+        controller = controller.watches(objects.api::<Secret>(), roles, by_role);
+    }
+    controller
+}
+
+fn woken<K: Object>(
+    all: &Store<DeserializeGuard<K>>,
+    meant: impl Fn(&K) -> bool,
+) -> Vec<ObjectRef<DeserializeGuard<K>>> {
+    let databases = all.state();
+    let meant = databases
+        .iter()
+        .filter(|guard| guard.0.as_ref().is_ok_and(&meant));
+    meant
+        .map(|guard| ObjectRef::from_obj(guard.as_ref()))
+        .collect()
 }
 
 /// A controller of the databases of the kind `K` in `namespace`, woken by their topologies, Services and slices among

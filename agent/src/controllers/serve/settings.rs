@@ -1,7 +1,11 @@
 //! What a database's spec asks for, with every default in its place. Pure.
 
 use meridian_api::{
-    crds::{Persistence, RedisEnterpriseDatabaseSpec},
+    crds::{
+        Persistence, RedisEnterpriseDatabaseSpec,
+        database::{RolePermission, TlsMode},
+        topology::DatabaseTls,
+    },
     validate::memory,
 };
 
@@ -25,6 +29,12 @@ pub(crate) struct Settings {
     pub port: Option<i32>,
     /// Secret of the password.
     pub password: Password,
+    /// Roles with access.
+    pub roles: Vec<RolePermission>,
+    /// What is encrypted.
+    pub tls: Option<DatabaseTls>,
+    /// Secrets with the certificates of clients; empty: none is asked for.
+    pub client_certificates: Vec<String>,
 }
 
 /// Where the default user's password is.
@@ -75,6 +85,34 @@ pub(crate) fn read(
         replication: spec.replication.unwrap_or(false),
         port,
         password,
+        roles: spec.roles_permissions.clone(),
+        tls: tls(spec),
+        client_certificates: if asks_for_certificates(spec) {
+            spec.client_authentication_certificates.clone()
+        } else {
+            Vec::new()
+        },
+    })
+}
+
+fn by_tls_only(spec: &RedisEnterpriseDatabaseSpec) -> bool {
+    spec.tls_mode == Some(TlsMode::Enabled)
+}
+
+fn asks_for_certificates(spec: &RedisEnterpriseDatabaseSpec) -> bool {
+    by_tls_only(spec) && !spec.client_authentication_certificates.is_empty()
+}
+
+fn tls(spec: &RedisEnterpriseDatabaseSpec) -> Option<DatabaseTls> {
+    let (clients, internal) = (
+        by_tls_only(spec),
+        spec.data_internode_encryption == Some(true),
+    );
+    let replicas = clients || internal || spec.tls_mode == Some(TlsMode::ReplicaSsl);
+    replicas.then(|| DatabaseTls {
+        clients,
+        client_certificates: asks_for_certificates(spec),
+        replicas,
     })
 }
 
@@ -93,6 +131,9 @@ mod tests {
                 replication: false,
                 port: None,
                 password: Password::Ours("redb-db".to_owned()),
+                roles: Vec::new(),
+                tls: None,
+                client_certificates: Vec::new(),
             }
         );
     }
@@ -109,6 +150,53 @@ mod tests {
         );
         spec.default_user = Some(false);
         assert_eq!(read(&spec, "db").unwrap().password, Password::NoUser);
+    }
+
+    #[test]
+    fn each_mode_encrypts_what_its_name_says() {
+        let mode = |mode, internode: bool, certificates: &[&str]| {
+            let spec = RedisEnterpriseDatabaseSpec {
+                tls_mode: mode,
+                data_internode_encryption: internode.then_some(true),
+                client_authentication_certificates: certificates
+                    .iter()
+                    .map(|name| (*name).to_owned())
+                    .collect(),
+                ..Default::default()
+            };
+            let settings = read(&spec, "db").unwrap();
+            let tls = settings.tls.map(|tls| {
+                assert_eq!(
+                    tls.client_certificates,
+                    !settings.client_certificates.is_empty()
+                );
+                (tls.clients, tls.client_certificates, tls.replicas)
+            });
+            tls.unwrap_or_default()
+        };
+        let cases = [
+            (mode(None, false, &["s"]), (false, false, false)),
+            (mode(None, true, &[]), (false, false, true)),
+            (
+                mode(Some(TlsMode::Disabled), false, &[]),
+                (false, false, false),
+            ),
+            (
+                mode(Some(TlsMode::ReplicaSsl), false, &["s"]),
+                (false, false, true),
+            ),
+            (
+                mode(Some(TlsMode::Enabled), false, &[]),
+                (true, false, true),
+            ),
+            (
+                mode(Some(TlsMode::Enabled), false, &["s"]),
+                (true, true, true),
+            ),
+        ];
+        for (found, expected) in cases {
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]

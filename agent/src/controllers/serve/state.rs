@@ -2,13 +2,11 @@
 
 use meridian_api::crds::topology::{DatabaseTopology, MemberReport, ShardReport, ShardRole};
 
-use crate::{
-    controllers::placement::Node,
-    k8s::{
-        conditions::Finding,
-        fault::Fault,
-        own::{ENTRY_READY, NAME_TAKEN, NAME_TOO_LONG, SERVICES_READY},
-    },
+use super::{access::Access, fetch::World};
+use crate::k8s::{
+    conditions::Finding,
+    fault::Fault,
+    own::{ENTRY_READY, NAME_TAKEN, NAME_TOO_LONG, SERVICES_READY},
 };
 
 /// How far the primary's node has got with the topology.
@@ -41,7 +39,8 @@ pub(crate) fn primary_report(topology: &DatabaseTopology) -> Option<&MemberRepor
 /// Whether the database is served. A report is believed only while its pod is ready: a node that is gone cannot take
 /// its last report back.
 #[must_use]
-pub(crate) fn serving(topology: &DatabaseTopology, nodes: &[Node]) -> Serving {
+pub(crate) fn serving(topology: &DatabaseTopology, world: &World) -> Serving {
+    let nodes = &world.topology.nodes;
     let no = |reason, message| Serving::No { reason, message };
     let Some(primary) = topology
         .spec
@@ -89,9 +88,11 @@ pub(crate) fn serving(topology: &DatabaseTopology, nodes: &[Node]) -> Serving {
         return no("NotStarted", format!("`{primary}` runs no primary of it"));
     };
     if !shard.ready {
+        let why = shard.problem.as_ref().map(|text| format!(": {text}"));
+        let why = why.unwrap_or_default();
         return no(
             "NotReady",
-            format!("the shard on `{primary}` does not answer"),
+            format!("the shard on `{primary}` does not serve{why}"),
         );
     }
     if !shard.writable {
@@ -100,14 +101,18 @@ pub(crate) fn serving(topology: &DatabaseTopology, nodes: &[Node]) -> Serving {
             format!("the shard on `{primary}` answers and takes no writes"),
         );
     }
-    if topology
-        .metadata
-        .generation
-        .is_some_and(|generation| report.generation < generation)
-    {
+    let generation = topology.metadata.generation;
+    let older = generation.is_some_and(|generation| report.generation < generation);
+    if older || has_other_users(shard, world) {
         return Serving::Changing;
     }
     Serving::Yes
+}
+
+/// Whether the shard says that others may log in than those who should.
+fn has_other_users(shard: &ShardReport, world: &World) -> bool {
+    let users = world.access.as_ref().map(Access::hash);
+    shard.access.is_some() && users.is_some() && shard.access != users
 }
 
 /// A name of a Service that cannot be had, as the rigger found out.
@@ -145,6 +150,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::controllers::placement::Node;
 
     fn topology(members: &Value) -> DatabaseTopology {
         serde_json::from_value(json!({
@@ -187,19 +193,37 @@ mod tests {
         assert_eq!(told("NoEndpoint"), None);
     }
 
-    fn node(ready: bool) -> [Node; 1] {
-        [Node {
+    fn world(ready: bool) -> World {
+        let mut world = World::default();
+        world.topology.nodes.push(Node {
             pod: "rec-0".to_owned(),
             ready,
             limit: None,
             host: None,
             rack: None,
-        }]
+        });
+        world
+    }
+
+    #[test]
+    fn users_that_the_shard_has_not_taken_over_yet_are_a_change_on_its_way() {
+        let mut world = world(true);
+        let access = Access::default();
+        let mut members = member("T", 2, 3, "primary", true, true);
+        for (told, expected) in [
+            (None, Serving::Yes),
+            (Some("other".to_owned()), Serving::Changing),
+            (Some(access.hash()), Serving::Yes),
+        ] {
+            members[0]["shards"][0]["access"] = json!(told);
+            world.access = Some(access.clone());
+            assert_eq!(serving(&topology(&members), &world), expected, "{told:?}");
+        }
     }
 
     #[test]
     fn a_database_is_served_only_by_a_writable_primary_in_the_present_epoch() {
-        let word = |members: &Value, ready| match serving(&topology(members), &node(ready)) {
+        let word = |members: &Value, ready| match serving(&topology(members), &world(ready)) {
             Serving::Yes => "yes",
             Serving::Changing => "changing",
             Serving::No { reason, .. } => reason,

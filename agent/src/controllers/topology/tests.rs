@@ -16,6 +16,7 @@ fn wanted() -> Wanted {
         memory_bytes: 100,
         eviction_policy: "noeviction".to_owned(),
         persistence: Persistence::AofEverySecond,
+        tls: None,
         replication: false,
         active_active: None,
     }

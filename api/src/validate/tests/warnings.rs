@@ -21,23 +21,39 @@ fn fields_without_effect_are_named_and_others_are_not() {
     assert_eq!(fields(&warnings), ["spec.ldap"]);
 
     let warnings = database_warnings(&redb(json!({
-        "memorySize": "1GB", "tlsMode": "enabled", "type": "redis", "shardCount": 3,
-        "modulesList": [{ "name": "search" }],
+        "memorySize": "1GB", "tlsMode": "disabled", "type": "redis", "shardCount": 3,
+        "modulesList": [{ "name": "search" }], "clientAuthenticationCertificates": ["one"],
     })));
     assert_eq!(
         fields(&warnings),
-        ["spec.modulesList", "spec.shardCount", "spec.tlsMode"]
+        [
+            "spec.modulesList",
+            "spec.shardCount",
+            "spec.clientAuthenticationCertificates"
+        ]
+    );
+    assert!(
+        warnings[2].message.contains("NOT asked for"),
+        "{}",
+        warnings[2]
     );
     assert!(
         warnings[1].message.contains("1 shard of 3"),
         "{}",
         warnings[1]
     );
-    assert!(
-        warnings[2].message.contains("WITHOUT TLS"),
-        "{}",
-        warnings[2]
-    );
+
+    for (version, warned) in [
+        ("7.2", 0),
+        ("latest", 0),
+        ("major", 0),
+        ("8.2", 1),
+        ("7.4.0", 1),
+    ] {
+        let warnings = database_warnings(&redb(json!({ "redisVersion": version })));
+        assert_eq!(warnings.len(), warned, "{version}: {warnings:?}");
+        assert!(warnings.iter().all(|w| w.message.contains("Valkey 8.1")));
+    }
 
     assert_eq!(
         fields(&remote_cluster_warnings(&rerc(json!({ "secretName": "" })))),
@@ -114,7 +130,8 @@ fn what_happens_anyway_is_nothing_to_warn_about() {
 
 #[test]
 fn an_active_active_database_without_persistence_is_told_that_it_has_one() {
-    let mut database = reaadb(json!({ "persistence": "disabled", "ossCluster": true }));
+    let mut database =
+        reaadb(json!({ "persistence": "disabled", "ossCluster": true, "databaseSecretName": "s" }));
     database.spec.participating_clusters[1].external_replication_port = Some(8443);
     database.spec.participating_clusters[1].namespace = Some("consumers".to_owned());
     assert_eq!(
@@ -124,6 +141,16 @@ fn an_active_active_database_without_persistence_is_told_that_it_has_one() {
             "spec.globalConfigurations.ossCluster",
             "spec.globalConfigurations.persistence",
         ]
+    );
+    let own_passwords = reaadb(json!({ "defaultUser": true }));
+    assert_eq!(
+        fields(&active_active_database_warnings(&own_passwords)),
+        ["spec.globalConfigurations.databaseSecretName"]
+    );
+    let no_default_user = reaadb(json!({ "defaultUser": false }));
+    assert_eq!(
+        fields(&active_active_database_warnings(&no_default_user)),
+        Vec::<&str>::new()
     );
 }
 

@@ -10,6 +10,9 @@ pub(crate) fn shard() -> DesiredShard {
         persistence: Persistence::AofEverySecond,
         engine: Engine::Plain,
         password: Password::NoneOnLoopback,
+        users: Vec::new(),
+        access: String::new(),
+        tls: None,
         replication: None,
     }
 }

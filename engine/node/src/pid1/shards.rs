@@ -8,7 +8,7 @@ use tracing::warn;
 use super::Config;
 use crate::atomic_file::{self, FileError};
 use crate::clock;
-use crate::desired::{DesiredShard, ShardName};
+use crate::desired::{DesiredShard, Persistence, ShardName};
 use crate::layout::{Layout, ShardLayout, SocketPathTooLong};
 use crate::secret::replication_password;
 use crate::valkey::{ShardFiles, needs_module, render_acl, render_config};
@@ -22,6 +22,12 @@ pub(super) enum ShardError {
     SocketPath(#[from] SocketPathTooLong),
     #[error("move {path} aside: it holds the data of another database of this name")]
     Aside {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("remove {path}: it is older than what the shard had, which keeps nothing on disk")]
+    OldSnapshot {
         path: PathBuf,
         #[source]
         source: std::io::Error,
@@ -52,6 +58,7 @@ pub(super) fn prepare(
     }
     set_foreign_data_aside(&files, owner)?;
     atomic_file::make_dir(&files.directory)?;
+    forget_old_snapshot(&files, shard)?;
     atomic_file::write_json(
         &files.owner(),
         &Owner {
@@ -59,6 +66,31 @@ pub(super) fn prepare(
         },
     )?;
     write_files(config, name, shard, internal_secret)
+}
+
+/// Notes that the process `pid` of a shard was stopped in order. One that keeps nothing on disk has saved everything then.
+pub(super) fn stopped_in_order(config: &Config, name: &ShardName, pid: i32) {
+    let path = config.layout.shard(name.as_str()).saved();
+    if let Err(error) = atomic_file::write(&path, pid.to_string().as_bytes()) {
+        warn!(shard = %name, error = %crate::run::chain(&error), "without persistence it will start empty");
+    }
+}
+
+/// A shard that keeps nothing on disk begins with what its last process saved when it was stopped in order, or with nothing: an
+/// older snapshot would bring back what was overwritten since.
+fn forget_old_snapshot(files: &ShardLayout, shard: &DesiredShard) -> Result<(), ShardError> {
+    if shard.persistence != Persistence::Disabled || files.saved().exists() {
+        return Ok(());
+    }
+    let path = files.snapshot();
+    match std::fs::remove_file(&path) {
+        Ok(()) => {
+            warn!(path = %path.display(), "an older snapshot of a shard without persistence is removed");
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(ShardError::OldSnapshot { path, source }),
+    }
 }
 
 /// The configuration and the users.
@@ -77,6 +109,15 @@ pub(super) fn write_files(
         replication_password: replication_password.as_deref(),
     };
     atomic_file::write(&layout.config(), render_config(shard, &files).as_bytes())?;
+    if let Some(tls) = &shard.tls {
+        let authority =
+            std::fs::read_to_string(config.internal.join("ca.crt")).unwrap_or_else(|error| {
+                warn!(shard = %name, %error, "without the authority of the cluster no replica follows by TLS");
+                String::new()
+            });
+        let trusted = format!("{}{authority}", tls.certificates);
+        atomic_file::write(&layout.trusted(), trusted.as_bytes())?;
+    }
     let users = render_acl(shard, internal_secret, replication_password.as_deref());
     atomic_file::write(&layout.acl(), users.as_bytes())?;
     Ok(())
@@ -142,5 +183,36 @@ mod tests {
             std::fs::read_to_string(kept.join("data")).unwrap(),
             "precious"
         );
+    }
+
+    #[test]
+    fn without_persistence_only_the_snapshot_of_an_orderly_stop_is_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Layout::new(dir.path(), None).shard("db-1");
+        atomic_file::make_dir(&files.directory).unwrap();
+        let keeps_nothing = DesiredShard {
+            persistence: Persistence::Disabled,
+            ..shard()
+        };
+        // (persistence, stopped in order, kept?)
+        let cases = [
+            (&keeps_nothing, false, false),
+            (&keeps_nothing, true, true),
+            (&shard(), false, true),
+        ];
+        for (shard, in_order, kept) in cases {
+            std::fs::write(files.snapshot(), "data").unwrap();
+            if in_order {
+                std::fs::write(files.saved(), "7").unwrap();
+            }
+            forget_old_snapshot(&files, shard).unwrap();
+            assert_eq!(
+                files.snapshot().exists(),
+                kept,
+                "{:?} {in_order}",
+                shard.persistence
+            );
+            drop(std::fs::remove_file(files.saved()));
+        }
     }
 }

@@ -273,6 +273,9 @@ impl Units {
             let how = describe(status);
             if matches!(unit.phase, Phase::Stopping { .. }) {
                 info!(unit = %name, pid, how, "ended as asked");
+                if let (UnitName::Shard(shard), Some(0)) = (&name, status.exit_status()) {
+                    shards::stopped_in_order(&self.config, shard, pid);
+                }
             } else {
                 warn!(unit = %name, pid, how, "ended by itself");
             }

@@ -18,11 +18,32 @@ use super::SyncError;
 use super::authority::{Authority, AuthorityError};
 use super::node::Node;
 use super::topology::Topology;
+use super::users;
 use crate::atomic_file;
-use crate::desired::Password;
+use crate::desired::{Access, Password};
 
 /// How often the directory is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// The file in the place of the users Secret: its keys and values as JSON. A database that it does not name has no password.
+const USERS: &str = "users";
+
+/// What the directory says.
+#[derive(PartialEq)]
+struct Seen {
+    topologies: Vec<Topology>,
+    users: BTreeMap<String, String>,
+}
+
+impl Seen {
+    fn access(&self) -> BTreeMap<String, Access> {
+        let open = || Access::only(Password::NoneOnLoopback);
+        let names = self.topologies.iter().map(|t| (t.name.clone(), open()));
+        let mut access: BTreeMap<_, _> = names.collect();
+        access.extend(users::read(&self.users));
+        access
+    }
+}
 
 /// What the child reads at its start: who the node is and where the others are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +96,7 @@ impl Directory {
             .ok_or(AuthorityError::Gone)
     }
 
-    fn all(&self) -> Result<Vec<Topology>, AuthorityError> {
+    fn all(&self) -> Result<Seen, AuthorityError> {
         self.answers()?;
         let entries =
             std::fs::read_dir(&self.path).map_err(|e| AuthorityError::Away(e.to_string()))?;
@@ -85,7 +106,13 @@ impl Directory {
         });
         let mut names: Vec<String> = names.collect();
         names.sort();
-        names.iter().map(|name| self.topology(name)).collect()
+        let topologies = names.iter().map(|name| self.topology(name));
+        let users = atomic_file::read_json(&self.path.join(USERS))
+            .map_err(|e| AuthorityError::Away(crate::run::chain(&e)))?;
+        Ok(Seen {
+            topologies: topologies.collect::<Result<_, _>>()?,
+            users: users.unwrap_or_default(),
+        })
     }
 }
 
@@ -113,19 +140,15 @@ impl Authority for Directory {
     }
 }
 
-/// Follows the topologies in the directory for ever. Their databases have no password.
+/// Follows the directory for ever.
 pub(super) async fn learn(node: Arc<Node>, directory: Arc<Directory>) -> Result<(), SyncError> {
     let mut known = None;
     loop {
         match directory.all() {
-            Ok(topologies) => {
-                if known.as_ref() != Some(&topologies) {
-                    let passwords = topologies
-                        .iter()
-                        .map(|t| (t.name.clone(), Password::NoneOnLoopback))
-                        .collect();
-                    node.follow(topologies.clone(), passwords).await;
-                    known = Some(topologies);
+            Ok(seen) => {
+                if known.as_ref() != Some(&seen) {
+                    node.follow(seen.topologies.clone(), seen.access()).await;
+                    known = Some(seen);
                 }
             }
             Err(AuthorityError::Away(_)) => {}

@@ -53,7 +53,7 @@ impl Kubernetes {
     }
 }
 
-/// Follows the topologies and passwords for ever.
+/// Follows the topologies and users for ever.
 pub(super) async fn learn(node: Arc<Node>, kubernetes: Arc<Kubernetes>) -> Result<(), SyncError> {
     let Kubernetes { client, settings } = &*kubernetes;
     let mut topologies = topologies(client, settings);
@@ -81,8 +81,8 @@ pub(super) async fn learn(node: Arc<Node>, kubernetes: Arc<Kubernetes>) -> Resul
                 }
             }
             Seen::Changed => {
-                if let Some((topologies, passwords)) = known.complete() {
-                    node.follow(topologies, passwords).await;
+                if let Some((topologies, access)) = known.complete() {
+                    node.follow(topologies, access).await;
                 }
             }
         }

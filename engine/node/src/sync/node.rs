@@ -6,6 +6,7 @@ mod measured;
 mod view;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -20,7 +21,7 @@ use super::pauses::Pauses;
 use super::settings::Settings;
 use super::topology::{NodeFacts, Problem, Topology, membership, propose, routes};
 use crate::atomic_file::{self, FileError};
-use crate::desired::{DesiredState, Password, ShardName};
+use crate::desired::{Access, DesiredState, ShardName};
 use crate::layout::Layout;
 use crate::pid1::{Report, Verb, ask};
 use database::Database;
@@ -107,11 +108,7 @@ impl Node {
     }
 
     /// Follows `topologies`, as far as PID 1 accepts them as orders.
-    pub(super) async fn follow(
-        &self,
-        topologies: Vec<Topology>,
-        passwords: BTreeMap<String, Password>,
-    ) {
+    pub(super) async fn follow(&self, topologies: Vec<Topology>, access: BTreeMap<String, Access>) {
         let _turn = self.proposing.lock().await;
         let last = match atomic_file::read_json::<DesiredState>(&self.layout.obeyed()) {
             Ok(last) => last.unwrap_or_default(),
@@ -123,7 +120,7 @@ impl Node {
         let facts = NodeFacts {
             node: &self.settings.node,
             bind: &self.settings.bind,
-            passwords: &passwords,
+            access: &access,
             host: &*self.settings.host,
         };
         let (proposal, problems) = propose(&topologies, &facts, &last);
@@ -240,12 +237,14 @@ impl Node {
                 Database::start(
                     self.layout.shard(name.as_str()),
                     &self.layout,
+                    &self.internal(),
                     &wanted,
                     &self.tasks,
                     &self.stop,
                 )
             });
             if let Some(cluster) = &self.cluster {
+                running.admit(&wanted.desired, cluster);
                 running.drive(wanted.assigned.clone(), cluster, &self.edges);
             }
             running.become_like(wanted, &self.pauses, &self.settings.security, &self.edges);
@@ -254,6 +253,12 @@ impl Node {
             }
         }
         self.table.store(Arc::new(table));
+    }
+
+    /// The directory of the cluster's internal Secret.
+    fn internal(&self) -> PathBuf {
+        let internal = self.settings.internal.as_ref();
+        internal.map(|i| i.directory.clone()).unwrap_or_default()
     }
 
     /// Everything there is to see.

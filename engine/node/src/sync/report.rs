@@ -125,6 +125,7 @@ fn shard(shard: &ShardView) -> ShardReport {
         fenced: replication.fenced.map(signed),
         wants_failover: replication.wants_failover.clone(),
         problem: shard.error.clone(),
+        access: shard.access.clone(),
         ..ShardReport::new(
             i32::try_from(shard.id).unwrap_or(i32::MAX),
             ShardRole::from(shard.role),

@@ -47,7 +47,7 @@ pub(super) struct Assigned {
     pub(super) duty: Duty,
     /// `metadata.generation` of the topology in which it is.
     pub(super) generation: u64,
-    /// The port of the shard, here and on every other node.
+    /// The port by which replicas enter, here and on every other node.
     pub(super) port: u16,
     /// The node was asked to stop.
     pub(super) stopping: bool,
@@ -180,10 +180,14 @@ impl Roles {
         let event = match &self.shard {
             Some(shard) => match self.timely(shard.replicated()).await {
                 Ok(replicated) => {
+                    let moved = self.follow_at_its_port(&replicated).await;
                     let position = replicated.position.clone();
                     let news = self.replicated.as_ref().map(|r| &r.position) != Some(&position);
                     self.replicated = Some(replicated);
-                    news.then_some(Event::Seen(position))
+                    match moved {
+                        Ok(()) => news.then_some(Event::Seen(position)),
+                        Err(error) => Some(self.lost(&error)),
+                    }
                 }
                 Err(error) => Some(self.lost(&error)),
             },

@@ -1,8 +1,10 @@
 //! Talking to one shard of this node, over its Unix socket as the internal user. The only module that spells `CRDT.*` commands.
 
+mod encrypt;
 mod fence;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use redis::{
 use super::topology::Membership;
 use crate::desired::DesiredShard;
 use crate::secret::INTERNAL_USER;
-use crate::valkey::persistence;
+use crate::valkey::managed;
 
 pub(super) use watch::{ShardState, Watched, watch};
 
@@ -72,6 +74,25 @@ pub(super) struct ShardAddress {
     pub secret: PathBuf,
     /// The directory of its append-only files.
     pub append_only: PathBuf,
+    /// The note that its last process was stopped in order.
+    pub saved: PathBuf,
+    /// The certificate that its clients see, and its key.
+    pub client_pair: [PathBuf; 2],
+    /// Whom it believes.
+    pub trusted: PathBuf,
+    /// The certificate that it shows as a replica, and its key.
+    pub replica_pair: [PathBuf; 2],
+}
+
+/// A setting of ours that somebody else has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Drift {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub found: String,
+    /// What it should be.
+    pub wanted: String,
 }
 
 /// A connection to a shard, shared by all who hold a copy.
@@ -181,22 +202,54 @@ impl Shard {
     ///
     /// # Errors
     /// [`ShardError`] as for every command.
-    pub(super) async fn settle(&self, desired: &DesiredShard) -> Result<(), ShardError> {
+    pub(super) async fn settle(
+        &self,
+        desired: &DesiredShard,
+        address: &ShardAddress,
+    ) -> Result<(), ShardError> {
+        self.encrypt(desired, address).await?;
         let mut command = redis::cmd("CONFIG");
-        command
-            .arg("SET")
-            .arg("maxmemory")
-            .arg(desired.max_memory_bytes);
-        command
-            .arg("maxmemory-policy")
-            .arg(&desired.eviction_policy);
-        for (name, value) in persistence(desired.persistence) {
+        command.arg("SET");
+        for (name, value) in managed(desired) {
             command.arg(name).arg(value);
         }
         self.ask::<String>("CONFIG SET", &command).await?;
         self.ask::<String>("ACL LOAD", redis::cmd("ACL").arg("LOAD"))
             .await
             .map(drop)
+    }
+
+    /// Settings of ours that somebody else has changed: name, what was found, and what it should be.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(super) async fn drifted(&self, desired: &DesiredShard) -> Result<Vec<Drift>, ShardError> {
+        let mut wanted = managed(desired);
+        wanted.extend(encrypt::ports(desired));
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET");
+        for (name, _) in &wanted {
+            command.arg(*name);
+        }
+        let found: BTreeMap<String, String> = self.ask("CONFIG GET", &command).await?;
+        let differs = |(name, wanted): (&'static str, String)| {
+            // A server that was built without TLS has no such setting.
+            let found = found.get(name)?.clone();
+            (found != wanted).then_some(Drift {
+                name,
+                found,
+                wanted,
+            })
+        };
+        Ok(wanted.into_iter().filter_map(differs).collect())
+    }
+
+    /// The process that answers.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(super) async fn process(&self) -> Result<String, ShardError> {
+        self.info_field("server", "process_id").await
     }
 
     /// Tells the engine who is a member.

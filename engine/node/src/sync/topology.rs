@@ -1,4 +1,4 @@
-//! What topologies mean for one node. Pure: topologies and passwords in, shards, replication links and routes out.
+//! What topologies mean for one node. Pure: topologies and users in, shards, replication links and routes out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use meridian_api::crds::topology::{DatabaseTopologySpec, Fence as ApiFence, Shar
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{
-    DesiredDatabase, DesiredShard, DesiredState, Engine, Fence, Password, Persistence, Replication,
-    Role, ShardName,
+    Access, DesiredDatabase, DesiredShard, DesiredState, Engine, Fence, Persistence, Replication,
+    Role, ShardName, Tls,
 };
 
 /// A topology object, reduced to what a node needs.
@@ -41,8 +41,8 @@ pub struct NodeFacts<'a> {
     pub node: &'a str,
     /// The address shards listen on.
     pub bind: &'a str,
-    /// The passwords of databases; one that is missing is not known yet.
-    pub passwords: &'a BTreeMap<String, Password>,
+    /// Who may log in to databases; of one that is missing it is not known yet.
+    pub access: &'a BTreeMap<String, Access>,
     /// The host of another node.
     pub host: &'a (dyn Fn(&str) -> String + Send + Sync),
 }
@@ -192,9 +192,10 @@ fn shard(topology: &Topology, facts: &NodeFacts<'_>) -> Result<DesiredShard, Str
             spec.memory_bytes
         )
     })?;
-    let password = facts.passwords.get(&topology.name).ok_or(
+    let access = facts.access.get(&topology.name).cloned().ok_or(
         "its password is not known yet: the users Secret has no key of the database's name",
     )?;
+    let tls = tls(spec, &access)?;
     let engine = if spec.active_active.is_some() {
         Engine::ActiveActive
     } else {
@@ -208,9 +209,33 @@ fn shard(topology: &Topology, facts: &NodeFacts<'_>) -> Result<DesiredShard, Str
         eviction_policy: spec.eviction_policy.clone(),
         persistence: persistence(&spec.persistence, engine)?,
         engine,
-        password: password.clone(),
+        password: access.password,
+        users: access.users,
+        access: access.hash,
+        tls,
         replication: None,
     })
+}
+
+fn tls(spec: &DatabaseTopologySpec, access: &Access) -> Result<Option<Tls>, String> {
+    let Some(wanted) = &spec.tls else {
+        return Ok(None);
+    };
+    if wanted.client_certificates && access.certificates.is_empty() {
+        return Err(
+            "the certificates of its clients are not known yet: the users Secret has no key <database>.clients"
+                .to_owned(),
+        );
+    }
+    Ok(Some(Tls {
+        clients: wanted.clients,
+        certificates: if wanted.client_certificates {
+            access.certificates.clone()
+        } else {
+            String::new()
+        },
+        replicas: wanted.replicas,
+    }))
 }
 
 /// Active-Active shards always have an AOF: a region may only report clocks that it cannot lose.

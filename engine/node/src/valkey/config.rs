@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 
+use meridian_api::access::{DEFAULT_USER_RULES, User};
+
 use crate::desired::{DesiredShard, Engine, Password, Persistence, Role};
 use crate::layout::ShardLayout;
 use crate::secret::{INTERNAL_USER, REPLICATION_USER, sha256_hex};
@@ -41,7 +43,7 @@ pub fn render_config(shard: &DesiredShard, files: &ShardFiles<'_>) -> String {
     };
     let path = |path: &Path| path.to_string_lossy().into_owned();
     line(&["bind", &shard.bind]);
-    line(&["port", &shard.port.to_string()]);
+    line(&["port", &shard.plain_port().to_string()]);
     line(&["unixsocket", &path(&files.layout.socket)]);
     line(&["unixsocketperm", "700"]);
     line(&["dir", &path(&files.layout.directory)]);
@@ -64,9 +66,7 @@ pub fn render_config(shard: &DesiredShard, files: &ShardFiles<'_>) -> String {
     line(&["enable-debug-command", "no"]);
     line(&["enable-module-command", "no"]);
     line(&["enable-protected-configs", "no"]);
-    line(&["maxmemory", &shard.max_memory_bytes.to_string()]);
-    line(&["maxmemory-policy", &shard.eviction_policy]);
-    for (name, value) in persistence(shard.persistence) {
+    for (name, value) in managed(shard) {
         line(&[name, &value]);
     }
     line(&["aof-use-rdb-preamble", "yes"]);
@@ -97,7 +97,7 @@ pub fn render_config(shard: &DesiredShard, files: &ShardFiles<'_>) -> String {
         }
     }
     if let Role::Replica { host } = &shard.role {
-        line(&["replicaof", host, &shard.port.to_string()]);
+        line(&["replicaof", host, &shard.replication_port().to_string()]);
     }
     text
 }
@@ -105,9 +105,18 @@ pub fn render_config(shard: &DesiredShard, files: &ShardFiles<'_>) -> String {
 /// A primary, or a replica, that has been silent for this long counts as gone, seconds.
 const REPLICATION_TIMEOUT_S: &str = "5";
 
-/// The settings of a kind of persistence, in the form of both `valkey.conf` and `CONFIG SET`.
+/// The settings that may change while a shard runs, in the form of `valkey.conf`, `CONFIG SET` and `CONFIG GET` alike.
 #[must_use]
-pub(crate) fn persistence(persistence: Persistence) -> Vec<(&'static str, String)> {
+pub(crate) fn managed(shard: &DesiredShard) -> Vec<(&'static str, String)> {
+    let mut settings = vec![
+        ("maxmemory", shard.max_memory_bytes.to_string()),
+        ("maxmemory-policy", shard.eviction_policy.clone()),
+    ];
+    settings.extend(persistence(shard.persistence));
+    settings
+}
+
+fn persistence(persistence: Persistence) -> Vec<(&'static str, String)> {
     let (appendonly, appendfsync, save) = match persistence {
         Persistence::Disabled => ("no", "everysec", String::new()),
         Persistence::AofEverySecond => ("yes", "everysec", String::new()),
@@ -120,10 +129,70 @@ pub(crate) fn persistence(persistence: Persistence) -> Vec<(&'static str, String
         ("appendfsync", appendfsync.to_owned()),
         ("save", save),
         ("appendonly", appendonly.to_owned()),
+        // Whoever keeps nothing on disk is saved all the same when it is stopped in order, for the next start alone.
+        (
+            "shutdown-on-sigterm",
+            match persistence {
+                Persistence::Disabled => "save",
+                Persistence::AofEverySecond
+                | Persistence::AofAlways
+                | Persistence::SnapshotEveryHours(_) => "default",
+            }
+            .to_owned(),
+        ),
     ]
 }
 
-/// The content of the ACL file: the default user (the database's clients), the node's own, and that of replicas.
+/// Writes that the module carries out in the place of the server's own (`crdt.` before the name): an access list that names one of
+/// them means both.
+const TWINS: &[&str] = &[
+    "append",
+    "decr",
+    "decrby",
+    "del",
+    "getdel",
+    "getset",
+    "hdel",
+    "hincrby",
+    "hincrbyfloat",
+    "hmset",
+    "hset",
+    "hsetnx",
+    "incr",
+    "incrby",
+    "incrbyfloat",
+    "mset",
+    "sadd",
+    "set",
+    "setnx",
+    "setrange",
+    "smove",
+    "spop",
+    "srem",
+    "unlink",
+];
+
+/// The rules of a user for this shard.
+fn rules(user: &User, shard: &DesiredShard) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in user.rules.split_ascii_whitespace() {
+        words.push(word.to_owned());
+        if shard.engine == Engine::ActiveActive
+            && let Some((sign @ ("+" | "-"), name)) = word.split_at_checked(1)
+            && TWINS.contains(&name)
+        {
+            words.push(format!("{sign}crdt.{name}"));
+        }
+    }
+    if needs_module(shard) {
+        // How the module says no.
+        words.push("+crdt.refused".to_owned());
+    }
+    words.join(" ")
+}
+
+/// The content of the ACL file: the default user (the database's clients), the database's other users, the node's own, and that of
+/// replicas.
 #[must_use]
 pub fn render_acl(
     shard: &DesiredShard,
@@ -131,14 +200,25 @@ pub fn render_acl(
     replication_password: Option<&str>,
 ) -> String {
     let login = match &shard.password {
-        Password::Sha256(hash) => format!("#{hash}"),
-        Password::None | Password::NoneOnLoopback => "nopass".to_owned(),
+        Password::Sha256(hash) => format!("on #{hash}"),
+        Password::None | Password::NoneOnLoopback => "on nopass".to_owned(),
+        Password::Off => "off resetpass".to_owned(),
     };
     let mut text = format!(
-        "user default on {login} ~* &* +@all -@admin +slowlog +latency +client|list\n\
+        "user default {login} {DEFAULT_USER_RULES}\n\
          user {INTERNAL_USER} on #{} ~* &* +@all\n",
         sha256_hex(internal_secret)
     );
+    for user in &shard.users {
+        let passwords: Vec<String> = user
+            .passwords
+            .iter()
+            .map(|hash| format!("#{hash}"))
+            .collect();
+        let (passwords, rules) = (passwords.join(" "), rules(user, shard));
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(text, "user {} on {passwords} {rules}", user.name);
+    }
     if shard.replication.is_some()
         && let Some(password) = replication_password
     {
@@ -167,7 +247,7 @@ fn protected(shard: &DesiredShard) -> bool {
             .bind
             .parse::<IpAddr>()
             .map_or(true, |ip| !ip.is_loopback()),
-        Password::Sha256(_) | Password::None => false,
+        Password::Sha256(_) | Password::None | Password::Off => false,
     }
 }
 
@@ -356,6 +436,50 @@ mod tests {
             "{acl}"
         );
         assert!(!acl.contains(" internal "), "{acl}");
+    }
+
+    #[test]
+    fn without_a_default_user_there_are_only_the_others_each_with_its_rules() {
+        let rules = |text| {
+            meridian_api::access::Rules::parse(text)
+                .unwrap()
+                .as_str()
+                .to_owned()
+        };
+        let user = |name: &str, rules| User {
+            name: name.to_owned(),
+            passwords: vec!["ab".repeat(32), "cd".repeat(32)],
+            rules,
+        };
+        let mut wanted = DesiredShard {
+            password: Password::Off,
+            users: vec![
+                user("reader", rules("+@read ~a:*")),
+                user("writer", rules("+set -del ~*")),
+            ],
+            ..shard()
+        };
+        let acl = render_acl(&wanted, "internal", None);
+        assert!(acl.starts_with("user default off resetpass "), "{acl}");
+        let line = |name: &str, acl: &str| {
+            let found = acl
+                .lines()
+                .find(|l| l.starts_with(&format!("user {name} ")));
+            found.unwrap().to_owned()
+        };
+        let (one, other) = ("ab".repeat(32), "cd".repeat(32));
+        assert_eq!(
+            line("reader", &acl),
+            format!(
+                "user reader on #{one} #{other} resetkeys resetchannels -@all +@read ~a:* -@admin"
+            )
+        );
+        wanted.engine = Engine::ActiveActive;
+        assert!(
+            line("writer", &render_acl(&wanted, "internal", None))
+                .ends_with(" +set +crdt.set -del -crdt.del ~* -@admin +crdt.refused"),
+            "{acl}"
+        );
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::permission::{Following, Position};
 pub struct Replicated {
     /// Whom it follows.
     pub position: Position,
+    /// The port at which it follows; 0: it leads.
+    pub port: u16,
     /// Position in the stream, bytes: written (primary) or applied (replica).
     pub offset: u64,
     /// Primary: its replicas by the names they announced.
@@ -60,6 +62,10 @@ impl Replicated {
             .filter_map(|(_, value)| copy(value))
             .collect();
         Some(Self {
+            port: fields
+                .get("master_port")
+                .and_then(|port| port.parse().ok())
+                .unwrap_or(0),
             position,
             offset: offset.unwrap_or(0),
             copies,

@@ -18,7 +18,16 @@ pub(crate) struct Client {
 }
 
 async fn connection(host: &str, patience: Duration) -> RedisResult<MultiplexedConnection> {
-    let client = redis::Client::open(format!("redis://{host}:{PORT}"))?;
+    connection_as("", host, patience).await
+}
+
+/// `login` is nothing, or `user:password@`.
+async fn connection_as(
+    login: &str,
+    host: &str,
+    patience: Duration,
+) -> RedisResult<MultiplexedConnection> {
+    let client = redis::Client::open(format!("redis://{login}{host}:{PORT}"))?;
     let config = redis::AsyncConnectionConfig::new()
         .set_connection_timeout(Some(patience))
         .set_response_timeout(Some(patience));
@@ -34,6 +43,31 @@ impl Client {
         })
         .await;
         Self { connection }
+    }
+
+    /// Logs in once the database lets it.
+    pub(crate) async fn log_in(host: &str, user: &str, password: &str) -> Self {
+        let login = format!("{user}:{password}@");
+        let connection = until(&format!("{user} may log in at {host}"), SOON, async || {
+            connection_as(&login, host, SOON)
+                .await
+                .map_err(|e| e.to_string())
+        })
+        .await;
+        Self { connection }
+    }
+
+    /// The error of somebody who must not get in.
+    pub(crate) async fn refused_login(host: &str, login: &str) -> Option<String> {
+        match connection_as(login, host, SOON).await {
+            Ok(mut connection) => redis::cmd("GET")
+                .arg("k")
+                .query_async::<redis::Value>(&mut connection)
+                .await
+                .err()
+                .map(|e| e.to_string()),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     pub(crate) async fn ask<T: redis::FromRedisValue>(&mut self, words: &[&str]) -> RedisResult<T> {

@@ -1,17 +1,22 @@
 //! Three nodes and the topology of one database. The test is its agent.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use meridian_api::access::Entry;
 use meridian_api::crds::shared::Persistence;
 use meridian_api::crds::topology::{
     DatabaseReference, DatabaseTopologySpec, Fence, ShardAssignment, ShardReport,
 };
 use meridian_node::atomic_file;
+use meridian_node::secret::sha256_hex;
 use meridian_node::sync::directory::DirectoryFile;
 use meridian_node::sync::topology::Topology;
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
 
 use crate::client::Client;
 use crate::node::{Node, SOON, until};
@@ -43,6 +48,8 @@ fn make_internal_secret(directory: &Path) {
     atomic_file::make_dir(directory).unwrap();
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::default();
+    ca.distinguished_name
+        .push(DnType::CommonName, format!("nodes of {CLUSTER}"));
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
     let issuer = Issuer::new(ca, ca_key);
@@ -89,6 +96,7 @@ fn first_topology() -> Topology {
             eviction_policy: "noeviction".to_owned(),
             // A process that starts anew has nothing: the hardest case.
             persistence: Persistence::Disabled,
+            tls: None,
             replication: true,
             shards: vec![shard],
             active_active: None,
@@ -167,6 +175,22 @@ impl Cluster {
 
     fn api(&self, name: &str) -> PathBuf {
         self.dir.path().join("api").join(name)
+    }
+
+    /// Says who may log in, as the users Secret does, and waits until `node` has taken it over.
+    pub(crate) async fn let_in(&self, node: &str, entry: &Entry) {
+        let users = BTreeMap::from([
+            ("db".to_owned(), entry.login.clone()),
+            (Entry::users_key("db"), entry.users.clone()),
+            (Entry::certificates_key("db"), entry.certificates.clone()),
+        ]);
+        atomic_file::write_json(&self.api("users"), &users).unwrap();
+        let hash = sha256_hex(&entry.text());
+        self.node(node)
+            .reports(self.epoch(), "the users", |shard| {
+                shard.access.as_ref() == Some(&hash)
+            })
+            .await;
     }
 
     /// Nobody can read the topology or report.

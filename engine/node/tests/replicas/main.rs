@@ -14,5 +14,8 @@ mod client;
 mod cluster;
 mod failures;
 mod handover;
+mod keeping;
 mod leases;
 mod node;
+mod tls;
+mod users;

@@ -220,6 +220,11 @@ impl Node {
         Frozen(pids)
     }
 
+    /// Whether it has written `words` to its log.
+    pub(crate) fn logged(&self, words: &str) -> bool {
+        fs::read_to_string(&self.log).is_ok_and(|text| text.contains(words))
+    }
+
     /// Waits until its process has ended.
     pub(crate) async fn ends(&mut self, within: Duration) {
         let mut process = self.process.take().unwrap();

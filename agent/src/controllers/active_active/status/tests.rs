@@ -55,6 +55,7 @@ fn seen(state: Option<&str>, node_ready: bool) -> Seen {
             },
             services: vec![],
             reachable: true,
+            access: None,
         },
     }
 }

@@ -15,6 +15,9 @@ use crate::{
     k8s::{names::ClusterNames, own::FIELD_MANAGER},
 };
 
+/// How far above its client port replicas enter a database that they follow by TLS.
+const REPLICAS: i32 = 10_000;
+
 /// The policy of the pods, if the REC asks for one.
 ///
 /// Kubelets reach the probes without being named: traffic from a pod's own host is let through by every network that
@@ -27,6 +30,10 @@ pub(super) fn policy(cluster: &Cluster) -> Option<NetworkPolicy> {
     let clients = NetworkPolicyPort {
         end_port: Some(*PORTS.end()),
         ..port(*PORTS.start())
+    };
+    let replicas = NetworkPolicyPort {
+        end_port: Some(*PORTS.end() + REPLICAS),
+        ..port(*PORTS.start() + REPLICAS)
     };
     let agent = LabelSelector {
         match_labels: Some(
@@ -47,7 +54,7 @@ pub(super) fn policy(cluster: &Cluster) -> Option<NetworkPolicy> {
             policy_types: Some(vec!["Ingress".to_owned()]),
             ingress: Some(vec![
                 rule([clients].into_iter().chain(anywhere), None),
-                rule([port(network::INTERNAL)], Some(siblings)),
+                rule([port(network::INTERNAL), replicas], Some(siblings)),
                 rule([port(network::PROBES)], Some(agent)),
             ]),
             egress: None,

@@ -365,7 +365,7 @@ fn the_network_policy_lets_through_what_is_served_and_keeps_the_inside_inside() 
         "podSelector": pods, "policyTypes": ["Ingress"],
         "ingress": [
             {"ports": [{"port": 10000, "endPort": 19999, "protocol": "TCP"}, tcp(8444), tcp(8070), tcp(9443), tcp(8443)]},
-            {"ports": [tcp(8445)], "from": [{"podSelector": pods}]},
+            {"ports": [tcp(8445), {"port": 20000, "endPort": 29999, "protocol": "TCP"}], "from": [{"podSelector": pods}]},
             {"ports": [tcp(8080)], "from": [{"podSelector": agent}]},
         ],
     });

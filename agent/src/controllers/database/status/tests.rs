@@ -40,6 +40,7 @@ fn world(reachable: bool) -> World {
         },
         services,
         reachable,
+        access: None,
     }
 }
 
@@ -104,6 +105,35 @@ fn the_same_look_again_changes_nothing() {
         "t2",
     );
     assert_eq!(first, second);
+}
+
+#[test]
+fn the_last_change_is_shown_with_when_it_came_how_far() {
+    let shown = |before: &Value, serves, now| {
+        status(
+            &redb(before),
+            &Outcome::Written(&topology(serves), &world(true)),
+            &[],
+            now,
+        )
+    };
+    let seen = |status: &RedisEnterpriseDatabaseStatus| {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        [
+            text(&status.last_action_status),
+            text(&status.last_updated),
+            text(&status.created_time),
+        ]
+    };
+    let pending = shown(&Value::Null, false, "t1");
+    assert_eq!(seen(&pending), ["running", "t1", ""]);
+    let active = shown(&json!(pending), true, "t2");
+    assert_eq!(seen(&active), ["completed", "t2", "t2"]);
+    assert_eq!(
+        seen(&shown(&json!(active), true, "t3")),
+        ["completed", "t2", "t2"]
+    );
+    assert_eq!(active.version.as_deref(), Some("7.2"));
 }
 
 #[test]

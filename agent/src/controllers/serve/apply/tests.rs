@@ -27,6 +27,7 @@ fn wanted(namespace: &str) -> Wanted {
         memory_bytes: 100,
         eviction_policy: "noeviction".to_owned(),
         persistence: Persistence::AofEverySecond,
+        tls: None,
         replication: false,
         active_active: None,
     }
@@ -67,15 +68,12 @@ async fn nothing_is_written_for_a_database_whose_name_another_was_given_meanwhil
         secret: "redb-db".to_owned(),
         password: b"of the intruder".to_vec(),
     };
-    let before = World {
-        topology: topology::Found::default(),
-        services: Vec::new(),
-        reachable: false,
-    };
+    let before = World::default();
     let side = Local {
         owner: &owner,
         wanted: &wanted("team-b"),
         credential: &credential,
+        access: &Access::default(),
         has_served: false,
     };
     let refused = local(&context, &intruder, &side, &before)

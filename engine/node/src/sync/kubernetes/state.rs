@@ -9,9 +9,9 @@ use kube::runtime::watcher::{self, Event};
 use meridian_api::crds::topology::DatabaseTopology;
 use tracing::warn;
 
-use crate::desired::Password;
-use crate::secret::is_sha256_hex;
+use crate::desired::Access;
 use crate::sync::topology::Topology;
+use crate::sync::users;
 
 /// What an event meant.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(super) struct Known {
     listing: BTreeMap<String, Topology>,
     topologies_listed: bool,
     topologies_failing: bool,
-    passwords: BTreeMap<String, Password>,
+    access: BTreeMap<String, Access>,
     secret_listed: bool,
     secret_failing: bool,
 }
@@ -52,18 +52,18 @@ impl Known {
             listing: BTreeMap::new(),
             topologies_listed: false,
             topologies_failing: false,
-            passwords: BTreeMap::new(),
+            access: BTreeMap::new(),
             secret_listed: false,
             secret_failing: false,
         }
     }
 
     /// The whole picture, once there is one.
-    pub(super) fn complete(&self) -> Option<(Vec<Topology>, BTreeMap<String, Password>)> {
+    pub(super) fn complete(&self) -> Option<(Vec<Topology>, BTreeMap<String, Access>)> {
         (self.topologies_listed && self.secret_listed).then(|| {
             (
                 self.topologies.values().cloned().collect(),
-                self.passwords.clone(),
+                self.access.clone(),
             )
         })
     }
@@ -143,11 +143,11 @@ impl Known {
                 Seen::Changed
             }
             Event::InitApply(secret) | Event::Apply(secret) => {
-                let after = passwords(&secret);
-                if after == self.passwords {
+                let after = access(&secret);
+                if after == self.access {
                     return Seen::Nothing;
                 }
-                self.passwords = after;
+                self.access = after;
                 Seen::Changed
             }
             // A Secret that is gone says nothing about passwords: those in force stay.
@@ -179,23 +179,15 @@ fn failure(what: &'static str, error: &watcher::Error, failing: &mut bool) -> Se
     }
 }
 
-fn passwords(secret: &Secret) -> BTreeMap<String, Password> {
-    let mut passwords = BTreeMap::new();
-    for (database, value) in secret.data.iter().flatten() {
-        let text = String::from_utf8_lossy(&value.0).trim().to_owned();
-        if text.is_empty() {
-            passwords.insert(database.clone(), Password::None);
-        } else if is_sha256_hex(&text) {
-            passwords.insert(database.clone(), Password::Sha256(text));
-        } else {
-            warn!(
-                database,
-                secret = secret.name_any(),
-                "this key is no SHA-256 in lower-case hex and is not used"
-            );
-        }
-    }
-    passwords
+fn access(secret: &Secret) -> BTreeMap<String, Access> {
+    let text =
+        |value: &k8s_openapi::ByteString| String::from_utf8_lossy(&value.0).trim().to_owned();
+    let pairs = secret.data.iter().flatten();
+    users::read(
+        &pairs
+            .map(|(key, value)| (key.clone(), text(value)))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -291,19 +283,6 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_hashes_or_deliberately_none() {
-        assert_eq!(
-            passwords(&secret("db", &"ab".repeat(32)))["db"],
-            Password::Sha256("ab".repeat(32))
-        );
-        assert_eq!(passwords(&secret("db", ""))["db"], Password::None);
-        assert!(
-            passwords(&secret("db", "hunter2")).is_empty(),
-            "clear text is never used"
-        );
-    }
-
-    #[test]
     fn a_deleted_secret_changes_no_password() {
         let mut known = Known::new("rec");
         assert_eq!(
@@ -314,6 +293,6 @@ mod tests {
             known.secret(Ok(Event::Delete(secret("db", "")))),
             Seen::Nothing
         );
-        assert!(known.passwords.contains_key("db"));
+        assert!(known.access.contains_key("db"));
     }
 }

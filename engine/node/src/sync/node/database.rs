@@ -1,7 +1,8 @@
 //! One shard of this node with everything that runs for it: the watch, the clock reports, the links.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -13,11 +14,13 @@ use crate::layout::{Layout, ShardLayout};
 use crate::sync::authority::Authority;
 use crate::sync::durable;
 use crate::sync::endpoint::Source;
+use crate::sync::entry;
 use crate::sync::internal::Members;
 use crate::sync::link::{self, LinkConfig, Security, SharedStatus, StatusView};
 use crate::sync::pauses::Pauses;
 use crate::sync::roles::{self, Assigned, RoleView, Shared};
 use crate::sync::shard::{ShardAddress, ShardState, Watched, watch as watch_shard};
+use crate::sync::tls::Certificates;
 use crate::sync::topology::Membership;
 
 /// What a shard should be.
@@ -41,6 +44,8 @@ pub(in crate::sync) struct Cluster {
     pub(in crate::sync) members: Arc<Members>,
     /// Who knows the topology.
     pub(in crate::sync) authority: Arc<dyn Authority>,
+    /// By which replicas and primaries know each other where replication is encrypted.
+    pub(in crate::sync) certificates: Arc<Certificates>,
 }
 
 struct Driver {
@@ -77,6 +82,8 @@ pub(super) struct Database {
     /// Ends the reports of durable clocks.
     reporting: Option<CancellationToken>,
     driver: Option<Driver>,
+    /// The entry of replicas that follow by TLS, while there is one.
+    entry: Option<(SocketAddr, CancellationToken)>,
     facts: PathBuf,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -92,11 +99,13 @@ impl Database {
     pub(super) fn start(
         files: ShardLayout,
         layout: &Layout,
+        internal: &Path,
         wanted: &Wanted,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        let (append_only, facts) = (files.append_only(), files.facts());
+        let (append_only, facts, saved) = (files.append_only(), files.facts(), files.saved());
+        let trusted = files.trusted();
         let name = files
             .directory
             .file_name()
@@ -108,6 +117,10 @@ impl Database {
             socket: files.socket,
             secret: layout.internal_secret(),
             append_only,
+            saved,
+            client_pair: layout.client_pair(),
+            trusted,
+            replica_pair: ["tls.crt", "tls.key"].map(|file| internal.join(file)),
         };
         let watched = Watched {
             address,
@@ -126,6 +139,7 @@ impl Database {
             links: BTreeMap::new(),
             reporting: None,
             driver: None,
+            entry: None,
             facts,
             tasks: tasks.clone(),
             stop,
@@ -161,6 +175,29 @@ impl Database {
         self.driver.as_ref().map(|d| d.shown.borrow().clone())
     }
 
+    /// Opens or shuts the entry of replicas that follow by TLS.
+    pub(super) fn admit(&mut self, desired: &DesiredShard, cluster: &Cluster) {
+        let port = desired
+            .replication
+            .as_ref()
+            .and_then(|_| desired.encrypted_replication_port());
+        let bind = desired.bind.parse::<IpAddr>().ok();
+        let wanted = bind.zip(port).map(|(ip, port)| SocketAddr::new(ip, port));
+        if self.entry.as_ref().map(|(address, _)| *address) == wanted {
+            return;
+        }
+        if let Some((_, stop)) = self.entry.take() {
+            stop.cancel();
+        }
+        let Some(address) = wanted else { return };
+        let stop = self.stop.child_token();
+        let socket = self.wanted.borrow().address.socket.clone();
+        let certificates = Arc::clone(&cluster.certificates);
+        self.tasks
+            .spawn(entry::serve(address, socket, certificates, stop.clone()));
+        self.entry = Some((address, stop));
+    }
+
     /// Makes the shard's driver follow what is obeyed.
     pub(super) fn drive(
         &mut self,
@@ -187,6 +224,7 @@ impl Database {
             internal,
             members,
             authority,
+            certificates: _,
         } = cluster.clone();
         let shared = Shared {
             node,

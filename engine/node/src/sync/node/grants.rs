@@ -29,7 +29,7 @@ pub(super) fn assigned(
             joining: replication.joining.clone(),
         },
         generation: database.generation,
-        port: shard.port,
+        port: shard.replication_port(),
         stopping,
     })
 }

@@ -79,6 +79,9 @@ pub(in crate::sync) struct ShardView {
     pub(in crate::sync) clock: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::sync) error: Option<String>,
+    /// Hash of the users that it has taken over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) access: Option<String>,
 }
 
 /// A shard's part among its copies.
@@ -166,6 +169,7 @@ fn shard(running: &Database, obeyed: Option<&DesiredDatabase>) -> ShardView {
             .clock
             .map(|c| serde_json::from_str(&c.text).unwrap_or_else(|_| c.text.into())),
         error: state.error,
+        access: state.access,
     };
     let Some(role) = running.role() else {
         return view;
@@ -233,6 +237,7 @@ fn stopped(name: &str, inner: &Inner, running: &[ShardView]) -> Vec<ShardView> {
             replication: ReplicationView::default(),
             clock: None,
             error: None,
+            access: None,
         })
         .collect()
 }

@@ -7,6 +7,7 @@ use crate::atomic_file;
 use crate::permission::Following;
 use crate::secret::replication_password;
 use crate::sync::shard::ShardError;
+use crate::valkey::Replicated;
 
 impl Roles {
     /// Carries out one order; what happened.
@@ -72,6 +73,28 @@ impl Roles {
             Order::CloseClients => shard.close_clients().await?,
         }
         Ok(Told::Done)
+    }
+
+    /// Whom it follows is the core's to say; at which port depends on what is encrypted, and changes while it follows.
+    pub(super) async fn follow_at_its_port(
+        &self,
+        replicated: &Replicated,
+    ) -> Result<(), ShardError> {
+        let (Some(shard), Position::Follows { host, .. }) = (&self.shard, &replicated.position)
+        else {
+            return Ok(());
+        };
+        if replicated.port == self.port {
+            return Ok(());
+        }
+        info!(
+            shard = self.shared.address.name,
+            host,
+            port = self.port,
+            "follows at another port"
+        );
+        let password = replication_password(&self.shared.internal).unwrap_or_default();
+        self.timely(shard.follow(host, self.port, &password)).await
     }
 
     /// After anything that changes what the shard writes or follows, its final position must be known before it is reported.

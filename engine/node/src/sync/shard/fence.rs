@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Shard, ShardError};
 use crate::permission::{Life, Permission, Until};
-use crate::secret::REPLICATION_USER;
+use crate::secret::{INTERNAL_USER, REPLICATION_USER};
 use crate::valkey::Replicated;
 
 impl Shard {
@@ -116,12 +116,25 @@ impl Shard {
     /// # Errors
     /// [`ShardError`] as for every command.
     pub(crate) async fn close_clients(&self) -> Result<(), ShardError> {
-        let mut command = redis::cmd("CLIENT");
-        command.arg("KILL").arg("USER").arg("default");
-        self.ask::<i64>("CLIENT KILL", &command).await.map(drop)
+        let users: Vec<String> = self
+            .ask("ACL USERS", redis::cmd("ACL").arg("USERS"))
+            .await?;
+        for user in users {
+            if user == INTERNAL_USER || user == REPLICATION_USER {
+                continue;
+            }
+            let mut command = redis::cmd("CLIENT");
+            command.arg("KILL").arg("USER").arg(&user);
+            self.ask::<i64>("CLIENT KILL", &command).await?;
+        }
+        Ok(())
     }
 
-    async fn info_field(&self, section: &'static str, name: &str) -> Result<String, ShardError> {
+    pub(super) async fn info_field(
+        &self,
+        section: &'static str,
+        name: &str,
+    ) -> Result<String, ShardError> {
         let info: String = self.ask("INFO", redis::cmd("INFO").arg(section)).await?;
         info.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))

@@ -1,12 +1,15 @@
 //! Keeps one connection to a shard, brings the shard's settings up to date whenever it (re)appears, and follows its clock.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Clock, Shard, ShardAddress, ShardError};
+use super::encrypt;
+use super::{Clock, Drift, Shard, ShardAddress, ShardError};
 use crate::backoff::Schedule;
 use crate::desired::DesiredShard;
 use crate::sync::topology::Membership;
@@ -23,6 +26,9 @@ const POLL: Duration = Duration::from_millis(3);
 
 /// A plain shard has no clock to follow.
 const POLL_PLAIN: Duration = Duration::from_millis(500);
+
+/// How often settings are compared with what they should be.
+const DRIFT: Duration = Duration::from_secs(2);
 
 /// What a shard should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +50,8 @@ pub(crate) struct ShardState {
     pub clock: Option<Clock>,
     /// Why it does not answer.
     pub error: Option<String>,
+    /// The hash of the users that it has taken over.
+    pub access: Option<String>,
 }
 
 /// Follows a shard until `stop`; what it should be may change while it runs.
@@ -66,9 +74,8 @@ pub(crate) async fn watch(
             warn!(shard = now.address.name, error = text, "not usable yet");
         }
         state.send_replace(ShardState {
-            shard: None,
-            clock: None,
             error: Some(text),
+            ..ShardState::default()
         });
         let wait = RECONNECT.delay(attempt, rand::random());
         attempt += 1;
@@ -89,7 +96,9 @@ async fn follow(
 ) -> Result<(), ShardError> {
     let shard = Shard::connect(&now.address).await?;
     shard.ping().await?;
-    shard.settle(&now.desired).await?;
+    forget_last_stop(&shard, &now.address.saved).await?;
+    let mut files = encrypt::files(&now.desired, &now.address);
+    shard.settle(&now.desired, &now.address).await?;
     if let Some(membership) = &now.membership {
         shard.configure(membership).await?;
     }
@@ -100,7 +109,10 @@ async fn follow(
         shard: Some(shard.clone()),
         clock: clock.clone(),
         error: None,
+        access: Some(now.desired.access.clone()),
     });
+    let mut drift = tokio::time::interval(DRIFT);
+    drift.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let pause = if now.membership.is_some() {
         POLL
     } else {
@@ -110,6 +122,10 @@ async fn follow(
         tokio::select! {
             // The sender lives as long as the watch.
             _changed = wanted.changed() => return Ok(()),
+            _ = drift.tick() => {
+                put_back(&shard, now).await?;
+                exchange_certificates(&shard, now, &mut files).await?;
+            }
             () = tokio::time::sleep(pause) => {}
         }
         let newer = read_clock(&shard, now).await?;
@@ -118,6 +134,69 @@ async fn follow(
             state.send_modify(|state| state.clock.clone_from(&clock));
         }
     }
+}
+
+/// Undoes what somebody else changed of our settings; everything else is theirs.
+async fn put_back(shard: &Shard, now: &Watched) -> Result<(), ShardError> {
+    let drifted = shard.drifted(&now.desired).await?;
+    for Drift {
+        name,
+        found,
+        wanted,
+    } in &drifted
+    {
+        warn!(
+            shard = now.address.name,
+            setting = name,
+            found,
+            wanted,
+            "a setting was changed behind the cluster's back and is put back; change the database's spec instead"
+        );
+    }
+    if drifted.is_empty() {
+        return Ok(());
+    }
+    shard.settle(&now.desired, &now.address).await
+}
+
+/// Makes the shard read certificates that have changed. If it cannot use them it goes on with those that it has.
+async fn exchange_certificates(
+    shard: &Shard,
+    now: &Watched,
+    files: &mut String,
+) -> Result<(), ShardError> {
+    let newer = encrypt::files(&now.desired, &now.address);
+    if newer == *files {
+        return Ok(());
+    }
+    match shard.encrypt(&now.desired, &now.address).await {
+        Ok(()) => info!(shard = now.address.name, "new certificates are in use"),
+        Err(error @ ShardError::Refused { .. }) => {
+            warn!(
+                shard = now.address.name,
+                error = crate::run::chain(&error),
+                "new certificates cannot be used; those before stay"
+            );
+        }
+        Err(error) => return Err(error),
+    }
+    *files = newer;
+    Ok(())
+}
+
+/// Once a process has loaded what its predecessor saved, that is no truth for any later one.
+async fn forget_last_stop(shard: &Shard, saved: &Path) -> Result<(), ShardError> {
+    let Ok(ended) = std::fs::read_to_string(saved) else {
+        return Ok(());
+    };
+    if shard.process().await? == ended.trim() {
+        // It is about to end, and has been seen for the last time.
+        return Ok(());
+    }
+    if let Err(error) = std::fs::remove_file(saved) {
+        warn!(path = %saved.display(), %error, "a later start may load an old copy: remove the file");
+    }
+    Ok(())
 }
 
 async fn read_clock(shard: &Shard, now: &Watched) -> Result<Option<Clock>, ShardError> {

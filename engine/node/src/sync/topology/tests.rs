@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
 use super::*;
+use crate::desired::Password;
 use crate::standalone::{Region, file};
 
 fn topology() -> Topology {
@@ -24,16 +25,16 @@ fn proposal(
     passwords: &[&str],
     last: &DesiredState,
 ) -> (DesiredState, Vec<Problem>) {
-    let passwords = passwords
+    let access = passwords
         .iter()
-        .map(|name| ((*name).to_owned(), Password::None))
+        .map(|name| ((*name).to_owned(), Access::only(Password::None)))
         .collect();
     propose(
         std::slice::from_ref(topology),
         &NodeFacts {
             node: "region-1",
             bind: "0.0.0.0",
-            passwords: &passwords,
+            access: &access,
             host: &|pod| format!("{pod}.host"),
         },
         last,

@@ -75,6 +75,10 @@ async fn shard(dir: &Path) -> Shard {
         socket,
         secret,
         append_only: dir.join("aof"),
+        saved: dir.join("saved"),
+        client_pair: [dir.join("crt"), dir.join("key")],
+        trusted: dir.join("trusted"),
+        replica_pair: [dir.join("crt"), dir.join("key")],
     };
     Shard::connect(&address).await.unwrap()
 }

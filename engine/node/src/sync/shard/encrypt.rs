@@ -1,0 +1,111 @@
+//! TLS of a shard: switched on and off, and its certificates exchanged, while it runs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Shard, ShardAddress, ShardError};
+use crate::desired::DesiredShard;
+use crate::secret::sha256_hex;
+
+/// The ports on which the shard listens.
+pub(super) fn ports(desired: &DesiredShard) -> [(&'static str, String); 2] {
+    let plain = desired.plain_port();
+    let tls = if plain == 0 { desired.port } else { 0 };
+    [("port", plain.to_string()), ("tls-port", tls.to_string())]
+}
+
+/// Settings of TLS but the port.
+fn settings(desired: &DesiredShard, address: &ShardAddress) -> Vec<(&'static str, String)> {
+    let Some(tls) = &desired.tls else {
+        return vec![("tls-replication", "no".to_owned())];
+    };
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let yes = |on: bool| if on { "yes" } else { "no" }.to_owned();
+    // As a server it needs a pair of its own even where only replicas are encrypted.
+    let [certificate, key] = if tls.clients {
+        &address.client_pair
+    } else {
+        &address.replica_pair
+    };
+    let mut all = vec![
+        ("tls-cert-file", path(certificate)),
+        ("tls-key-file", path(key)),
+        ("tls-ca-cert-file", path(&address.trusted)),
+        ("tls-auth-clients", yes(!tls.certificates.is_empty())),
+    ];
+    if tls.replicas {
+        let [certificate, key] = &address.replica_pair;
+        all.push(("tls-client-cert-file", path(certificate)));
+        all.push(("tls-client-key-file", path(key)));
+    }
+    all.push(("tls-replication", yes(tls.replicas)));
+    all
+}
+
+/// The hash of every file that TLS reads: another one, and the shard must read them again.
+pub(super) fn files(desired: &DesiredShard, address: &ShardAddress) -> String {
+    if desired.tls.is_none() {
+        return String::new();
+    }
+    let paths = address.client_pair.iter().chain(&address.replica_pair);
+    let texts: Vec<String> = paths
+        .chain([&address.trusted])
+        .map(|path| std::fs::read_to_string(path).unwrap_or_default())
+        .collect();
+    sha256_hex(&texts.join("\n"))
+}
+
+impl Shard {
+    /// Makes the shard listen as it should.
+    ///
+    /// The port by which too little is asked for is shut before anything else is tried, and connections that entered by it are
+    /// closed: whatever fails afterwards, nobody is served without TLS, or without the certificate, that the database asks for.
+    ///
+    /// # Errors
+    /// [`ShardError`]; a refusal names the file that cannot be used.
+    pub(super) async fn encrypt(
+        &self,
+        desired: &DesiredShard,
+        address: &ShardAddress,
+    ) -> Result<(), ShardError> {
+        let found = self.listening().await?;
+        let is = |name: &str, value: &str| found.get(name).is_some_and(|found| found == value);
+        let [plain, tls] = ports(desired);
+        if !desired.by_tls_only() {
+            // A server that was built without TLS has none of its settings.
+            if found.contains_key("tls-port") {
+                self.set(&[tls]).await?;
+                self.set(&settings(desired, address)).await?;
+            }
+            return self.set(&[plain]).await;
+        }
+        let asks = desired
+            .tls
+            .as_ref()
+            .is_some_and(|t| !t.certificates.is_empty());
+        let asked_too_little = !is("port", "0") || (asks && is("tls-auth-clients", "no"));
+        if asked_too_little {
+            self.set(&[plain, ("tls-port", "0".to_owned())]).await?;
+            self.close_clients().await?;
+        }
+        let mut all = settings(desired, address);
+        all.push(tls);
+        self.set(&all).await
+    }
+
+    async fn listening(&self) -> Result<BTreeMap<String, String>, ShardError> {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg("port").arg("tls-port");
+        command.arg("tls-auth-clients");
+        self.ask("CONFIG GET", &command).await
+    }
+
+    async fn set(&self, settings: &[(&'static str, String)]) -> Result<(), ShardError> {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET");
+        for (name, value) in settings {
+            command.arg(*name).arg(value);
+        }
+        self.ask::<String>("CONFIG SET", &command).await.map(drop)
+    }
+}
