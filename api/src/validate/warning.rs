@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::deletion::OBJECT_ID;
 use crate::crds::{
     Persistence, RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster,
-    RedisEnterpriseDatabase, RedisEnterpriseDatabaseSpec, RedisEnterpriseRemoteCluster,
+    RedisEnterpriseDatabase, RedisEnterpriseRemoteCluster,
 };
 
 #[cfg(test)]

@@ -61,6 +61,7 @@ mod tests {
                 memory_bytes: 200 << 20,
                 eviction_policy: "allkeys-lfu".to_owned(),
                 persistence: Persistence::AofAlways,
+                tls: None,
                 replication: true,
                 active_active: None,
             }
