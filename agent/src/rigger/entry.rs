@@ -402,7 +402,8 @@ fn selector(rec: &RedisEnterpriseCluster) -> String {
     format!("{MANAGED_BY}={FIELD_MANAGER},{CLUSTER}={}", rec.name_any())
 }
 
-/// Names the REC of an object whose existence matters, but not its reports: once for each generation, deletion and end.
+/// Names the REC of an object whose existence matters, but not its reports: once for each generation, and every
+/// time while it goes.
 fn once<K, F>(
     rec: F,
     namespace: &str,
@@ -415,12 +416,12 @@ where
     let seen: Mutex<BTreeMap<String, String>> = Mutex::default();
     move |object| {
         let meta = object.meta();
-        let state = json!([
-            meta.uid,
-            meta.generation,
-            meta.deletion_timestamp,
-            meta.finalizers
-        ]);
+        // The last word about an object is what it said before; only its version is new.
+        let going = meta
+            .deletion_timestamp
+            .as_ref()
+            .and(meta.resource_version.as_ref());
+        let state = json!([meta.uid, meta.generation, going]);
         let name = object.name_any();
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = seen.insert(name, state.to_string());

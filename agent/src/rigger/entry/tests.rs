@@ -239,3 +239,19 @@ async fn a_refused_spec_leaves_what_stands() {
     assert_eq!(reason, "Invalid");
     assert!(text.contains("kubernetes.io/ingress.class"), "{text}");
 }
+
+#[test]
+fn the_end_of_a_database_is_news_although_its_last_word_is_an_old_one() {
+    let map = once(|_: &Service| Some("rec".to_owned()), "ns");
+    let object = |version: &str, going: bool| -> Service {
+        let since = going.then_some("2026-01-01T00:00:00Z");
+        let metadata = json!({
+            "name": "aa", "uid": "u", "generation": 1, "resourceVersion": version, "deletionTimestamp": since,
+        });
+        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    };
+    assert!(map(object("1", false)).is_some());
+    assert!(map(object("2", false)).is_none(), "a report");
+    assert!(map(object("3", true)).is_some());
+    assert!(map(object("4", true)).is_some());
+}
