@@ -22,8 +22,12 @@ use crate::k8s::own::{FIELD_MANAGER, MANAGED_BY};
 
 /// How long the API server waits for an answer.
 pub(super) const TIMEOUT_SECONDS: i32 = 5;
-/// Name of the one webhook in the configuration (the product's).
+/// How long it waits for mere advice.
+const ADVICE_SECONDS: i32 = 2;
+/// Name of the webhook that may refuse (the product's).
 const WEBHOOK: &str = "redisenterprise.admission.redislabs";
+/// Name of the webhook that only warns. A cluster is never refused, nor does it wait for an agent that is away.
+const ADVICE: &str = "advice.admission.meridian.dev";
 /// Service of the bundle in front of every replica.
 const SERVICE: &str = "admission";
 /// Who deletes the objects of a namespace that goes, and what others leave behind.
@@ -52,10 +56,10 @@ pub(super) enum Standing {
     },
 }
 
-/// Compares a configuration with the webhook that is wanted in it.
+/// Compares a configuration with the webhooks that are wanted in it.
 pub(super) fn standing(
     configuration: &ValidatingWebhookConfiguration,
-    wanted: &ValidatingWebhook,
+    wanted: &[ValidatingWebhook],
 ) -> Standing {
     let labels = configuration.metadata.labels.as_ref();
     let manager = labels.and_then(|labels| labels.get(MANAGED_BY));
@@ -64,10 +68,11 @@ pub(super) fn standing(
             manager.map_or_else(|| "nobody we know".to_owned(), |name| format!("`{name}`"));
         return Standing::Foreign { holder };
     }
-    let mut webhooks = configuration.webhooks.iter().flatten();
-    match webhooks.find(|webhook| webhook.name == WEBHOOK) {
-        Some(webhook) if webhook == wanted => Standing::Right,
-        Some(_) | None => Standing::Wrong,
+    let found: Vec<_> = configuration.webhooks.iter().flatten().collect();
+    if wanted.iter().all(|webhook| found.contains(&webhook)) {
+        Standing::Right
+    } else {
+        Standing::Wrong
     }
 }
 
@@ -83,29 +88,29 @@ pub(super) fn trusts(configuration: &ValidatingWebhookConfiguration, bundle: &st
 /// What is applied to the configuration that was read.
 pub(super) fn body(
     configuration: &ValidatingWebhookConfiguration,
-    wanted: &ValidatingWebhook,
+    wanted: &[ValidatingWebhook],
 ) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
         "metadata": { "name": configuration.metadata.name, "uid": configuration.metadata.uid },
-        "webhooks": [wanted],
+        "webhooks": wanted,
     })
 }
 
-/// The webhook of the agent of `namespace`, which judges what stands there and in `others`, and whose clients trust
+/// The webhooks of the agent of `namespace`, which judges what stands there and in `others`, and whose clients trust
 /// `bundle`. Every field is written down, so that it can be compared with what the API server has stored.
-pub(super) fn webhook(
+pub(super) fn webhooks(
     namespace: &str,
     others: &BTreeSet<String>,
     bundle: &str,
-) -> ValidatingWebhook {
+) -> Vec<ValidatingWebhook> {
     let judged: BTreeSet<&str> = others
         .iter()
         .map(String::as_str)
         .chain([namespace])
         .collect();
-    ValidatingWebhook {
+    let may_refuse = ValidatingWebhook {
         name: WEBHOOK.to_owned(),
         admission_review_versions: VERSIONS.map(str::to_owned).to_vec(),
         client_config: WebhookClientConfig {
@@ -121,14 +126,7 @@ pub(super) fn webhook(
         failure_policy: Some("Fail".to_owned()),
         match_conditions: Some(conditions(namespace)),
         match_policy: Some("Exact".to_owned()),
-        namespace_selector: Some(LabelSelector {
-            match_expressions: Some(vec![LabelSelectorRequirement {
-                key: "kubernetes.io/metadata.name".to_owned(),
-                operator: "In".to_owned(),
-                values: Some(judged.into_iter().map(str::to_owned).collect()),
-            }]),
-            match_labels: None,
-        }),
+        namespace_selector: Some(within(&judged)),
         object_selector: Some(LabelSelector::default()),
         rules: Some(vec![
             rule(
@@ -149,6 +147,30 @@ pub(super) fn webhook(
         ]),
         side_effects: "None".to_owned(),
         timeout_seconds: Some(TIMEOUT_SECONDS),
+    };
+    let advises = ValidatingWebhook {
+        name: ADVICE.to_owned(),
+        failure_policy: Some("Ignore".to_owned()),
+        namespace_selector: Some(within(&[namespace].into())),
+        rules: Some(vec![RuleWithOperations {
+            api_versions: Some(vec!["v1".to_owned(), "v1alpha1".to_owned()]),
+            ..rule(&["CREATE", "UPDATE"], &["redisenterpriseclusters"])
+        }]),
+        timeout_seconds: Some(ADVICE_SECONDS),
+        ..may_refuse.clone()
+    };
+    vec![may_refuse, advises]
+}
+
+/// Selects namespaces by their names.
+fn within(names: &BTreeSet<&str>) -> LabelSelector {
+    LabelSelector {
+        match_expressions: Some(vec![LabelSelectorRequirement {
+            key: "kubernetes.io/metadata.name".to_owned(),
+            operator: "In".to_owned(),
+            values: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+        }]),
+        match_labels: None,
     }
 }
 

@@ -3,7 +3,8 @@
 use kube::api::ObjectMeta;
 use meridian_api::{
     crds::{
-        RedisEnterpriseActiveActiveDatabase, RedisEnterpriseDatabase, RedisEnterpriseRemoteCluster,
+        RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster, RedisEnterpriseDatabase,
+        RedisEnterpriseRemoteCluster,
     },
     validate::{self, FieldError, Place, Surroundings, Warning},
 };
@@ -15,6 +16,7 @@ use super::review::Request;
 pub(super) const DATABASE: &str = "RedisEnterpriseDatabase";
 pub(super) const ACTIVE_ACTIVE: &str = "RedisEnterpriseActiveActiveDatabase";
 pub(super) const REMOTE_CLUSTER: &str = "RedisEnterpriseRemoteCluster";
+const CLUSTER: &str = "RedisEnterpriseCluster";
 
 /// What was found around the object.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -83,7 +85,7 @@ impl Verdict {
 
 /// The kind, from the closed set of those that are judged.
 pub(super) fn kind_label(request: &Request) -> &'static str {
-    [DATABASE, ACTIVE_ACTIVE, REMOTE_CLUSTER]
+    [DATABASE, ACTIVE_ACTIVE, REMOTE_CLUSTER, CLUSTER]
         .into_iter()
         .find(|kind| *kind == request.kind.kind)
         .unwrap_or("other")
@@ -125,6 +127,7 @@ pub(super) fn judge(request: &Request, around: &Around) -> Verdict {
         (REMOTE_CLUSTER, "DELETE") => delete(request, |meta| {
             validate::remote_cluster_deletion(meta, &around.users)
         }),
+        (CLUSTER, "CREATE" | "UPDATE") => advise(request),
         // Nothing else is asked about by our configuration; whoever asks learns that there is no rule.
         (_, _) => Verdict::default(),
     }
@@ -142,6 +145,29 @@ fn write<K: Serialize + DeserializeOwned>(
             Verdict::of(&errors, &warnings)
         }
         Err(error) => Verdict::of(&[unreadable(&request.object, &error)], &[]),
+    }
+}
+
+/// A cluster is let in whatever stands in it, as users know it; what will make it Invalid is said at once.
+fn advise(request: &Request) -> Verdict {
+    let old: Option<RedisEnterpriseCluster> =
+        serde_json::from_value(request.old_object.clone()).ok();
+    let advice = match serde_json::from_value::<RedisEnterpriseCluster>(request.object.clone()) {
+        Ok(new) => {
+            let mut errors = validate::cluster(&new);
+            errors.extend(old.map_or_else(Vec::new, |old| validate::cluster_update(&old, &new)));
+            let warnings = validate::cluster_warnings(&new);
+            (errors, warnings)
+        }
+        Err(error) => (vec![unreadable(&request.object, &error)], Vec::new()),
+    };
+    let invalid = advice.0.iter();
+    let invalid = invalid.map(|error| format!("the cluster will be Invalid: {error}"));
+    Verdict {
+        refusal: None,
+        warnings: invalid
+            .chain(advice.1.iter().map(ToString::to_string))
+            .collect(),
     }
 }
 

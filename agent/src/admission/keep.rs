@@ -90,8 +90,8 @@ pub(super) struct Plan {
     pub(super) issue: Option<String>,
     /// Serve this certificate.
     pub(super) serve: Option<Arc<CertifiedKey>>,
-    /// Write this webhook into the configuration.
-    pub(super) configure: Option<Box<ValidatingWebhook>>,
+    /// Write these webhooks into the configuration.
+    pub(super) configure: Option<Vec<ValidatingWebhook>>,
     /// Look again after this time at the latest.
     pub(super) wake: Option<Duration>,
     /// When the certificate ends.
@@ -170,11 +170,11 @@ fn with_certificate(seen: &Seen<'_>, held: &Held) -> Plan {
             )
         }
         Shown::There(found) => {
-            let wanted = configuration::webhook(seen.namespace, seen.others, &held.bundle);
+            let wanted = configuration::webhooks(seen.namespace, seen.others, &held.bundle);
             match configuration::standing(found, &wanted) {
                 Standing::Right => format!("{good}; `{name}` is in force"),
                 Standing::Wrong => {
-                    plan.configure = seen.leads.then(|| Box::new(wanted));
+                    plan.configure = seen.leads.then_some(wanted);
                     format!("{good}; `{name}` is to be put right by the leading replica")
                 }
                 Standing::Foreign { holder } => {
@@ -318,7 +318,7 @@ impl Keeper {
         &self,
         state: &State,
         issue: Option<String>,
-        configure: Option<Box<ValidatingWebhook>>,
+        configure: Option<Vec<ValidatingWebhook>>,
     ) -> Result<(), String> {
         if let Some(why) = issue {
             tracing::info!(why, "makes a certificate for the admission webhook");

@@ -93,6 +93,28 @@ fn what_has_no_effect_is_said_though_the_object_is_accepted() {
 }
 
 #[test]
+fn a_cluster_is_let_in_and_told_what_will_be_wrong_and_what_has_no_effect() {
+    let verdict = create(CLUSTER, "rec", json!({ "nodes": 2, "encryptPkeys": true }));
+    assert_eq!(verdict.refusal, None);
+    let told = verdict.warnings.join("\n");
+    assert!(
+        told.contains("the cluster will be Invalid: spec.nodes: found 2"),
+        "{told}"
+    );
+    assert!(told.contains("spec.encryptPkeys: "), "{told}");
+
+    let old = object(CLUSTER, "rec", json!({ "nodes": 5 }));
+    let new = object(CLUSTER, "rec", json!({ "nodes": 3 }));
+    let verdict = judge(&asked(CLUSTER, "UPDATE", old, new), &Around::default());
+    assert_eq!(verdict.refusal, None);
+    let told = verdict.warnings.join("\n");
+    assert!(
+        told.contains("the cluster will be Invalid: spec.nodes: found 3"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_change_is_judged_by_what_the_object_was() {
     let old = object(DATABASE, "db", json!({ "databasePort": 12000 }));
     let new = object(DATABASE, "db", json!({ "databasePort": 12001 }));

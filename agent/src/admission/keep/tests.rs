@@ -14,10 +14,9 @@ fn there<K>(object: K) -> Shown<K> {
 }
 
 fn configuration(bundle: Option<&str>) -> ValidatingWebhookConfiguration {
-    let webhooks: Vec<_> = bundle
-        .map(|bundle| configuration::webhook("ns", &BTreeSet::new(), bundle))
-        .into_iter()
-        .collect();
+    let webhooks = bundle
+        .map(|bundle| configuration::webhooks("ns", &BTreeSet::new(), bundle))
+        .unwrap_or_default();
     serde_json::from_value(json!({
         "metadata": { "name": "c", "labels": { MANAGED_BY: FIELD_MANAGER } }, "webhooks": webhooks,
     }))
