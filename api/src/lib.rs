@@ -9,5 +9,6 @@ pub mod fault;
 pub mod identity;
 pub mod ids;
 pub mod link;
+pub mod login;
 pub mod validate;
 pub mod web;

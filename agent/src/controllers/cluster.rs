@@ -11,6 +11,7 @@ mod certificates;
 mod fetch;
 mod internal;
 mod licence;
+mod login;
 mod observe;
 mod racks;
 mod recovery;
@@ -102,7 +103,10 @@ impl Failure for ClusterError {
         match self {
             Self::Fetch(FetchError::Api(error)) | Self::Write(error) => error.fault(),
             Self::Fetch(
-                FetchError::Randomness(_) | FetchError::Internal(_) | FetchError::Certificates(_),
+                FetchError::Randomness(_)
+                | FetchError::Internal(_)
+                | FetchError::Certificates(_)
+                | FetchError::Interrupted,
             ) => Fault::Unavailable,
             Self::Invalid(_) | Self::Upgrade(_) => Fault::Invalid,
             Self::Blocked(_) => Fault::Refused,
@@ -258,6 +262,7 @@ impl Clusters {
             names.peer_tls(),
             names.internal(),
             names.tls(),
+            names.api(),
         ] {
             objects.remove::<Secret>(&secret, &owner).await?;
         }

@@ -41,6 +41,18 @@ impl ClusterNames<'_> {
         format!("{}-tls", self.0)
     }
 
+    /// Service of the API by one address, and Secret by which the nodes know whom to let in.
+    #[must_use]
+    pub fn api(self) -> String {
+        format!("{}-api", self.0)
+    }
+
+    /// Service of the status page.
+    #[must_use]
+    pub fn ui(self) -> String {
+        format!("{}-ui", self.0)
+    }
+
     /// Service in front of the sync endpoints.
     #[must_use]
     pub fn sync(self) -> String {

@@ -43,7 +43,10 @@ impl fmt::Display for Warning {
 const CLUSTER: Table = Table {
     effective: &[
         "antiAffinityAdditionalTopologyKeys",
+        "certificates.apiCertificateSecretName",
+        "certificates.cmCertificateSecretName",
         "clusterCredentialSecretName",
+        "clusterCredentialSecretType",
         "clusterRecovery",
         "createServiceAccount",
         "extraEnvVars",
@@ -74,17 +77,19 @@ const CLUSTER: Table = Table {
         "redisEnterpriseTerminationGracePeriodSeconds",
         "redisEnterpriseVolumeMounts",
         "serviceAccountName",
+        "services.apiService.type",
         "services.servicesAnnotations",
         "servicesRiggerSpec.databaseServicePortPolicy",
         "servicesRiggerSpec.databaseServiceType",
         "servicesRiggerSpec.serviceNaming",
         "sideContainersSpec",
+        "uiAnnotations",
+        "uiServiceType",
         "upgradeSpec.autoUpgradeRedisEnterprise",
         "username",
         "volumes",
     ],
     neutral: &[
-        ("clusterCredentialSecretType", Plain::Word("kubernetes")),
         ("dataInternodeEncryption", Plain::Flag(false)),
         ("encryptPkeys", Plain::Flag(false)),
         ("containerTimezone.timezoneName", Plain::Word("UTC")),
@@ -97,8 +102,6 @@ const CLUSTER: Table = Table {
             "securityContext.resourceLimits.allowAutoAdjustment",
             Plain::Flag(false),
         ),
-        ("services.apiService.type", Plain::Word("ClusterIP")),
-        ("uiServiceType", Plain::Word("ClusterIP")),
         ("redisOnFlashSpec.enabled", Plain::Flag(false)),
         ("resp3Default", Plain::Flag(true)),
         ("slaveHA.slaveHAGracePeriod", Plain::Number(600)),
@@ -115,14 +118,10 @@ const CLUSTER: Table = Table {
         ),
         (
             "certificates",
-            "the nodes show certificates of their own: these Secrets are not read",
+            "no listener of the nodes shows a certificate of this role",
         ),
         (
             "clusterCredentialSecretRole",
-            "Vault is no source of Secrets here: credentials stand in a Kubernetes Secret",
-        ),
-        (
-            "clusterCredentialSecretType",
             "Vault is no source of Secrets here: credentials stand in a Kubernetes Secret",
         ),
         (
@@ -227,16 +226,8 @@ const CLUSTER: Table = Table {
             "the nodes never get the capability SYS_RESOURCE",
         ),
         (
-            "services.apiService",
-            "no Service is made for an interface that the nodes do not have yet",
-        ),
-        (
-            "uiServiceType",
-            "no Service is made for an interface that the nodes do not have yet",
-        ),
-        (
-            "uiAnnotations",
-            "no Service is made for an interface that the nodes do not have yet",
+            "certificates.syncerCertificateSecretName",
+            "replication between clusters shows certificates that the hub signs, not this one",
         ),
         (
             "activeActive",

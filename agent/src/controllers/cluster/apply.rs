@@ -34,6 +34,7 @@ pub(super) async fn apply(
         users,
         internal,
         certificates,
+        api,
         services,
         disruption_budget,
         network_policy,
@@ -53,6 +54,7 @@ pub(super) async fn apply(
     let users = objects.ensure(&users, &owner).await?;
     let internal = objects.ensure(&internal, &owner).await?;
     let certificates = objects.ensure(&certificates, &owner).await?;
+    let api = objects.ensure(&api, &owner).await?;
     let mut applied = Vec::new();
     for service in services {
         applied.push(objects.ensure(&service, &owner).await?);
@@ -65,6 +67,7 @@ pub(super) async fn apply(
         users,
         internal,
         certificates,
+        api,
         services: applied,
         disruption_budget: objects.ensure(&disruption_budget, &owner).await?,
         network_policy: reach(objects, rec, network_policy).await?,
@@ -100,12 +103,12 @@ async fn refuse_foreign(
     for service in &built.services {
         objects.refuse_foreign(service, owner).await?;
     }
-    for secret in
-        built
-            .credentials
-            .iter()
-            .chain([&built.users, &built.internal, &built.certificates])
-    {
+    for secret in built.credentials.iter().chain([
+        &built.users,
+        &built.internal,
+        &built.certificates,
+        &built.api,
+    ]) {
         objects.refuse_foreign(secret, owner).await?;
     }
     if let Some(account) = &built.service_account {

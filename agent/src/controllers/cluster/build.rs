@@ -23,7 +23,7 @@ use k8s_openapi::{
 };
 use kube::api::ObjectMeta;
 
-use super::{certificates::Certificates, internal::Internal, validate::Cluster};
+use super::{certificates::Certificates, internal::Internal, login::ApiSecret, validate::Cluster};
 use crate::{controllers::stage::Built, k8s::own::Owner};
 
 /// The objects of a REC, at a stage: built, or applied.
@@ -43,6 +43,8 @@ pub(super) struct Desired<Stage> {
     pub internal: Secret,
     /// What the nodes show to people and clients.
     pub certificates: Secret,
+    /// Whom they let in, and what they know of the cluster.
+    pub api: Secret,
     /// Governing, sync and metrics Services.
     pub services: Vec<Service>,
     /// Keeps voluntary evictions to one pod at a time.
@@ -58,8 +60,8 @@ pub(super) struct Desired<Stage> {
 /// Why the pods cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BuildError {
-    /// A pod has no JSON form: a defect of the agent.
-    #[error("write the pod template as JSON: {0}")]
+    /// Something has no JSON form: a defect of the agent.
+    #[error("write a pod template or Secret as JSON: {0}")]
     Encode(serde_json::Error),
     /// What is merged into the pods makes them unreadable.
     #[error(
@@ -78,6 +80,8 @@ pub(super) struct Material {
     pub internal: Internal,
     /// What they show to people and clients.
     pub certificates: Certificates,
+    /// Whom they let in, and what they know of the cluster.
+    pub api: ApiSecret,
 }
 
 /// Builds everything.
@@ -94,6 +98,7 @@ pub(super) fn build(cluster: &Cluster, material: &Material) -> Result<Desired<Bu
         users: secrets::users(cluster),
         internal: secrets::internal(cluster, &material.internal),
         certificates: secrets::certificates(cluster, &material.certificates),
+        api: secrets::api(cluster, &material.api).map_err(BuildError::Encode)?,
         services: network::services(cluster),
         disruption_budget: pods::disruption_budget(cluster),
         network_policy: policy::policy(cluster),

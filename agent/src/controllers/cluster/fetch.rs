@@ -12,7 +12,8 @@ use meridian_api::crds::{
 use super::{
     certificates::{self, Before, Certificates, Given, Place},
     internal::{Internal, InternalError},
-    validate::{Cluster, Credentials},
+    login::{self, Administrator, ApiSecret},
+    validate::{Cluster, Credentials as Wanted},
 };
 use crate::{
     controllers::{
@@ -26,36 +27,73 @@ use crate::{
     },
 };
 
-/// Where the administrator's password comes from.
+/// Where the administrator's credentials come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Password {
-    /// A Secret that a person made and named in the spec: used as it is, never written.
-    Theirs,
-    /// In the Secret that we make: the one it has, or a fresh one.
-    Ours(String),
+pub(super) enum Credentials {
+    /// A Secret that a person made and named in the spec: used as it is, never written. What it lacks, if anything.
+    Theirs(Result<Administrator, String>),
+    /// In the Secret that we make: the password it has, or a fresh one.
+    Ours(Administrator),
 }
 
-/// Reads or draws the administrator's password.
+impl Credentials {
+    /// Who may log in, if that is known.
+    pub(super) fn administrator(&self) -> Option<&Administrator> {
+        match self {
+            Self::Theirs(read) => read.as_ref().ok(),
+            Self::Ours(administrator) => Some(administrator),
+        }
+    }
+}
+
+/// Reads the administrator's credentials, or draws a password.
 ///
 /// # Errors
 /// The API server refused or could not be reached; or there is no randomness.
-pub(super) async fn password(
+pub(super) async fn credentials(
     objects: &Objects,
     rec: &str,
-    wanted: &Credentials,
-) -> Result<Password, FetchError> {
+    wanted: &Wanted,
+) -> Result<Credentials, FetchError> {
     let existing = objects.get::<Secret>(&wanted.secret).await?;
     let ownership = Owner::cluster(rec).judge(existing.as_ref().map(|secret| &secret.metadata));
-    if wanted.named && matches!(ownership, Ownership::Foreign { .. }) {
-        return Ok(Password::Theirs);
+    if let Some(theirs) = &existing
+        && wanted.named
+        && matches!(ownership, Ownership::Foreign { .. })
+    {
+        return Ok(Credentials::Theirs(Administrator::read(theirs)));
     }
     let kept = existing
         .as_ref()
         .and_then(|secret| value(secret, "password"));
-    match kept.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()) {
-        Some(kept) => Ok(Password::Ours(kept)),
-        None => Ok(Password::Ours(fresh_password()?)),
-    }
+    let password = match kept.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()) {
+        Some(kept) => kept,
+        None => fresh_password()?,
+    };
+    Ok(Credentials::Ours(Administrator {
+        username: wanted.username.clone(),
+        password,
+        origin: existing.as_ref().map(login::origin).unwrap_or_default(),
+    }))
+}
+
+/// Decides what the nodes learn for their API.
+///
+/// # Errors
+/// The API server refused or could not be reached; or there is no randomness.
+pub(super) async fn api(
+    objects: &Objects,
+    cluster: &Cluster,
+    administrator: Option<&Administrator>,
+) -> Result<ApiSecret, FetchError> {
+    let name = ClusterNames(&cluster.name).api();
+    let before = objects.get::<Secret>(&name).await?;
+    let (cluster, administrator) = (cluster.clone(), administrator.cloned());
+    // Hashing a password takes a processor for a good part of a second.
+    let decided = tokio::task::spawn_blocking(move || {
+        login::decide(&cluster, before.as_ref(), administrator.as_ref())
+    });
+    Ok(decided.await.map_err(|_| FetchError::Interrupted)??)
 }
 
 /// Reads or makes what the nodes of the REC trust each other by.
@@ -156,6 +194,9 @@ pub(crate) enum FetchError {
     /// What the nodes trust each other by.
     #[error(transparent)]
     Internal(#[from] InternalError),
+    /// The agent stops.
+    #[error("the agent stops while it hashes a password")]
+    Interrupted,
     /// What the nodes show to people and clients.
     #[error("make a self-signed certificate of the cluster")]
     Certificates(#[source] rcgen::Error),

@@ -62,6 +62,8 @@ pub(super) struct Sight<'a> {
     pub licence: Option<Finding>,
     /// What its nodes show to people and clients.
     pub certificates: Option<&'a Certificates>,
+    /// What is wrong with the administrator's credentials.
+    pub credentials: Option<String>,
 }
 
 /// The status of `rec` after `outcome`; `inert` are the fields that are accepted and have no effect.
@@ -184,6 +186,8 @@ fn findings_of(sight: &Sight<'_>) -> Vec<Finding> {
     ];
     all.extend(volumes(sight));
     all.extend(sight.certificates.map(certificates));
+    let credentials = sight.credentials.as_deref();
+    all.extend(credentials.map(|text| Finding::no("CredentialsUsable", "SecretUnusable", text)));
     let racks = sight.racks.as_deref();
     all.extend(racks.map(|text| Finding::yes("RackAware", "Labelled", text)));
     all.extend(sight.licence.clone());

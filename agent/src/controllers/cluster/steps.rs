@@ -19,7 +19,7 @@ use super::{
     apply,
     build::{self, Material},
     certificates::Certificates,
-    fetch::{self, Password},
+    fetch::{self, Credentials},
     licence,
     observe::Node,
     racks::{self, Racks},
@@ -53,6 +53,14 @@ struct Growth {
     shown: Option<(PersistenceStatus, Option<String>)>,
     /// The StatefulSet is to be made again with the new claim template.
     recreate: bool,
+}
+
+/// What was written.
+struct Written {
+    set: StatefulSet,
+    certificates: Certificates,
+    /// What keeps the administrator's credentials from being used.
+    lacks: Option<String>,
 }
 
 impl Clusters {
@@ -104,13 +112,13 @@ impl Clusters {
             act::orphan(objects, set).await?;
             return Ok(Some(AT_ONCE));
         }
-        let (set, certificates) = match self.write(rec, &cluster).await? {
+        let written = match self.write(rec, &cluster).await? {
             Ok(written) => written,
             Err(problem) => return self.invalid(rec, vec![problem]).await,
         };
 
         let world = world::read(objects, &cluster.name).await?;
-        let template = template_of(&set).unwrap_or_default();
+        let template = template_of(&written.set).unwrap_or_default();
         let settled = world.seen().is_some_and(|set| set.settled);
         let phase = self.recover(rec, &cluster, &world).await?;
         let view = rollout_view(&cluster, &template, settled, &world);
@@ -122,8 +130,9 @@ impl Clusters {
         if let Some(label) = &cluster.scheduling.rack_label {
             sight.racks = Some(self.label_racks(label, &racks, &world).await?);
         }
-        sight.certificates = Some(&certificates);
-        self.tell_certificates(rec, &certificates).await;
+        self.tell_secrets(rec, &written).await;
+        sight.certificates = Some(&written.certificates);
+        sight.credentials = written.lacks.clone();
         sight.persistence = growth.shown;
         sight.licence = self.licence(rec).await?;
         let under_way = phase.is_some() || progress != rollout::Progress::Current;
@@ -142,13 +151,15 @@ impl Clusters {
     }
 
     /// An Event for each named Secret that cannot be used.
-    async fn tell_certificates(&self, rec: &RedisEnterpriseCluster, found: &Certificates) {
+    async fn tell_secrets(&self, rec: &RedisEnterpriseCluster, written: &Written) {
         let about = rec.object_ref(&());
-        for trouble in &found.troubles {
-            let events = &self.context.report.events;
-            events
-                .warning(&about, "CertificateUnusable", &trouble.to_string())
-                .await;
+        let events = &self.context.report.events;
+        for trouble in &written.certificates.troubles {
+            let text = trouble.to_string();
+            events.warning(&about, "CertificateUnusable", &text).await;
+        }
+        if let Some(lacks) = &written.lacks {
+            events.warning(&about, "CredentialsUnusable", lacks).await;
         }
     }
 
@@ -157,11 +168,13 @@ impl Clusters {
         &self,
         rec: &RedisEnterpriseCluster,
         cluster: &Cluster,
-    ) -> Result<Result<(StatefulSet, Certificates), String>, ClusterError> {
+    ) -> Result<Result<Written, String>, ClusterError> {
         let objects = &self.context.objects;
-        let password = match fetch::password(objects, &cluster.name, &cluster.credentials).await? {
-            Password::Theirs => None,
-            Password::Ours(password) => Some(password),
+        let credentials = fetch::credentials(objects, &cluster.name, &cluster.credentials).await?;
+        let api = fetch::api(objects, cluster, credentials.administrator()).await?;
+        let (password, lacks) = match credentials {
+            Credentials::Theirs(read) => (None, read.err()),
+            Credentials::Ours(administrator) => (Some(administrator.password), None),
         };
         let now = clock::now().0;
         let internal = fetch::internal(objects, cluster, now).await?;
@@ -172,13 +185,18 @@ impl Clusters {
             password,
             internal,
             certificates,
+            api,
         };
         let built = match build::build(cluster, &material) {
             Ok(built) => built,
             Err(error) => return Ok(Err(error.to_string())),
         };
         match apply::apply(objects, &cluster.name, built).await {
-            Ok(applied) => Ok(Ok((applied.stateful_set, material.certificates))),
+            Ok(applied) => Ok(Ok(Written {
+                set: applied.stateful_set,
+                certificates: material.certificates,
+                lacks,
+            })),
             Err(error) => {
                 self.show(rec, &Outcome::Failed(&error)).await?;
                 Err(error.into())
@@ -461,5 +479,6 @@ fn sight<'a>(
         racks: None,
         licence: None,
         certificates: None,
+        credentials: None,
     }
 }

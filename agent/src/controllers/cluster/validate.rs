@@ -33,6 +33,8 @@ const RESOURCES: [(&str, &str); 2] = [("cpu", "2"), ("memory", "4Gi")];
 const VOLUME_PER_MEMORY: i64 = 5;
 /// Seconds that a node may take to save its data and stop, where the field is left out.
 const GRACE_SECONDS: i64 = 300;
+/// Type of Services where the field is left out.
+const CLUSTER_IP: &str = "ClusterIP";
 /// Name of the administrator where the field is left out (the product's default).
 const USERNAME: &str = "demo@redis.com";
 
@@ -85,6 +87,12 @@ pub(super) struct Cluster {
     pub sync_balanced: bool,
     /// Secrets with certificates that replace self-signed ones.
     pub certificates: BTreeMap<Role, String>,
+    /// When the REC was created, RFC 3339.
+    pub created: String,
+    /// Type of the Service of the API.
+    pub api_service: String,
+    /// Type and further annotations of the Service of the status page.
+    pub ui_service: (String, BTreeMap<String, String>),
     /// Host of the API and suffix of the hosts of databases outside of the cluster.
     pub outside: Option<(String, String)>,
     /// Whether a policy says who may reach the pods.
@@ -211,6 +219,9 @@ pub(super) fn validate(
         certificates: certificates::named(spec.certificates.as_ref()),
         outside: outside(spec),
         network_policy: rec.annotations().get(NETWORK_POLICY).map(String::as_str) == Some("true"),
+        created: created(rec),
+        api_service: api_service(spec),
+        ui_service: ui_service(spec),
         name,
     })
 }
@@ -285,6 +296,24 @@ fn fit_size(
             storage.size.0
         ));
     }
+}
+
+fn api_service(spec: &RedisEnterpriseClusterSpec) -> String {
+    let services = spec.services.as_ref();
+    let type_ = services.and_then(|services| services.api_service.as_ref()?.type_.as_ref());
+    type_.map_or(CLUSTER_IP, |type_| type_.as_str()).to_owned()
+}
+
+fn ui_service(spec: &RedisEnterpriseClusterSpec) -> (String, BTreeMap<String, String>) {
+    let type_ = spec.ui_service_type.as_ref();
+    let type_ = type_.map_or(CLUSTER_IP, |type_| type_.as_str());
+    (type_.to_owned(), spec.ui_annotations.clone())
+}
+
+fn created(rec: &RedisEnterpriseCluster) -> String {
+    let time = rec.metadata.creation_timestamp.as_ref();
+    time.map(|time| time.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+        .unwrap_or_default()
 }
 
 fn outside(spec: &RedisEnterpriseClusterSpec) -> Option<(String, String)> {

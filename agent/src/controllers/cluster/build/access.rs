@@ -1,4 +1,4 @@
-//! What the node pods may do in the API: watch their databases, report about them, read the password hashes and the
+//! What the node pods may do in the API: watch their databases, report about them, read hashes of passwords and the
 //! certificates that they show.
 
 use k8s_openapi::api::{
@@ -52,7 +52,7 @@ pub(super) fn role(cluster: &Cluster) -> Role {
                 "",
                 "secrets",
                 &["get", "list", "watch"],
-                Some(vec![names.users(), names.tls()]),
+                Some(vec![names.users(), names.tls(), names.api()]),
             ),
         ]),
     }

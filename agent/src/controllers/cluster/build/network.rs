@@ -1,5 +1,7 @@
-//! Services of a REC. None is made without a listener behind it: the nodes have no management interface yet, so there
-//! is no `<rec>-ui`.
+//! Services of a REC. None is made without a listener behind it.
+//!
+//! `<rec>` gives the pods their names, so it has no address of its own and can have none: the API is behind it, on every pod,
+//! and `<rec>-api` has the address, only of pods that serve, and the type that the spec asks for.
 
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
@@ -40,7 +42,13 @@ pub(super) fn services(cluster: &Cluster) -> Vec<Service> {
     if cluster.sync_balanced {
         sync.spec.get_or_insert_default().type_ = Some("LoadBalancer".to_owned());
     }
-    vec![headless(governing(cluster)), headless(metrics), sync]
+    vec![
+        headless(governing(cluster)),
+        api(cluster),
+        ui(cluster),
+        headless(metrics),
+        sync,
+    ]
 }
 
 /// Gives each pod its name; pods that are not ready keep theirs, because that is when one wants to reach them.
@@ -53,12 +61,41 @@ fn governing(cluster: &Cluster) -> Service {
             ("probes", PROBES, PROBES),
             ("sync", SYNC, SYNC),
             ("internal", INTERNAL, INTERNAL),
+            ("api", API, API),
+            ("ui", UI, UI),
         ],
     );
     service
         .spec
         .get_or_insert_default()
         .publish_not_ready_addresses = Some(true);
+    service
+}
+
+fn api(cluster: &Cluster) -> Service {
+    let name = ClusterNames(&cluster.name).api();
+    let mut service = service(cluster, name, &[("api", API, API)]);
+    service.spec.get_or_insert_default().type_ = Some(cluster.api_service.clone());
+    service
+}
+
+fn ui(cluster: &Cluster) -> Service {
+    let names = ClusterNames(&cluster.name);
+    let (type_, annotations) = &cluster.ui_service;
+    let mut service = service(cluster, names.ui(), &[("ui", UI, UI)]);
+    let all = service.metadata.annotations.get_or_insert_default();
+    all.extend(annotations.clone());
+    if all.is_empty() {
+        service.metadata.annotations = None;
+    }
+    let spec = service.spec.get_or_insert_default();
+    spec.type_ = Some(type_.clone());
+    if type_ == "ExternalName" {
+        // An alias of the Service behind which every pod serves the page.
+        let (main, namespace) = (names.main(), &cluster.namespace);
+        spec.external_name = Some(format!("{main}.{namespace}.svc.cluster.local"));
+        spec.selector = None;
+    }
     service
 }
 

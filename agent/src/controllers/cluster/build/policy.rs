@@ -53,28 +53,31 @@ pub(super) fn policy(cluster: &Cluster) -> Option<NetworkPolicy> {
             pod_selector: Some(siblings.clone()),
             policy_types: Some(vec!["Ingress".to_owned()]),
             ingress: Some(vec![
-                rule([clients].into_iter().chain(anywhere), None),
-                rule([port(network::INTERNAL), replicas], Some(siblings)),
-                rule([port(network::PROBES)], Some(agent)),
+                rule([clients].into_iter().chain(anywhere), &[]),
+                rule([port(network::INTERNAL), replicas], &[&siblings]),
+                // Nodes ask each other what they run, for the API and the status page.
+                rule([port(network::PROBES)], &[&agent, &siblings]),
             ]),
             egress: None,
         }),
     })
 }
 
-/// Lets pods with these labels, in the REC's namespace, reach the ports; `None`: anybody.
+/// Lets pods with any of these sets of labels, in the REC's namespace, reach the ports; none: anybody.
 fn rule(
     ports: impl IntoIterator<Item = NetworkPolicyPort>,
-    from: Option<LabelSelector>,
+    from: &[&LabelSelector],
 ) -> NetworkPolicyIngressRule {
     NetworkPolicyIngressRule {
         ports: Some(ports.into_iter().collect()),
-        from: from.map(|labels| {
-            vec![NetworkPolicyPeer {
-                pod_selector: Some(labels),
-                ..NetworkPolicyPeer::default()
-            }]
-        }),
+        from: (!from.is_empty()).then(|| from.iter().map(|labels| peer(labels)).collect()),
+    }
+}
+
+fn peer(labels: &LabelSelector) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        pod_selector: Some(labels.clone()),
+        ..NetworkPolicyPeer::default()
     }
 }
 

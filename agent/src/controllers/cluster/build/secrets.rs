@@ -6,7 +6,9 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 
 use super::data;
 use crate::{
-    controllers::cluster::{certificates::Certificates, internal::Internal, validate::Cluster},
+    controllers::cluster::{
+        certificates::Certificates, internal::Internal, login::ApiSecret, validate::Cluster,
+    },
     k8s::names::ClusterNames,
 };
 
@@ -53,4 +55,16 @@ pub(super) fn certificates(cluster: &Cluster, certificates: &Certificates) -> Se
         data: Some(certificates.data()),
         ..Secret::default()
     }
+}
+
+/// Whom the nodes let in, and what they know of the cluster.
+pub(super) fn api(cluster: &Cluster, api: &ApiSecret) -> Result<Secret, serde_json::Error> {
+    let mut metadata = data(cluster, ClusterNames(&cluster.name).api());
+    metadata.annotations = Some(api.annotations());
+    Ok(Secret {
+        metadata,
+        type_: Some("Opaque".to_owned()),
+        data: Some(api.data()?),
+        ..Secret::default()
+    })
 }

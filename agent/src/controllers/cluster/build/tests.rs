@@ -4,7 +4,7 @@ use meridian_api::crds::RedisEnterpriseCluster;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controllers::cluster::{certificates, validate::validate, version::Choice};
+use crate::controllers::cluster::{certificates, login, validate::validate, version::Choice};
 
 fn cluster(spec: Value) -> Cluster {
     let rec: RedisEnterpriseCluster = serde_json::from_value(json!({
@@ -39,6 +39,7 @@ fn material(password: Option<&str>) -> Material {
         password: password.map(str::to_owned),
         internal: Internal::fresh("rec", "ns", now).unwrap(),
         certificates: certificates::decide(&place, &nothing, now).unwrap(),
+        api: login::decide(&cluster(json!({})), None, None).unwrap(),
     }
 }
 
@@ -68,6 +69,7 @@ fn lines(built: &Desired<Built>) -> Vec<String> {
         users,
         internal,
         certificates,
+        api,
         services,
         disruption_budget,
         network_policy,
@@ -78,7 +80,7 @@ fn lines(built: &Desired<Built>) -> Vec<String> {
     let mut all: Vec<String> = service_account.iter().map(line).collect();
     all.extend([line(role), line(role_binding)]);
     all.extend(credentials.iter().map(line));
-    all.extend([line(users), line(internal), line(certificates)]);
+    all.extend([line(users), line(internal), line(certificates), line(api)]);
     all.extend(services.iter().map(line));
     all.extend([line(disruption_budget), line(stateful_set)]);
     all
@@ -104,7 +106,10 @@ fn a_minimal_cluster_makes_exactly_these_objects() {
             "Secret rec-users, no owner",
             "Secret rec-internal, no owner",
             "Secret rec-tls, no owner",
+            "Secret rec-api, no owner",
             "Service rec, owned by the REC",
+            "Service rec-api, owned by the REC",
+            "Service rec-ui, owned by the REC",
             "Service rec-prom, owned by the REC",
             "Service rec-sync, owned by the REC",
             "PodDisruptionBudget rec, owned by the REC",
@@ -323,7 +328,7 @@ fn the_pods_may_read_their_secrets_and_write_one_status_and_nothing_else() {
         [
             "databasetopologies: get,list,watch []",
             "databasetopologies/status: patch []",
-            "secrets: get,list,watch [\"rec-users\", \"rec-tls\"]",
+            "secrets: get,list,watch [\"rec-users\", \"rec-tls\", \"rec-api\"]",
         ]
     );
 }
@@ -366,7 +371,7 @@ fn the_network_policy_lets_through_what_is_served_and_keeps_the_inside_inside() 
         "ingress": [
             {"ports": [{"port": 10000, "endPort": 19999, "protocol": "TCP"}, tcp(8444), tcp(8070), tcp(9443), tcp(8443)]},
             {"ports": [tcp(8445), {"port": 20000, "endPort": 29999, "protocol": "TCP"}], "from": [{"podSelector": pods}]},
-            {"ports": [tcp(8080)], "from": [{"podSelector": agent}]},
+            {"ports": [tcp(8080)], "from": [{"podSelector": agent}, {"podSelector": pods}]},
         ],
     });
     assert_eq!(serde_json::to_value(policy.spec).unwrap(), expected);
@@ -380,4 +385,53 @@ fn the_network_policy_lets_through_what_is_served_and_keeps_the_inside_inside() 
             "{port}"
         );
     }
+}
+
+fn service(built: &Desired<Built>, name: &str) -> Service {
+    let found = built.services.iter().find(|s| s.name_any() == name);
+    found.cloned().unwrap()
+}
+
+fn ports(service: &Service) -> Vec<i32> {
+    let ports = service.spec.as_ref().unwrap().ports.as_ref().unwrap();
+    ports.iter().map(|port| port.port).collect()
+}
+
+#[test]
+fn the_api_and_the_page_have_services_of_the_type_that_the_spec_asks_for() {
+    let type_ = |built: &Desired<Built>, name: &str| {
+        let spec = service(built, name).spec.unwrap();
+        (spec.type_.unwrap(), spec.cluster_ip, spec.external_name)
+    };
+    let plain = minimal();
+    assert_eq!(type_(&plain, "rec-api").0, "ClusterIP");
+    assert_eq!(type_(&plain, "rec-ui").0, "ClusterIP");
+    assert_eq!(type_(&plain, "rec").1.as_deref(), Some("None"));
+    assert_eq!(ports(&service(&plain, "rec-api")), [9443]);
+    assert_eq!(ports(&service(&plain, "rec-ui")), [8443]);
+    assert_eq!(
+        ports(&service(&plain, "rec")),
+        [8080, 8444, 8445, 9443, 8443]
+    );
+    assert_eq!(service(&plain, "rec-ui").metadata.annotations, None);
+
+    let outside = built(json!({
+        "services": {"apiService": {"type": "LoadBalancer"}, "servicesAnnotations": {"a": "1", "b": "1"}},
+        "uiServiceType": "NodePort", "uiAnnotations": {"b": "2"},
+    }));
+    assert_eq!(type_(&outside, "rec-api").0, "LoadBalancer");
+    assert_eq!(type_(&outside, "rec-ui").0, "NodePort");
+    let annotations = service(&outside, "rec-ui").metadata.annotations.unwrap();
+    assert_eq!(
+        (annotations["a"].as_str(), annotations["b"].as_str()),
+        ("1", "2")
+    );
+    let annotations = service(&outside, "rec-api").metadata.annotations.unwrap();
+    assert_eq!(annotations["b"], "1", "those of the page are its own");
+
+    let alias = built(json!({"uiServiceType": "ExternalName"}));
+    let (type_, _, name) = type_(&alias, "rec-ui");
+    assert_eq!(type_, "ExternalName");
+    assert_eq!(name.as_deref(), Some("rec.ns.svc.cluster.local"));
+    assert_eq!(service(&alias, "rec-ui").spec.unwrap().selector, None);
 }

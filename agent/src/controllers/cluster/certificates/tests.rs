@@ -285,12 +285,13 @@ fn the_generation_counts_proxy_and_syncer_and_never_falls() {
 #[test]
 fn only_secrets_for_roles_that_have_an_effect_are_read() {
     let fields: Fields = serde_json::from_value(json!({
-        "apiCertificateSecretName": "a", "cmCertificateSecretName": "", "ssoIssuerCertificateSecretName": "b",
+        "apiCertificateSecretName": "a", "cmCertificateSecretName": "c", "proxyCertificateSecretName": "",
+        "ssoIssuerCertificateSecretName": "b",
     }))
     .unwrap();
     assert_eq!(
         named(Some(&fields)),
-        BTreeMap::from([(Role::Api, "a".to_owned())])
+        BTreeMap::from([(Role::Api, "a".to_owned()), (Role::Cm, "c".to_owned())])
     );
     assert!(names(Some(&fields), "a") && !names(Some(&fields), "b"));
     assert_eq!(named(None), BTreeMap::new());

@@ -37,6 +37,7 @@ fn sight(cluster: &Cluster, ready: i32, progress: Progress) -> Sight<'_> {
         racks: None,
         licence: None,
         certificates: None,
+        credentials: None,
     }
 }
 

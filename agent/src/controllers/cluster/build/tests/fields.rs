@@ -9,7 +9,10 @@ fn the_administrators_secret_has_the_name_and_the_username_of_the_spec() {
         let username = secret.data.as_ref().unwrap()["username"].0.clone();
         (secret.name_any(), String::from_utf8(username).unwrap())
     };
-    let spec = json!({"clusterCredentialSecretName": "admin", "username": "root@example.com"});
+    let spec = json!({
+        "clusterCredentialSecretName": "admin", "clusterCredentialSecretType": "kubernetes",
+        "username": "root@example.com",
+    });
     assert_eq!(
         told(spec),
         ("admin".to_owned(), "root@example.com".to_owned())
