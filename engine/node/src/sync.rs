@@ -4,6 +4,7 @@
 //! of its [`roles`] and a [`durable`] clock reporter, per other region a [`link`]; one [`endpoint`] for other regions and one
 //! ([`internal`]) for the other nodes of the cluster.
 
+mod api;
 mod authority;
 pub mod certificates;
 pub mod control;
@@ -12,10 +13,12 @@ mod durable;
 mod endpoint;
 mod entry;
 pub mod exporter;
+mod https;
 mod internal;
 mod kubernetes;
 mod link;
 mod node;
+mod observed;
 mod pauses;
 mod proto;
 mod report;
@@ -43,11 +46,12 @@ use crate::desired::{Access, Password};
 use crate::layout::Layout;
 use crate::pid1::Source;
 use authority::Authority;
-use certificates::Own;
+use certificates::{Own, Role};
 use endpoint::Endpoint;
 use internal::Members;
 use link::Security;
 use node::{Cluster, Node};
+use observed::Observed;
 use settings::{Settings, SettingsError};
 
 /// What `--insecure` prints, and status shows.
@@ -135,10 +139,10 @@ impl Origin {
         }
     }
 
-    async fn learn(self, node: Arc<Node>) -> Result<(), SyncError> {
+    async fn learn(self, node: Arc<Node>, observed: Arc<Observed>) -> Result<(), SyncError> {
         match self {
             Self::Standalone(layout) => standalone(node, layout).await,
-            Self::Kubernetes(kubernetes) => kubernetes::learn(node, kubernetes).await,
+            Self::Kubernetes(kubernetes) => kubernetes::learn(node, kubernetes, observed).await,
             Self::Directory(directory) => directory::learn(node, directory).await,
         }
     }
@@ -155,12 +159,9 @@ pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), 
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let origin = Origin::open(&layout, source, &settings).await?;
     let own = Own::new(layout.certificates());
+    let observed = Arc::new(Observed::default());
     if let Origin::Kubernetes(kubernetes) = &origin {
-        tasks.spawn(kubernetes::follow_certificates(
-            Arc::clone(kubernetes),
-            Arc::clone(&own),
-            stop.clone(),
-        ));
+        follow_secrets(kubernetes, &own, &observed, &tasks, &stop);
     }
     // Before anything is obeyed: while another process has this address, it answers for this node, with what it obeys.
     let inside = match &settings.internal {
@@ -186,13 +187,14 @@ pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), 
             stop.clone(),
         ));
     }
+    for_people(&settings, &own, &observed, &tasks, &stop).await?;
     for certificates in all_certificates(&settings) {
         tasks.spawn(follow_certificates(certificates, stop.clone()));
     }
     let reporting = origin
         .authority()
         .map(|authority| tokio::spawn(report::run(node.clone(), authority)));
-    let mut learning = tokio::spawn(origin.learn(node.clone()));
+    let mut learning = tokio::spawn(origin.learn(node.clone(), observed));
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -210,6 +212,63 @@ pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), 
     tasks.wait().await;
     info!("the replication process has ended");
     ended
+}
+
+/// Keeps up with the Secrets that the agent makes for this node's listeners.
+fn follow_secrets(
+    kubernetes: &Arc<kubernetes::Kubernetes>,
+    own: &Arc<Own>,
+    observed: &Arc<Observed>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let (own, observed) = (Arc::clone(own), Arc::clone(observed));
+    tasks.spawn(kubernetes::follow_secret(
+        Arc::clone(kubernetes),
+        "tls",
+        move |secret| own.apply(secret),
+        stop.clone(),
+    ));
+    tasks.spawn(kubernetes::follow_secret(
+        Arc::clone(kubernetes),
+        "api",
+        move |secret| observed.secret(secret),
+        stop.clone(),
+    ));
+}
+
+/// Serves the API and the status page, where there is a cluster to show.
+async fn for_people(
+    settings: &Settings,
+    own: &Arc<Own>,
+    observed: &Arc<Observed>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<(), SyncError> {
+    let Some((api, page)) = settings.people_listen else {
+        return Ok(());
+    };
+    let source = api::Source::new(
+        Arc::clone(observed),
+        &settings.cluster,
+        &settings.namespace,
+        Arc::clone(&settings.host),
+    );
+    let parts = [
+        (api, "the API", Role::Api, api::api(source.clone())),
+        (page, "the status page", Role::Cm, api::page(source)),
+    ];
+    for (address, purpose, role, router) in parts {
+        let listener = bind(address, purpose).await?;
+        tasks.spawn(https::serve(
+            listener,
+            Arc::clone(own),
+            role,
+            router,
+            stop.clone(),
+        ));
+    }
+    Ok(())
 }
 
 fn part_ended(

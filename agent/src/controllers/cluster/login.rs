@@ -10,8 +10,8 @@ use meridian_api::login::{
     ClusterFacts, FACTS_KEY, HASH_BYTES, LOGIN_KEY, LOGIN_ROUNDS, Login, SALT_BYTES, from_hex,
     to_hex,
 };
+use meridian_api::validate::SPOKEN_VERSION;
 
-use super::status::DATABASE_VERSION;
 use super::validate::Cluster;
 use crate::{
     controllers::secrets::{NoRandomness, value},
@@ -175,7 +175,7 @@ fn facts(cluster: &Cluster) -> ClusterFacts {
         created: cluster.created.clone(),
         nodes: u32::try_from(cluster.nodes).unwrap_or(0),
         release: cluster.release.clone(),
-        database_version: DATABASE_VERSION.to_owned(),
+        database_version: SPOKEN_VERSION.to_owned(),
         memory_bytes: memory
             .and_then(|bytes| u64::try_from(bytes).ok())
             .unwrap_or(0),

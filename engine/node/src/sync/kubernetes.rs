@@ -18,11 +18,12 @@ use tracing::warn;
 
 use super::SyncError;
 use super::authority::{Authority, AuthorityError};
-use super::certificates::Own;
 use super::node::Node;
+use super::observed::Observed;
 use super::settings::Settings;
 use super::topology::Topology;
 use crate::backoff::API;
+use crate::clock;
 use state::{Known, Seen};
 
 /// Why there is no Kubernetes API.
@@ -53,15 +54,28 @@ impl Kubernetes {
     }
 }
 
-/// Follows the topologies and users for ever.
-pub(super) async fn learn(node: Arc<Node>, kubernetes: Arc<Kubernetes>) -> Result<(), SyncError> {
+/// Follows the topologies and users for ever, and shows them to `observed`.
+pub(super) async fn learn(
+    node: Arc<Node>,
+    kubernetes: Arc<Kubernetes>,
+    observed: Arc<Observed>,
+) -> Result<(), SyncError> {
     let Kubernetes { client, settings } = &*kubernetes;
     let mut topologies = topologies(client, settings);
     let mut secrets = secret(client, settings, "users");
     let mut known = Known::new(&settings.cluster);
     loop {
         let changed = tokio::select! {
-            Some(event) = topologies.next() => known.topology(event),
+            Some(event) = topologies.next() => {
+                let failed = event.is_err();
+                let seen = known.topology(event);
+                if failed {
+                    observed.away(clock::rfc3339(clock::wall_ms()));
+                } else if let Some(topologies) = known.shown() {
+                    observed.topologies(topologies);
+                }
+                seen
+            }
             Some(event) = secrets.next() => known.secret(event),
         };
         match changed {
@@ -96,14 +110,16 @@ fn topologies(client: &Client, settings: &Settings) -> Events<DeserializeGuard<D
     Box::pin(with_back_off(watcher(api, watcher::Config::default())))
 }
 
-/// Keeps the certificates that this node shows as the agent's Secret has them, until `stop`.
-pub(super) async fn follow_certificates(
+/// Passes the Secret `<rec>-<suffix>` on whenever it changes, until `stop`. One that is gone says nothing: what was known
+/// stays.
+pub(super) async fn follow_secret(
     kubernetes: Arc<Kubernetes>,
-    own: Arc<Own>,
+    suffix: &'static str,
+    take: impl Fn(&Secret) + Send,
     stop: CancellationToken,
 ) {
     let Kubernetes { client, settings } = &*kubernetes;
-    let mut events = secret(client, settings, "tls");
+    let mut events = secret(client, settings, suffix);
     let mut failing = false;
     loop {
         let event = tokio::select! {
@@ -113,16 +129,15 @@ pub(super) async fn follow_certificates(
         match event {
             Ok(Event::InitApply(secret) | Event::Apply(secret)) => {
                 failing = false;
-                own.apply(&secret);
+                take(&secret);
             }
-            // A Secret that is gone says nothing about certificates: those in use stay.
             Ok(Event::Init | Event::InitDone | Event::Delete(_)) => failing = false,
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
                     let error = crate::run::chain(&error);
                     warn!(
-                        error,
-                        "the Secret of the certificates cannot be watched; those in use stay"
+                        suffix,
+                        error, "a Secret of the cluster cannot be watched; what was known stays"
                     );
                 }
             }

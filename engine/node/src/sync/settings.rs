@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::api::{API_PORT, PAGE_PORT};
 use super::directory::DirectoryFile;
 use super::endpoint::PodAddress;
 use super::link::Security;
@@ -38,6 +39,8 @@ pub(super) struct Settings {
     pub(super) bind: String,
     pub(super) sync_listen: SocketAddr,
     pub(super) metrics_listen: Option<SocketAddr>,
+    /// Where the API and the status page are served; `None`: nowhere, because there is no cluster to show.
+    pub(super) people_listen: Option<(SocketAddr, SocketAddr)>,
     pub(super) security: Security,
     /// The host of another node, by its name.
     pub(super) host: Host,
@@ -125,6 +128,10 @@ impl Settings {
             bind: "0.0.0.0".to_owned(),
             sync_listen: SocketAddr::from(([0, 0, 0, 0], SYNC_PORT)),
             metrics_listen: Some(SocketAddr::from(([0, 0, 0, 0], METRICS_PORT))),
+            people_listen: Some((
+                SocketAddr::from(([0, 0, 0, 0], API_PORT)),
+                SocketAddr::from(([0, 0, 0, 0], PAGE_PORT)),
+            )),
             security: tls(Path::new(PEER_TLS)),
         })
     }
@@ -137,6 +144,7 @@ impl Settings {
             bind: file.bind.clone(),
             sync_listen: file.sync_listen,
             metrics_listen: file.metrics_listen,
+            people_listen: None,
             security: file.certs.as_deref().map_or(Security::Insecure, tls),
             host: pod_host(CLUSTER, CLUSTER),
             internal: None,
@@ -153,6 +161,7 @@ impl Settings {
             bind: own,
             sync_listen: file.sync_listen,
             metrics_listen: None,
+            people_listen: None,
             security: Security::Insecure,
             host: Arc::new(move |node| hosts.get(node).cloned().unwrap_or_else(|| node.to_owned())),
             internal: Some(Internal::new(

@@ -1,6 +1,7 @@
 //! What the watches have told so far. Pure: events in, "look again" out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
@@ -10,6 +11,7 @@ use meridian_api::crds::topology::DatabaseTopology;
 use tracing::warn;
 
 use crate::desired::Access;
+use crate::sync::observed::Topologies;
 use crate::sync::topology::Topology;
 use crate::sync::users;
 
@@ -37,6 +39,9 @@ pub(super) struct Known {
     cluster: String,
     topologies: BTreeMap<String, Topology>,
     listing: BTreeMap<String, Topology>,
+    /// The same with their reports, for people.
+    shown: Topologies,
+    listing_shown: Topologies,
     topologies_listed: bool,
     topologies_failing: bool,
     access: BTreeMap<String, Access>,
@@ -50,6 +55,8 @@ impl Known {
             cluster: cluster.to_owned(),
             topologies: BTreeMap::new(),
             listing: BTreeMap::new(),
+            shown: Topologies::new(),
+            listing_shown: Topologies::new(),
             topologies_listed: false,
             topologies_failing: false,
             access: BTreeMap::new(),
@@ -68,6 +75,11 @@ impl Known {
         })
     }
 
+    /// The topologies with their reports, once all were listed.
+    pub(super) fn shown(&self) -> Option<Topologies> {
+        self.topologies_listed.then(|| self.shown.clone())
+    }
+
     pub(super) fn topology(
         &mut self,
         event: watcher::Result<Event<DeserializeGuard<DatabaseTopology>>>,
@@ -80,21 +92,31 @@ impl Known {
         match event {
             Event::Init => {
                 self.listing.clear();
+                self.listing_shown.clear();
                 Seen::Nothing
             }
             Event::InitApply(object) => {
                 if let Some(topology) = self.read(&object) {
-                    self.listing.insert(topology.name.clone(), topology);
+                    let name = topology.name.clone();
+                    if let Some(shown) = readable(object).or_else(|| self.shown.get(&name).cloned())
+                    {
+                        self.listing_shown.insert(name.clone(), shown);
+                    }
+                    self.listing.insert(name, topology);
                 }
                 Seen::Nothing
             }
             Event::InitDone => {
                 self.topologies = std::mem::take(&mut self.listing);
+                self.shown = std::mem::take(&mut self.listing_shown);
                 self.topologies_listed = true;
                 Seen::Changed
             }
             Event::Apply(object) => match self.read(&object) {
                 Some(topology) => {
+                    if let Some(shown) = readable(object) {
+                        self.shown.insert(topology.name.clone(), shown);
+                    }
                     let before = self
                         .topologies
                         .insert(topology.name.clone(), topology.clone());
@@ -108,6 +130,7 @@ impl Known {
                 None => Seen::Nothing,
             },
             Event::Delete(object) => {
+                self.shown.remove(&object.name_any());
                 let gone = self.topologies.remove(&object.name_any());
                 if gone.is_some() {
                     Seen::Changed
@@ -154,6 +177,10 @@ impl Known {
             Event::Delete(_) => Seen::Nothing,
         }
     }
+}
+
+fn readable(object: DeserializeGuard<DatabaseTopology>) -> Option<Arc<DatabaseTopology>> {
+    object.0.ok().map(Arc::new)
 }
 
 /// What a node needs of an object.
