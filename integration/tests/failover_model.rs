@@ -3,8 +3,11 @@
 //! Three nodes, two agents that both believe to lead, an API server. Messages are late, lost and overtake one another;
 //! processes are killed, restarted and stopped for seconds; hosts are cut off; every clock runs at its own speed. The nodes
 //! run `meridian_node::permission`, the agents `meridian_agent::controllers::failover`; only what surrounds them is played
-//! (`world`, `node`). After every event it is checked that at most one shard may acknowledge a write, and at every write of
-//! a topology that nobody is promoted from outside the in-sync set. Equal seeds give equal runs.
+//! (`world`, `node`). After every event it is checked that at most one shard may acknowledge a write, and that whoever begins to
+//! acknowledge has every write that the in-sync set had and that any member of it still has (`data`); at every write of a
+//! topology, that nobody is promoted from outside the set. Equal seeds give equal runs.
+//!
+//! Not played: an API server that is put back while a node cannot be reached. Who leads there alone is then known to nobody.
 
 #![expect(
     clippy::unwrap_used,
@@ -16,6 +19,8 @@
 mod agents;
 #[path = "failover_model/chaos.rs"]
 mod chaos;
+#[path = "failover_model/data.rs"]
+mod data;
 #[path = "failover_model/node.rs"]
 mod node;
 #[path = "failover_model/nodes.rs"]
@@ -49,6 +54,11 @@ fn no_two_primaries_acknowledge_at_once_and_nobody_outside_the_set_is_promoted()
     assert!(all.planned >= RUNS / 2, "{all:?}");
     assert!(all.admitted >= RUNS * 2, "{all:?}");
     assert!(all.by_waiting >= RUNS / 4, "{all:?}");
+    assert!(all.rebuilt >= RUNS / 4, "{all:?}");
+    assert!(all.raised >= RUNS / 8, "{all:?}");
+    assert!(all.reinstated >= RUNS / 8, "{all:?}");
+    assert!(all.asked >= RUNS / 8, "{all:?}");
+    assert!(all.apart >= RUNS / 4, "{all:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Failover inside the cluster: who is primary of a shard, who follows it, and who may take over.
 //!
-//! Parts: [`decide`], [`watch`], `growth` and [`write`] are pure (a model checks them together with the nodes' own rules);
+//! Parts: [`decide`], [`watch`], `growth`, `recover`, [`renew`] and [`write`] are pure (a model checks them together with the nodes' own rules);
 //! `shell` reads, writes by compare-and-swap and tells; `probe` asks PID 1 of each pod once a second; `show` words what
 //! people read. Everything runs on the leader only, and a new leader begins every wait anew.
 //!
@@ -15,6 +15,8 @@
 pub mod decide;
 mod growth;
 mod probe;
+mod recover;
+pub mod renew;
 mod shell;
 mod show;
 pub mod watch;

@@ -5,16 +5,18 @@
 //! deleted is therefore rebuilt on the node that holds the data, with a higher epoch than any before; a database that
 //! has served but of which nobody remembers where is not placed anew, because a new place would be an empty one.
 
-use kube::api::ObjectMeta;
 use meridian_api::crds::shared::Persistence;
 use meridian_api::crds::topology::{
     ActiveActiveMembership, DatabaseReference, DatabaseTls, DatabaseTopology, DatabaseTopologySpec,
-    ShardAssignment, ShardRole,
+    ShardAssignment,
 };
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::placement::{NoPlace, Node, Placed, place};
+pub(super) use super::failover::renew::Memory;
+use super::{
+    failover::renew::{self, Renewed},
+    placement::{NoPlace, Node, Placed, place},
+};
 use crate::k8s::{
     fault::Fault,
     own::{MEMORY, Owner},
@@ -24,37 +26,6 @@ use crate::k8s::{
 const ALL_SLOTS: &str = "0-16383";
 /// Client ports that are given out, both ends included.
 pub(super) const PORTS: std::ops::RangeInclusive<i32> = 10_000..=19_999;
-
-/// Where a database stood last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Memory {
-    /// Highest epoch that was ordered.
-    pub epoch: i64,
-    /// Pod of the primary.
-    pub primary: String,
-    /// Client port.
-    pub port: i32,
-}
-
-impl Memory {
-    /// What the annotation of `meta` remembers; nothing if it is absent or was edited into something else.
-    #[must_use]
-    pub(super) fn read(meta: &ObjectMeta) -> Option<Self> {
-        let text = meta.annotations.as_ref()?.get(MEMORY)?;
-        serde_json::from_str(text).ok()
-    }
-
-    /// What a topology says.
-    #[must_use]
-    pub(super) fn of(spec: &DatabaseTopologySpec) -> Option<Self> {
-        let primary = spec.shards.first()?.primary.clone()?;
-        Some(Self {
-            epoch: spec.epoch,
-            primary,
-            port: spec.port,
-        })
-    }
-}
 
 /// What the database asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,34 +147,35 @@ pub(super) fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyE
         refuse_taken(&wanted.database, existing)?;
         return update(wanted, existing, found);
     }
-    let memory = match found.memories.iter().max_by_key(|memory| memory.epoch) {
-        Some(last) => Memory {
-            epoch: last.epoch + 1,
-            ..last.clone()
-        },
-        None if found.has_served => return Err(TopologyError::Lost),
-        None => Memory {
-            epoch: 1,
-            primary: choose_node(wanted, found)?,
-            port: choose_port(wanted, found)?,
-        },
-    };
-    // A replica without a place is placed later: the database serves meanwhile, and says that nobody can take over.
-    let shard = ShardAssignment {
-        id: 0,
+    let all = ShardAssignment {
         slots: ALL_SLOTS.to_owned(),
-        primary: Some(memory.primary.clone()),
         ..ShardAssignment::default()
     };
-    let mut topology =
-        DatabaseTopology::new(&wanted.database.name, spec(wanted, &memory, vec![shard]));
+    let last = found.memories.iter().max_by_key(|memory| memory.epoch);
+    let (port, renewed) = match renew::rebuilt(&found.memories, !found.has_served, all.clone()) {
+        Some(renewed) => (last.map_or(0, |last| last.port), renewed),
+        None if found.has_served => return Err(TopologyError::Lost),
+        None => (
+            choose_port(wanted, found)?,
+            first(all, choose_node(wanted, found)?),
+        ),
+    };
+    let mut topology = DatabaseTopology::new(&wanted.database.name, spec(wanted, port, renewed));
+    // A replica without a place is placed later: the database serves meanwhile, and says that nobody can take over.
+    let placed = topology
+        .spec
+        .shards
+        .iter()
+        .any(|shard| !shard.replicas.is_empty());
     if wanted.replication
+        && !placed
         && let Ok(pod) = replica_place(&topology, &found.others, &found.nodes)
     {
         let shards = topology.spec.shards.iter_mut();
         shards.for_each(|shard| shard.replicas.push(pod.clone()));
     }
     topology.metadata.labels = Some(Owner::of(&topology.spec).labels());
+    let memory = Memory::of(&topology.spec).ok_or(TopologyError::Lost)?;
     Ok(Change::Create {
         topology: Box::new(topology),
         memory,
@@ -242,34 +214,28 @@ fn update(
     existing: &DatabaseTopology,
     found: &Found,
 ) -> Result<Change, TopologyError> {
-    let mut shards = existing.spec.shards.clone();
-    let mut memory = Memory {
-        epoch: existing.spec.epoch,
-        primary: String::new(),
-        port: existing.spec.port,
+    // One that came out of a backup of the API server is older than what was ordered since. Those who remember the newest
+    // order tell where the data is.
+    let renewed = renew::raised(existing, &found.memories);
+    let turned_on = wanted.replication && !existing.spec.replication;
+    let mut next = match renewed {
+        Some(renewed) => spec(wanted, existing.spec.port, renewed),
+        None => DatabaseTopologySpec {
+            epoch: existing.spec.epoch,
+            fence: existing.spec.fence.clone(),
+            shards: existing.spec.shards.clone(),
+            ..spec(wanted, existing.spec.port, Renewed::default())
+        },
     };
-    // A topology that came out of a backup of the API server is older than what was ordered since. Those who remember
-    // the newest order tell where the data is.
-    let newest = found
-        .memories
-        .iter()
-        .cloned()
-        .chain(reported(existing))
-        .max_by_key(|known| known.epoch);
-    let mut fence = existing.spec.fence.clone();
-    // While a fence stands, its epoch may be remembered before it is ordered: that is no newer order.
-    let ordered = fence.as_ref().map_or(memory.epoch, |fence| fence.epoch);
-    if let Some(newest) = newest.filter(|newest| newest.epoch > ordered.max(memory.epoch)) {
-        memory.epoch = newest.epoch + 1;
-        fence = None;
-        for shard in &mut shards {
-            lead(shard, &newest.primary);
-        }
+    if turned_on {
+        // Its process is started anew to be guarded, and nobody else has had a part so far.
+        let epoch = next.epoch;
+        let alone = next
+            .shards
+            .iter_mut()
+            .filter(|shard| shard.replicas.is_empty());
+        alone.for_each(|shard| shard.as_is = Some(epoch));
     }
-    let next = DatabaseTopologySpec {
-        fence,
-        ..spec(wanted, &memory, shards)
-    };
     if next == existing.spec {
         return Ok(Change::Keep(Box::new(existing.clone())));
     }
@@ -279,25 +245,20 @@ fn update(
     })))
 }
 
-/// Places that the nodes themselves report: who serves as primary, and in which epoch.
-fn reported(topology: &DatabaseTopology) -> Vec<Memory> {
-    let members = topology.status.iter().flat_map(|status| &status.members);
-    members
-        .filter(|member| {
-            member
-                .shards
-                .iter()
-                .any(|shard| shard.role == ShardRole::Primary)
-        })
-        .map(|member| Memory {
-            epoch: member.epoch,
-            primary: member.node.clone(),
-            port: topology.spec.port,
-        })
-        .collect()
+/// The first roles of a new database: whoever it is placed on leads with the nothing that it has.
+fn first(all: ShardAssignment, pod: String) -> Renewed {
+    Renewed {
+        epoch: 1,
+        fence: None,
+        shard: ShardAssignment {
+            primary: Some(pod),
+            as_is: Some(1),
+            ..all
+        },
+    }
 }
 
-fn spec(wanted: &Wanted, memory: &Memory, shards: Vec<ShardAssignment>) -> DatabaseTopologySpec {
+fn spec(wanted: &Wanted, at: i32, renewed: Renewed) -> DatabaseTopologySpec {
     let Wanted {
         database,
         cluster,
@@ -312,27 +273,17 @@ fn spec(wanted: &Wanted, memory: &Memory, shards: Vec<ShardAssignment>) -> Datab
     DatabaseTopologySpec {
         database,
         cluster,
-        epoch: memory.epoch,
-        fence: None,
-        port: memory.port,
+        epoch: renewed.epoch,
+        fence: renewed.fence,
+        port: at,
         memory_bytes,
         eviction_policy,
         persistence,
         tls,
         replication,
-        shards,
+        shards: vec![renewed.shard],
         active_active,
     }
-}
-
-/// Makes `primary` lead: nobody follows it yet as far as anybody knows.
-fn lead(shard: &mut ShardAssignment, primary: &str) {
-    let old = shard.primary.replace(primary.to_owned());
-    shard.replicas.extend(old);
-    shard.replicas.retain(|pod| pod != primary);
-    shard.replicas.dedup();
-    shard.in_sync.clear();
-    shard.joining.clear();
 }
 
 /// What the shards of `topologies` may take, where they are.

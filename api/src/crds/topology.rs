@@ -106,6 +106,18 @@ pub const LEASE_MS: u64 = 3_000;
 /// clocks may drift apart within one lease, and the time a request takes to be answered, generously.
 pub const LEASE_MARGIN_MS: u64 = 500;
 
+/// A replica joins the in-sync set when it is less than this behind, and a member that is further behind what its primary last
+/// reported is promoted by a person only, bytes of the replication stream.
+pub const JOIN_LAG_BYTES: i64 = 1 << 20;
+
+/// A member of the in-sync set that is this far behind for [`APART_MS`] leaves it, bytes of the replication stream: more than
+/// [`JOIN_LAG_BYTES`], so that a burst of writes makes nobody leave and join again.
+pub const LEAVE_LAG_BYTES: i64 = 16 << 20;
+
+/// A replica that has not followed its primary's live stream for this long grants it no permission and leaves the in-sync set,
+/// milliseconds: what it misses if it is promoted is bounded by this.
+pub const APART_MS: u64 = 5_000;
+
 /// Roles of one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -129,6 +141,11 @@ pub struct ShardAssignment {
     /// [`ShardReport::counts`], and only then does the agent move them to [`Self::in_sync`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joining: Vec<String>,
+    /// The epoch in which the primary leads with whatever its files hold: the database is new, or a person accepted a loss, or
+    /// nothing more is left anywhere. In every other epoch a primary whose process began anew must have led in that very epoch
+    /// before, and alone. The primary alone is meant; copies are taken from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_is: Option<i64>,
 }
 
 /// Membership of this cluster in an Active-Active database.
@@ -221,8 +238,20 @@ pub struct MemberReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["instanceId"]))]
     pub links: Vec<LinkReport>,
+    /// Why the present topology is not obeyed: `TopologyRegressed`, with what was found and what would be obeyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// When it observed this, RFC 3339.
     pub as_of: String,
+}
+
+impl MemberReport {
+    /// The highest epoch that the node knows of: of the order that it obeys, or of a fence in it.
+    #[must_use]
+    pub fn highest_epoch(&self) -> i64 {
+        let fenced = self.shards.iter().filter_map(|shard| shard.fenced);
+        fenced.fold(self.epoch, i64::max)
+    }
 }
 
 open_enum! {
@@ -254,7 +283,8 @@ pub struct ShardReport {
     /// Its clock (Active-Active only), as JSON text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<String>,
-    /// Primary: the pods whose permission it needs now. Whoever is not listed must not be in the in-sync set.
+    /// Primary: the pods whose permission it needs now, and that have everything it wrote before it needed theirs. Whoever is not
+    /// listed must not enter the in-sync set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counts: Vec<String>,
     /// Primary: its replicas as it sees them.
@@ -276,6 +306,12 @@ pub struct ShardReport {
     /// Primary: why another must take over, such as a process that came back with less than it had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wants_failover: Option<String>,
+    /// The epoch in which this node led last with everything that it should have had, of whatever topology of the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<i64>,
+    /// What a process that began anew found in its files. Absent if they say nothing that can be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldReport>,
     /// What keeps it from being what it should be, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -301,10 +337,23 @@ impl ShardReport {
             offset: None,
             fenced: None,
             wants_failover: None,
+            served: None,
+            held: None,
             problem: None,
             access: None,
         }
     }
+}
+
+/// How much of a replication stream a copy had on disk before its process ended. Two copies of one stream can be compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldReport {
+    /// Identity of the stream: drawn anew by every process that leads.
+    pub stream: String,
+    /// Everything up to here was on disk, bytes of the stream; it may have more.
+    #[schemars(range(min = 0))]
+    pub offset: i64,
 }
 
 /// A replica as its primary sees it.

@@ -149,6 +149,9 @@ pub struct Replication {
     pub in_sync: BTreeSet<String>,
     /// Who is about to.
     pub joining: BTreeSet<String>,
+    /// The primary leads in this epoch with whatever its files hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_is: bool,
 }
 
 impl DesiredShard {

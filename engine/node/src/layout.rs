@@ -215,6 +215,12 @@ impl ShardLayout {
         self.directory.join("dump.rdb")
     }
 
+    /// How much of a replication stream is on disk.
+    #[must_use]
+    pub fn held(&self) -> PathBuf {
+        self.directory.join("held.json")
+    }
+
     /// Valkey's log, where the node does not pass it on to its own output.
     #[must_use]
     pub fn log(&self) -> PathBuf {

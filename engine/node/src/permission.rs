@@ -16,6 +16,7 @@ mod asking;
 mod core;
 mod fitness;
 pub mod grant;
+mod progress;
 
 use std::collections::BTreeSet;
 
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use core::Core;
 pub use meridian_api::crds::topology::LEASE_MS;
+pub use progress::Progress;
 
 /// Milliseconds of CLOCK_BOOTTIME on one machine. Never compared between machines.
 pub type Millis = u64;
@@ -48,6 +50,10 @@ pub struct Duty {
     pub in_sync: BTreeSet<String>,
     /// Who is about to.
     pub joining: BTreeSet<String>,
+    /// Everybody else who has a part in the shard, in the set or not: who may have more than this node.
+    pub copies: BTreeSet<String>,
+    /// The agent says that this node leads in this epoch with whatever it holds.
+    pub as_is: bool,
 }
 
 impl Duty {
@@ -131,6 +137,9 @@ pub struct Facts {
     pub complete: Option<String>,
     /// The distribution of roles in which it led last.
     pub served: Option<Term>,
+    /// The one in which it held a permission last: [`Self::served`] is on disk before the first, this after it.
+    #[serde(default)]
+    pub led: Option<Term>,
     /// A life with less than it should have was found as primary: it does not lead in any epoch up to this one.
     pub unfit: Option<Term>,
 }
@@ -289,12 +298,18 @@ pub struct View {
     /// Its process has had everything since it led or followed a primary to its live stream; otherwise its position in the stream
     /// says nothing.
     pub complete: bool,
+    /// Primary: who may replace it, or is about to be able to, by what is obeyed.
+    pub members: BTreeSet<String>,
     /// Whose permission it needs.
     pub counts: BTreeSet<String>,
     /// The newest fence that it obeys.
     pub fenced: Option<u64>,
     /// Why another must take over.
     pub wish: Option<Wish>,
+    /// The epoch in which it led last with everything that it should have had.
+    pub served: Option<u64>,
+    /// Replica: since when it has not followed its primary's live stream; `None`: it does.
+    pub apart_since: Option<Millis>,
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use meridian_agent::controllers::failover::{
-    decide::{Step, View, decide},
+    decide::{ACCEPT_LOSS, Step, View, decide},
+    renew::{self, Memory},
+    watch::own_shard,
     write,
 };
 use meridian_api::crds::topology::{DatabaseTopology, DatabaseTopologyStatus, MemberReport};
@@ -15,6 +17,9 @@ use super::{
 
 impl World {
     pub(super) fn reported(&mut self, node: usize, report: MemberReport) {
+        if self.gone {
+            return;
+        }
         let mut topology = self.api.topology.as_ref().clone();
         let mut members = topology.status.take().unwrap_or_default().members;
         members.retain(|member| member.node != NAMES[node]);
@@ -30,6 +35,9 @@ impl World {
     /// Something was written: the watches bring it.
     pub(super) fn changed(&mut self) {
         self.api.version += 1;
+        if self.gone {
+            return;
+        }
         for node in 0..NAMES.len() {
             let seen = self.api.clone();
             self.send(API, node, What::Watch(node, seen));
@@ -48,7 +56,7 @@ impl World {
         next: &DatabaseTopology,
         step: Step,
     ) -> Result<(), String> {
-        if version != self.api.version {
+        if self.gone || version != self.api.version {
             self.send(
                 API,
                 AGENT + agent,
@@ -64,7 +72,11 @@ impl World {
                 before.spec.epoch, next.spec.epoch
             ));
         }
-        if old.primary != new.primary {
+        let accepted = before.metadata.annotations.as_ref();
+        let accepted = accepted.is_some_and(|all| all.contains_key(ACCEPT_LOSS));
+        if old.primary != new.primary && accepted {
+            self.seen.failovers += 1;
+        } else if old.primary != new.primary {
             let chosen = new.primary.clone().unwrap();
             if !old.in_sync.contains(&chosen) {
                 return Err(format!(
@@ -93,7 +105,26 @@ impl World {
             self.seen.planned += u64::from(fence.planned);
             self.seen.by_waiting += u64::from(!told && !stopped);
         }
+        if accepted && next.spec.epoch > before.spec.epoch {
+            self.settled.forgiven = Some(next.spec.epoch.unsigned_abs());
+        } else if matches!(step, Step::Reinstate { .. }) {
+            self.settled.from_files = Some(next.spec.epoch.unsigned_abs());
+        }
+        if let Step::Shrink { pod } | Step::RemoveReplica { pod } = &step {
+            self.settled.holders.remove(pod);
+        }
+        if let Some(fence) = before
+            .spec
+            .fence
+            .as_ref()
+            .filter(|_| next.spec.fence.is_none())
+            && matches!(step, Step::AbandonFence { .. })
+        {
+            self.settled.holders.remove(&fence.candidate);
+        }
         self.count(&step);
+        self.backups.push((Rc::clone(&before), self.memory.clone()));
+        self.memory = Memory::of(&next.spec).unwrap();
         let mut written = next.clone();
         written.status = before.status.clone();
         if next.spec != before.spec {
@@ -152,6 +183,11 @@ impl World {
             now,
         };
         let step = decide(&view);
+        if let Step::NeedsPerson { choices } = &step {
+            let choices: Vec<String> = choices.iter().map(|loss| loss.pod.clone()).collect();
+            self.ask_person(&topology, &choices);
+            return;
+        }
         if write::next(&topology, &step).is_none() {
             return;
         }
@@ -181,6 +217,11 @@ impl World {
             this.busy = false;
             return;
         };
+        if self.one_in(8) {
+            // It is remembered, and this agent gets no further.
+            self.memory = Memory::of(&next.spec).unwrap();
+            return;
+        }
         let what = What::AgentSwap {
             agent,
             start,
@@ -222,5 +263,55 @@ impl World {
                 },
             );
         }
+    }
+
+    /// A person thinks for a while, and chooses: another only if the primary is certain not to take writes.
+    fn ask_person(&mut self, topology: &DatabaseTopology, choices: &[String]) {
+        self.seen.asked += 1;
+        let now = self.api.topology.spec.epoch;
+        let put_back = self.now < self.rests;
+        if self.gone || put_back || self.below(20) != 0 || topology.spec.epoch != now {
+            return;
+        }
+        let primary = topology.spec.shards[0].primary.clone().unwrap();
+        let stopped = own_shard(&self.api.topology, &primary)
+            .is_some_and(|own| own.ready && !own.writable && own.wants_failover.is_some());
+        let chosen = choices.first().filter(|_| stopped && self.now % 2 == 0);
+        let text = format!("{}@{now}", chosen.unwrap_or(&primary));
+        let mut accepted = self.api.topology.as_ref().clone();
+        accepted.metadata.annotations = Some([(ACCEPT_LOSS.to_owned(), text)].into());
+        self.api.topology = Rc::new(accepted);
+        self.changed();
+    }
+
+    /// What the controller of the database does with a topology that is gone, or older than what its nodes obey.
+    pub(super) fn renew(&mut self) {
+        self.at(self.now + 700, What::Renew);
+        let before = Rc::clone(&self.api.topology);
+        let mut next = before.as_ref().clone();
+        let memories = std::slice::from_ref(&self.memory);
+        let renewed = if self.gone {
+            self.seen.rebuilt += 1;
+            next.metadata.uid = Some(format!("T{}", self.api.version));
+            next.metadata.generation = Some(1);
+            next.metadata.annotations = None;
+            next.status = None;
+            renew::rebuilt(memories, false, before.spec.shards[0].clone())
+        } else {
+            next.metadata.generation = before.metadata.generation.map(|number| number + 1);
+            let raised = renew::raised(&before, memories);
+            self.seen.raised += u64::from(raised.is_some());
+            raised
+        };
+        let Some(renewed) = renewed else {
+            return;
+        };
+        self.gone = false;
+        (next.spec.epoch, next.spec.fence) = (renewed.epoch, renewed.fence);
+        next.spec.shards = vec![renewed.shard];
+        next.spec.shards[0].joining.clear();
+        self.memory = Memory::of(&next.spec).unwrap();
+        self.api.topology = Rc::new(next);
+        self.changed();
     }
 }

@@ -9,6 +9,7 @@ use meridian_agent::controllers::failover::{
 use meridian_node::permission::Event;
 
 use super::{
+    data::Keeps,
     node::index,
     world::{AGENT, API, WELL, What, World},
 };
@@ -17,7 +18,7 @@ impl World {
     pub(super) fn chaos(&mut self) {
         let pause = 500 + self.below(4_000);
         self.at(self.now + pause, What::Chaos);
-        if !self.adversary {
+        if !self.adversary || self.now < self.rests {
             return;
         }
         let agent = usize::try_from(self.below(2)).unwrap();
@@ -33,11 +34,12 @@ impl World {
             any
         };
         let length = 500 + self.below(9_000);
-        match self.below(12) {
+        match self.below(20) {
             0 => self.kill(node, length),
             1 => {
                 // The shard alone: PID 1 starts it again at once.
-                if self.nodes[node].up && self.nodes[node].shard.take().is_some() {
+                if self.nodes[node].up && self.nodes[node].shard.is_some() {
+                    self.end_shard(node);
                     self.feed(node, Event::Down);
                     self.fit_shard(node);
                 }
@@ -61,6 +63,19 @@ impl World {
             }
             8 => self.isolate(node, length),
             9 | 10 => self.lose_the_api(node),
+            11 | 12 => {
+                // Who leads, and who may lead next.
+                self.kill(node, length);
+                self.kill((node + 1) % 3, length);
+            }
+            13 => self.lose_the_topology(),
+            14 | 15 => self.put_the_api_back(),
+            16 => {
+                self.apart.insert(node, self.now + 2 * length);
+            }
+            17 => {
+                self.slow.insert(node, self.now + 2 * length);
+            }
             _ => self.ask_to_leave(),
         }
     }
@@ -69,8 +84,9 @@ impl World {
         if !self.nodes[node].up {
             return;
         }
+        self.end_shard(node);
         let this = &mut self.nodes[node];
-        (this.up, this.shard, this.paused_until) = (false, None, 0);
+        (this.up, this.paused_until) = (false, 0);
         let late = 1 + self.below(600);
         self.at(
             self.now + late,
@@ -83,6 +99,48 @@ impl World {
             ),
         );
         self.at(self.now + 700 + length / 3, What::Start(node));
+    }
+
+    /// What the process wrote may have reached its files or not.
+    fn end_shard(&mut self, node: usize) {
+        let written = self.keeps == Keeps::Log && self.one_in(2);
+        if let Some(shard) = self.nodes[node].shard.take()
+            && written
+            && shard.whole
+        {
+            self.nodes[node].disk = shard.content;
+        }
+    }
+
+    fn lose_the_topology(&mut self) {
+        self.gone = true;
+        self.api.version += 1;
+    }
+
+    /// The API server is put back to a state of before, while everybody can be reached.
+    fn put_the_api_back(&mut self) {
+        let quiet = self.cut.values().all(|until| *until <= self.now)
+            && self
+                .nodes
+                .iter()
+                .all(|node| node.up && node.paused_until <= self.now)
+            && self
+                .agents
+                .iter()
+                .all(|agent| agent.paused_until <= self.now);
+        let back = usize::try_from(1 + self.below(6)).unwrap();
+        if self.gone || !quiet || self.backups.len() < back {
+            return;
+        }
+        let at = self.backups.len() - back;
+        let (topology, memory) = self.backups[at].clone();
+        self.backups.truncate(at);
+        let mut topology = topology.as_ref().clone();
+        // A person's word about an epoch is taken back together with what it was about.
+        topology.metadata.annotations = None;
+        (self.api.topology, self.memory) = (Rc::new(topology), memory);
+        self.rests = self.now + 20_000;
+        self.changed();
     }
 
     pub(super) fn isolate(&mut self, node: usize, length: u64) {
@@ -105,6 +163,9 @@ impl World {
     }
 
     pub(super) fn ask_to_leave(&mut self) {
+        if self.gone {
+            return;
+        }
         let mut topology = self.api.topology.as_ref().clone();
         let primary = topology.spec.shards[0].primary.clone().unwrap();
         topology.metadata.annotations = Some([(LEAVE.to_owned(), primary)].into());

@@ -4,12 +4,19 @@ use std::collections::BTreeSet;
 
 use meridian_agent::controllers::failover::watch::own_shard;
 use meridian_api::crds::topology::{
-    DatabaseTopology, FollowingState, MemberReport, ReplicaReport, ShardReport, ShardRole,
+    DatabaseTopology, FollowingState, HeldReport, MemberReport, ReplicaReport, ShardReport,
+    ShardRole,
+};
+use meridian_node::desired::{
+    DesiredDatabase, DesiredShard, DesiredState, Engine, Fence, Password, Persistence,
+    Role as DesiredRole, obey,
 };
 use meridian_node::permission::{
-    Core, Duty, Event, Facts, Following, Life, Millis, Order, Permission, Position, Role, Until,
-    grant::Obeyed,
+    Core, Duty, Event, Facts, Following, Life, Millis, Order, Permission, Position, Progress, Role,
+    Until, grant::Obeyed,
 };
+
+use super::data::{Content, History};
 
 pub(super) const NAMES: [&str; 3] = ["rec-0", "rec-1", "rec-2"];
 
@@ -29,11 +36,14 @@ pub(super) struct Shard {
     pub(super) ever: bool,
     /// It has led, or has followed to the live stream, in this life.
     pub(super) whole: bool,
-    pub(super) offset: i64,
+    pub(super) content: Content,
+    /// Identity of its replication stream.
+    pub(super) stream: u64,
+    streams: u64,
 }
 
 impl Shard {
-    pub(super) fn new(life: u64, position: Position) -> Self {
+    pub(super) fn new(life: u64, position: Position, content: Content) -> Self {
         Self {
             life,
             position,
@@ -42,8 +52,15 @@ impl Shard {
             permission: None,
             ever: false,
             whole: false,
-            offset: 0,
+            content,
+            stream: life << 16,
+            streams: 0,
         }
+    }
+
+    /// The epoch whose permission it holds.
+    pub(super) fn leads_in(&self) -> u64 {
+        self.permission.map_or(0, |held| held.epoch)
     }
 
     pub(super) fn writable(&self, now: Millis) -> bool {
@@ -83,7 +100,11 @@ impl Shard {
             Order::Record(_) | Order::CloseClients => {}
             Order::Revoke(epoch) => self.revoke(*epoch),
             Order::Permit(permission) => return self.permit(*permission),
-            Order::Lead => self.position = Position::Leads,
+            Order::Lead => {
+                self.position = Position::Leads;
+                self.streams += 1;
+                self.stream = (self.life << 16) + self.streams;
+            }
             Order::Follow(host) => {
                 self.permission = None;
                 self.position = Position::Follows {
@@ -110,8 +131,15 @@ pub(super) struct Node {
     pub(super) name: &'static str,
     /// What PID 1 has on disk.
     pub(super) obeyed: DatabaseTopology,
+    /// Why what is there is not obeyed.
+    pub(super) refused: Option<String>,
+    /// What the shard's files hold, and how much of which stream its node knows to be there.
+    pub(super) disk: Content,
+    pub(super) held: Option<(u64, i64)>,
     pub(super) facts: Facts,
     pub(super) core: Core,
+    /// How far its copies are.
+    pub(super) progress: Progress,
     /// Counts the starts of the child that drives the core; what was sent to an earlier one arrives nowhere.
     pub(super) driver: u64,
     pub(super) shard: Option<Shard>,
@@ -150,10 +178,17 @@ impl Node {
             role,
             in_sync: set(&shard.in_sync),
             joining: set(&shard.joining),
+            copies: shard
+                .replicas
+                .iter()
+                .filter(|pod| *pod != self.name)
+                .cloned()
+                .collect(),
+            as_is: shard.as_is == Some(spec.epoch),
         })
     }
 
-    pub(super) fn promise(&self) -> Obeyed {
+    pub(super) fn promise(&self, now: Millis) -> Obeyed {
         let spec = &self.obeyed.spec;
         let shard = &spec.shards[0];
         let copies = [&shard.replicas, &shard.in_sync, &shard.joining];
@@ -163,16 +198,21 @@ impl Node {
             fence: spec.fence.as_ref().map(|fence| fence.epoch.unsigned_abs()),
             primary: shard.primary.clone(),
             copies: copies.into_iter().flatten().cloned().collect(),
+            apart_ms: self
+                .core
+                .view(self.clock(now))
+                .apart_since
+                .map_or(0, |since| self.clock(now) - since),
         }
     }
 
-    /// Whether an order that is seen is newer than what is obeyed.
-    pub(super) fn takes(&self, seen: &DatabaseTopology) -> bool {
-        let rank = |t: &DatabaseTopology| {
-            let fence = t.spec.fence.as_ref().map_or(0, |fence| fence.epoch);
-            (t.spec.epoch.max(fence), t.metadata.generation)
-        };
-        rank(seen) > rank(&self.obeyed)
+    /// What PID 1 says to an order that is seen.
+    pub(super) fn judge(&self, seen: &DatabaseTopology) -> Option<String> {
+        let verdict = obey(&state(&self.obeyed), &state(seen));
+        verdict
+            .refusals
+            .first()
+            .map(|refusal| refusal.message.clone())
     }
 
     /// Where a shard starts: as its configuration file says, which holds the last role.
@@ -186,7 +226,12 @@ impl Node {
         })
     }
 
-    pub(super) fn report(&self, now: u64, followers: &[ReplicaReport]) -> MemberReport {
+    pub(super) fn report(
+        &self,
+        now: u64,
+        followers: &[ReplicaReport],
+        history: &History,
+    ) -> MemberReport {
         let view = self.core.view(self.clock(now));
         let mut own = ShardReport::new(0, ShardRole::Stopped, 1);
         if let (Some(shard), Some(duty)) = (&self.shard, self.duty()) {
@@ -201,7 +246,15 @@ impl Node {
             own.counts = view.counts.iter().cloned().collect();
             own.fenced = view.fenced.map(u64::cast_signed);
             own.wants_failover = view.wish.map(|wish| format!("{wish:?}"));
-            own.offset = view.complete.then_some(shard.offset);
+            own.offset = view.complete.then(|| history.offset(shard.content));
+            own.served = view.served.map(u64::cast_signed);
+            own.held = self
+                .held
+                .filter(|_| !view.complete)
+                .map(|(stream, offset)| HeldReport {
+                    stream: stream.to_string(),
+                    offset,
+                });
             own.following = match &shard.position {
                 Position::Leads => None,
                 Position::Follows { state, .. } => Some(match state {
@@ -221,6 +274,7 @@ impl Node {
             generation: self.obeyed.metadata.generation.unwrap(),
             shards: vec![own],
             links: Vec::new(),
+            refused: self.refused.clone(),
             as_of: String::new(),
         }
     }
@@ -231,6 +285,37 @@ impl Node {
             None => Event::Down,
         }
     }
+}
+
+/// As PID 1 has it on disk; of its shard it matters only that there is one.
+fn state(topology: &DatabaseTopology) -> DesiredState {
+    let spec = &topology.spec;
+    let shard = DesiredShard {
+        role: DesiredRole::Primary,
+        bind: String::new(),
+        port: 1,
+        max_memory_bytes: 0,
+        eviction_policy: String::new(),
+        persistence: Persistence::Disabled,
+        engine: Engine::Plain,
+        password: Password::None,
+        replication: None,
+    };
+    let database = DesiredDatabase {
+        topology_uid: topology.metadata.uid.clone().unwrap(),
+        epoch: spec.epoch.unsigned_abs(),
+        generation: topology.metadata.generation.unwrap().unsigned_abs(),
+        owner: String::new(),
+        fence: spec.fence.as_ref().map(|fence| Fence {
+            epoch: fence.epoch.unsigned_abs(),
+            candidate: fence.candidate.clone(),
+            planned: fence.planned,
+        }),
+        shards: [(0, shard)].into(),
+    };
+    let mut all = DesiredState::default();
+    all.databases.insert("db".to_owned(), database);
+    all
 }
 
 /// Whether what stands in `topology` says that `pod` holds a whole copy.

@@ -2,10 +2,13 @@
 
 use meridian_api::crds::topology::ReplicaReport;
 use meridian_node::permission::{
-    Action, Answer, Ask, Core, Event, Following, Found, Order, Position, Read, grant,
+    Action, Answer, Ask, Core, Event, Following, Found, Order, Position, Progress, Read, grant,
 };
 
+use meridian_node::valkey::{Copy, Replicated};
+
 use super::{
+    data::Keeps,
     node::{NAMES, Node, Shard, index},
     world::{API, Snapshot, WELL, What, World},
 };
@@ -102,11 +105,12 @@ impl World {
         if !self.nodes[to].up {
             return;
         }
-        let promise = self.nodes[to].promise();
+        let promise = self.nodes[to].promise(self.now);
+        let known = promise.fence.unwrap_or(0).max(promise.epoch);
         let answer = match grant::decide(member, Some(&promise), request) {
             Ok(()) => Answer::Granted,
             Err(_) => Answer::Refused {
-                fenced: promise.fence,
+                fenced: (promise.uid == request.uid && known > request.epoch).then_some(known),
             },
         };
         let event = Event::Granted {
@@ -120,7 +124,7 @@ impl World {
     pub(super) fn read(&mut self, node: usize, driver: u64, round: u64) {
         let topology = &self.api.topology;
         let shard = &topology.spec.shards[0];
-        let found = Found::Topology(Read {
+        let shown = Found::Topology(Read {
             uid: topology.metadata.uid.clone().unwrap(),
             epoch: topology.spec.epoch.unsigned_abs(),
             fence: topology
@@ -131,6 +135,7 @@ impl World {
             leads: shard.primary.as_deref() == Some(NAMES[node]),
             in_sync: shard.in_sync.iter().cloned().collect(),
         });
+        let found = if self.gone { Found::Nothing } else { shown };
         self.send(
             API,
             node,
@@ -165,7 +170,22 @@ impl World {
     }
 
     pub(super) fn obey(&mut self, node: usize, seen: &Snapshot) {
-        if !self.nodes[node].up || !self.nodes[node].takes(&seen.topology) {
+        if !self.nodes[node].up {
+            return;
+        }
+        let refused = self.nodes[node].judge(&seen.topology);
+        let known = self.nodes[node].refused != refused;
+        self.nodes[node].refused.clone_from(&refused);
+        if refused.is_some() {
+            if known {
+                self.report(node);
+            }
+            return;
+        }
+        let same = |t: &meridian_api::crds::DatabaseTopology| {
+            (t.metadata.uid.clone(), t.spec.epoch, t.metadata.generation)
+        };
+        if same(&self.nodes[node].obeyed) == same(&seen.topology) {
             return;
         }
         self.nodes[node].obeyed = seen.topology.as_ref().clone();
@@ -185,7 +205,8 @@ impl World {
             }
             (Some(position), false) => {
                 self.lives += 1;
-                self.nodes[node].shard = Some(Shard::new(self.lives, position));
+                let disk = self.nodes[node].disk;
+                self.nodes[node].shard = Some(Shard::new(self.lives, position, disk));
                 let up = self.nodes[node].up_event();
                 self.feed(node, up);
             }
@@ -206,6 +227,7 @@ impl World {
         let this = &mut self.nodes[node];
         this.driver += 1;
         this.core = Core::new(this.facts.clone());
+        this.progress = Progress::default();
         if let Some(duty) = this.duty() {
             self.feed(node, Event::Obeys(duty));
             let up = self.nodes[node].up_event();
@@ -222,8 +244,10 @@ impl World {
             .as_ref()
             .map(|shard| shard.position.clone())
         else {
-            if let Some(shard) = &mut self.nodes[node].shard {
-                shard.offset += 10;
+            self.write(node);
+            if let Some(looked) = self.replicated(node) {
+                let clock = self.nodes[node].clock(self.now);
+                self.nodes[node].progress.saw(clock, &looked);
             }
             return;
         };
@@ -231,12 +255,16 @@ impl World {
         let link = (node.min(of), node.max(of));
         let reached =
             self.cut.get(&link).is_none_or(|until| *until <= self.now) && self.nodes[of].up;
+        let apart = self.apart.get(&node).is_some_and(|until| *until > self.now);
+        let slow = self.slow.get(&node).is_some_and(|until| *until > self.now);
+        self.seen.apart += u64::from(apart);
+        let reached = reached && !apart;
         let source = self.nodes[of]
             .shard
             .as_ref()
             .filter(|shard| reached && (shard.ever || shard.whole));
-        let offset = source.map(|shard| shard.offset);
-        let next = match (offset, state) {
+        let source = source.map(|shard| (shard.content, shard.stream));
+        let next = match (source, state) {
             (None, _) => Following::Down,
             (Some(_), Following::Down) => Following::Copying,
             (Some(_), Following::Copying | Following::Up) => Following::Up,
@@ -246,13 +274,18 @@ impl World {
             shard.position = position.clone();
             match next {
                 Following::Up => {
+                    // A copy that has just been taken over is never slow.
+                    if let Some((content, stream)) = source.filter(|_| !slow || !shard.whole) {
+                        (shard.content, shard.stream) = (content, stream);
+                    }
                     shard.whole = true;
-                    shard.offset = offset.unwrap_or(shard.offset);
                 }
                 Following::Copying => shard.whole = false,
                 Following::Down => {}
             }
         }
+        self.keep(node);
+        self.settle();
         if self.nodes[node].up {
             self.feed(node, Event::Seen(position));
         }
@@ -260,7 +293,13 @@ impl World {
 
     pub(super) fn report(&mut self, node: usize) {
         let followers = self.followers(node);
-        let report = self.nodes[node].report(self.now, &followers);
+        let mut report = self.nodes[node].report(self.now, &followers, &self.history);
+        let (clock, looked) = (self.nodes[node].clock(self.now), self.replicated(node));
+        let members = self.nodes[node].core.view(clock).members;
+        let counted = self.nodes[node].progress.count(&members, looked.as_ref());
+        report.shards[0]
+            .counts
+            .retain(|member| counted.contains(member));
         let shown = self.api.topology.status.as_ref().and_then(|status| {
             status
                 .members
@@ -277,17 +316,102 @@ impl World {
         self.send(node, API, What::Reported(node, Box::new(report)));
     }
 
+    /// What the shard of a node says about its place in replication.
+    fn replicated(&self, of: usize) -> Option<Replicated> {
+        let own = self.nodes[of].shard.as_ref()?;
+        let offset = |content| self.history.offset(content).unsigned_abs();
+        let followers = self.followers(of).into_iter().filter_map(|follower| {
+            let copy = self.nodes[index(&follower.node)].shard.as_ref()?;
+            let (online, offset) = (true, offset(copy.content));
+            Some((follower.node, Copy { online, offset }))
+        });
+        Some(Replicated {
+            position: own.position.clone(),
+            stream: own.stream.to_string(),
+            offset: offset(own.content),
+            copies: followers.collect(),
+        })
+    }
+
     pub(super) fn followers(&self, of: usize) -> Vec<ReplicaReport> {
         let follows = |node: &&Node| {
             node.shard.as_ref().is_some_and(|shard| {
                 matches!(&shard.position, Position::Follows { host, state: Following::Up } if host == NAMES[of])
             })
         };
+        let content = |node: &Node| node.shard.as_ref().map_or(0, |shard| shard.content);
+        let written = self.history.offset(content(&self.nodes[of]));
         let one = |node: &Node| ReplicaReport {
             node: node.name.to_owned(),
             online: true,
-            lag_bytes: 0,
+            lag_bytes: (written - self.history.offset(content(node))).max(0),
         };
         self.nodes.iter().filter(follows).map(one).collect()
+    }
+
+    /// Clients write to a shard that takes writes.
+    fn write(&mut self, node: usize) {
+        let clock = self.nodes[node].clock(self.now);
+        let takes = |shard: &&Shard| shard.writable(clock);
+        let Some(content) = self.nodes[node]
+            .shard
+            .as_ref()
+            .filter(takes)
+            .map(|s| s.content)
+        else {
+            return;
+        };
+        let mut written = content;
+        for _ in 0..1 + self.below(4) {
+            written = self.history.write(written);
+        }
+        if let Some(shard) = &mut self.nodes[node].shard {
+            shard.content = written;
+        }
+        self.keep(node);
+        self.settle();
+        self.report(node);
+    }
+
+    /// Puts on disk what is kept there, sooner or later.
+    fn keep(&mut self, node: usize) {
+        let now = match self.keeps {
+            Keeps::Nothing => false,
+            Keeps::Log => self.below(2) == 0,
+            Keeps::Snapshots => self.below(40) == 0,
+        };
+        let clock = self.nodes[node].clock(self.now);
+        let this = &mut self.nodes[node];
+        let complete = this.core.view(clock).complete;
+        let Some(shard) = this.shard.as_ref().filter(|shard| now && shard.whole) else {
+            return;
+        };
+        this.disk = shard.content;
+        if self.keeps == Keeps::Log && complete {
+            this.held = Some((shard.stream, self.history.offset(shard.content)));
+        }
+    }
+
+    /// What everybody has by now who may take over, or is about to be able to: the tail that only the primary has may be lost.
+    fn settle(&mut self) {
+        let shard = &self.api.topology.spec.shards[0];
+        let primary = index(shard.primary.as_deref().unwrap());
+        let clock = self.nodes[primary].clock(self.now);
+        let leads = self.nodes[primary].shard.as_ref();
+        let Some(mut common) = leads.filter(|s| s.writable(clock)).map(|s| s.content) else {
+            return;
+        };
+        for pod in shard.in_sync.iter().chain(&shard.joining) {
+            let Some(own) = &self.nodes[index(pod)].shard else {
+                return;
+            };
+            common = self.history.common(common, own.content);
+        }
+        if self.history.common(common, self.settled.content) == self.settled.content {
+            self.settled.content = common;
+            // One that joins holds nobody back yet: a primary that restarts alone leads with what it has.
+            let all = shard.primary.iter().chain(&shard.in_sync);
+            self.settled.holders = all.cloned().collect();
+        }
     }
 }

@@ -7,13 +7,17 @@ use std::{
 
 use meridian_agent::controllers::failover::{
     decide::Step,
+    renew::Memory,
     watch::{PodFacts, Watch},
 };
 use meridian_api::crds::topology::{DatabaseTopology, MemberReport};
-use meridian_node::permission::{Core, Event, Facts, Order, grant};
+use meridian_node::permission::{Core, Event, Facts, Order, Progress, grant};
 use serde_json::json;
 
-use super::node::{NAMES, Node, index};
+use super::{
+    data::{History, Keeps, Settled},
+    node::{NAMES, Node, index},
+};
 
 /// The API server beside the nodes, where a link needs a number.
 pub(super) const API: usize = 3;
@@ -31,6 +35,10 @@ pub(super) struct Seen {
     pub(super) admitted: u64,
     pub(super) shrunk: u64,
     pub(super) reinstated: u64,
+    pub(super) rebuilt: u64,
+    pub(super) raised: u64,
+    pub(super) asked: u64,
+    pub(super) apart: u64,
 }
 
 impl Seen {
@@ -42,6 +50,10 @@ impl Seen {
         self.admitted += other.admitted;
         self.shrunk += other.shrunk;
         self.reinstated += other.reinstated;
+        self.rebuilt += other.rebuilt;
+        self.raised += other.raised;
+        self.asked += other.asked;
+        self.apart += other.apart;
     }
 }
 
@@ -105,6 +117,8 @@ pub(super) enum What {
     Chaos,
     /// Nobody hears a node, for so long.
     Isolate(usize, u64),
+    /// The controller of the database looks at the topology: is it there, and new enough?
+    Renew,
 }
 
 pub(super) struct Agent {
@@ -131,15 +145,36 @@ pub(super) struct World {
     pub(super) lives: u64,
     pub(super) adversary: bool,
     pub(super) seen: Seen,
+    pub(super) keeps: Keeps,
+    pub(super) history: History,
+    pub(super) settled: Settled,
+    /// Who took writes last: pod, life and epoch.
+    pub(super) led: Option<(&'static str, u64, u64)>,
+    /// What stands on the database.
+    pub(super) memory: Memory,
+    /// The topology was deleted.
+    pub(super) gone: bool,
+    /// Earlier states of the API server.
+    pub(super) backups: Vec<(Rc<DatabaseTopology>, Memory)>,
+    /// Nodes whose replication link is down, or carries little, until then.
+    pub(super) apart: BTreeMap<usize, u64>,
+    pub(super) slow: BTreeMap<usize, u64>,
+    /// Until then the adversary rests: an API server that was put back is trouble enough.
+    pub(super) rests: u64,
 }
 
-fn first(replicas: &[&str]) -> DatabaseTopology {
+fn first(replicas: &[&str], keeps: Keeps) -> DatabaseTopology {
+    let persistence = match keeps {
+        Keeps::Nothing => "disabled",
+        Keeps::Log => "aofEverySecond",
+        Keeps::Snapshots => "snapshotEvery6Hour",
+    };
     serde_json::from_value(json!({
         "metadata": {"name": "db", "namespace": "ns", "uid": "T", "generation": 1, "annotations": {}},
         "spec": {"database": {"kind": "K", "namespace": "ns", "name": "db", "uid": "u"}, "cluster": "rec", "epoch": 1,
-                 "port": 10000, "memoryBytes": 1, "evictionPolicy": "noeviction", "persistence": "disabled",
+                 "port": 10000, "memoryBytes": 1, "evictionPolicy": "noeviction", "persistence": persistence,
                  "replication": true,
-                 "shards": [{"id": 0, "slots": "0-16383", "primary": "rec-0", "replicas": replicas}]},
+                 "shards": [{"id": 0, "slots": "0-16383", "primary": "rec-0", "replicas": replicas, "asIs": 1}]},
         "status": {},
     }))
     .unwrap()
@@ -158,7 +193,9 @@ impl World {
         } else {
             &["rec-1"]
         };
-        let topology = Rc::new(first(replicas));
+        let keeps =
+            [Keeps::Log, Keeps::Nothing, Keeps::Snapshots][usize::try_from(seed / 3 % 3).unwrap()];
+        let topology = Rc::new(first(replicas, keeps));
         let pods = NAMES.map(|name| (name.to_owned(), WELL)).into();
         let api = Snapshot {
             version: 1,
@@ -177,13 +214,27 @@ impl World {
             lives: 0,
             adversary: true,
             seen: Seen::default(),
+            keeps,
+            history: History::default(),
+            settled: Settled::default(),
+            led: None,
+            memory: Memory::of(&topology.spec).unwrap(),
+            gone: false,
+            backups: Vec::new(),
+            apart: BTreeMap::new(),
+            slow: BTreeMap::new(),
+            rests: 0,
         };
         for (at, name) in NAMES.into_iter().enumerate() {
             let node = Node {
                 name,
                 obeyed: topology.as_ref().clone(),
+                refused: None,
+                disk: 0,
+                held: None,
                 facts: Facts::default(),
                 core: Core::new(Facts::default()),
+                progress: Progress::default(),
                 driver: 0,
                 shard: None,
                 up: false,
@@ -212,6 +263,7 @@ impl World {
             world.at(11, What::Probe(agent));
         }
         world.at(3_000, What::Chaos);
+        world.at(900, What::Renew);
         world
     }
 
@@ -274,8 +326,33 @@ impl World {
                     self.api.topology.spec
                 ));
             }
+            if let Some(name) = writable.first() {
+                self.leads(name)?;
+            }
         }
         Ok(self.seen)
+    }
+
+    /// Whoever begins to take writes must have what the others have.
+    fn leads(&mut self, name: &'static str) -> Result<(), String> {
+        let Some(shard) = &self.nodes[index(name)].shard else {
+            return Ok(());
+        };
+        let (life, epoch, content) = (shard.life, shard.leads_in(), shard.content);
+        if self.led.replace((name, life, epoch)) == Some((name, life, epoch)) {
+            return Ok(());
+        }
+        let others: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|node| node.name != name)
+            .map(|node| {
+                let has = node.shard.as_ref().map_or(node.disk, |shard| shard.content);
+                (node.name.to_owned(), has)
+            })
+            .collect();
+        self.settled
+            .lead(&self.history, name, epoch, content, &others)
     }
 
     /// Pods whose shard would acknowledge a write now.
@@ -315,6 +392,7 @@ impl World {
             | What::AgentGet(..)
             | What::AgentSwap { .. }
             | What::Chaos
+            | What::Renew
             | What::Isolate(..) => 0,
         };
         (until > self.now).then_some(until)
@@ -394,6 +472,7 @@ impl World {
             }
             What::Chaos => self.chaos(),
             What::Isolate(node, length) => self.isolate(node, length),
+            What::Renew => self.renew(),
         }
         Ok(())
     }

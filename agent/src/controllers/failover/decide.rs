@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use meridian_api::crds::topology::{
-    DatabaseTopology, Fence, FollowingState, LEASE_MARGIN_MS, LEASE_MS, ShardAssignment,
-    ShardReport, ShardRole,
+    DatabaseTopology, Fence, FollowingState, HeldReport, JOIN_LAG_BYTES, LEASE_MARGIN_MS, LEASE_MS,
+    ShardAssignment, ShardReport, ShardRole,
 };
 
 use super::{
-    growth,
-    watch::{Fact, PodFacts, Watch, acting, own_shard},
+    growth, recover, renew,
+    watch::{Fact, PodFacts, Watch, acting, own_shard, report},
 };
 
 /// A primary whose PID 1 is silent for this long is lost if a replica has lost it as well, milliseconds.
@@ -21,6 +21,10 @@ pub const SILENT_MS: u64 = 3_000;
 pub const SILENT_ALONE_MS: u64 = 10_000;
 /// A primary that does not answer for this long while its PID 1 does is lost, milliseconds.
 pub const NOT_READY_MS: u64 = 3_000;
+/// A primary that answers and takes no writes for this long, for no reason that it gives, is lost, milliseconds.
+pub const NOT_WRITABLE_MS: u64 = 10_000;
+/// A candidate that does not confirm its fence within this is no candidate, milliseconds.
+pub const CONFIRM_MS: u64 = 10_000;
 /// How long a planned move may keep the primary from taking writes, milliseconds.
 pub const PLANNED_MS: u64 = 3_000;
 /// Pause after a planned move that was given up, milliseconds.
@@ -74,6 +78,8 @@ pub enum Step {
     Reinstate {
         /// Why, for people.
         why: String,
+        /// Nothing was left anywhere: the database is empty now.
+        all_lost: bool,
     },
     /// Only a person can say how it goes on.
     NeedsPerson {
@@ -119,6 +125,8 @@ pub struct Loss {
     pub pod: String,
     /// Bytes of the replication stream that the last primary reported and the pod does not have; `None`: unknown.
     pub bytes: Option<i64>,
+    /// What its files had, where its process began from them.
+    pub held: Option<HeldReport>,
 }
 
 /// Decides.
@@ -126,6 +134,10 @@ pub struct Loss {
 pub fn decide(view: &View<'_>) -> Step {
     let topology = view.topology;
     if topology.metadata.deletion_timestamp.is_some() {
+        return Step::Nothing;
+    }
+    if renew::raised(topology, &[]).is_some() {
+        // It is older than what its nodes obey: nothing in it is true any more. The database's controller raises it.
         return Step::Nothing;
     }
     let Some(shard) = topology.spec.shards.first() else {
@@ -145,6 +157,9 @@ pub fn decide(view: &View<'_>) -> Step {
         if step != Step::Nothing || !trouble.planned {
             return step;
         }
+    }
+    if let Some(step) = view.stuck(shard, primary) {
+        return step;
     }
     growth::decide(view, shard, primary)
 }
@@ -182,9 +197,45 @@ impl View<'_> {
         let able = shard.in_sync.iter().filter_map(|pod| {
             let own = self.able(pod)?;
             let follows = own.following == Some(FollowingState::Up);
-            (follows || !planned).then_some((own.offset, std::cmp::Reverse(pod)))
+            // A planned move waits until everything has arrived.
+            let fit = if planned {
+                follows
+            } else {
+                self.is_near(shard, pod, own)
+            };
+            fit.then_some((own.offset, std::cmp::Reverse(pod)))
         });
         able.max().map(|(_, pod)| pod.0.clone())
+    }
+
+    /// Whether what the primary said last leaves the pod within what a failover may lose. One that lost its primary has told
+    /// how far it got; of one that follows only the primary's own figure is as old as the primary's word.
+    fn is_near(&self, shard: &ShardAssignment, pod: &str, own: &ShardReport) -> bool {
+        let primary = shard.primary.as_deref().unwrap_or_default();
+        let Some(old) = acting(self.topology, primary, &ShardRole::Primary) else {
+            return true;
+        };
+        let behind = if own.following == Some(FollowingState::Down) {
+            old.offset.zip(own.offset).map(|(had, has)| had - has)
+        } else {
+            let seen = old.replicas.iter().find(|replica| replica.node == pod);
+            seen.map(|replica| replica.lag_bytes)
+        };
+        behind.is_none_or(|behind| behind < JOIN_LAG_BYTES)
+    }
+
+    /// A primary that is there and takes no writes, although nothing is wrong that it or anybody else can name.
+    fn stuck(&self, shard: &ShardAssignment, primary: &str) -> Option<Step> {
+        let lasted = self.watch.lasted(primary, Fact::NotWritable, self.now)?;
+        if lasted < NOT_WRITABLE_MS {
+            return None;
+        }
+        let candidate = self.candidate(shard, false)?;
+        Some(Step::Fence {
+            candidate,
+            planned: false,
+            why: format!("`{primary}` has taken no writes for {} s", lasted / 1000),
+        })
     }
 
     fn trouble(&self, shard: &ShardAssignment, primary: &str) -> Option<Trouble> {
@@ -264,34 +315,13 @@ impl View<'_> {
 
     /// Nobody can take over, for this long.
     fn without_candidate(&self, shard: &ShardAssignment, primary: &str, lasted: u64) -> Step {
-        if self.all_came_back(shard, primary) {
-            let why = format!(
-                "every node of the in-sync set came back from its own files, as `{primary}` did, and it had the most"
-            );
-            return Step::Reinstate { why };
+        if let Some(step) = recover::goes_on(self, shard, primary) {
+            return step;
         }
         if lasted < HOPELESS_MS {
             return Step::Nothing;
         }
         self.ask(shard, primary)
-    }
-
-    /// Whether primary and in-sync set all lost their processes and are back: no copy is left that is newer than the
-    /// primary's own files.
-    fn all_came_back(&self, shard: &ShardAssignment, primary: &str) -> bool {
-        let old = acting(self.topology, primary, &ShardRole::Primary);
-        let back = old.is_some_and(|old| old.ready && old.wants_failover.is_some());
-        let copyless = |pod: &String| {
-            acting(self.topology, pod, &ShardRole::Replica).is_some_and(|own| {
-                own.offset.is_none() && own.following == Some(FollowingState::Down)
-            })
-        };
-        back && self.is_alive(primary)
-            && !shard.in_sync.is_empty()
-            && shard
-                .in_sync
-                .iter()
-                .all(|pod| self.is_alive(pod) && copyless(pod))
     }
 
     /// Lays before a person who could take over.
@@ -303,6 +333,7 @@ impl View<'_> {
             (own.ready && self.is_alive(pod)).then(|| Loss {
                 pod: pod.clone(),
                 bytes,
+                held: own.held.clone(),
             })
         };
         let choices: Vec<Loss> = shard.replicas.iter().filter_map(loss).collect();
@@ -325,7 +356,10 @@ impl View<'_> {
     fn accepted(&self, shard: &ShardAssignment, primary: &str) -> Option<Step> {
         if self.accepts(primary) {
             let why = format!("a person accepted that `{primary}` goes on with what it has");
-            return Some(Step::Reinstate { why });
+            return Some(Step::Reinstate {
+                why,
+                all_lost: false,
+            });
         }
         let ready = |pod: &str| own_shard(self.topology, pod).is_some_and(|own| own.ready);
         let pod = shard
@@ -342,6 +376,9 @@ impl View<'_> {
     /// Brings a failover to its end.
     fn fenced(&self, shard: &ShardAssignment, primary: &str, fence: &Fence) -> Step {
         let chosen = &fence.candidate;
+        if chosen == primary {
+            return self.begins_again(shard, primary, fence);
+        }
         let by_person = self.accepts(chosen);
         let own = if by_person {
             acting(self.topology, chosen, &ShardRole::Replica).filter(|_| self.is_alive(chosen))
@@ -370,6 +407,61 @@ impl View<'_> {
         // process that holds the permission runs on where the API server does not see it.
         match confirmed {
             Some(waited) if old.is_some() || waited >= LEASE_MS + LEASE_MARGIN_MS => Step::Promote,
+            Some(_) => Step::Nothing,
+            None => self.unconfirmed(shard, primary, fence),
+        }
+    }
+
+    /// The candidate could take over and does not confirm the fence: its node may not hear of it.
+    fn unconfirmed(&self, shard: &ShardAssignment, primary: &str, fence: &Fence) -> Step {
+        let seen = self.watch.fenced(fence.epoch, self.now).unwrap_or(0);
+        if seen < CONFIRM_MS {
+            return Step::Nothing;
+        }
+        let chosen = &fence.candidate;
+        let why = format!(
+            "`{chosen}` has not confirmed for {} s that it takes over",
+            seen / 1000
+        );
+        let mut others = shard.clone();
+        others.in_sync.retain(|pod| pod != chosen);
+        if let Some(candidate) = self.candidate(&others, false) {
+            return Step::Fence {
+                candidate,
+                planned: false,
+                why,
+            };
+        }
+        let old = acting(self.topology, primary, &ShardRole::Primary);
+        let well = old.is_some_and(|old| old.ready && old.wants_failover.is_none());
+        if well && self.is_alive(primary) {
+            return Step::AbandonFence { why };
+        }
+        self.without_candidate(shard, primary, seen)
+    }
+
+    /// Ends the fence of a topology that was made again or raised: the primary goes on once nobody else can hold a permission.
+    fn begins_again(&self, shard: &ShardAssignment, primary: &str, fence: &Fence) -> Step {
+        let epoch = self.topology.spec.epoch;
+        let own = report(self.topology, primary)
+            .filter(|own| own.epoch == epoch)
+            .and_then(|_| own_shard(self.topology, primary))
+            .filter(|own| own.ready && self.is_alive(primary));
+        let Some(own) = own.filter(|own| own.wants_failover.is_none()) else {
+            return self.lost_candidate(shard, primary, fence);
+        };
+        // Whoever runs and has not heard of this topology may obey a newer one.
+        let heard = |pod: &String| {
+            let told = report(self.topology, pod);
+            !self.is_alive(pod) || told.is_some_and(|told| told.epoch == epoch)
+        };
+        if !shard.replicas.iter().all(heard) {
+            return Step::Nothing;
+        }
+        // This epoch is the one after everything that was known: who led in the last of those is followed by nobody.
+        let last = own.served == Some(epoch - 1);
+        match self.watch.confirmed(fence.epoch, self.now) {
+            Some(waited) if last || waited >= LEASE_MS + LEASE_MARGIN_MS => Step::Promote,
             Some(_) | None => Step::Nothing,
         }
     }

@@ -1,16 +1,14 @@
 //! Who holds a replica, and who of them is in the in-sync set. Pure; called only while the primary is well.
 
-use meridian_api::crds::topology::{DatabaseTopology, ShardAssignment, ShardReport, ShardRole};
+use meridian_api::crds::topology::{
+    APART_MS, DatabaseTopology, JOIN_LAG_BYTES, ShardAssignment, ShardReport, ShardRole,
+};
 
 use super::{
     decide::{Step, View},
     watch::{Fact, acting, follows, report},
 };
 
-/// A replica joins the in-sync set when it is this close to its primary, bytes of the replication stream.
-pub(super) const JOIN_LAG_BYTES: i64 = 1 << 20;
-/// A member of the in-sync set that does not follow for this long leaves it, milliseconds.
-pub(super) const SHRINK_MS: u64 = 5_000;
 /// A replica whose pod is away for this long is replaced by one on another node, milliseconds: longer than a host needs
 /// to start again, because a new copy is dear.
 pub(super) const REPLACE_MS: u64 = 600_000;
@@ -65,8 +63,10 @@ fn placed(view: &View<'_>, shard: &ShardAssignment) -> Option<Step> {
 /// A member that does not follow any more, or that is not wanted any more.
 fn shrink(view: &View<'_>, shard: &ShardAssignment) -> Option<Step> {
     let behind = |pod: &&String| {
-        let lasted = view.watch.lasted(pod, Fact::NotFollowing, view.now);
-        lasted.is_some_and(|lasted| lasted >= SHRINK_MS)
+        [Fact::NotFollowing, Fact::Lagging].into_iter().any(|fact| {
+            let lasted = view.watch.lasted(pod, fact, view.now);
+            lasted.is_some_and(|lasted| lasted >= APART_MS)
+        })
     };
     let unwanted = wanted(view.topology) == 0;
     if let Some(pod) = shard.joining.iter().find(|pod| unwanted || behind(pod)) {
@@ -76,7 +76,7 @@ fn shrink(view: &View<'_>, shard: &ShardAssignment) -> Option<Step> {
     Some(Step::Shrink { pod: pod.clone() })
 }
 
-/// The primary needs the permission of one that joins, and has seen that it must.
+/// The primary needs the permission of one that joins, and has seen that it must; and the one is still close.
 fn admit(
     view: &View<'_>,
     shard: &ShardAssignment,
@@ -88,7 +88,7 @@ fn admit(
     let pod = shard
         .joining
         .iter()
-        .find(|pod| current && own.counts.contains(pod))?;
+        .find(|pod| current && own.counts.contains(pod) && is_close(view, own, pod))?;
     Some(Step::Admit { pod: pod.clone() })
 }
 
@@ -97,19 +97,21 @@ fn join(view: &View<'_>, shard: &ShardAssignment, own: &ShardReport) -> Option<S
     if !own.writable || own.wants_failover.is_some() || wanted(view.topology) == 0 {
         return None;
     }
-    let close = |pod: &&String| {
-        let seen = own.replicas.iter().find(|replica| replica.node == **pod);
-        let near = seen.is_some_and(|replica| replica.online && replica.lag_bytes < JOIN_LAG_BYTES);
-        let whole =
-            acting(view.topology, pod, &ShardRole::Replica).is_some_and(|own| own.offset.is_some());
-        near && whole && follows(view.topology, pod) && view.is_alive(pod)
-    };
     let out = shard
         .replicas
         .iter()
         .filter(|pod| !shard.in_sync.contains(pod) && !shard.joining.contains(pod));
-    let pod = out.into_iter().find(close)?;
+    let pod = out.into_iter().find(|pod| is_close(view, own, pod))?;
     Some(Step::Join { pod: pod.clone() })
+}
+
+/// Whether both the primary and the pod itself say that it follows closely.
+fn is_close(view: &View<'_>, primary: &ShardReport, pod: &str) -> bool {
+    let seen = primary.replicas.iter().find(|replica| replica.node == pod);
+    let near = seen.is_some_and(|replica| replica.online && replica.lag_bytes < JOIN_LAG_BYTES);
+    let whole =
+        acting(view.topology, pod, &ShardRole::Replica).is_some_and(|own| own.offset.is_some());
+    near && whole && follows(view.topology, pod) && view.is_alive(pod)
 }
 
 /// A replica too many: one that is lost or outside the set, once enough others are in it.

@@ -40,8 +40,10 @@ mod world;
 const TICK: Duration = Duration::from_millis(200);
 /// Pause between two probes of one pod.
 const PROBE: Duration = Duration::from_secs(1);
-/// Pause after a write that did not go through.
+/// Pause after a step that was not taken: the write did not go through, or a fresh read asked for none.
 const AGAIN: Duration = Duration::from_millis(500);
+/// A watch that does not show a write for this long is asked no more: the next step is decided on a fresh read anyway.
+const SHOWN: Duration = Duration::from_secs(5);
 /// Field manager of the conditions of failover; others on the same object are the rigger's.
 const MANAGER: &str = "meridian-agent-failover";
 
@@ -53,6 +55,8 @@ struct Entry {
     /// Something is being written about it.
     busy: bool,
     not_before: Option<Instant>,
+    /// What this leader wrote last: before the watch shows it, what the watch shows is decided upon already.
+    wrote: Option<(i64, Instant)>,
     /// What was laid before a person last.
     person: Option<Vec<Loss>>,
 }
@@ -168,7 +172,10 @@ impl Shell {
             };
         }
         entry.watch.saw(&topology, &pods, at);
-        if entry.busy || entry.not_before.is_some_and(|time| time > now) {
+        let lags = entry.wrote.is_some_and(|(generation, at)| {
+            watch_lags(&topology, generation) && now.saturating_duration_since(at) < SHOWN
+        });
+        if entry.busy || lags || entry.not_before.is_some_and(|time| time > now) {
             return;
         }
         let spare = self.world.spare(&topology);
@@ -180,6 +187,7 @@ impl Shell {
             now: at,
         });
         let writes = write::next(&topology, &step).is_some();
+        let places = matches!(step, Step::AddReplica { .. });
         let person = match step {
             Step::NeedsPerson { choices } => Some(choices),
             Step::Nothing
@@ -204,6 +212,7 @@ impl Shell {
         let act = Act {
             context: self.context.clone(),
             name,
+            places,
             watch: entry.watch.clone(),
             start: self.start,
         };
@@ -233,12 +242,22 @@ impl Shell {
         let now = self.millis(Instant::now());
         if let Some(entry) = self.entries.get_mut(&acted.name) {
             entry.busy = false;
-            entry.not_before = acted.failed.then(|| Instant::now() + AGAIN);
+            // Also when the fresh read asked for nothing: the watch lags behind it.
+            entry.not_before = acted.wrote.is_none().then(|| Instant::now() + AGAIN);
+            entry.wrote = acted.wrote.map(|generation| (generation, Instant::now()));
             if acted.gave_up {
                 entry.watch.gave_up(now);
             }
         }
     }
+}
+
+/// Whether the watch shows an older topology than the one that was written with this generation.
+fn watch_lags(shown: &DatabaseTopology, written: i64) -> bool {
+    shown
+        .metadata
+        .generation
+        .is_some_and(|shown| shown < written)
 }
 
 /// The findings, if the topology does not show them yet.

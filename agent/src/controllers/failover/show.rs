@@ -1,6 +1,6 @@
 //! What people read about failover: conditions and Events. Pure.
 
-use meridian_api::crds::topology::{DatabaseTopology, FollowingState, ShardRole};
+use meridian_api::crds::topology::{DatabaseTopology, FollowingState, HeldReport, ShardRole};
 
 use super::{
     decide::{ACCEPT_LOSS, Loss, Step},
@@ -40,7 +40,7 @@ fn primary(topology: &DatabaseTopology, pod: Option<&str>, person: Option<&[Loss
         Some(own) if own.ready && own.writable => Finding::yes(
             TYPE,
             "TakesWrites",
-            format!("`{pod}` takes writes in epoch {epoch}"),
+            format!("`{pod}` takes writes in epoch {epoch}{}", begun(topology)),
         ),
         Some(own) => {
             let why = own.wants_failover.as_ref().or(own.problem.as_ref());
@@ -56,6 +56,17 @@ fn primary(topology: &DatabaseTopology, pod: Option<&str>, person: Option<&[Loss
             "NotConfirmed",
             format!("`{pod}` has not confirmed epoch {epoch} (last heard of {as_of})"),
         ),
+    }
+}
+
+/// With what the epoch began, until a replica has it too.
+fn begun(topology: &DatabaseTopology) -> &'static str {
+    let spec = &topology.spec;
+    let as_is = spec.shards.first().and_then(|shard| shard.as_is);
+    if spec.epoch > 1 && as_is == Some(spec.epoch) {
+        "; it began this epoch with what was left on it, and what only others had is lost"
+    } else {
+        ""
     }
 }
 
@@ -93,9 +104,21 @@ fn in_sync(topology: &DatabaseTopology) -> Finding {
     )
 }
 
+fn primary_of(topology: &DatabaseTopology) -> Option<&String> {
+    topology.spec.shards.first()?.primary.as_ref()
+}
+
 fn progress(topology: &DatabaseTopology) -> Finding {
     const TYPE: &str = "FailoverInProgress";
     match &topology.spec.fence {
+        Some(fence) if primary_of(topology) == Some(&fence.candidate) => Finding::yes(
+            TYPE,
+            "MadeAgain",
+            format!(
+                "the topology was made again: `{}` goes on in epoch {} once every permission of before has ended",
+                fence.candidate, fence.epoch
+            ),
+        ),
         Some(fence) if fence.planned => Finding::yes(
             TYPE,
             "PlannedMove",
@@ -110,6 +133,15 @@ fn progress(topology: &DatabaseTopology) -> Finding {
     }
 }
 
+/// How much the files of a copy had. Figures of one stream can be compared.
+fn files(held: &HeldReport) -> String {
+    let stream: String = held.stream.chars().take(8).collect();
+    format!(
+        "its files had at least byte {} of the stream {stream}",
+        held.offset
+    )
+}
+
 /// What a person is asked, with the loss of each answer.
 #[must_use]
 pub(super) fn needs_person(topology: &DatabaseTopology, choices: &[Loss]) -> String {
@@ -121,15 +153,28 @@ pub(super) fn needs_person(topology: &DatabaseTopology, choices: &[Loss]) -> Str
         .and_then(|shard| shard.primary.as_deref())
         .unwrap_or("?");
     let one = |loss: &Loss| {
-        let bytes = loss.bytes.map_or_else(
+        let mut bytes = loss.bytes.map_or_else(
             || "an unknown part of the writes is lost".to_owned(),
             |bytes| format!("at least {bytes} bytes of the replication stream are lost"),
         );
+        if let Some(held) = &loss.held {
+            bytes = format!("{bytes}; {}", files(held));
+        }
         format!("`{}@{epoch}`: {bytes}", loss.pod)
     };
     let mut all: Vec<String> = choices.iter().map(one).collect();
+    let own = own_shard(topology, primary);
+    let held = own.and_then(|own| own.held.as_ref()).map(files);
+    let led = own
+        .and_then(|own| own.served)
+        .map(|served| format!("it led last in epoch {served}"));
+    let known: String = [held, led]
+        .into_iter()
+        .flatten()
+        .map(|what| format!("; {what}"))
+        .collect();
     all.push(format!(
-        "`{primary}@{epoch}`: `{primary}` goes on with what it has, and what only others have is lost"
+        "`{primary}@{epoch}`: `{primary}` goes on with what it has, and what only others have is lost{known}"
     ));
     format!(
         "the primary `{primary}` is away or came back with less than it had, and nobody who has everything can take over. \
@@ -178,7 +223,15 @@ pub(super) fn news(topology: &DatabaseTopology, step: &Step) -> Option<News> {
             "MoveGivenUp",
             format!("the primary stays where it is: {why}. It is tried again later"),
         ),
-        Step::Reinstate { why } => told(true, "PrimaryGoesOn", why.clone()),
+        Step::Reinstate { why, all_lost } => told(
+            true,
+            if *all_lost {
+                "AllDataLost"
+            } else {
+                "PrimaryGoesOn"
+            },
+            why.clone(),
+        ),
         Step::NeedsPerson { choices } => told(true, "NeedsPerson", needs_person(topology, choices)),
         Step::Admit { pod } => told(false, "InSync", format!("`{pod}` can take over now")),
         Step::Shrink { pod } => told(
@@ -202,6 +255,17 @@ pub(super) fn news(topology: &DatabaseTopology, step: &Step) -> Option<News> {
 fn promoted(topology: &DatabaseTopology) -> Option<News> {
     let fence = topology.spec.fence.as_ref()?;
     let old = topology.spec.shards.first()?.primary.as_deref()?;
+    if old == fence.candidate {
+        return Some(News {
+            warning: true,
+            reason: "TopologyMadeAgain",
+            note: format!(
+                "the topology was lost or older than what its nodes obey, and was made again: `{old}` goes on as primary in \
+                 epoch {}",
+                fence.epoch
+            ),
+        });
+    }
     let had = own_shard(topology, old).and_then(|own| own.offset);
     let has = own_shard(topology, &fence.candidate).and_then(|own| own.offset);
     let (warning, reason, tail) = match had.zip(has) {

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use meridian_api::crds::topology::{
-    DatabaseTopology, FollowingState, MemberReport, ShardReport, ShardRole,
+    DatabaseTopology, FollowingState, LEAVE_LAG_BYTES, MemberReport, ShardAssignment, ShardReport,
+    ShardRole,
 };
 
 /// What the Kubernetes API says about one pod of the REC. A pod that does not exist has no facts.
@@ -26,6 +27,10 @@ pub enum Fact {
     NotReady,
     /// The replica does not follow the live stream, or says nothing about this topology.
     NotFollowing,
+    /// The replica is far behind, or its primary does not count it among those that follow.
+    Lagging,
+    /// The primary answers, takes no writes, and says nothing of it.
+    NotWritable,
     /// The node asks that another pod becomes primary.
     Asks,
     /// The pod does not exist, its container is terminated, or its StatefulSet does not make it any more.
@@ -100,6 +105,8 @@ impl Watch {
                 holds.push((pod, Fact::NotFollowing, !follows));
                 let asks = own.is_some_and(|own| own.wants_failover.is_some());
                 holds.push((pod, Fact::Asks, asks));
+                holds.push((pod, Fact::Lagging, lags(topology, shard, pod)));
+                holds.push((pod, Fact::NotWritable, takes_no_writes(topology, pod)));
                 holds.push((pod, Fact::Away, away));
             }
         }
@@ -175,6 +182,25 @@ impl Watch {
     pub fn since_given_up(&self, now: u64) -> Option<u64> {
         self.abandoned.map(|at| now.saturating_sub(at))
     }
+}
+
+/// Whether the primary says that `pod` is far behind, or that it takes writes and `pod` does not follow it.
+fn lags(topology: &DatabaseTopology, shard: &ShardAssignment, pod: &str) -> bool {
+    let primary = shard.primary.as_deref().unwrap_or_default();
+    let Some(own) = acting(topology, primary, &ShardRole::Primary) else {
+        return false;
+    };
+    let seen = own.replicas.iter().find(|replica| replica.node == pod);
+    match seen {
+        Some(seen) if seen.online => seen.lag_bytes >= LEAVE_LAG_BYTES,
+        Some(_) | None => own.writable,
+    }
+}
+
+fn takes_no_writes(topology: &DatabaseTopology, pod: &str) -> bool {
+    let own = acting(topology, pod, &ShardRole::Primary);
+    topology.spec.fence.is_none()
+        && own.is_some_and(|own| own.ready && !own.writable && own.wants_failover.is_none())
 }
 
 /// The report of `pod` about this very topology.

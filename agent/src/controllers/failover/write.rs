@@ -8,6 +8,9 @@ use super::decide::{ACCEPT_LOSS, LEAVE, Step};
 #[must_use]
 pub fn next(topology: &DatabaseTopology, step: &Step) -> Option<DatabaseTopology> {
     let mut next = topology.clone();
+    let accepted = topology.metadata.annotations.as_ref();
+    let accepted = accepted.and_then(|all| all.get(ACCEPT_LOSS)).cloned();
+    let ordered = topology.spec.epoch;
     let spec = &mut next.spec;
     let shard = spec.shards.first_mut()?;
     let newest = spec.fence.as_ref().map_or(0, |fence| fence.epoch);
@@ -25,6 +28,14 @@ pub fn next(topology: &DatabaseTopology, step: &Step) -> Option<DatabaseTopology
         }
         Step::Promote => {
             let fence = spec.fence.take()?;
+            spec.epoch = fence.epoch;
+            if shard.primary.as_ref() == Some(&fence.candidate) {
+                // A topology that was made again: the set that it remembers follows the same primary as before.
+                shard.joining.clear();
+                return Some(next);
+            }
+            let by_person = accepted.as_deref() == Some(&format!("{}@{ordered}", fence.candidate));
+            shard.as_is = by_person.then_some(fence.epoch);
             shard.replicas.retain(|pod| *pod != fence.candidate);
             shard.replicas.extend(shard.primary.take());
             shard.primary = Some(fence.candidate);
@@ -32,7 +43,6 @@ pub fn next(topology: &DatabaseTopology, step: &Step) -> Option<DatabaseTopology
             // the candidate had, or less, until it has followed the candidate.
             shard.in_sync.clear();
             shard.joining.clear();
-            spec.epoch = fence.epoch;
             done(&mut next);
         }
         Step::AbandonFence { .. } => {
@@ -47,11 +57,16 @@ pub fn next(topology: &DatabaseTopology, step: &Step) -> Option<DatabaseTopology
             shard.in_sync.clear();
             shard.joining.clear();
             spec.epoch = newest + 1;
+            shard.as_is = Some(spec.epoch);
             done(&mut next);
         }
         Step::Shrink { pod } => shard.in_sync.retain(|member| member != pod),
         Step::Leave { pod } => shard.joining.retain(|member| member != pod),
-        Step::Join { pod } => shard.joining.push(pod.clone()),
+        Step::Join { pod } => {
+            shard.joining.push(pod.clone());
+            // It led, and somebody has what it has: from here on it must not lead with less.
+            shard.as_is = None;
+        }
         Step::Admit { pod } => {
             shard.joining.retain(|member| member != pod);
             shard.in_sync.push(pod.clone());

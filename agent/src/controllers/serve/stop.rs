@@ -33,8 +33,9 @@ pub(crate) fn decide(topology: &DatabaseTopology, remembered: &[Memory]) -> Stop
         .map_or(&[][..], |status| status.members.as_slice());
     let newest = members
         .iter()
-        .map(|member| member.epoch)
-        .chain(remembered.iter().map(|memory| memory.epoch))
+        .map(MemberReport::highest_epoch)
+        .chain(remembered.iter().map(Memory::highest))
+        .chain(spec.fence.iter().map(|fence| fence.epoch))
         .fold(spec.epoch, i64::max);
     let unheard = members.iter().any(|member| would_refuse(topology, member));
     if !spec.shards.is_empty() || newest > spec.epoch || unheard {
@@ -72,7 +73,7 @@ pub(crate) fn decide(topology: &DatabaseTopology, remembered: &[Memory]) -> Stop
 fn would_refuse(topology: &DatabaseTopology, member: &MemberReport) -> bool {
     let meta = &topology.metadata;
     if meta.uid.as_deref() != Some(member.topology_uid.as_str()) {
-        return member.epoch >= topology.spec.epoch;
+        return member.highest_epoch() >= topology.spec.epoch;
     }
     let generation = meta.generation.unwrap_or(0);
     (member.epoch, member.generation) > (topology.spec.epoch, generation)
@@ -107,10 +108,12 @@ mod tests {
     use super::*;
 
     fn topology(epoch: i64, shards: &Value, members: &Value) -> DatabaseTopology {
+        let fence = shards.as_array().is_some_and(|all| !all.is_empty());
+        let fence = fence.then(|| json!({"epoch": epoch + 1, "candidate": "rec-2"}));
         serde_json::from_value(json!({
             "metadata": {"name": "db", "uid": "T", "generation": 3, "resourceVersion": "9"},
             "spec": {"database": {"kind": "K", "namespace": "ns", "name": "db", "uid": "u"}, "cluster": "rec",
-                     "epoch": epoch, "fence": {"epoch": epoch + 1, "candidate": "rec-2"}, "port": 10000,
+                     "epoch": epoch, "fence": fence, "port": 10000,
                      "memoryBytes": 1, "evictionPolicy": "noeviction", "persistence": "disabled", "replication": false,
                      "shards": shards},
             "status": {"members": members},
@@ -124,6 +127,13 @@ mod tests {
         json!({"node": node, "topologyUid": uid, "epoch": epoch, "generation": generation, "asOf": "t", "shards": shards})
     }
 
+    /// A node that obeys a fence.
+    fn fenced(node: &str, epoch: i64, fence: i64) -> Value {
+        let mut member = member(node, "T", epoch, 3, &["replica"]);
+        member["shards"][0]["fenced"] = json!(fence);
+        member
+    }
+
     fn serving() -> Value {
         json!([{"id": 0, "slots": "0-16383", "primary": "rec-0"}])
     }
@@ -133,20 +143,31 @@ mod tests {
             epoch,
             primary: primary.to_owned(),
             port: 10_000,
+            ..Memory::default()
         }
     }
 
     #[test]
     fn shards_are_stopped_by_a_topology_without_any_whose_epoch_is_above_every_known_one() {
         let cases = [
-            (json!([]), vec![], 5),
-            (json!([member("rec-0", "T", 4, 3, &["primary"])]), vec![], 5),
+            // The fence that stands is one above.
+            (json!([]), vec![], 6),
+            (json!([member("rec-0", "T", 4, 3, &["primary"])]), vec![], 6),
+            (json!([fenced("rec-0", 4, 7)]), vec![], 8),
             (
                 json!([member("rec-0", "OLD", 9, 1, &["primary"])]),
                 vec![],
                 10,
             ),
             (json!([]), vec![memory(7, "rec-0")], 8),
+            (
+                json!([]),
+                vec![Memory {
+                    fence: Some(8),
+                    ..memory(7, "rec-0")
+                }],
+                9,
+            ),
         ];
         for (members, remembered, epoch) in cases {
             let Stop::Order(order) = decide(&topology(4, &serving(), &members), &remembered) else {

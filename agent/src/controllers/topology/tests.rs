@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use meridian_api::crds::topology::{DatabaseTopologyStatus, MemberReport, ShardReport};
+use meridian_api::crds::topology::{DatabaseTopologyStatus, MemberReport, ShardReport, ShardRole};
 
 fn wanted() -> Wanted {
     Wanted {
@@ -111,11 +111,13 @@ fn a_deleted_topology_is_rebuilt_where_the_data_is_with_a_higher_epoch() {
             epoch: 4,
             primary: "rec-2".to_owned(),
             port: 10_007,
+            ..Memory::default()
         },
         Memory {
             epoch: 3,
             primary: "rec-1".to_owned(),
             port: 10_007,
+            ..Memory::default()
         },
     ];
     let found = Found {
@@ -176,6 +178,7 @@ fn a_topology_older_than_what_was_ordered_gets_an_epoch_above_both() {
         epoch: 7,
         primary: "rec-0".to_owned(),
         port: existing.spec.port,
+        ..Memory::default()
     }];
     let found = Found {
         existing: Some(existing),
@@ -255,7 +258,7 @@ proptest! {
     fn deciding_twice_changes_nothing_the_second_time(memory in 1_i64..1_000_000, epochs in prop::collection::vec(1_i64..50, 0..3)) {
         let wanted = Wanted { memory_bytes: memory % 7_000, ..wanted() };
         let memories: Vec<Memory> =
-            epochs.iter().map(|epoch| Memory { epoch: *epoch, primary: "rec-1".to_owned(), port: 10_005 }).collect();
+            epochs.iter().map(|epoch| Memory { epoch: *epoch, primary: "rec-1".to_owned(), port: 10_005, ..Memory::default() }).collect();
         let found = Found { memories: memories.clone(), ..fresh() };
         let topology = created(decide(&wanted, &found).unwrap());
         prop_assert!(memories.iter().all(|memory| topology.spec.epoch > memory.epoch));
@@ -279,6 +282,7 @@ fn what_is_remembered_while_a_fence_stands_is_no_newer_order() {
             epoch,
             primary: "rec-1".to_owned(),
             port,
+            ..Memory::default()
         }],
         ..fresh()
     };
@@ -289,7 +293,12 @@ fn what_is_remembered_while_a_fence_stands_is_no_newer_order() {
     let Change::Swap(next) = decide(&wanted(), &with(3)).unwrap() else {
         panic!("an order above the fence is newer than the topology");
     };
-    assert_eq!((next.spec.epoch, &next.spec.fence), (4, &None));
+    // It begins fenced: who leads elsewhere must have ended first.
+    let fence = next.spec.fence.as_ref().unwrap();
+    assert_eq!(
+        (next.spec.epoch, fence.epoch, fence.candidate.as_str()),
+        (4, 5, "rec-1")
+    );
     assert_eq!(next.spec.shards[0].primary.as_deref(), Some("rec-1"));
 }
 

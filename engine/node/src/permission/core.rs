@@ -27,6 +27,8 @@ pub struct Core {
     closed: Option<u64>,
     /// The shard may hold a permission without end.
     unbounded: bool,
+    /// Since when it has not followed the primary that it should follow.
+    apart_since: Option<Millis>,
 }
 
 impl Core {
@@ -45,6 +47,7 @@ impl Core {
             close_clients: false,
             closed: None,
             unbounded: true,
+            apart_since: None,
         }
     }
 
@@ -73,6 +76,7 @@ impl Core {
             Event::Read { round, found } => self.read(round, found),
             Event::Tick => {}
         }
+        self.note_whether_apart(now);
         self.next(now)
     }
 
@@ -106,6 +110,7 @@ impl Core {
             return View {
                 leads,
                 complete,
+                apart_since: self.apart_since,
                 ..View::default()
             };
         };
@@ -122,10 +127,17 @@ impl Core {
             } else {
                 Default::default()
             },
+            members: if primary {
+                duty.members()
+            } else {
+                Default::default()
+            },
             fenced: self
                 .fence()
                 .filter(|_| !primary || (stopped && !self.must_close())),
             wish: self.wish(),
+            served: self.facts.served.as_ref().map(|term| term.epoch),
+            apart_since: self.apart_since,
         }
     }
 
@@ -147,6 +159,23 @@ impl Core {
             self.asking = self.asking.anew();
             self.alone = None;
         }
+    }
+
+    fn note_whether_apart(&mut self, now: Millis) {
+        let follows = match (&self.duty, &self.life) {
+            (Some(duty), Some(life)) => match (&duty.role, &life.position) {
+                (Role::Follow(wanted), Position::Follows { host, state }) => {
+                    host == wanted && *state == Following::Up
+                }
+                (Role::Follow(_) | Role::Lead, _) => false,
+            },
+            (_, None) | (None, _) => false,
+        };
+        self.apart_since = if follows {
+            None
+        } else {
+            self.apart_since.or(Some(now))
+        };
     }
 
     fn up(&mut self, life: Life) {
@@ -388,6 +417,8 @@ impl Core {
                 Fitness::Fit if self.fence().is_some() => {}
                 Fitness::Fit => {
                     facts.complete = Some(life.id.clone());
+                    let held = self.held().filter(|held| held.epoch == duty.epoch);
+                    facts.led = held.and_then(|_| term.clone()).or(facts.led);
                     facts.served = term;
                     facts.unfit = None;
                 }

@@ -25,14 +25,26 @@ pub(super) fn judge(duty: &Duty, id: &str, facts: &Facts, alone: Option<bool>) -
     if !duty.in_sync.is_empty() {
         return Fitness::Unfit;
     }
-    if duty.joining.is_empty() {
+    if duty.copies.is_empty() {
         return Fitness::Fit;
     }
+    // An empty set says that nobody follows yet, not that nobody has more: who was named primary and lost its process before it
+    // led has the old primary and the old set beside it.
+    if !duty.as_is && !has_led(duty, facts) {
+        return Fitness::Unfit;
+    }
     match alone {
+        _ if duty.joining.is_empty() => Fitness::Fit,
         Some(true) => Fitness::Fit,
         Some(false) => Fitness::Unfit,
         None => Fitness::AskWhetherAlone,
     }
+}
+
+/// An earlier life held a permission in this very distribution of roles.
+fn has_led(duty: &Duty, facts: &Facts) -> bool {
+    let led = facts.led.as_ref();
+    led.is_some_and(|term| (&term.uid, term.epoch) == (&duty.uid, duty.epoch))
 }
 
 /// The present epoch is one in which this shard was found to have less than others.

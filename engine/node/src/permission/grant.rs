@@ -2,6 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use meridian_api::crds::topology::APART_MS;
+
+use super::Millis;
+
 /// What a member obeys about one shard. A fact only once PID 1 has it on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obeyed {
@@ -15,6 +19,8 @@ pub struct Obeyed {
     pub primary: Option<String>,
     /// Everybody who holds a copy.
     pub copies: BTreeSet<String>,
+    /// For how long its own copy has not followed the primary's live stream; 0: it does.
+    pub apart_ms: Millis,
 }
 
 /// What a primary asks for.
@@ -67,6 +73,14 @@ pub enum Denial {
         /// The fence's epoch.
         fence: u64,
     },
+    /// Its copy falls behind.
+    #[error(
+        "this node's copy has not followed the primary for {apart_ms} ms, expected less than {APART_MS}"
+    )]
+    Apart {
+        /// For how long.
+        apart_ms: Millis,
+    },
 }
 
 /// Does `me`, which obeys `obeyed`, grant `request`?
@@ -102,6 +116,12 @@ pub fn decide(me: &str, obeyed: Option<&Obeyed>, request: &Request) -> Result<()
     if !obeyed.copies.contains(me) {
         return Err(Denial::NoCopy);
     }
+    // Whoever grants can be promoted, so what it misses must have a bound.
+    if obeyed.apart_ms >= APART_MS {
+        return Err(Denial::Apart {
+            apart_ms: obeyed.apart_ms,
+        });
+    }
     Ok(())
 }
 
@@ -116,6 +136,7 @@ mod tests {
             fence: None,
             primary: Some("p".to_owned()),
             copies: ["me".to_owned(), "other".to_owned()].into(),
+            apart_ms: APART_MS - 1,
         }
     }
 
@@ -194,6 +215,14 @@ mod tests {
                 }),
                 request(),
                 "no copy",
+            ),
+            (
+                Some(Obeyed {
+                    apart_ms: APART_MS,
+                    ..o()
+                }),
+                request(),
+                "has not followed the primary for 5000 ms",
             ),
         ];
         for (obeyed, request, reason) in cases {

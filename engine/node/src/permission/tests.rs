@@ -23,6 +23,16 @@ fn duty(epoch: u64, in_sync: &[&str], joining: &[&str]) -> Duty {
         role: Role::Lead,
         in_sync: set(in_sync),
         joining: set(joining),
+        copies: set(&["b", "c"]),
+        as_is: false,
+    }
+}
+
+/// The same, and the agent says that it leads with what it has.
+fn as_is(duty: Duty) -> Duty {
+    Duty {
+        as_is: true,
+        ..duty
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meridian_api::crds::topology::{
-    FollowingState, LinkReport, LinkState, MemberReport, ReplicaReport, ShardReport, ShardRole,
+    FollowingState, HeldReport, LEAVE_LAG_BYTES, LinkReport, LinkState, MemberReport,
+    ReplicaReport, ShardReport, ShardRole,
 };
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
@@ -103,6 +104,7 @@ pub(super) fn member(view: &NodeView, database: &DatabaseView) -> MemberReport {
         generation: signed(database.generation),
         shards: database.shards.iter().map(shard).collect(),
         links: database.links.iter().map(link).collect(),
+        refused: database.refused.clone(),
         as_of: view.as_of.clone(),
     }
 }
@@ -124,6 +126,8 @@ fn shard(shard: &ShardView) -> ShardReport {
         offset: replication.offset.map(signed),
         fenced: replication.fenced.map(signed),
         wants_failover: replication.wants_failover.clone(),
+        served: replication.served.map(signed),
+        held: replication.held.as_ref().map(held),
         problem: shard.error.clone(),
         access: shard.access.clone(),
         ..ShardReport::new(
@@ -131,6 +135,13 @@ fn shard(shard: &ShardView) -> ShardReport {
             ShardRole::from(shard.role),
             i32::from(shard.port),
         )
+    }
+}
+
+fn held((stream, offset): &(String, u64)) -> HeldReport {
+    HeldReport {
+        stream: stream.clone(),
+        offset: signed(*offset),
     }
 }
 
@@ -179,7 +190,8 @@ fn blurred(report: &MemberReport) -> MemberReport {
         shard.clock = None;
         shard.offset = None;
         for replica in &mut shard.replicas {
-            replica.lag_bytes = 0;
+            // That a member falls too far behind, and that it has caught up, is told at once.
+            replica.lag_bytes = i64::from(replica.lag_bytes >= LEAVE_LAG_BYTES);
         }
     }
     for link in &mut report.links {

@@ -1,6 +1,7 @@
 //! Drives one shard's role and permission: carries out what its [`Core`] decides. One task per shared shard, with a connection of
 //! its own, so that nothing else that is asked of the shard delays a permission.
 
+pub(super) mod held;
 mod orders;
 mod view;
 
@@ -21,11 +22,12 @@ use super::shard::{Shard, ShardAddress, ShardError};
 use crate::atomic_file;
 use crate::clock;
 use crate::permission::{
-    Action, Answer, Ask, Core, Duty, Event, Facts, Found, Order, Position, Read,
+    Action, Answer, Ask, Core, Duty, Event, Facts, Found, Order, Position, Progress, Read,
 };
 use crate::secret::replication_password;
 use crate::sync::topology::Topology;
 use crate::valkey::Replicated;
+use held::Held;
 pub(super) use view::RoleView;
 
 /// How often the shard's place in replication is looked at, and how soon one that starts is found.
@@ -66,6 +68,8 @@ pub(super) struct Shared {
     pub(super) address: ShardAddress,
     /// Where its facts are kept.
     pub(super) facts: PathBuf,
+    /// Where it is kept how much of the stream is on disk.
+    pub(super) held: PathBuf,
     /// The directory of the cluster's internal Secret.
     pub(super) internal: PathBuf,
     /// The other nodes.
@@ -83,6 +87,11 @@ struct Roles {
     order: Option<(String, u64, u64)>,
     shard: Option<Shard>,
     replicated: Option<Replicated>,
+    /// The process that the connection leads to.
+    life: Option<String>,
+    /// What the files of this life had when it began.
+    held: Option<Held>,
+    progress: Progress,
     problem: Option<String>,
     answers: mpsc::Sender<Event>,
     shown: watch::Sender<RoleView>,
@@ -111,6 +120,9 @@ pub(super) async fn run(
         shared,
         shard: None,
         replicated: None,
+        life: None,
+        held: None,
+        progress: Progress::default(),
         problem: None,
         answers,
         shown,
@@ -183,6 +195,7 @@ impl Roles {
                     let moved = self.follow_at_its_port(&replicated).await;
                     let position = replicated.position.clone();
                     let news = self.replicated.as_ref().map(|r| &r.position) != Some(&position);
+                    self.progress.saw(clock::boot_ms(), &replicated);
                     self.replicated = Some(replicated);
                     match moved {
                         Ok(()) => news.then_some(Event::Seen(position)),
@@ -202,10 +215,13 @@ impl Roles {
         let found = self.timely(async {
             let shard = Shard::connect(&self.shared.address).await?;
             let (life, replicated) = shard.life().await?;
-            Ok((shard, life, replicated))
+            let from_files = shard.appends().await?;
+            Ok((shard, life, replicated, from_files))
         });
         match found.await {
-            Ok((shard, life, replicated)) => {
+            Ok((shard, life, replicated, from_files)) => {
+                self.life = Some(life.id.clone());
+                self.held = from_files.then(|| held::read(&self.shared.held)).flatten();
                 info!(shard = self.shared.address.name, life = life.id, position = ?life.position, "is there");
                 self.shard = Some(shard);
                 self.replicated = Some(replicated);
@@ -271,11 +287,18 @@ impl Roles {
         }
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
+        let now = clock::boot_ms();
+        let mut core = self.core.view(now);
+        let counted = self.progress.count(&core.members, self.replicated.as_ref());
+        core.counts.retain(|member| counted.contains(member));
         let view = RoleView {
             order: self.order.clone(),
-            view: self.core.view(clock::boot_ms()),
+            view: core,
+            behind: self.progress.behind(now, self.replicated.as_ref()),
             replicated: self.replicated.clone(),
+            held: self.held.clone(),
+            life: self.life.clone().filter(|_| self.shard.is_some()),
             problem: self.problem(),
         };
         let mut edge = false;
@@ -321,8 +344,10 @@ async fn grant(shared: &Shared, member: &str, uid: String, epoch: u64) -> Answer
                 reason = reply.reason,
                 "does not grant"
             );
+            // Who obeys a later epoch knows of a primary, or of a candidate, that this one does not know of.
+            let known = reply.fenced_epoch.max(reply.epoch);
             Answer::Refused {
-                fenced: (reply.fenced_epoch > 0).then_some(reply.fenced_epoch),
+                fenced: (known > epoch).then_some(known),
             }
         }
         Err(error) => {

@@ -365,16 +365,28 @@ impl Shard {
     /// # Errors
     /// [`ShardError`] as for every command.
     pub(crate) async fn is_written(&self) -> Result<bool, ShardError> {
-        let info: String = self
-            .ask("INFO persistence", redis::cmd("INFO").arg("persistence"))
-            .await?;
-        Ok([
+        self.persists(&[
             "aof_enabled:1",
             "aof_pending_bio_fsync:0",
             "aof_last_write_status:ok",
-        ]
-        .iter()
-        .all(|wanted| info.lines().any(|line| line.trim_end() == *wanted)))
+        ])
+        .await
+    }
+
+    /// Whether every write goes to an append-only file.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(crate) async fn appends(&self) -> Result<bool, ShardError> {
+        self.persists(&["aof_enabled:1"]).await
+    }
+
+    async fn persists(&self, wanted: &[&str]) -> Result<bool, ShardError> {
+        let info: String = self
+            .ask("INFO persistence", redis::cmd("INFO").arg("persistence"))
+            .await?;
+        let said = |wanted: &&str| info.lines().any(|line| line.trim_end() == *wanted);
+        Ok(wanted.iter().all(said))
     }
 }
 

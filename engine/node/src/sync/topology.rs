@@ -109,7 +109,7 @@ fn database(topology: &Topology, facts: &NodeFacts<'_>) -> Result<DesiredDatabas
             )
         })?;
         let shared = spec.replication || !copies(assignment).is_empty();
-        let replication = shared.then(|| replication(assignment, facts.node));
+        let replication = shared.then(|| replication(spec.epoch, assignment, facts.node));
         let shard = DesiredShard {
             role,
             replication,
@@ -145,6 +145,7 @@ fn copies(assignment: &ShardAssignment) -> BTreeSet<String> {
         replicas,
         in_sync,
         joining,
+        as_is: _,
     } = assignment;
     [replicas, in_sync, joining]
         .into_iter()
@@ -167,7 +168,7 @@ fn role(assignment: &ShardAssignment, facts: &NodeFacts<'_>) -> Option<Role> {
     }
 }
 
-fn replication(assignment: &ShardAssignment, me: &str) -> Replication {
+fn replication(epoch: i64, assignment: &ShardAssignment, me: &str) -> Replication {
     // The primary needs nobody's permission to be itself.
     let others = |pod: &&String| assignment.primary.as_ref() != Some(*pod);
     let set = |pods: &[String]| pods.iter().filter(others).cloned().collect();
@@ -177,6 +178,7 @@ fn replication(assignment: &ShardAssignment, me: &str) -> Replication {
         replicas: set(&assignment.replicas),
         in_sync: set(&assignment.in_sync),
         joining: set(&assignment.joining),
+        as_is: assignment.as_is == Some(epoch),
     }
 }
 

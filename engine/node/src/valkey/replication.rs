@@ -11,6 +11,8 @@ pub struct Replicated {
     pub position: Position,
     /// The port at which it follows; 0: it leads.
     pub port: u16,
+    /// Identity of the stream that the offset is about: drawn by the process that leads, taken over by those that follow it.
+    pub stream: String,
     /// Position in the stream, bytes: written (primary) or applied (replica).
     pub offset: u64,
     /// Primary: its replicas by the names they announced.
@@ -67,6 +69,7 @@ impl Replicated {
                 .and_then(|port| port.parse().ok())
                 .unwrap_or(0),
             position,
+            stream: (*fields.get("master_replid").unwrap_or(&"")).to_owned(),
             offset: offset.unwrap_or(0),
             copies,
         })
@@ -97,8 +100,9 @@ mod tests {
         let info = "# Replication\r\nrole:master\r\nconnected_slaves:2\r\n\
             slave0:ip=rec-1,port=12000,state=online,offset=42,lag=0,type=replica\r\n\
             slave1:ip=rec-2,port=12000,state=wait_bgsave,offset=0,lag=0,type=replica\r\n\
-            master_repl_offset:50\r\n";
+            master_replid:8d\r\nmaster_repl_offset:50\r\n";
         let found = Replicated::parse(info).unwrap();
+        assert_eq!(found.stream, "8d");
         assert_eq!((found.position, found.offset), (Position::Leads, 50));
         let copy = |online, offset| Copy { online, offset };
         assert_eq!(

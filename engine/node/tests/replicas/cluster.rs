@@ -77,6 +77,7 @@ fn first_topology() -> Topology {
         slots: "0-16383".to_owned(),
         primary: Some("a".to_owned()),
         replicas: vec!["b".to_owned(), "c".to_owned()],
+        as_is: Some(1),
         ..ShardAssignment::default()
     };
     Topology {

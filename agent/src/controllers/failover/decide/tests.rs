@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod membership;
+mod restarts;
 
 /// A database on `rec-0` with a replica on `rec-1`, everything well, which a case changes.
 struct Case {
@@ -118,6 +119,7 @@ impl Case {
             } => format!("planned {candidate}"),
             Step::Fence { candidate, .. } => format!("fence {candidate}"),
             Step::AbandonFence { .. } => "abandon".to_owned(),
+            Step::Reinstate { all_lost: true, .. } => "reinstate, all lost".to_owned(),
             Step::Reinstate { .. } => "reinstate".to_owned(),
             Step::NeedsPerson { choices } => {
                 let one = |loss: &Loss| format!("{} {:?}", loss.pod, loss.bytes);
@@ -439,13 +441,6 @@ fn what_nobody_can_take_over_is_a_persons_business() {
         (
             "it goes on",
             accept(back().silent("rec-1"), "rec-0@4"),
-            "reinstate",
-        ),
-        (
-            "everybody came back from files",
-            back()
-                .replica("offset", Value::Null)
-                .replica("following", json!("down")),
             "reinstate",
         ),
         (

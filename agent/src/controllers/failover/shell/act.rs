@@ -37,8 +37,8 @@ use crate::{
 pub(super) struct Acted {
     /// Name of the topology.
     pub(super) name: String,
-    /// It did not go through; it is tried again after a pause.
-    pub(super) failed: bool,
+    /// The generation that was written; `None`: nothing was, and the next attempt waits.
+    pub(super) wrote: Option<i64>,
     /// A planned move was given up.
     pub(super) gave_up: bool,
 }
@@ -47,7 +47,7 @@ impl Acted {
     pub(super) fn nothing(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            failed: false,
+            wrote: None,
             gave_up: false,
         }
     }
@@ -59,42 +59,47 @@ pub(super) struct Act {
     pub(super) name: String,
     pub(super) watch: Watch,
     pub(super) start: Instant,
+    /// The step gives out a place.
+    pub(super) places: bool,
 }
 
 impl Act {
     /// Decides again on a fresh read, writes and tells.
     pub(super) async fn take(&self) -> Acted {
         match self.try_take().await {
-            Ok(gave_up) => Acted {
-                gave_up,
-                ..Acted::nothing(&self.name)
-            },
+            Ok(acted) => acted,
             Err(error) => {
                 if error.fault() != Fault::Conflict {
                     tracing::warn!(name = self.name, %error, "a step of a failover did not go through");
                 }
-                Acted {
-                    failed: true,
-                    ..Acted::nothing(&self.name)
-                }
+                Acted::nothing(&self.name)
             }
         }
     }
 
-    async fn try_take(&self) -> Result<bool, ApplyError> {
+    async fn try_take(&self) -> Result<Acted, ApplyError> {
         let objects = &self.context.objects;
+        // Two databases that look for room at once would find the same. Who is primary never waits for that, and everything
+        // is read only once nobody else chooses.
+        let alone = if self.places {
+            Some(self.context.allocation.lock().await)
+        } else {
+            None
+        };
         let Some(topology) = objects.get::<DatabaseTopology>(&self.name).await? else {
-            return Ok(false);
+            return Ok(Acted::nothing(&self.name));
         };
         let rec = &topology.spec.cluster;
         let selector = format!("{CLUSTER}={rec},{}={}", ROLE_NODE.0, ROLE_NODE.1);
         let pods = objects.list::<Pod>(&selector).await?;
         let set = objects.get::<StatefulSet>(rec).await?;
         let facts = facts(&pods, set.as_ref());
-        // Two databases that look for room at once would find the same.
-        let alone = self.context.allocation.lock().await;
-        let all = objects.list::<DatabaseTopology>("").await?;
-        let spare = place(&topology, &all, &pods).ok();
+        let spare = if self.places {
+            let all = objects.list::<DatabaseTopology>("").await?;
+            place(&topology, &all, &pods).ok()
+        } else {
+            None
+        };
 
         let passed = self.start.elapsed().as_millis();
         let now = u64::try_from(passed).unwrap_or(u64::MAX);
@@ -107,14 +112,20 @@ impl Act {
             watch: &watch,
             now,
         });
+        let mut wrote = None;
         if let Some(next) = write::next(&topology, &step) {
             self.remember(&topology, &next).await?;
-            objects.swap(&next).await?;
+            let written: DatabaseTopology = objects.swap(&next).await?;
+            wrote = Some(written.metadata.generation.unwrap_or(0));
             self.count(&topology, &step);
         }
         drop(alone);
         self.tell(&topology, &step).await;
-        Ok(matches!(step, Step::AbandonFence { .. }))
+        Ok(Acted {
+            wrote,
+            gave_up: matches!(step, Step::AbandonFence { .. }),
+            ..Acted::nothing(&self.name)
+        })
     }
 
     /// Counts a failover that began or ended with `step`, which has been written.
@@ -139,8 +150,8 @@ impl Act {
         metrics.failed_over(&self.name, planned, ended, now);
     }
 
-    /// Where the primary is stands on the database before it stands in the topology. A fence that is still there keeps what
-    /// was remembered from being taken for a newer order, should the write after this one fail.
+    /// Where the primary is, and who can take over, stands on the database before it stands in the topology. A fence that is
+    /// still there keeps what was remembered from being taken for a newer order, should the write after this one fail.
     async fn remember(
         &self,
         before: &DatabaseTopology,

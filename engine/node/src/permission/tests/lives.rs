@@ -33,8 +33,10 @@ fn a_life_with_less_than_it_had_wants_another_to_lead_and_never_asks() {
         bench.feed(Event::Obeys(duty(4, in_sync, &[])));
         assert!(bench.view().wish.is_some() && bench.asks.len() == asked);
     }
-    // A higher epoch that names it, with nobody in sync, is.
+    // Nor is a higher epoch that names it, with nobody in sync: only the agent's word is that it leads as it is.
     bench.feed(Event::Obeys(duty(5, &[], &[])));
+    assert!(bench.view().wish.is_some() && bench.permits().len() == permitted);
+    bench.feed(Event::Obeys(as_is(duty(6, &[], &[]))));
     assert!(bench.writable() && bench.view().wish.is_none());
 }
 
@@ -45,6 +47,99 @@ fn a_restart_that_nobody_may_replace_resumes() {
     assert!(!bench.writable());
     bench.feed(Event::Up(life("2")));
     assert!(bench.writable());
+}
+
+#[test]
+fn a_candidate_that_restarts_after_its_promotion_and_before_it_led_is_unfit() {
+    let replica = Duty {
+        role: Role::Follow("h".to_owned()),
+        ..duty(3, &["a"], &[])
+    };
+    // (what the topology says of the new epoch, whether it leads)
+    let none = || duty(4, &[], &[]);
+    let alone = Duty {
+        copies: set(&[]),
+        ..none()
+    };
+    for (order, leads) in [(none(), false), (as_is(none()), true), (alone, true)] {
+        let mut bench = Bench::new(Facts::default());
+        bench.feed(Event::Obeys(replica.clone()));
+        bench.feed(Event::Up(Life {
+            position: follows(Following::Up),
+            ..life("1")
+        }));
+        assert!(bench.view().complete);
+        bench.feed(Event::Down);
+        bench.feed(Event::Obeys(order));
+        bench.feed(Event::Up(life("2")));
+        assert_eq!(
+            (bench.writable(), bench.view().wish.is_none()),
+            (leads, leads)
+        );
+    }
+}
+
+#[test]
+fn to_have_led_takes_a_permission() {
+    let mut bench = Bench::leading(duty(3, &["b"], &[]));
+    assert!(bench.core.facts().served.is_some() && bench.core.facts().led.is_none());
+    // Nobody granted anything before its process ended, and the set was emptied since.
+    let mut again = Bench::new(bench.core.facts().clone());
+    again.feed(Event::Obeys(duty(3, &[], &[])));
+    again.feed(Event::Up(life("2")));
+    assert!(again.view().wish.is_some());
+    bench.grant("b");
+    assert_eq!(bench.core.facts().led, bench.core.facts().served);
+}
+
+#[test]
+fn an_unfit_life_is_unfit_under_a_topology_that_was_made_again() {
+    let mut bench = Bench::leading(duty(3, &["b"], &[]));
+    bench.feed(Event::Down);
+    bench.feed(Event::Up(life("2")));
+    let again = |epoch| Duty {
+        uid: "another".to_owned(),
+        ..duty(epoch, &[], &[])
+    };
+    bench.feed(Event::Obeys(again(4)));
+    assert!(!bench.writable() && bench.view().wish.is_some());
+    // A life that has everything leads under it.
+    let mut bench = Bench::leading(duty(3, &["b"], &[]));
+    bench.feed(Event::Obeys(again(4)));
+    assert!(bench.writable() && bench.view().wish.is_none());
+}
+
+#[test]
+fn a_new_database_leads_because_the_agent_says_so() {
+    for (order, leads) in [(duty(1, &[], &[]), false), (as_is(duty(1, &[], &[])), true)] {
+        let mut bench = Bench::new(Facts::default());
+        bench.feed(Event::Obeys(order));
+        bench.feed(Event::Up(life("1")));
+        assert_eq!(bench.writable(), leads);
+    }
+}
+
+#[test]
+fn a_replica_knows_since_when_it_does_not_follow() {
+    let mut bench = Bench::new(Facts::default());
+    bench.feed(Event::Obeys(Duty {
+        role: Role::Follow("h".to_owned()),
+        ..duty(3, &["a"], &[])
+    }));
+    assert_eq!(bench.view().apart_since, Some(10_000));
+    bench.at(10_050);
+    bench.feed(Event::Up(Life {
+        position: follows(Following::Down),
+        ..life("1")
+    }));
+    assert_eq!(bench.view().apart_since, Some(10_000));
+    bench.feed(Event::Seen(follows(Following::Up)));
+    assert_eq!(bench.view().apart_since, None);
+    bench.at(10_100);
+    for lost in [Event::Seen(follows(Following::Copying)), Event::Down] {
+        bench.feed(lost);
+        assert_eq!(bench.view().apart_since, Some(10_100));
+    }
 }
 
 #[test]

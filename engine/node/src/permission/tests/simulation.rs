@@ -115,6 +115,8 @@ fn duty_of(topology: &Topology, me: usize) -> Duty {
         },
         in_sync: names(&topology.in_sync),
         joining: names(&topology.joining),
+        copies: names(&[0, 1, 2].into_iter().filter(|other| *other != me).collect()),
+        as_is: topology.epoch == 1,
     }
 }
 
@@ -248,6 +250,7 @@ impl World {
             fence,
             primary: Some(NAMES[obeyed.primary].to_owned()),
             copies: names(&BTreeSet::from([0, 1, 2])),
+            apart_ms: 0,
         };
         let request = grant::Request {
             uid,

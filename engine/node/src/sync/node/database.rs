@@ -79,12 +79,13 @@ pub(super) struct Database {
     wanted: watch::Sender<Watched>,
     state: watch::Receiver<ShardState>,
     links: BTreeMap<u32, Link>,
-    /// Ends the reports of durable clocks.
-    reporting: Option<CancellationToken>,
+    /// Ends the reports of durable clocks, which ask copies if there can be some.
+    reporting: Option<(bool, CancellationToken)>,
     driver: Option<Driver>,
     /// The entry of replicas that follow by TLS, while there is one.
     entry: Option<(SocketAddr, CancellationToken)>,
     facts: PathBuf,
+    held: PathBuf,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -105,6 +106,7 @@ impl Database {
         stop: &CancellationToken,
     ) -> Self {
         let (append_only, facts, saved) = (files.append_only(), files.facts(), files.saved());
+        let held = files.held();
         let trusted = files.trusted();
         let name = files
             .directory
@@ -141,6 +143,7 @@ impl Database {
             driver: None,
             entry: None,
             facts,
+            held,
             tasks: tasks.clone(),
             stop,
         }
@@ -232,6 +235,7 @@ impl Database {
             shard: self.id,
             address: self.wanted.borrow().address.clone(),
             facts: self.facts.clone(),
+            held: self.held.clone(),
             internal,
             members,
             authority,
@@ -240,6 +244,13 @@ impl Database {
         let (assigned, orders) = watch::channel(assigned);
         let (show, shown) = watch::channel(RoleView::default());
         let stop = self.stop.child_token();
+        let address = shared.address.clone();
+        self.tasks.spawn(roles::held::run(
+            address,
+            self.held.clone(),
+            shown.clone(),
+            stop.clone(),
+        ));
         self.tasks
             .spawn(roles::run(shared, orders, show, stop.clone()));
         self.driver = Some(Driver {
@@ -305,20 +316,27 @@ impl Database {
 
     /// Only a primary reports: what a replica has is its primary's to tell.
     fn report_clocks(&mut self, wanted: bool) {
-        if !wanted {
-            if let Some(reporting) = self.reporting.take() {
-                reporting.cancel();
+        let shared = self.driver.is_some();
+        if let Some((before, reporting)) = self.reporting.take() {
+            if wanted && before == shared {
+                self.reporting = Some((before, reporting));
+                return;
             }
-            return;
+            reporting.cancel();
         }
-        if self.reporting.is_some() {
+        if !wanted {
             return;
         }
         let stop = self.stop.child_token();
         let address = self.wanted.borrow().address.clone();
-        self.tasks
-            .spawn(durable::run(address, self.state.clone(), stop.clone()));
-        self.reporting = Some(stop);
+        let roles = self.driver.as_ref().map(|driver| driver.shown.clone());
+        self.tasks.spawn(durable::run(
+            address,
+            self.state.clone(),
+            roles,
+            stop.clone(),
+        ));
+        self.reporting = Some((shared, stop));
     }
 
     fn connect(&self, config: LinkConfig, pauses: &Pauses, edges: &watch::Sender<u64>) -> Link {

@@ -1,9 +1,12 @@
 //! What this node obeys, as its own primaries and those of others see it.
 
-use super::Node;
-use crate::desired::{DesiredDatabase, DesiredShard, Role as DesiredRole};
+use std::collections::BTreeSet;
+
+use super::{Inner, Node};
+use crate::clock;
+use crate::desired::{DesiredDatabase, DesiredShard, Replication, Role as DesiredRole, ShardName};
 use crate::permission::grant::{self, Obeyed};
-use crate::permission::{Duty, Role};
+use crate::permission::{Duty, Millis, Role};
 use crate::sync::internal::Grants;
 use crate::sync::proto::nodes::{GrantReply, GrantRequest};
 use crate::sync::roles::Assigned;
@@ -27,6 +30,8 @@ pub(super) fn assigned(
             role,
             in_sync: replication.in_sync.clone(),
             joining: replication.joining.clone(),
+            copies: others(replication),
+            as_is: replication.as_is,
         },
         generation: database.generation,
         port: shard.replication_port(),
@@ -34,20 +39,43 @@ pub(super) fn assigned(
     })
 }
 
-fn obeyed(database: &DesiredDatabase, shard: u32) -> Option<Obeyed> {
-    let replication = database.shards.get(&shard)?.replication.as_ref()?;
-    let copies = [
+/// Everybody but the primary who has a part, without this node itself.
+fn others(replication: &Replication) -> BTreeSet<String> {
+    let mut all = copies(replication);
+    all.remove(&replication.me);
+    all
+}
+
+fn copies(replication: &Replication) -> BTreeSet<String> {
+    let all = [
         &replication.replicas,
         &replication.in_sync,
         &replication.joining,
     ];
+    all.into_iter().flatten().cloned().collect()
+}
+
+fn obeyed(database: &DesiredDatabase, shard: u32, apart_ms: Millis) -> Option<Obeyed> {
+    let replication = database.shards.get(&shard)?.replication.as_ref()?;
     Some(Obeyed {
         uid: database.topology_uid.clone(),
         epoch: database.epoch,
         fence: database.fence.as_ref().map(|fence| fence.epoch),
         primary: replication.primary.clone(),
-        copies: copies.into_iter().flatten().cloned().collect(),
+        copies: copies(replication),
+        apart_ms,
     })
+}
+
+/// For how long this node's copy has not followed. Without a driver nobody knows of one.
+fn apart_ms(inner: &Inner, database: &str, shard: u32) -> Millis {
+    let running = inner.shards.get(&ShardName::new(database, shard));
+    let role = running.and_then(|running| running.role());
+    let Some(role) = role.filter(|role| role.order.is_some()) else {
+        return Millis::MAX;
+    };
+    let since = role.view.apart_since;
+    since.map_or(0, |since| clock::boot_ms().saturating_sub(since))
 }
 
 impl Grants for Node {
@@ -72,7 +100,7 @@ impl Grants for Node {
             .obeyed
             .databases
             .get(database)
-            .and_then(|database| obeyed(database, *shard));
+            .and_then(|known| obeyed(known, *shard, apart_ms(&inner, database, *shard)));
         let asked = grant::Request {
             uid: topology_uid.clone(),
             epoch: *epoch,

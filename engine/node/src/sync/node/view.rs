@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Database, Inner, LinkRow};
 use crate::clock;
-use crate::desired::{DesiredDatabase, DesiredShard, Refusal, Role};
+use crate::desired::{DesiredDatabase, DesiredShard, Refusal, RefusalReason, Role};
 use crate::permission::Following;
 use crate::pid1::UnitReport;
 use crate::sync::INSECURE_WARNING;
@@ -39,6 +39,9 @@ pub(in crate::sync) struct DatabaseView {
     pub(in crate::sync) topology_uid: String,
     pub(in crate::sync) epoch: u64,
     pub(in crate::sync) generation: u64,
+    /// Why the topology that is there is not obeyed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) refused: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::sync) guid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,6 +104,11 @@ pub(in crate::sync) struct ReplicationView {
     pub(in crate::sync) fenced: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::sync) wants_failover: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) served: Option<u64>,
+    /// The stream, and how much of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) held: Option<(String, u64)>,
 }
 
 pub(super) fn of(settings: &Settings, inner: &Inner) -> NodeView {
@@ -134,6 +142,7 @@ fn database(name: &str, inner: &Inner) -> DatabaseView {
         topology_uid: obeyed.map(|d| d.topology_uid.clone()).unwrap_or_default(),
         epoch: obeyed.map_or(0, |d| d.epoch),
         generation: obeyed.map_or(0, |d| d.generation),
+        refused: refused(name, inner),
         guid: membership.as_ref().map(|m| m.guid.clone()),
         instance_id: membership.as_ref().map(|m| m.instance_id),
         config_version: membership.as_ref().map(|m| m.config_version),
@@ -141,6 +150,15 @@ fn database(name: &str, inner: &Inner) -> DatabaseView {
         links: running.iter().flat_map(|d| d.rows()).collect(),
         pace: obeyed.map_or(Pace::Idle, pace),
     }
+}
+
+/// A topology that is there and is no order. One that is not there has no place for a report.
+fn refused(name: &str, inner: &Inner) -> Option<String> {
+    let refusals = &inner.report.as_ref()?.refusals;
+    let one = refusals.iter().find(|refusal| {
+        refusal.database == name && refusal.reason == RefusalReason::TopologyRegressed
+    });
+    one.map(|refusal| format!("{:?}: {}", refusal.reason, refusal.message))
 }
 
 fn pace(obeyed: &DesiredDatabase) -> Pace {
@@ -194,9 +212,8 @@ fn shard(running: &Database, obeyed: Option<&DesiredDatabase>) -> ShardView {
 }
 
 fn replication(role: &RoleView, current: bool) -> ReplicationView {
-    let written = role.offset().unwrap_or(0);
     let copy = |(name, copy): (&str, Copy)| {
-        let behind = written.saturating_sub(copy.offset);
+        let behind = role.behind.get(name).copied().unwrap_or(u64::MAX);
         (name.to_owned(), (copy.online, behind))
     };
     ReplicationView {
@@ -214,6 +231,8 @@ fn replication(role: &RoleView, current: bool) -> ReplicationView {
         offset: role.offset(),
         fenced: role.view.fenced.filter(|_| current),
         wants_failover: role.wish(),
+        served: role.view.served,
+        held: role.held().map(|held| (held.stream.clone(), held.offset)),
     }
 }
 

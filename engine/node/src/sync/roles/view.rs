@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::held::Held;
 use crate::permission::{Following, Position, View, Wish};
 use crate::valkey::{Copy, Replicated};
 
@@ -12,8 +13,14 @@ pub(in crate::sync) struct RoleView {
     pub(in crate::sync) order: Option<(String, u64, u64)>,
     /// What the core says.
     pub(in crate::sync) view: View,
+    /// The process that answers, while one does.
+    pub(in crate::sync) life: Option<String>,
     /// Its place in replication, while it answers.
     pub(in crate::sync) replicated: Option<Replicated>,
+    /// Primary: how far behind each of its replicas is, bytes.
+    pub(in crate::sync) behind: BTreeMap<String, u64>,
+    /// How much of a stream was on disk before its process began.
+    pub(in crate::sync) held: Option<Held>,
     /// What keeps it from its role.
     pub(in crate::sync) problem: Option<String>,
 }
@@ -46,6 +53,14 @@ impl RoleView {
     pub(in crate::sync) fn offset(&self) -> Option<u64> {
         let replicated = self.replicated.as_ref()?;
         self.view.complete.then_some(replicated.offset)
+    }
+
+    /// What its files had, while that is all that is known of what it has.
+    pub(in crate::sync) fn held(&self) -> Option<&Held> {
+        let answers = self.replicated.is_some();
+        self.held
+            .as_ref()
+            .filter(|_| answers && !self.view.complete)
     }
 
     /// Its replicas, if it is a primary.

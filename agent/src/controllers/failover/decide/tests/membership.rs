@@ -1,5 +1,7 @@
 //! Who holds a replica, who is in the in-sync set, and what a step writes.
 
+use meridian_api::crds::topology::{APART_MS, LEAVE_LAG_BYTES};
+
 use super::*;
 use crate::controllers::failover::write;
 
@@ -11,10 +13,10 @@ fn the_set_grows_only_by_one_that_the_primary_counts() {
             .primary("counts", json!([]))
     };
     let joining = || out().shard("joining", json!(["rec-1"]));
-    let far = json!([{"node": "rec-1", "online": true, "lagBytes": growth::JOIN_LAG_BYTES}]);
+    let far = || json!([{"node": "rec-1", "online": true, "lagBytes": JOIN_LAG_BYTES}]);
     check(vec![
         ("close enough", out(), "join rec-1"),
-        ("too far", out().primary("replicas", far), "nothing"),
+        ("too far", out().primary("replicas", far()), "nothing"),
         (
             "takes over a copy",
             out().replica("following", json!("copying")),
@@ -30,6 +32,13 @@ fn the_set_grows_only_by_one_that_the_primary_counts() {
             "counted",
             joining().primary("counts", json!(["rec-1"])),
             "admit rec-1",
+        ),
+        (
+            "counted and fallen behind since",
+            joining()
+                .primary("counts", json!(["rec-1"]))
+                .primary("replicas", far()),
+            "nothing",
         ),
         (
             "counted under an older order",
@@ -53,27 +62,47 @@ fn the_set_shrinks_by_one_that_is_gone_while_the_primary_is_there() {
     let out = || case().shard("inSync", json!([]));
     let joining = || out().shard("joining", json!(["rec-1"]));
     let down = |case: Case| case.replica("following", json!("down"));
+    let lagging = |lag: i64| {
+        let seen = json!([{"node": "rec-1", "online": true, "lagBytes": lag}]);
+        case().primary("replicas", seen)
+    };
     check(vec![
         (
             "gone for a moment",
-            down(case()).after(growth::SHRINK_MS - 1),
+            down(case()).after(APART_MS - 1),
+            "nothing",
+        ),
+        ("gone", down(case()).after(APART_MS), "shrink rec-1"),
+        (
+            "behind for a moment",
+            lagging(LEAVE_LAG_BYTES).after(APART_MS - 1),
             "nothing",
         ),
         (
-            "gone",
-            down(case()).after(growth::SHRINK_MS),
+            "behind",
+            lagging(LEAVE_LAG_BYTES).after(APART_MS),
+            "shrink rec-1",
+        ),
+        (
+            "a little behind",
+            lagging(LEAVE_LAG_BYTES - 1).after(APART_MS),
+            "nothing",
+        ),
+        (
+            "its primary does not know it any more",
+            case().primary("replicas", json!([])).after(APART_MS),
             "shrink rec-1",
         ),
         (
             "gone on joining",
-            down(joining()).after(growth::SHRINK_MS),
+            down(joining()).after(APART_MS),
             "leave rec-1",
         ),
         (
             "gone together with the primary's word",
             down(case())
                 .silent("rec-0")
-                .after(growth::SHRINK_MS)
+                .after(APART_MS)
                 .pod("rec-1", None),
             "nothing",
         ),

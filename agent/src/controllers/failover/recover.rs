@@ -1,0 +1,75 @@
+//! When no process is left that has everything: may the primary go on with what its files hold? Pure.
+//!
+//! It may by itself in two cases. The database keeps nothing on disk, and no copy is left in any memory: nothing more can be
+//! lost, the database begins anew empty, and an Event says so. Or primary and copies tell how much of one and the same stream
+//! their files have, the primary is the one that led in this very epoch, and no copy has more than a failover may lose anyway.
+//! Files that cannot be compared are a person's business: an older file must not replace a newer one unseen.
+
+use meridian_api::crds::shared::Persistence;
+use meridian_api::crds::topology::{
+    FollowingState, HeldReport, JOIN_LAG_BYTES, ShardAssignment, ShardReport, ShardRole,
+};
+
+use super::{
+    decide::{Step, View},
+    watch::acting,
+};
+
+/// The primary goes on by itself; `None`: that may lose something that another has.
+pub(super) fn goes_on(view: &View<'_>, shard: &ShardAssignment, primary: &str) -> Option<Step> {
+    let own = acting(view.topology, primary, &ShardRole::Primary)?;
+    if !own.ready || own.wants_failover.is_none() || own.offset.is_some() || !view.is_alive(primary)
+    {
+        return None;
+    }
+    // With nobody in the set, whoever has a part may have more.
+    let others = if shard.in_sync.is_empty() {
+        &shard.replicas
+    } else {
+        &shard.in_sync
+    };
+    let copies: Option<Vec<&ShardReport>> =
+        others.iter().map(|pod| from_files(view, pod)).collect();
+    let copies = copies.filter(|copies| !copies.is_empty())?;
+    let spec = &view.topology.spec;
+    if spec.persistence == Persistence::Disabled && spec.active_active.is_none() {
+        return Some(Step::Reinstate {
+            why: format!(
+                "every process that held the data has ended and the database keeps nothing on disk: all of it is lost, and \
+                 `{primary}` begins anew"
+            ),
+            all_lost: true,
+        });
+    }
+    if own.served != Some(spec.epoch) {
+        return None;
+    }
+    let has = own.held.as_ref()?;
+    let most = copies
+        .iter()
+        .map(|copy| comparable(has, copy.held.as_ref()))
+        .collect::<Option<Vec<i64>>>()?;
+    let missing = most.into_iter().max().unwrap_or(0) - has.offset;
+    (missing < JOIN_LAG_BYTES).then(|| Step::Reinstate {
+        why: format!(
+            "every process that held the data has ended; the files of `{primary}`, which led, had everything up to byte {} on \
+             disk, and no copy is certain to have more than {} bytes beyond",
+            has.offset,
+            missing.max(0)
+        ),
+        all_lost: false,
+    })
+}
+
+/// The report of a pod whose process began from its files and has taken over nothing since.
+fn from_files<'a>(view: &'a View<'_>, pod: &str) -> Option<&'a ShardReport> {
+    let own = acting(view.topology, pod, &ShardRole::Replica)?;
+    let idle = own.ready && own.offset.is_none() && own.following == Some(FollowingState::Down);
+    (idle && view.is_alive(pod)).then_some(own)
+}
+
+/// How far `other` is in the stream of `has`.
+fn comparable(has: &HeldReport, other: Option<&HeldReport>) -> Option<i64> {
+    let other = other.filter(|other| other.stream == has.stream)?;
+    Some(other.offset)
+}
