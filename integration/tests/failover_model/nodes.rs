@@ -327,6 +327,7 @@ impl World {
         });
         Some(Replicated {
             position: own.position.clone(),
+            port: 1,
             stream: own.stream.to_string(),
             offset: offset(own.content),
             copies: followers.collect(),

@@ -94,6 +94,7 @@ mod tests {
     fn look(offset: u64, copy: u64) -> Replicated {
         Replicated {
             position: Position::Leads,
+            port: 0,
             stream: "s".to_owned(),
             offset,
             copies: [(
