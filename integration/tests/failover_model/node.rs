@@ -299,6 +299,9 @@ fn state(topology: &DatabaseTopology) -> DesiredState {
         persistence: Persistence::Disabled,
         engine: Engine::Plain,
         password: Password::None,
+        users: Vec::new(),
+        access: String::new(),
+        tls: None,
         replication: None,
     };
     let database = DesiredDatabase {
