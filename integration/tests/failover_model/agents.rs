@@ -77,33 +77,7 @@ impl World {
         if old.primary != new.primary && accepted {
             self.seen.failovers += 1;
         } else if old.primary != new.primary {
-            let chosen = new.primary.clone().unwrap();
-            if !old.in_sync.contains(&chosen) {
-                return Err(format!(
-                    "`{chosen}` is promoted and is not in {:?}",
-                    old.in_sync
-                ));
-            }
-            if !is_said_whole(&before, &chosen) {
-                return Err(format!(
-                    "`{chosen}` is promoted and does not say that it has a copy"
-                ));
-            }
-            let stopped = self.api.pods[old.primary.as_ref().unwrap()].stopped;
-            let fence = before.spec.fence.as_ref().unwrap();
-            let told = before
-                .status
-                .as_ref()
-                .unwrap()
-                .members
-                .iter()
-                .any(|member| {
-                    Some(&member.node) == old.primary.as_ref()
-                        && member.shards[0].fenced >= Some(fence.epoch)
-                });
-            self.seen.failovers += 1;
-            self.seen.planned += u64::from(fence.planned);
-            self.seen.by_waiting += u64::from(!told && !stopped);
+            self.promoted(&before, new.primary.as_ref().unwrap())?;
         }
         if accepted && next.spec.epoch > before.spec.epoch {
             self.settled.forgiven = Some(next.spec.epoch.unsigned_abs());
@@ -142,6 +116,38 @@ impl World {
             self.at(self.now + soon, What::Isolate(primary.unwrap_or(0), length));
         }
         self.send(API, AGENT + agent, What::AgentDone(agent, start, step));
+        Ok(())
+    }
+
+    /// Without a person's word only a member of the set that says it has a copy is promoted.
+    fn promoted(&mut self, before: &DatabaseTopology, chosen: &String) -> Result<(), String> {
+        let old = &before.spec.shards[0];
+        if !old.in_sync.contains(chosen) {
+            return Err(format!(
+                "`{chosen}` is promoted and is not in {:?}",
+                old.in_sync
+            ));
+        }
+        if !is_said_whole(before, chosen) {
+            return Err(format!(
+                "`{chosen}` is promoted and does not say that it has a copy"
+            ));
+        }
+        let stopped = self.api.pods[old.primary.as_ref().unwrap()].stopped;
+        let fence = before.spec.fence.as_ref().unwrap();
+        let told = before
+            .status
+            .as_ref()
+            .unwrap()
+            .members
+            .iter()
+            .any(|member| {
+                Some(&member.node) == old.primary.as_ref()
+                    && member.shards[0].fenced >= Some(fence.epoch)
+            });
+        self.seen.failovers += 1;
+        self.seen.planned += u64::from(fence.planned);
+        self.seen.by_waiting += u64::from(!told && !stopped);
         Ok(())
     }
 
@@ -276,7 +282,9 @@ impl World {
         let primary = topology.spec.shards[0].primary.clone().unwrap();
         let stopped = own_shard(&self.api.topology, &primary)
             .is_some_and(|own| own.ready && !own.writable && own.wants_failover.is_some());
-        let chosen = choices.first().filter(|_| stopped && self.now % 2 == 0);
+        let chosen = choices
+            .first()
+            .filter(|_| stopped && self.now.is_multiple_of(2));
         let text = format!("{}@{now}", chosen.unwrap_or(&primary));
         let mut accepted = self.api.topology.as_ref().clone();
         accepted.metadata.annotations = Some([(ACCEPT_LOSS.to_owned(), text)].into());

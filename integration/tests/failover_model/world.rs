@@ -225,6 +225,14 @@ impl World {
             slow: BTreeMap::new(),
             rests: 0,
         };
+        world.populate(&topology, &api);
+        world.at(3_000, What::Chaos);
+        world.at(900, What::Renew);
+        world
+    }
+
+    /// The nodes and the replicas of the agent, each with a clock of its own.
+    fn populate(&mut self, topology: &Rc<DatabaseTopology>, api: &Snapshot) {
         for (at, name) in NAMES.into_iter().enumerate() {
             let node = Node {
                 name,
@@ -239,18 +247,18 @@ impl World {
                 shard: None,
                 up: false,
                 paused_until: 0,
-                rate: 950 + world.below(100),
-                began: world.below(1_000_000_000),
+                rate: 950 + self.below(100),
+                began: self.below(1_000_000_000),
                 reported: None,
             };
-            world.nodes.push(node);
-            world.at(at as u64, What::Start(at));
-            world.at(50 + at as u64, What::Tick(at));
-            world.at(100 + at as u64, What::Follow(at));
+            self.nodes.push(node);
+            self.at(at as u64, What::Start(at));
+            self.at(50 + at as u64, What::Tick(at));
+            self.at(100 + at as u64, What::Follow(at));
         }
         for agent in 0..2 {
-            let rate = 950 + world.below(100);
-            world.agents.push(Agent {
+            let rate = 950 + self.below(100);
+            self.agents.push(Agent {
                 start: 0,
                 watch: Watch::default(),
                 cache: api.clone(),
@@ -259,12 +267,9 @@ impl World {
                 paused_until: 0,
                 rate,
             });
-            world.at(10, What::AgentLook(agent));
-            world.at(11, What::Probe(agent));
+            self.at(10, What::AgentLook(agent));
+            self.at(11, What::Probe(agent));
         }
-        world.at(3_000, What::Chaos);
-        world.at(900, What::Renew);
-        world
     }
 
     /// Without an adversary.

@@ -169,7 +169,12 @@ fn only_a_database_that_never_served_leads_with_what_it_has_when_its_topology_is
         ..memory(1, "rec-0")
     };
     for (never, as_is) in [(true, Some(3)), (false, None)] {
-        let made = rebuilt(&[last.clone()], never, ShardAssignment::default()).unwrap();
+        let made = rebuilt(
+            std::slice::from_ref(&last),
+            never,
+            ShardAssignment::default(),
+        )
+        .unwrap();
         assert_eq!(made.shard.as_is, as_is);
     }
 }
