@@ -239,7 +239,7 @@ async fn probes_and_metrics_say_what_is_true() {
     answers(
         "/metrics",
         metrics,
-        &["database_syncer_current_status{syncer_type=\"crdt\",database=\"db\",peer=\"2\"} 2"],
+        &["database_syncer_current_status{cluster=\"standalone\",node=\"region-1\",db=\"db\",peer=\"2\",syncer_type=\"crdt\"} 2"],
     )
     .await;
     group.launch(2, |_| {});
@@ -247,8 +247,8 @@ async fn probes_and_metrics_say_what_is_true() {
         "/metrics",
         metrics,
         &[
-            "database_syncer_current_status{syncer_type=\"crdt\",database=\"db\",peer=\"2\"} 0",
-            "database_shard_ready{database=\"db\",shard=\"1\"} 1",
+            "database_syncer_current_status{cluster=\"standalone\",node=\"region-1\",db=\"db\",peer=\"2\",syncer_type=\"crdt\"} 0",
+            "meridian_shard_ready{cluster=\"standalone\",node=\"region-1\",db=\"db\",shard=\"1\",role=\"primary\"} 1",
         ],
     )
     .await;

@@ -55,7 +55,10 @@ impl Info {
             parts.find(|(name, _)| *name == part)?.1.parse().ok()
         };
         let databases = self.0.iter().filter(|(name, _)| is_database(name));
-        databases.filter_map(|(_, value)| of(value)).sum()
+        // The sum of no floats is -0, which people would see.
+        databases
+            .filter_map(|(_, value)| of(value))
+            .fold(0.0, |all, number| all + number)
     }
 }
 
@@ -67,6 +70,12 @@ fn is_database(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shard_without_keys_has_none_and_not_minus_none() {
+        let none = Info::parse("# Keyspace\r\n").keyspace("keys");
+        assert_eq!(format!("{none}"), "0");
+    }
 
     #[test]
     fn fields_are_found_by_name_and_keys_are_summed() {
