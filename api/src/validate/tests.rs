@@ -8,6 +8,7 @@ use crate::crds::{
 
 mod active_active;
 mod among;
+mod versions;
 mod warnings;
 mod words;
 
@@ -218,26 +219,6 @@ fn what_a_database_was_created_with_stays() {
     refuses(change(json!({ "databasePort": null })), "spec.databasePort");
     refuses(change(json!({ "isRof": true })), "spec.isRof");
     refuses(change(json!({ "type": "memcached" })), "spec.type");
-    let version = |old: &str, new: &str| {
-        let one = |version| redb(json!({ "redisVersion": version }));
-        database_update(&one(old), &one(new))
-    };
-    for (old, new) in [
-        ("7.2", "7.4"),
-        ("7.4", "7.4"),
-        ("latest", "7.2"),
-        ("7.4", "major"),
-    ] {
-        assert_eq!(version(old, new), [], "{old} {new}");
-    }
-    refuses(version("8.0", "7.4"), "spec.redisVersion");
-    refuses(version("7.10", "7.9"), "spec.redisVersion");
-    for wrong in ["7", "", "new", "7.x", "7.2.z"] {
-        refuses(
-            database(&redb(json!({ "redisVersion": wrong }))),
-            "spec.redisVersion",
-        );
-    }
     refuses(
         change(json!({ "redisEnterpriseCluster": { "name": "other" } })),
         "spec.redisEnterpriseCluster.name",
