@@ -232,16 +232,7 @@ impl Shard {
             command.arg(*name);
         }
         let found: BTreeMap<String, String> = self.ask("CONFIG GET", &command).await?;
-        let differs = |(name, wanted): (&'static str, String)| {
-            // A server that was built without TLS has no such setting.
-            let found = found.get(name)?.clone();
-            (found != wanted).then_some(Drift {
-                name,
-                found,
-                wanted,
-            })
-        };
-        Ok(wanted.into_iter().filter_map(differs).collect())
+        Ok(differences(&found, wanted))
     }
 
     /// The process that answers.
@@ -390,6 +381,43 @@ impl Shard {
     }
 }
 
+fn differences(
+    found: &BTreeMap<String, String>,
+    wanted: Vec<(&'static str, String)>,
+) -> Vec<Drift> {
+    let differs = |(name, wanted): (&'static str, String)| {
+        // A server that was built without TLS has no such setting.
+        let found = found.get(name)?.clone();
+        (found != wanted).then_some(Drift {
+            name,
+            found,
+            wanted,
+        })
+    };
+    wanted.into_iter().filter_map(differs).collect()
+}
+
 fn read_secret(path: &Path) -> Result<String, RedisError> {
     std::fs::read_to_string(path).map_err(RedisError::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_settings_of_ours_that_differ_have_drifted() {
+        let found = [("save", ""), ("maxmemory", "1"), ("slowlog-max-len", "7")];
+        let found = found.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let wanted = [("save", ""), ("maxmemory", "2"), ("tls-port", "0")];
+        let wanted = wanted
+            .map(|(name, value)| (name, value.to_owned()))
+            .to_vec();
+        let drift = Drift {
+            name: "maxmemory",
+            found: "1".to_owned(),
+            wanted: "2".to_owned(),
+        };
+        assert_eq!(differences(&found.into(), wanted), [drift]);
+    }
 }

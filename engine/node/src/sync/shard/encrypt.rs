@@ -55,6 +55,14 @@ pub(super) fn files(desired: &DesiredShard, address: &ShardAddress) -> String {
     sha256_hex(&texts.join("\n"))
 }
 
+/// Whether clients can enter, or have entered, with less than a database asks for that is entered by TLS only.
+fn asks_too_little(found: &BTreeMap<String, String>, desired: &DesiredShard) -> bool {
+    let is = |name: &str, value: &str| found.get(name).is_some_and(|found| found == value);
+    let certificates = desired.tls.as_ref().map(|tls| tls.certificates.as_str());
+    let asks = certificates.is_some_and(|pem| !pem.is_empty());
+    !is("port", "0") || (asks && is("tls-auth-clients", "no"))
+}
+
 impl Shard {
     /// Makes the shard listen as it should.
     ///
@@ -69,7 +77,6 @@ impl Shard {
         address: &ShardAddress,
     ) -> Result<(), ShardError> {
         let found = self.listening().await?;
-        let is = |name: &str, value: &str| found.get(name).is_some_and(|found| found == value);
         let [plain, tls] = ports(desired);
         if !desired.by_tls_only() {
             // A server that was built without TLS has none of its settings.
@@ -79,12 +86,7 @@ impl Shard {
             }
             return self.set(&[plain]).await;
         }
-        let asks = desired
-            .tls
-            .as_ref()
-            .is_some_and(|t| !t.certificates.is_empty());
-        let asked_too_little = !is("port", "0") || (asks && is("tls-auth-clients", "no"));
-        if asked_too_little {
+        if asks_too_little(&found, desired) {
             self.set(&[plain, ("tls-port", "0".to_owned())]).await?;
             self.close_clients().await?;
         }
@@ -107,5 +109,38 @@ impl Shard {
             command.arg(*name).arg(value);
         }
         self.ask::<String>("CONFIG SET", &command).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Tls;
+    use crate::desired::tests::shard;
+
+    #[test]
+    fn an_open_plain_port_and_clients_without_certificate_are_too_little() {
+        let wanted = |certificates: &str| DesiredShard {
+            tls: Some(Tls {
+                clients: true,
+                certificates: certificates.to_owned(),
+                replicas: true,
+            }),
+            ..shard()
+        };
+        let found = |port: &str, asks: &str| {
+            let pairs = [("port", port), ("tls-auth-clients", asks)];
+            BTreeMap::from(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())))
+        };
+        // (port, asks for certificates, wanted certificates, too little?)
+        for (port, asks, certificates, expected) in [
+            ("12000", "yes", "", true),
+            ("0", "no", "", false),
+            ("0", "no", "PEM", true),
+            ("0", "yes", "PEM", false),
+        ] {
+            let too_little = asks_too_little(&found(port, asks), &wanted(certificates));
+            assert_eq!(too_little, expected, "{port} {asks} {certificates:?}");
+        }
     }
 }

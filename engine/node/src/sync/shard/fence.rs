@@ -120,7 +120,7 @@ impl Shard {
             .ask("ACL USERS", redis::cmd("ACL").arg("USERS"))
             .await?;
         for user in users {
-            if user == INTERNAL_USER || user == REPLICATION_USER {
+            if !is_client(&user) {
                 continue;
             }
             let mut command = redis::cmd("CLIENT");
@@ -149,5 +149,21 @@ impl Shard {
             code: "NONSENSE".to_owned(),
             message: message.to_owned(),
         }
+    }
+}
+
+/// Whether somebody who logs in by this name is a client of the database, not a node or a replica.
+fn is_client(user: &str) -> bool {
+    ![INTERNAL_USER, REPLICATION_USER].contains(&user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_but_the_node_and_its_replicas_is_a_client() {
+        let users = ["default", "shop", INTERNAL_USER, REPLICATION_USER];
+        assert_eq!(users.map(is_client), [true, true, false, false]);
     }
 }
