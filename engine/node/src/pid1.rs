@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::atomic_file::{self, FileError};
 use crate::clock;
@@ -90,6 +90,17 @@ pub enum Pid1Error {
     OwnPath(#[source] std::io::Error),
 }
 
+/// Why an order is not followed whole, so that it is to be repeated.
+#[derive(Debug, thiserror::Error)]
+enum OrderError {
+    /// It could not be read, or not be stored.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is stored, and a running shard has not heard of it.
+    #[error("bring the files of a shard up to date")]
+    Shard(#[from] shards::ShardError),
+}
+
 /// Takes the data directory for this process; nothing below it may be written before.
 ///
 /// # Errors
@@ -140,6 +151,7 @@ pub async fn run(config: Config, _held: Lock) -> Result<(), Pid1Error> {
         informed: obeyed.is_some(),
         obeyed: obeyed.unwrap_or_default(),
         refusals: Vec::new(),
+        owed: None,
         course: Course::Serving,
         units,
         config,
@@ -176,6 +188,8 @@ struct Supervisor {
     units: Units,
     obeyed: DesiredState,
     refusals: Vec<Refusal>,
+    /// Why the newest proposal is not followed although it could be an order.
+    owed: Option<String>,
     /// `true` once an order was heard, in this life or an earlier one.
     informed: bool,
     course: Course,
@@ -195,7 +209,8 @@ enum Course {
 impl Supervisor {
     fn start(&mut self) {
         info!(data = %self.config.layout.data().display(), databases = self.obeyed.databases.len(), "supervising");
-        self.units.follow(&self.obeyed);
+        // No shard runs yet: each writes its files when it starts.
+        let _none_runs = self.units.follow(&self.obeyed);
         self.units.send(&UnitName::Sync, Event::Want);
     }
 
@@ -281,13 +296,23 @@ impl Supervisor {
     }
 
     fn apply(&mut self) {
-        let proposal: DesiredState = match atomic_file::read_json(&self.config.layout.proposed()) {
-            Ok(Some(proposal)) => proposal,
-            Ok(None) => return,
-            Err(error) => {
-                warn!(error = %crate::run::chain(&error), "the proposal is unreadable; everything stays as it is");
-                return;
+        let owed = self.adopt().err().map(|error| crate::run::chain(&error));
+        if owed != self.owed {
+            match &owed {
+                Some(error) => error!(
+                    error,
+                    "the newest orders are not followed whole until they are repeated"
+                ),
+                None => info!("orders are followed again"),
             }
+        }
+        self.owed = owed;
+    }
+
+    /// Follows the proposal, as far as it is an order.
+    fn adopt(&mut self) -> Result<(), OrderError> {
+        let Some(proposal) = atomic_file::read_json(&self.config.layout.proposed())? else {
+            return Ok(());
         };
         let verdict = obey(&self.obeyed, &proposal);
         for refusal in &verdict.refusals {
@@ -296,18 +321,14 @@ impl Supervisor {
             }
         }
         self.refusals = verdict.refusals;
-        if verdict.accepted != self.obeyed || !self.informed {
+        if verdict.accepted != self.obeyed || !self.informed || self.owed.is_some() {
             // First on disk, then in the world: a role must never be forgotten once it was taken.
-            if let Err(error) =
-                atomic_file::write_json(&self.config.layout.obeyed(), &verdict.accepted)
-            {
-                warn!(error = %crate::run::chain(&error), "orders cannot be stored; everything stays as it is");
-                return;
-            }
+            atomic_file::write_json(&self.config.layout.obeyed(), &verdict.accepted)?;
             self.obeyed = verdict.accepted;
             self.informed = true;
-            self.units.follow(&self.obeyed);
+            self.units.follow(&self.obeyed)?;
         }
+        Ok(())
     }
 
     fn report(&self) -> Report {
@@ -331,6 +352,7 @@ impl Supervisor {
                 })
                 .collect(),
             refusals: self.refusals.clone(),
+            owed: self.owed.clone(),
             units: self.units.report(),
         }
     }
@@ -342,3 +364,6 @@ async fn sleep_until(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,6 +203,7 @@ mod tests {
             stopping: false,
             databases: BTreeMap::new(),
             refusals: Vec::new(),
+            owed: None,
             units: BTreeMap::from([
                 ("sync".to_owned(), unit("waiting")),
                 ("db-1".to_owned(), unit(shard)),

@@ -51,6 +51,8 @@ pub struct Report {
     pub databases: BTreeMap<String, OrderNumbers>,
     /// What was not followed in the newest proposal.
     pub refusals: Vec<Refusal>,
+    /// Why the newest proposal is not followed although it could be an order: it is to be repeated. `None`: it is followed.
+    pub owed: Option<String>,
     /// The processes, by name.
     pub units: BTreeMap<String, UnitReport>,
 }

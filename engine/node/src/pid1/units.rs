@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use tracing::{error, info, warn};
 
 use super::Config;
-use super::shards;
+use super::shards::{self, ShardError};
 use super::socket::UnitReport;
 use crate::backoff::RESTART;
 use crate::clock;
@@ -83,7 +83,10 @@ impl Units {
     }
 
     /// Makes the shards what `desired` says.
-    pub(super) fn follow(&mut self, desired: &DesiredState) {
+    ///
+    /// # Errors
+    /// [`ShardError`] of the last running shard whose files are still the old ones; everything else is done.
+    pub(super) fn follow(&mut self, desired: &DesiredState) -> Result<(), ShardError> {
         let mut wanted = BTreeMap::new();
         for (name, database, shard) in desired.shards() {
             wanted.insert(
@@ -97,6 +100,7 @@ impl Units {
                 self.send(&name, Event::Unwant);
             }
         }
+        let mut followed = Ok(());
         for (name, shard) in wanted {
             let event = match self.units.get(&name) {
                 Some(unit) => match &unit.shard {
@@ -117,24 +121,22 @@ impl Units {
             });
             unit.shard = Some(shard);
             if event == Event::Want && matches!(unit.phase, Phase::Running { .. }) {
-                self.rewrite(&name);
+                followed = self.rewrite(&name).and(followed);
             }
             self.send(&name, event);
         }
+        followed
     }
 
     /// Brings the files of a running shard up to date; the child makes the shard read them.
-    fn rewrite(&self, name: &UnitName) {
+    fn rewrite(&self, name: &UnitName) -> Result<(), ShardError> {
         let UnitName::Shard(shard_name) = name else {
-            return;
+            return Ok(());
         };
         let Some((_, shard)) = self.units.get(name).and_then(|u| u.shard.as_ref()) else {
-            return;
+            return Ok(());
         };
-        if let Err(e) = shards::write_files(&self.config, shard_name, shard, &self.internal_secret)
-        {
-            warn!(shard = %name, error = %crate::run::chain(&e), "its files were not brought up to date");
-        }
+        shards::write_files(&self.config, shard_name, shard, &self.internal_secret)
     }
 
     pub(super) fn send_all(&mut self, event: Event) {

@@ -3,6 +3,7 @@
 mod database;
 mod grants;
 mod measured;
+mod orders;
 mod view;
 
 use std::collections::BTreeMap;
@@ -13,20 +14,21 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::control::{Answers, Question};
 use super::endpoint::{SharedTable, Table};
 use super::pauses::Pauses;
 use super::settings::Settings;
-use super::topology::{NodeFacts, Problem, Topology, membership, propose, routes};
+use super::topology::{Problem, Topology, membership, routes};
 use crate::atomic_file::{self, FileError};
-use crate::desired::{Access, DesiredState, ShardName};
+use crate::desired::{DesiredState, ShardName};
 use crate::layout::Layout;
-use crate::pid1::{Report, Verb, ask};
+use crate::pid1::Report;
 use database::Database;
 pub(super) use database::{Cluster, LinkRow};
 pub(super) use measured::Measured;
+use orders::Orders;
 pub(super) use view::{DatabaseView, NodeView, Pace, ShardView};
 
 /// The child's state.
@@ -43,7 +45,7 @@ pub(super) struct Node {
     edges: watch::Sender<u64>,
     inner: Mutex<Inner>,
     /// Proposals go to PID 1 one after the other.
-    proposing: tokio::sync::Mutex<()>,
+    orders: tokio::sync::Mutex<Orders>,
 }
 
 #[derive(Default)]
@@ -54,6 +56,8 @@ struct Inner {
     obeyed: DesiredState,
     report: Option<Report>,
     problems: Vec<Problem>,
+    /// Why the newest orders are not followed yet.
+    owed: Option<String>,
 }
 
 impl Node {
@@ -79,7 +83,7 @@ impl Node {
                 followed,
                 ..Inner::default()
             }),
-            proposing: tokio::sync::Mutex::new(()),
+            orders: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -95,93 +99,12 @@ impl Node {
         self.edges.subscribe()
     }
 
-    /// Runs what was followed before this process started.
-    pub(super) async fn resume(&self) {
-        let _turn = self.proposing.lock().await;
-        self.learn(Verb::Status, None).await;
-    }
-
-    /// Looks again at what PID 1 runs: shards stop some time after the order.
-    pub(super) async fn refresh(&self) {
-        let _turn = self.proposing.lock().await;
-        self.learn(Verb::Status, None).await;
-    }
-
-    /// Follows `topologies`, as far as PID 1 accepts them as orders.
-    pub(super) async fn follow(&self, topologies: Vec<Topology>, access: BTreeMap<String, Access>) {
-        let _turn = self.proposing.lock().await;
-        let last = match atomic_file::read_json::<DesiredState>(&self.layout.obeyed()) {
-            Ok(last) => last.unwrap_or_default(),
-            Err(error) => {
-                error!(error = crate::run::chain(&error), "nothing is proposed");
-                return;
-            }
-        };
-        let facts = NodeFacts {
-            node: &self.settings.node,
-            bind: &self.settings.bind,
-            access: &access,
-            host: &*self.settings.host,
-        };
-        let (proposal, problems) = propose(&topologies, &facts, &last);
-        self.set_problems(problems);
-        if let Err(error) = atomic_file::write_json(&self.layout.proposed(), &proposal) {
-            error!(error = crate::run::chain(&error), "nothing is proposed");
-            return;
-        }
-        self.learn(Verb::Apply, Some(&topologies)).await;
-    }
-
     fn set_problems(&self, problems: Vec<Problem>) {
         let mut inner = self.inner();
         for problem in problems.iter().filter(|p| !inner.problems.contains(p)) {
             warn!(database = problem.database, "{}", problem.message);
         }
         inner.problems = problems;
-    }
-
-    /// Asks PID 1 what it obeys and makes that run.
-    async fn learn(&self, verb: Verb, topologies: Option<&[Topology]>) {
-        let report = match ask(&self.layout.supervisor_socket(), verb).await {
-            Ok(report) => report,
-            Err(error) => {
-                error!(error = crate::run::chain(&error), "PID 1 gave no answer");
-                return;
-            }
-        };
-        let obeyed = match atomic_file::read_json::<DesiredState>(&self.layout.obeyed()) {
-            Ok(obeyed) => obeyed.unwrap_or_default(),
-            Err(error) => {
-                error!(
-                    error = crate::run::chain(&error),
-                    "what PID 1 obeys is unreadable"
-                );
-                return;
-            }
-        };
-        let (before, followed) = {
-            let mut inner = self.inner();
-            let changed = inner.report.as_ref() != Some(&report) || inner.obeyed != obeyed;
-            let before = inner.followed.clone();
-            inner.obeyed = obeyed;
-            inner.report = Some(report);
-            if let Some(topologies) = topologies {
-                adopt(&mut inner, topologies);
-            }
-            if changed || before != inner.followed || inner.shards.is_empty() {
-                self.reconcile(&mut inner);
-                self.edges.send_modify(|count| *count += 1);
-            }
-            (before, inner.followed.clone())
-        };
-        if before != followed
-            && let Err(error) = atomic_file::write_json(&self.layout.topologies(), &followed)
-        {
-            warn!(
-                error = crate::run::chain(&error),
-                "a start without the Kubernetes API would not replicate"
-            );
-        }
     }
 
     fn reconcile(&self, inner: &mut Inner) {
@@ -301,26 +224,6 @@ impl Node {
         }
         Ok(())
     }
-}
-
-/// Takes over the topologies that PID 1 obeys, and those of databases that are on other nodes (for routes).
-fn adopt(inner: &mut Inner, topologies: &[Topology]) {
-    let Inner {
-        followed, obeyed, ..
-    } = inner;
-    for topology in topologies {
-        let obeyed = obeyed.databases.get(&topology.name).is_none_or(|d| {
-            d.topology_uid == topology.uid
-                && d.epoch == topology.epoch()
-                && d.generation == topology.generation
-        });
-        if obeyed {
-            followed.insert(topology.name.clone(), topology.clone());
-        }
-    }
-    followed.retain(|name, _| {
-        obeyed.databases.contains_key(name) || topologies.iter().any(|t| t.name == *name)
-    });
 }
 
 impl Answers for Node {

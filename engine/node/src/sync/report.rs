@@ -102,14 +102,18 @@ pub(super) fn member(view: &NodeView, database: &DatabaseView) -> MemberReport {
         topology_uid: database.topology_uid.clone(),
         epoch: signed(database.epoch),
         generation: signed(database.generation),
-        shards: database.shards.iter().map(shard).collect(),
+        shards: database
+            .shards
+            .iter()
+            .map(|own| shard(own, view.owed.as_ref()))
+            .collect(),
         links: database.links.iter().map(link).collect(),
         refused: database.refused.clone(),
         as_of: view.as_of.clone(),
     }
 }
 
-fn shard(shard: &ShardView) -> ShardReport {
+fn shard(shard: &ShardView, owed: Option<&String>) -> ShardReport {
     let replication = &shard.replication;
     let replica = |(node, (online, behind)): (&String, &(bool, u64))| ReplicaReport {
         node: node.clone(),
@@ -128,7 +132,10 @@ fn shard(shard: &ShardView) -> ShardReport {
         wants_failover: replication.wants_failover.clone(),
         served: replication.served.map(signed),
         held: replication.held.as_ref().map(held),
-        problem: shard.error.clone(),
+        problem: shard
+            .error
+            .clone()
+            .or_else(|| owed.map(|why| format!("the newest orders are not followed yet: {why}"))),
         access: shard.access.clone(),
         ..ShardReport::new(
             i32::try_from(shard.id).unwrap_or(i32::MAX),

@@ -28,6 +28,9 @@ pub(in crate::sync) struct NodeView {
     pub(in crate::sync) refusals: Vec<Refusal>,
     /// Topologies that make no sense yet.
     pub(in crate::sync) problems: Vec<Problem>,
+    /// Why the newest orders are not followed yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) owed: Option<String>,
     pub(in crate::sync) as_of: String,
 }
 
@@ -127,6 +130,7 @@ pub(super) fn of(settings: &Settings, inner: &Inner) -> NodeView {
             .map(|r| r.refusals.clone())
             .unwrap_or_default(),
         problems: inner.problems.clone(),
+        owed: inner.owed.clone(),
         as_of: clock::rfc3339(clock::wall_ms()),
     }
 }
