@@ -14,6 +14,7 @@
 
 pub mod decide;
 mod growth;
+mod hand_over;
 mod probe;
 mod recover;
 pub mod renew;

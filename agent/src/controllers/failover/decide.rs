@@ -11,7 +11,7 @@ use meridian_api::crds::topology::{
 };
 
 use super::{
-    growth, recover, renew,
+    growth, hand_over, recover, renew,
     watch::{Fact, PodFacts, Watch, acting, own_shard, report},
 };
 
@@ -256,7 +256,8 @@ impl View<'_> {
                 return trouble(false, away, format!("the container of `{primary}` ended"));
             }
             Some(facts) if facts.going => {
-                return trouble(runs, 0, format!("the pod `{primary}` is being deleted"));
+                let planned = hand_over::goes_on(self, primary);
+                return trouble(planned, 0, format!("the pod `{primary}` is being deleted"));
             }
             Some(facts) if !facts.expected => {
                 return trouble(runs, 0, format!("`{primary}` is no pod of the cluster now"));
@@ -297,7 +298,8 @@ impl View<'_> {
 
     fn take_over(&self, shard: &ShardAssignment, primary: &str, trouble: &Trouble) -> Step {
         let rests = self.watch.since_given_up(self.now);
-        if trouble.planned && rests.is_some_and(|rest| rest < PLANNED_AGAIN_MS) {
+        let rests = rests.is_some_and(|rest| rest < PLANNED_AGAIN_MS);
+        if trouble.planned && rests && !hand_over::is_going(self, primary) {
             return Step::Nothing;
         }
         if let Some(candidate) = self.candidate(shard, trouble.planned) {
@@ -390,18 +392,10 @@ impl View<'_> {
         };
         let old = own_shard(self.topology, primary).filter(|old| old.fenced >= Some(fence.epoch));
         let confirmed = self.watch.confirmed(fence.epoch, self.now);
-        if fence.planned && self.is_alive(primary) {
-            let complete = old.is_some_and(|old| own.offset.is_some() && own.offset >= old.offset);
-            if complete && confirmed.is_some() {
-                return Step::Promote;
-            }
-            if self.watch.fenced(fence.epoch, self.now).unwrap_or(0) < PLANNED_MS {
-                return Step::Nothing;
-            }
-            let why = format!(
-                "`{chosen}` did not have everything within {PLANNED_MS} ms after `{primary}` was asked to stop"
-            );
-            return Step::AbandonFence { why };
+        if fence.planned
+            && let Some(step) = hand_over::decide(self, own, old, primary, fence)
+        {
+            return step;
         }
         // Only the old primary's own word ends the wait. The kubelet's may be about a later pod of the same name, while the
         // process that holds the permission runs on where the API server does not see it.

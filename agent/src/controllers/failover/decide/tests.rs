@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod drain;
 mod membership;
 mod restarts;
 
@@ -185,7 +186,10 @@ fn a_failover_begins_only_on_evidence() {
         ),
         (
             "it is being deleted and silent",
-            case().pod("rec-0", going()).silent("rec-0"),
+            case()
+                .pod("rec-0", going())
+                .silent("rec-0")
+                .after(SILENT_MS),
             "fence rec-1",
         ),
         (
@@ -391,7 +395,7 @@ fn a_planned_move_loses_nothing_or_is_given_up() {
             "abandon",
         ),
     ]);
-    let mut given_up = case().pod("rec-0", going());
+    let mut given_up = case().pod("rec-0", unexpected());
     given_up.watch.gave_up(0);
     assert_eq!(given_up.after(PLANNED_AGAIN_MS - 1).word(), "nothing");
 }
