@@ -45,6 +45,8 @@ const CLUSTER: Table = Table {
         "antiAffinityAdditionalTopologyKeys",
         "certificates.apiCertificateSecretName",
         "certificates.cmCertificateSecretName",
+        "certificates.metricsExporterCertificateSecretName",
+        "certificates.proxyCertificateSecretName",
         "clusterCredentialSecretName",
         "clusterCredentialSecretType",
         "clusterRecovery",

@@ -181,11 +181,18 @@ pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), 
     let mut serving = tokio::spawn(outward(node.clone(), settings.clone(), stop.clone()));
     let mut answering = tokio::spawn(inward(node.clone(), settings.clone(), inside, stop.clone()));
     if let Some(address) = settings.metrics_listen {
-        tasks.spawn(exporter::serve(
-            bind(address, "metrics").await?,
-            node.clone(),
-            stop.clone(),
-        ));
+        let listener = bind(address, "metrics").await?;
+        let (pages, stop) = (exporter::router(node.clone()), stop.clone());
+        match source {
+            Source::Kubernetes => {
+                let own = Arc::clone(&own);
+                tasks.spawn(https::serve(listener, own, Role::Metrics, pages, stop));
+            }
+            // A region on one machine has no certificates to show.
+            Source::Standalone | Source::Directory => {
+                tasks.spawn(exporter::serve(listener, pages, stop));
+            }
+        }
     }
     for_people(&settings, &own, &observed, &tasks, &stop).await?;
     for certificates in all_certificates(&settings) {

@@ -24,8 +24,9 @@ use super::node::Node;
 pub use page::{LABELS, families};
 pub use text::{Family, Kind};
 
-pub(super) async fn serve(listener: TcpListener, node: Arc<Node>, stop: CancellationToken) {
-    let served = axum::serve(listener, router(node))
+/// Serves the pages in clear text until `stop`.
+pub(super) async fn serve(listener: TcpListener, pages: Router, stop: CancellationToken) {
+    let served = axum::serve(listener, pages)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await;
     if let Err(error) = served {
@@ -33,7 +34,8 @@ pub(super) async fn serve(listener: TcpListener, node: Arc<Node>, stop: Cancella
     }
 }
 
-fn router(node: Arc<Node>) -> Router {
+/// The pages of a node.
+pub(super) fn router(node: Arc<Node>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/v2", get(known_metrics))

@@ -285,13 +285,19 @@ fn the_generation_counts_proxy_and_syncer_and_never_falls() {
 #[test]
 fn only_secrets_for_roles_that_have_an_effect_are_read() {
     let fields: Fields = serde_json::from_value(json!({
-        "apiCertificateSecretName": "a", "cmCertificateSecretName": "c", "proxyCertificateSecretName": "",
+        "apiCertificateSecretName": "a", "cmCertificateSecretName": "c", "proxyCertificateSecretName": "p",
+        "metricsExporterCertificateSecretName": "m", "syncerCertificateSecretName": "",
         "ssoIssuerCertificateSecretName": "b",
     }))
     .unwrap();
     assert_eq!(
         named(Some(&fields)),
-        BTreeMap::from([(Role::Api, "a".to_owned()), (Role::Cm, "c".to_owned())])
+        BTreeMap::from([
+            (Role::Api, "a".to_owned()),
+            (Role::Cm, "c".to_owned()),
+            (Role::Metrics, "m".to_owned()),
+            (Role::Proxy, "p".to_owned()),
+        ])
     );
     assert!(names(Some(&fields), "a") && !names(Some(&fields), "b"));
     assert_eq!(named(None), BTreeMap::new());

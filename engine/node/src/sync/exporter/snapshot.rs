@@ -80,12 +80,15 @@ pub(super) async fn take(node: &Node) -> Snapshot {
 
 /// The `INFO` of every shard as it prints it, for a person.
 pub(super) async fn raw(node: &Arc<Node>) -> String {
-    let texts = node.measured().into_iter().map(async |measured| {
-        let (text, name) = (info(&measured).await, &measured.database);
-        let text = text.unwrap_or_else(|why| format!("# {why}\n"));
-        format!("# database={name} shard={}\n{text}\n", measured.id)
-    });
-    join_all(texts).await.concat()
+    join_all(node.measured().into_iter().map(printed))
+        .await
+        .concat()
+}
+
+async fn printed(measured: Measured) -> String {
+    let (text, name) = (info(&measured).await, &measured.database);
+    let text = text.unwrap_or_else(|why| format!("# {why}\n"));
+    format!("# database={name} shard={}\n{text}\n", measured.id)
 }
 
 async fn ask(measured: Measured) -> (Measured, Option<Info>) {
