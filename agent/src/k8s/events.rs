@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -19,7 +19,7 @@ const REMEMBERED: usize = 4096;
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
-    said: Arc<Mutex<BTreeMap<(String, String), String>>>,
+    said: Arc<Mutex<BTreeMap<Key, String>>>,
 }
 
 impl std::fmt::Debug for Events {
@@ -72,6 +72,14 @@ impl Events {
         self.publish(type_, about, Some(with), reason, note).await
     }
 
+    /// The fault is over: the next Event of this reason about it is news even with the same text.
+    pub fn over(&self, about: &ObjectReference, reason: &str) {
+        self.remembered()
+            .retain(|key, _| !(key.about == identity(about) && key.reason == reason));
+    }
+
+    /// Remembers only what the API server took: a text that was refused, or whose caller was cancelled on the way, is news
+    /// again.
     async fn publish(
         &self,
         type_: EventType,
@@ -80,7 +88,12 @@ impl Events {
         reason: &str,
         note: &str,
     ) -> bool {
-        if !self.is_new(about, reason, note) {
+        let key = Key {
+            about: identity(about),
+            with: secondary.as_ref().map(identity),
+            reason: reason.to_owned(),
+        };
+        if self.remembered().get(&key).is_some_and(|last| last == note) {
             return false;
         }
         let event = Event {
@@ -90,31 +103,38 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary,
         };
-        if let Err(error) = self.recorder.publish(&event, about).await {
-            tracing::warn!(%error, reason, "an Event could not be written");
+        match self.recorder.publish(&event, about).await {
+            Ok(()) => self.remember(key, note),
+            Err(error) => tracing::warn!(%error, reason, "an Event could not be written"),
         }
         true
     }
 
-    fn is_new(&self, about: &ObjectReference, reason: &str, note: &str) -> bool {
-        let key = (
-            about
-                .uid
-                .clone()
-                .or_else(|| about.name.clone())
-                .unwrap_or_default(),
-            reason.to_owned(),
-        );
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.get(&key).is_some_and(|last| last == note) {
-            return false;
-        }
+    fn remember(&self, key: Key, note: &str) {
+        let mut said = self.remembered();
         if said.len() >= REMEMBERED {
             said.clear();
         }
         said.insert(key, note.to_owned());
-        true
     }
+
+    fn remembered(&self) -> MutexGuard<'_, BTreeMap<Key, String>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an Event says, but for its text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    about: String,
+    with: Option<String>,
+    reason: String,
+}
+
+/// The UID, or the name of an object that nobody has made yet.
+fn identity(of: &ObjectReference) -> String {
+    let uid_or_name = of.uid.clone().or_else(|| of.name.clone());
+    uid_or_name.unwrap_or_default()
 }
 
 /// The API server refuses notes of more than 1 KiB.
@@ -132,7 +152,10 @@ fn shorten(note: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::k8s::testing::{Server, answer};
 
     #[test]
     fn a_long_note_is_cut_at_a_character_and_fits_the_api() {
@@ -141,20 +164,99 @@ mod tests {
         assert_eq!(shorten("short"), "short");
     }
 
-    #[tokio::test]
-    async fn an_unchanged_text_is_said_once_and_a_changed_one_again() {
-        let (service, _server) = tower_test::mock::pair::<
+    fn reporter() -> (Events, Server) {
+        let (service, server) = tower_test::mock::pair::<
             http::Request<kube::client::Body>,
             http::Response<kube::client::Body>,
         >();
-        let events = Events::new(Client::new(service, "ns"), "a");
-        let about = ObjectReference {
+        (Events::new(Client::new(service, "ns"), "a"), server)
+    }
+
+    fn about() -> ObjectReference {
+        ObjectReference {
             uid: Some("u".to_owned()),
+            name: Some("meridian-join".to_owned()),
+            namespace: Some("ns".to_owned()),
             ..ObjectReference::default()
-        };
-        assert!(events.is_new(&about, "ForeignObject", "x"));
-        assert!(!events.is_new(&about, "ForeignObject", "x"));
-        assert!(events.is_new(&about, "Invalid", "x"));
-        assert!(events.is_new(&about, "ForeignObject", "y"));
+        }
+    }
+
+    fn taken(times: usize) -> Vec<(u16, Value)> {
+        vec![(201, json!({"metadata": {"name": "e"}, "eventTime": null})); times]
+    }
+
+    #[tokio::test]
+    async fn an_unchanged_text_is_said_once_and_a_changed_one_again() {
+        let (events, server) = reporter();
+        let server = tokio::spawn(answer(server, taken(3)));
+        assert!(events.warning(&about(), "ForeignObject", "x").await);
+        assert!(!events.warning(&about(), "ForeignObject", "x").await);
+        assert!(events.warning(&about(), "Invalid", "x").await);
+        assert!(events.warning(&about(), "ForeignObject", "y").await);
+        drop(events);
+        assert_eq!(server.await.unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_said_of_two_partners_is_not_said_with_every_look() {
+        let (events, server) = reporter();
+        let server = tokio::spawn(answer(server, taken(2)));
+        for round in [true, false] {
+            for partner in ["one", "two"] {
+                let with = ObjectReference {
+                    name: Some(partner.to_owned()),
+                    ..ObjectReference::default()
+                };
+                let said = events
+                    .between(&about(), with, false, "Refused", partner)
+                    .await;
+                assert_eq!(said, round);
+            }
+        }
+        drop(events);
+        assert_eq!(server.await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_fault_that_was_over_is_said_again_with_the_same_text() {
+        let (events, server) = reporter();
+        let server = tokio::spawn(answer(server, taken(2)));
+        assert!(events.warning(&about(), "OnlyObserving", "x").await);
+        events.over(&about(), "OnlyObserving");
+        assert!(events.warning(&about(), "OnlyObserving", "x").await);
+        drop(events);
+        assert_eq!(server.await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_text_that_the_api_server_did_not_take_is_still_news() {
+        let (events, server) = reporter();
+        let refused = (
+            503,
+            json!({"kind": "Status", "message": "busy", "code": 503}),
+        );
+        let answers = [vec![refused], taken(1)].concat();
+        let server = tokio::spawn(answer(server, answers));
+        assert!(events.warning(&about(), "OnlyObserving", "x").await);
+        assert!(events.warning(&about(), "OnlyObserving", "x").await);
+        drop(events);
+        assert_eq!(server.await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_text_whose_caller_was_cancelled_is_still_news() {
+        let (events, mut server) = reporter();
+        let about = about();
+        {
+            let saying = events.warning(&about, "OnlyObserving", "x");
+            tokio::select! {
+                _ = saying => unreachable!("nobody answers"),
+                request = server.next_request() => assert!(request.is_some()),
+            }
+        }
+        let server = tokio::spawn(answer(server, taken(1)));
+        assert!(events.warning(&about, "OnlyObserving", "x").await);
+        drop(events);
+        assert_eq!(server.await.unwrap().len(), 1);
     }
 }

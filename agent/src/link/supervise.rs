@@ -1,6 +1,6 @@
 //! Keeps the link: joins, connects, holds the session, renews, and comes back after whatever ended it.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
@@ -35,6 +35,7 @@ use crate::k8s::events::Events;
 use crate::metrics::{Certificate, Metrics};
 use upkeep::Upkeep;
 
+mod announce;
 mod upkeep;
 
 /// Frames that may wait for the network.
@@ -395,27 +396,9 @@ impl Supervisor {
         tokio::select! {
             ended = session => ended,
             never = upkeep.run() => match never {},
-            never = self.announce_observing() => match never {},
+            never = announce::observing(&self.events, &self.namespace, &self.context.observing) => match never {},
             () = replaced => Ended { lasted: Duration::ZERO, reconnect: None, why: Why::Cancelled },
         }
-    }
-
-    /// Tells people when a hub is only observed: they alone can end it.
-    async fn announce_observing(&self) -> Infallible {
-        let mut observing = self.context.observing.subscribe();
-        observing.mark_unchanged();
-        while observing.changed().await.is_ok() {
-            let Some(reason) = observing.borrow_and_update().clone() else {
-                continue;
-            };
-            let note = format!(
-                "nothing of this hub is applied and nothing is deleted: {reason}; look at the hub, then adopt its \
-                 store there or put the right one back"
-            );
-            let about = reference(&self.namespace, join::SECRET, None);
-            self.events.warning(&about, "OnlyObserving", &note).await;
-        }
-        std::future::pending().await
     }
 }
 
