@@ -49,3 +49,19 @@ pub(crate) async fn answer(
     }
     seen
 }
+
+/// Compares what is built with the committed file `path`, seen from `agent/src`, or writes it where `MERIDIAN_WRITE` is
+/// set. Whoever changes what is built sees in the file what changes for clusters that run.
+pub(crate) fn golden(path: &str, found: &Value) {
+    let path = format!("{}/src/{path}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = format!("{}\n", serde_json::to_string_pretty(found).unwrap());
+    if std::env::var_os("MERIDIAN_WRITE").is_some() {
+        std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
+        std::fs::write(&path, &text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == text,
+        "{path} is not current: run MERIDIAN_WRITE=1 cargo test -p meridian-agent --lib golden. Found: {text}"
+    );
+}

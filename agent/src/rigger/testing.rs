@@ -1,4 +1,4 @@
-//! What the rigger's tests share: an API server that keeps objects in memory, and golden objects.
+//! What the rigger's tests share: an API server that keeps objects in memory.
 
 use std::{
     collections::BTreeMap,
@@ -212,22 +212,4 @@ fn selected(query: &str, found: &Value) -> bool {
                 (None, None) => !labels[term].is_null(),
             },
         )
-}
-
-/// Compares with the committed file of this name, or writes it where `MERIDIAN_WRITE` is set.
-pub(super) fn golden(name: &str, found: &Value) {
-    let path = format!(
-        "{}/src/rigger/golden/{name}.json",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let text = format!("{}\n", serde_json::to_string_pretty(found).unwrap());
-    if std::env::var_os("MERIDIAN_WRITE").is_some() {
-        std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
-        std::fs::write(&path, &text).unwrap();
-    }
-    let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        committed == text,
-        "{path} is not current: run MERIDIAN_WRITE=1 cargo test -p meridian-agent --lib rigger. Found: {text}"
-    );
 }

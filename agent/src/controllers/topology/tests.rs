@@ -66,6 +66,20 @@ fn other(name: &str, port: i32, pod: &str) -> DatabaseTopology {
 }
 
 #[test]
+fn new_databases_are_golden() {
+    let replicated = Wanted {
+        replication: true,
+        port: Some(12_000),
+        ..wanted()
+    };
+    for (name, wanted) in [("single", wanted()), ("replicated", replicated)] {
+        let topology = created(decide(&wanted, &fresh()).unwrap());
+        let path = format!("controllers/topology/golden/{name}");
+        crate::k8s::testing::golden(&path, &serde_json::json!(topology));
+    }
+}
+
+#[test]
 fn a_new_database_gets_the_first_free_port_the_emptiest_node_and_epoch_one() {
     let found = Found {
         others: vec![other("a", 10_000, "rec-0"), other("b", 10_002, "rec-1")],

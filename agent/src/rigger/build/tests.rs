@@ -2,7 +2,7 @@ use kube::ResourceExt as _;
 use serde_json::json;
 
 use super::*;
-use crate::rigger::testing::golden;
+use crate::k8s::testing::golden;
 
 fn topology() -> DatabaseTopologySpec {
     serde_json::from_value(json!({
@@ -172,5 +172,5 @@ fn the_services_of_a_database_are_the_golden_ones() {
         .iter()
         .map(|one| json!({"service": one.service, "slice": one.slice}))
         .collect();
-    golden("services", &json!(all));
+    golden("rigger/golden/services", &json!(all));
 }

@@ -183,7 +183,7 @@ fn tls_route(Door { host, behind, .. }: &Door, parent: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rigger::testing::golden;
+    use crate::k8s::testing::golden;
 
     fn door() -> Door {
         Door {
@@ -230,7 +230,7 @@ mod tests {
                 .into_iter()
                 .map(|(_, body)| body)
                 .collect();
-            golden(&format!("entry-{name}"), &json!(made));
+            golden(&format!("rigger/golden/entry-{name}"), &json!(made));
         }
     }
 }

@@ -350,6 +350,7 @@ fn an_unreadable_toleration_is_named_with_its_place() {
 
 #[path = "tests/fields.rs"]
 mod fields;
+mod golden;
 #[path = "tests/template.rs"]
 mod template;
 

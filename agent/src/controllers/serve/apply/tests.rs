@@ -9,7 +9,7 @@ use crate::k8s::{
     drive::{Failure as _, Report},
     events::Events,
     fault::Fault,
-    testing::{answer, objects},
+    testing::{self, answer, objects},
 };
 
 const KIND: &str = "RedisEnterpriseDatabase";
@@ -87,4 +87,13 @@ async fn nothing_is_written_for_a_database_whose_name_another_was_given_meanwhil
         asked.len() == 4 && asked.iter().all(|(method, ..)| method == Method::GET),
         "the password of the one that has the name stays: {asked:?}"
     );
+}
+
+#[test]
+fn the_secret_of_a_database_is_golden_before_and_after_it_has_a_port() {
+    let owner = Owner::database("rec", "ns", "db");
+    let services = ["db".to_owned(), "db-headless".to_owned()];
+    let before = secret(&owner, "ns", "redb-db", b"word", None, &[]);
+    let after = secret(&owner, "ns", "redb-db", b"word", Some(12_000), &services);
+    testing::golden("controllers/serve/golden/secret", &json!([before, after]));
 }
