@@ -9,7 +9,7 @@ mod status;
 
 use std::time::Duration;
 
-use kube::{Api, ResourceExt as _, core::DeserializeGuard, runtime::watcher};
+use kube::{Api, ResourceExt as _, api::ObjectMeta, core::DeserializeGuard, runtime::watcher};
 use meridian_api::{
     crds::{
         ActiveActiveInstance, ActiveActiveInstanceStatus, DatabaseTopology,
@@ -35,7 +35,7 @@ use crate::{
     clock,
     k8s::{
         apply::ApplyError,
-        drive::{self, Driver},
+        drive::{self, Driver, End, REST},
         finalizer,
         own::{DELETE_APPROVED, Owner, REVISION},
     },
@@ -51,6 +51,7 @@ impl Driver for ActiveActive {
     type Kind = RedisEnterpriseActiveActiveDatabase;
     type Error = LookError;
     const NAME: &'static str = "RedisEnterpriseActiveActiveDatabase";
+    const FINALIZER: Option<&'static str> = Some(FINALIZER);
 
     async fn look(
         &self,
@@ -95,6 +96,29 @@ impl Driver for ActiveActive {
             }
         }
         Ok(None)
+    }
+
+    async fn end(&self, reaadb: &ObjectMeta) -> Result<End, LookError> {
+        let objects = &self.context.objects;
+        let name = reaadb.name.as_deref().unwrap_or_default();
+        let instance = objects.get::<ActiveActiveInstance>(name).await?;
+        let topology = self.own_topology(reaadb).await?;
+        let stands = instance.is_some() || topology.is_some();
+        if stands && !is_approved(reaadb) {
+            return Ok(End::Waits(status::unconfirmed(), REST));
+        }
+        let told = instance.as_ref().map(|told| told.spec.cluster.clone());
+        let rec = match remove::made_by(objects, build::KIND, reaadb).await? {
+            Some(rec) => Some(rec),
+            None => told,
+        };
+        if let Some(instance) = &instance {
+            objects.delete_exactly(instance).await?;
+        }
+        look::ended(match rec {
+            Some(rec) => remove::step(objects, &rec, build::KIND, reaadb).await,
+            None => Ok(Removal::Done),
+        })
     }
 }
 
@@ -156,7 +180,7 @@ impl ActiveActive {
     ) -> Result<Option<Seen>, ApplyError> {
         let objects = &self.context.objects;
         let name = reaadb.name_any();
-        let Some(topology) = self.own_topology(reaadb).await? else {
+        let Some(topology) = self.own_topology(&reaadb.metadata).await? else {
             return Ok(None);
         };
         let world = fetch::world(objects, &topology.spec.cluster, &name, &reaadb.metadata).await?;
@@ -204,24 +228,21 @@ impl ActiveActive {
         reaadb: &RedisEnterpriseActiveActiveDatabase,
         instance: Option<&ActiveActiveInstance>,
     ) -> Result<bool, ApplyError> {
-        if is_approved(reaadb) {
+        if is_approved(&reaadb.metadata) {
             return Ok(true);
         }
         let nothing = instance.is_none() && !status::was_active(reaadb);
-        Ok(nothing && self.own_topology(reaadb).await?.is_none())
+        Ok(nothing && self.own_topology(&reaadb.metadata).await?.is_none())
     }
 
     async fn own_topology(
         &self,
-        reaadb: &RedisEnterpriseActiveActiveDatabase,
+        reaadb: &ObjectMeta,
     ) -> Result<Option<DatabaseTopology>, ApplyError> {
-        let found = self
-            .context
-            .objects
-            .get::<DatabaseTopology>(&reaadb.name_any())
-            .await?;
-        let namespace = reaadb.namespace().unwrap_or_default();
-        Ok(found.filter(|topology| is_of(topology, build::KIND, &namespace)))
+        let name = reaadb.name.as_deref().unwrap_or_default();
+        let namespace = reaadb.namespace.as_deref().unwrap_or_default();
+        let found = self.context.objects.get::<DatabaseTopology>(name).await?;
+        Ok(found.filter(|topology| is_of(topology, build::KIND, namespace)))
     }
 
     /// Removes everything that was made for it, then lets it go.
@@ -231,7 +252,7 @@ impl ActiveActive {
         instance: Option<ActiveActiveInstance>,
     ) -> Result<Option<Duration>, LookError> {
         let objects = &self.context.objects;
-        let topology = self.own_topology(reaadb).await?;
+        let topology = self.own_topology(&reaadb.metadata).await?;
         let shown = reaadb
             .status
             .as_ref()
@@ -258,12 +279,10 @@ impl ActiveActive {
 
 /// Whether the hub has confirmed the deletion: the link writes the tombstone's revision, which must lie above the
 /// revision that the object shows. An annotation that is no number confirms nothing.
-fn is_approved(reaadb: &RedisEnterpriseActiveActiveDatabase) -> bool {
+fn is_approved(reaadb: &ObjectMeta) -> bool {
     let number = |key: &str| {
-        reaadb
-            .annotations()
-            .get(key)
-            .and_then(|text| text.parse::<u64>().ok())
+        let text = reaadb.annotations.as_ref()?.get(key)?;
+        text.parse::<u64>().ok()
     };
     match (number(DELETE_APPROVED), number(REVISION)) {
         (Some(tombstone), Some(shown)) => tombstone > shown,
@@ -316,7 +335,7 @@ mod tests {
         ];
         for (annotations, expected) in cases {
             assert_eq!(
-                is_approved(&annotated(annotations)),
+                is_approved(&annotated(annotations).metadata),
                 expected,
                 "{annotations:?}"
             );

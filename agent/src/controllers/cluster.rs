@@ -37,6 +37,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Resource as _, ResourceExt as _,
+    api::ObjectMeta,
     core::DeserializeGuard,
     runtime::{reflector::ObjectRef, watcher},
 };
@@ -64,16 +65,21 @@ use crate::{
     clock,
     k8s::{
         apply::ApplyError,
-        drive::{self, Driver, Failure},
+        conditions::Finding,
+        drive::{self, Driver, End, Failure},
         fault::Fault,
         finalizer,
-        names::ClusterNames,
         own::{CLUSTER, ENTRY_READY, Owner, Ownership},
     },
 };
 
 /// Keeps a REC until its databases are gone (the product's name).
 const FINALIZER: &str = "redbfinalizer.redisenterpriseclusters.app.redislabs.com";
+
+/// What is said of a REC without databases that goes.
+const GOES: &str = "the objects of the cluster are being deleted; its volumes stay";
+/// Pause between two looks whether the databases of an unreadable REC are gone.
+const DATABASES: Duration = Duration::from_secs(5);
 
 /// Why a look at a REC failed.
 #[derive(Debug, Error)]
@@ -123,6 +129,7 @@ impl Driver for Clusters {
     type Kind = RedisEnterpriseCluster;
     type Error = ClusterError;
     const NAME: &'static str = "RedisEnterpriseCluster";
+    const FINALIZER: Option<&'static str> = Some(FINALIZER);
 
     async fn look(&self, rec: &RedisEnterpriseCluster) -> Result<Option<Duration>, ClusterError> {
         let objects = &self.context.objects;
@@ -155,6 +162,20 @@ impl Driver for Clusters {
 
     fn unreadable() -> Value {
         json!({ "state": "Invalid" })
+    }
+
+    async fn end(&self, rec: &ObjectMeta) -> Result<End, ClusterError> {
+        let left = match self.removal(rec).await? {
+            Removal::Go => GOES.to_owned(),
+            Removal::Abandon(text) => text,
+            Removal::Wait(text) => {
+                let finding = Finding::no("Ready", "DatabasesExist", text);
+                return Ok(End::Waits(finding, DATABASES));
+            }
+        };
+        self.remove_secrets(rec.name.as_deref().unwrap_or_default())
+            .await?;
+        Ok(End::Over(left))
     }
 }
 
@@ -227,14 +248,11 @@ impl Clusters {
     /// The last steps of a deletion: data Secrets by hand, the rest follows its owner. Volumes stay.
     async fn remove(&self, rec: &RedisEnterpriseCluster) -> Result<Option<Duration>, ClusterError> {
         let objects = &self.context.objects;
-        let databases = fetch::databases(objects, rec).await?;
-        let word = rec.annotations().get(ABANDON).map(String::as_str);
         let about = rec.object_ref(&());
         let events = &self.context.report.events;
-        match removal::decide(&rec.name_any(), &databases, word) {
+        match self.removal(&rec.metadata).await? {
             Removal::Go => {
-                let text = "the objects of the cluster are being deleted; its volumes stay";
-                self.show(rec, &Outcome::Deleting("Deleting", text)).await?;
+                self.show(rec, &Outcome::Deleting("Deleting", GOES)).await?;
             }
             Removal::Abandon(text) => {
                 self.show(rec, &Outcome::Deleting("DatabasesAbandoned", &text))
@@ -248,26 +266,26 @@ impl Clusters {
                 return Err(ClusterError::Waits(text));
             }
         }
-        let name = rec.name_any();
-        let owner = Owner::cluster(&name);
-        let credentials = rec
-            .spec
-            .cluster_credential_secret_name
-            .clone()
-            .unwrap_or_else(|| name.clone());
-        let names = ClusterNames(&name);
-        for secret in [
-            credentials,
-            names.users(),
-            names.peer_tls(),
-            names.internal(),
-            names.tls(),
-            names.api(),
-        ] {
-            objects.remove::<Secret>(&secret, &owner).await?;
-        }
+        self.remove_secrets(&rec.name_any()).await?;
         finalizer::release(objects, rec, FINALIZER).await?;
         Ok(None)
+    }
+
+    async fn removal(&self, rec: &ObjectMeta) -> Result<Removal, ApplyError> {
+        let name = rec.name.as_deref().unwrap_or_default();
+        let databases = fetch::databases(&self.context.objects, name).await?;
+        let word = rec.annotations.as_ref().and_then(|all| all.get(ABANDON));
+        Ok(removal::decide(name, &databases, word.map(String::as_str)))
+    }
+
+    /// Removes the Secrets that were made for the REC `name` itself: they have no owner that would take them along.
+    async fn remove_secrets(&self, name: &str) -> Result<(), ApplyError> {
+        let objects = &self.context.objects;
+        let owner = Owner::cluster(name);
+        for secret in objects.list::<Secret>(&owner.selector()).await? {
+            objects.remove::<Secret>(&secret.name_any(), &owner).await?;
+        }
+        Ok(())
     }
 }
 

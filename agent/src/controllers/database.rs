@@ -7,7 +7,7 @@ mod status;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use kube::ResourceExt as _;
+use kube::{ResourceExt as _, api::ObjectMeta};
 use meridian_api::{
     crds::{DatabaseTopology, RedisEnterpriseDatabase, shared::ClusterReference},
     validate as api,
@@ -26,13 +26,12 @@ use super::{
         remove::{self, Removal},
         settings::{self, Settings},
     },
-    topology::is_of,
 };
 use crate::{
     clock,
     k8s::{
         apply::ApplyError,
-        drive::{self, Driver},
+        drive::{self, Driver, End},
         finalizer,
         own::Owner,
     },
@@ -48,6 +47,7 @@ impl Driver for Databases {
     type Kind = RedisEnterpriseDatabase;
     type Error = LookError;
     const NAME: &'static str = "RedisEnterpriseDatabase";
+    const FINALIZER: Option<&'static str> = Some(FINALIZER);
 
     async fn look(&self, redb: &RedisEnterpriseDatabase) -> Result<Option<Duration>, LookError> {
         let objects = &self.context.objects;
@@ -73,6 +73,15 @@ impl Driver for Databases {
             }
         }
         Ok(None)
+    }
+
+    async fn end(&self, redb: &ObjectMeta) -> Result<End, LookError> {
+        let objects = &self.context.objects;
+        let step = match remove::made_by(objects, build::KIND, redb).await? {
+            Some(rec) => remove::step(objects, &rec, build::KIND, redb).await,
+            None => Ok(Removal::Done),
+        };
+        look::ended(step)
     }
 }
 
@@ -171,7 +180,7 @@ impl Databases {
         look::conclude(objects, redb, FINALIZER, step).await
     }
 
-    /// The REC that served a database, even if it is gone by now. `None`: nothing was ever made.
+    /// The REC that served a database, even if it is gone by now. `None`: nothing was ever made, or nothing is left.
     async fn served_by(
         &self,
         redb: &RedisEnterpriseDatabase,
@@ -179,15 +188,7 @@ impl Databases {
         if let Some(chosen) = chosen(redb) {
             return Ok(Some(chosen.name));
         }
-        let topology = self
-            .context
-            .objects
-            .get::<DatabaseTopology>(&redb.name_any())
-            .await?;
-        let namespace = redb.namespace().unwrap_or_default();
-        Ok(topology
-            .filter(|topology| is_of(topology, build::KIND, &namespace))
-            .map(|topology| topology.spec.cluster))
+        remove::made_by(&self.context.objects, build::KIND, &redb.metadata).await
     }
 }
 

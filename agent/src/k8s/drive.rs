@@ -5,6 +5,8 @@
 //! are one path. Objects are read through [`DeserializeGuard`]: one that cannot be read becomes an Event and an Invalid
 //! status of its own, and the others are not touched by it.
 
+mod unreadable;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
@@ -17,8 +19,8 @@ use futures::StreamExt as _;
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
 use kube::{
     Api, Resource, ResourceExt as _,
-    api::{Patch, PatchParams},
-    core::{DeserializeGuard, error_boundary::InvalidObject},
+    api::ObjectMeta,
+    core::DeserializeGuard,
     runtime::{
         controller::{Action, Config, Controller},
         reflector::{ObjectRef, Store},
@@ -33,12 +35,12 @@ use tracing::Instrument as _;
 
 use super::{
     apply::{Object, Objects},
-    conditions::{Finding, conditions},
+    conditions::Finding,
     events::Events,
     fault::Fault,
     own::{DATABASE, DATABASE_NAMESPACE, FIELD_MANAGER, MANAGED_BY},
 };
-use crate::{clock, metrics::Metrics};
+use crate::metrics::Metrics;
 
 /// Looks that may run at the same time, per kind: enough to hide the API server's latency, few enough to spare it.
 const CONCURRENT: u16 = 8;
@@ -74,6 +76,27 @@ pub trait Driver: Send + Sync + 'static {
     fn unreadable() -> Value {
         json!({})
     }
+
+    /// The finalizer by which the driver keeps its objects, if it does.
+    const FINALIZER: Option<&'static str> = None;
+
+    /// The next step towards the end of an object that is being deleted and that this build cannot read: by its metadata
+    /// and by what was made for it. Asked again until it is over; then the finalizer goes.
+    ///
+    /// # Errors
+    /// As [`Driver::look`].
+    fn end(&self, _object: &ObjectMeta) -> impl Future<Output = Result<End, Self::Error>> + Send {
+        std::future::ready(Ok(End::Over(String::new())))
+    }
+}
+
+/// How far the end of an object that cannot be read has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// It stays for now: what is waited for, and how soon to look again.
+    Waits(Finding, Duration),
+    /// Nothing of it runs any more. What stays behind, as a sentence for people.
+    Over(String),
 }
 
 /// Where outcomes go.
@@ -260,7 +283,7 @@ async fn traced<D: Driver>(
                 failed(&state, &reference(object), &name, &error).await,
             ),
         },
-        Err(invalid) => ("Unreadable", unreadable(&state, invalid).await),
+        Err(invalid) => ("Unreadable", unreadable::look(&state, invalid).await),
     };
     let took = started.elapsed();
     tracing::debug!(
@@ -316,57 +339,6 @@ async fn failed<D: Driver>(
     Action::requeue(fault.delay(failures, rand::random()))
 }
 
-async fn unreadable<D: Driver>(state: &State<D>, invalid: &InvalidObject) -> Action {
-    let meta = &invalid.metadata;
-    let name = meta.name.clone().unwrap_or_default();
-    let text = format!(
-        "this object cannot be read: {}. Correct the field or delete the object",
-        invalid.error
-    );
-    tracing::warn!(controller = D::NAME, name, text, "an object is unreadable");
-    let about = ObjectReference {
-        api_version: Some(D::Kind::api_version(&()).into_owned()),
-        kind: Some(D::Kind::kind(&()).into_owned()),
-        name: Some(name.clone()),
-        namespace: meta.namespace.clone(),
-        uid: meta.uid.clone(),
-        ..ObjectReference::default()
-    };
-    // Only once, because the write itself brings the object back.
-    if !state
-        .report
-        .events
-        .warning(&about, "Unreadable", &text)
-        .await
-    {
-        return Action::requeue(REST);
-    }
-    let mut status = D::unreadable();
-    status["specStatus"] = json!("Invalid");
-    let finding = Finding::no("Ready", "Unreadable", text);
-    status["conditions"] = json!(conditions(
-        &[],
-        &[finding],
-        meta.generation,
-        &clock::now_text()
-    ));
-    let patch = json!({ "metadata": { "uid": meta.uid }, "status": status });
-    let place = meta.namespace.as_deref();
-    let objects = place.map_or_else(|| state.objects.clone(), |ns| state.objects.within(ns));
-    let api: Api<DeserializeGuard<D::Kind>> = objects.api();
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    if let Err(error) = api
-        .patch_status(&name, &params, &Patch::Merge(&patch))
-        .await
-    {
-        tracing::warn!(controller = D::NAME, name, %error, "the status of an unreadable object could not be written");
-    }
-    Action::requeue(REST)
-}
-
 /// An error and its causes in one line; a cause that the text already contains is not repeated.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -379,78 +351,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use kube::{core::Resource as _, runtime::reflector};
-
-    use super::*;
-    use crate::k8s::testing::{answer, objects};
-
-    struct Never;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("no")]
-    struct No;
-
-    impl Failure for No {
-        fn fault(&self) -> Fault {
-            Fault::Waiting
-        }
-    }
-
-    impl Driver for Never {
-        type Kind = k8s_openapi::api::core::v1::Service;
-        type Error = No;
-        const NAME: &'static str = "Never";
-
-        async fn look(&self, _: &Self::Kind) -> Result<Option<Duration>, No> {
-            Err(No)
-        }
-
-        fn unreadable() -> Value {
-            json!({ "state": "Invalid" })
-        }
-    }
-
-    #[tokio::test]
-    async fn an_unreadable_object_gets_an_event_and_an_invalid_status_once() {
-        let (objects, server) = objects();
-        let events = Events::new(objects.client(), "a");
-        let report = Report {
-            events,
-            metrics: Arc::default(),
-        };
-        let state = Arc::new(State {
-            driver: Never,
-            objects,
-            report,
-            failures: Mutex::default(),
-            known: reflector::store().0,
-        });
-        let broken: DeserializeGuard<k8s_openapi::api::core::v1::Service> = serde_json::from_value(
-            json!({"metadata": {"name": "x", "namespace": "ns", "uid": "u"}, "spec": 5}),
-        )
-        .unwrap();
-        assert!(broken.meta().name.is_some() && broken.0.is_err());
-        let broken = Arc::new(broken);
-        let event = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"}, "eventTime": null});
-        let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
-        let asked = tokio::spawn(answer(server, vec![(201, event), (200, object)]));
-        look(Arc::clone(&broken), Arc::clone(&state)).await.unwrap();
-        look(broken, Arc::clone(&state)).await.unwrap();
-        let rendered = state.report.metrics.render().unwrap();
-        drop(state);
-        let asked = asked.await.unwrap();
-        assert_eq!(
-            asked.len(),
-            2,
-            "the second look asks for nothing: {asked:?}"
-        );
-        assert_eq!(asked[0].2["reason"], "Unreadable");
-        assert_eq!(asked[1].2["status"]["specStatus"], "Invalid");
-        assert_eq!(asked[1].2["status"]["state"], "Invalid");
-        assert!(rendered.contains(r#"result="Unreadable"} 2"#), "{rendered}");
-    }
 }

@@ -48,6 +48,12 @@ pub const RACK: &str = "meridian.dev/rack";
 /// Label of node pods.
 pub const ROLE_NODE: (&str, &str) = ("redis.io/role", "node");
 
+/// Label selector that finds everything that we made for the database `name` of `namespace`, whichever REC serves it.
+#[must_use]
+pub fn made_for(namespace: &str, name: &str) -> String {
+    format!("{MANAGED_BY}={FIELD_MANAGER},{DATABASE}={name},{DATABASE_NAMESPACE}={namespace}")
+}
+
 /// For whom an object is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {

@@ -137,7 +137,7 @@ pub(super) fn status(
     next
 }
 
-fn unconfirmed() -> Finding {
+pub(super) fn unconfirmed() -> Finding {
     Finding::yes(
         "DeletionUnconfirmed",
         "WaitsForHub",

@@ -1,6 +1,6 @@
 //! Everything that a look at a REC reads, in one place, before anything is decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
@@ -147,37 +147,57 @@ pub(super) async fn certificates(
     certificates::decide(&place, &before, now).map_err(FetchError::Certificates)
 }
 
-/// The databases that the REC serves, as `kind/name`: while there are any, it cannot go.
+/// The databases that the REC `name` serves, as `kind/name`: while there are any, it cannot go.
 ///
 /// # Errors
 /// The API server refused or could not be reached.
-pub(super) async fn databases(
-    objects: &Objects,
-    rec: &RedisEnterpriseCluster,
-) -> Result<Vec<String>, ApplyError> {
-    let recs = objects.list::<RedisEnterpriseCluster>("").await?;
-    let only = recs.len() == 1;
-    let name = rec.name_any();
+pub(super) async fn databases(objects: &Objects, name: &str) -> Result<Vec<String>, ApplyError> {
+    let only = objects.names::<RedisEnterpriseCluster>().await?.len() == 1;
     let mut all = Vec::new();
-    for database in objects.list::<RedisEnterpriseDatabase>("").await? {
-        if served_by(database.spec.redis_enterprise_cluster.as_ref(), &name, only) {
-            all.push(format!("redb/{}", database.name_any()));
+    let mut unread = BTreeSet::new();
+    let own = objects.list::<RedisEnterpriseDatabase>("").await?;
+    for found in objects.names::<RedisEnterpriseDatabase>().await? {
+        match own.iter().find(|database| database.name_any() == found) {
+            Some(redb) => {
+                if served_by(redb.spec.redis_enterprise_cluster.as_ref(), name, only) {
+                    all.push(format!("redb/{found}"));
+                }
+            }
+            None => drop(unread.insert(format!("redb/{found}"))),
         }
     }
-    for database in objects
+    let own = objects
         .list::<RedisEnterpriseActiveActiveDatabase>("")
+        .await?;
+    for found in objects
+        .names::<RedisEnterpriseActiveActiveDatabase>()
         .await?
     {
-        if served_by(database.spec.redis_enterprise_cluster.as_ref(), &name, only) {
-            all.push(format!("reaadb/{}", database.name_any()));
+        match own.iter().find(|database| database.name_any() == found) {
+            Some(reaadb) => {
+                if served_by(reaadb.spec.redis_enterprise_cluster.as_ref(), name, only) {
+                    all.push(format!("reaadb/{found}"));
+                }
+            }
+            None => drop(unread.insert(format!("reaadb/{found}"))),
         }
     }
-    // Those of other namespaces are known by what they were given.
+    // Those of other namespaces, and those that cannot be read, are known by what they were given.
     for topology in objects.list::<DatabaseTopology>("").await? {
         let of = &topology.spec.database;
-        if topology.spec.cluster == name && of.namespace != objects.namespace() {
-            all.push(format!("redb/{}/{}", of.namespace, of.name));
+        if topology.spec.cluster != name {
+            continue;
         }
+        if of.namespace != objects.namespace() {
+            all.push(format!("redb/{}/{}", of.namespace, of.name));
+            continue;
+        }
+        let word = if of.kind == "RedisEnterpriseDatabase" {
+            "redb"
+        } else {
+            "reaadb"
+        };
+        all.extend(unread.take(&format!("{word}/{}", of.name)));
     }
     Ok(all)
 }
@@ -200,4 +220,58 @@ pub(crate) enum FetchError {
     /// What the nodes show to people and clients.
     #[error("make a self-signed certificate of the cluster")]
     Certificates(#[source] rcgen::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::k8s::testing::{answer, objects};
+
+    fn list(items: &[Value]) -> (u16, Value) {
+        let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items});
+        (200, list)
+    }
+
+    #[tokio::test]
+    async fn a_database_that_cannot_be_read_keeps_its_cluster_as_well() {
+        let named = |name: &str| json!({"metadata": {"name": name}});
+        let redb = |name: &str, spec: Value| {
+            json!({"apiVersion": "app.redislabs.com/v1alpha1", "kind": "RedisEnterpriseDatabase",
+                   "metadata": {"name": name}, "spec": spec})
+        };
+        let topology = |name: &str, namespace: &str, cluster: &str| {
+            json!({"metadata": {"name": name}, "spec": {
+                "database": {"kind": "RedisEnterpriseDatabase", "namespace": namespace, "name": name, "uid": "u"},
+                "cluster": cluster, "epoch": 1, "port": 10000, "memoryBytes": 1, "evictionPolicy": "noeviction",
+                "persistence": "disabled", "replication": false, "shards": []}})
+        };
+        let (objects, server) = objects();
+        let asked = tokio::spawn(answer(
+            server,
+            vec![
+                list(&[named("rec"), named("other")]),
+                list(&[
+                    redb("a", json!({"redisEnterpriseCluster": {"name": "rec"}})),
+                    redb("broken", json!({"memorySize": 5})),
+                    redb("elsewhere", json!({"memorySize": 5})),
+                ]),
+                list(&[named("a"), named("broken"), named("elsewhere")]),
+                list(&[]),
+                list(&[]),
+                list(&[
+                    topology("a", "ns", "rec"),
+                    topology("broken", "ns", "rec"),
+                    topology("elsewhere", "ns", "other"),
+                    topology("gone", "ns", "rec"),
+                    topology("c", "team", "rec"),
+                ]),
+            ],
+        ));
+        let found = databases(&objects, "rec").await.unwrap();
+        drop(objects);
+        assert_eq!(found, ["redb/a", "redb/broken", "redb/team/c"]);
+        assert_eq!(asked.await.unwrap().len(), 6);
+    }
 }

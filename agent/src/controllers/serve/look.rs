@@ -21,10 +21,13 @@ use meridian_api::{
 };
 use thiserror::Error;
 
-use super::{ServeError, remove::Removal};
+use super::{
+    ServeError,
+    remove::{self, Removal},
+};
 use crate::k8s::{
     apply::{ApplyError, Object, Objects},
-    drive::{self, Failure},
+    drive::{self, End, Failure},
     fault::Fault,
     finalizer,
     names::{ClusterNames, DatabaseNames},
@@ -74,6 +77,19 @@ pub(crate) async fn conclude<K: Object>(
     }
     finalizer::release(objects, database, held_by).await?;
     Ok(None)
+}
+
+/// What a step towards the end of a database that cannot be read means for it.
+///
+/// # Errors
+/// The step that was taken failed.
+pub(crate) fn ended(step: Result<Removal, ServeError>) -> Result<End, LookError> {
+    let step = step?;
+    if step == Removal::Done {
+        let left = "no shard of it runs any more; its files stay on the volumes of the nodes";
+        return Ok(End::Over(left.to_owned()));
+    }
+    Ok(End::Waits(remove::finding(&Ok(step)), DELETION))
 }
 
 /// Adds to a controller what says who may log in: the Secrets that the database names or that were made for it, Secrets with a

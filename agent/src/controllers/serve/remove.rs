@@ -29,7 +29,7 @@ use crate::{
         conditions::Finding,
         drive::Failure as _,
         names::makes,
-        own::Owner,
+        own::{CLUSTER, Owner, made_for},
     },
 };
 
@@ -84,6 +84,47 @@ pub(crate) async fn step(
     } else {
         Removal::Done
     })
+}
+
+/// The REC that served `database`, which is of kind `kind`, by what is left of what was made for it. `None`: nothing is.
+///
+/// # Errors
+/// The API server refused or could not be reached.
+pub(crate) async fn made_by(
+    objects: &Objects,
+    kind: &str,
+    database: &ObjectMeta,
+) -> Result<Option<String>, ApplyError> {
+    let name = database.name.as_deref().unwrap_or_default();
+    let namespace = database.namespace.as_deref().unwrap_or_default();
+    if let Some(topology) = objects.get::<DatabaseTopology>(name).await? {
+        let own = is_of(&topology, kind, namespace);
+        return Ok(own.then_some(topology.spec.cluster));
+    }
+    let made = made_for(namespace, name);
+    let own = objects.within(namespace);
+    for found in [
+        clusters::<Service>(objects, &made).await?,
+        clusters::<EndpointSlice>(objects, &made).await?,
+        clusters::<Secret>(&own, &made).await?,
+        clusters::<Service>(&own, &made).await?,
+    ] {
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+/// The REC that one of the objects that `selector` finds was made for.
+async fn clusters<K: Object>(
+    objects: &Objects,
+    selector: &str,
+) -> Result<Option<String>, ApplyError> {
+    let found = objects.list::<K>(selector).await?;
+    Ok(found
+        .iter()
+        .find_map(|object| object.labels().get(CLUSTER).cloned()))
 }
 
 /// What the person sees of a step.
