@@ -2,12 +2,17 @@
 //!
 //! Each file `integration/mutants/<name>.yaml` names a guard, the text that is the guard, what stands there once it is
 //! removed, and the test that must notice. A mutant is *caught* if the unchanged code passes the test, the changed code
-//! compiles, and the changed code fails it. The work happens in a copy below `target/mutants`; the checkout stays as it is.
+//! compiles, and the changed code fails it, by the test's own word and not by a crash or a hang. The work happens in a
+//! copy below `target/mutants` ([`bench`]); the checkout stays as it is.
+
+pub mod bench;
+mod outcome;
+mod together;
+mod weave;
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use serde::Deserialize;
@@ -34,6 +39,26 @@ pub struct Mutant {
     /// File name without its ending; filled by [`load`].
     #[serde(skip)]
     pub name: String,
+}
+
+impl Mutant {
+    /// The arguments of its test: those that say what cargo builds, and the filter that picks the test in it.
+    #[must_use]
+    pub fn suite_and_filter(&self) -> (Vec<String>, Vec<String>) {
+        let (mut suite, mut filter) = (Vec::new(), Vec::new());
+        let mut args = self.test.iter();
+        while let Some(arg) = args.next() {
+            if !arg.starts_with('-') {
+                filter.push(arg.clone());
+                continue;
+            }
+            suite.push(arg.clone());
+            if matches!(arg.as_str(), "-p" | "--test" | "--bin" | "--features") {
+                suite.extend(args.next().cloned());
+            }
+        }
+        (suite, filter)
+    }
 }
 
 /// Why a mutant could not be judged.
@@ -66,6 +91,12 @@ pub enum MutantError {
         /// How often it stands there.
         count: usize,
     },
+    /// Another run works in the same copy.
+    #[error("another run of mutants works in {path}: wait for its end", path = path.display())]
+    Busy {
+        /// The copy.
+        path: PathBuf,
+    },
     /// git or cargo could not be started.
     #[error("`{command}` could not be run: {source}")]
     Start {
@@ -78,16 +109,18 @@ pub enum MutantError {
 }
 
 /// What became of one mutant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The test fails without the guard.
-    Caught,
+    /// The test fails without the guard, with this message.
+    Caught(String),
     /// The test passes without the guard: it proves nothing.
     Survived,
-    /// The test fails on the unchanged code.
-    RedBefore,
+    /// The test does not pass on the unchanged code.
+    RedBefore(String),
     /// The changed code does not compile.
-    Unbuildable,
+    Unbuildable(String),
+    /// The test neither passed nor failed without the guard: the process crashed or did not end.
+    Unjudged(String),
 }
 
 /// Reads all mutants below `root`, in the order of their names.
@@ -140,141 +173,6 @@ pub fn mutate(mutant: &Mutant, text: &str) -> Result<String, MutantError> {
     Ok(text.replacen(find, mutant.replace.trim_end_matches('\n'), 1))
 }
 
-/// A copy of the repository in which mutants are tried, with a target folder of its own.
-#[derive(Debug)]
-pub struct Bench {
-    tree: PathBuf,
-    target: PathBuf,
-}
-
-impl Bench {
-    /// Copies what git tracks (and new files) of `root`; unchanged files keep their time stamps, so that a second run
-    /// compiles little.
-    ///
-    /// # Errors
-    /// If git cannot list the files, or a copy fails.
-    pub fn prepare(root: &Path) -> Result<Self, MutantError> {
-        let base = root.join("target/mutants");
-        let bench = Self {
-            tree: base.join("tree"),
-            target: base.join("target"),
-        };
-        let args = ["ls-files", "--cached", "--others", "--exclude-standard"];
-        let out = Command::new("git")
-            .args(args)
-            .current_dir(root)
-            .output()
-            .map_err(|source| MutantError::Start {
-                command: "git ls-files".into(),
-                source,
-            })?;
-        for name in String::from_utf8_lossy(&out.stdout).lines() {
-            copy_if_changed(&root.join(name), &bench.tree.join(name))?;
-        }
-        Ok(bench)
-    }
-
-    /// Judges one mutant.
-    ///
-    /// # Errors
-    /// If the description is out of date, or a program cannot be started.
-    pub fn judge(&self, mutant: &Mutant) -> Result<Verdict, MutantError> {
-        if !self.build(mutant)? || !self.test(mutant, false)? {
-            return Ok(Verdict::RedBefore);
-        }
-        let path = self.tree.join(&mutant.file);
-        let original = fs::read_to_string(&path).map_err(|source| io_error(&path, source))?;
-        write(&path, &mutate(mutant, &original)?)?;
-        let verdict = self.judge_changed(mutant);
-        write(&path, &original)?;
-        verdict
-    }
-
-    fn judge_changed(&self, mutant: &Mutant) -> Result<Verdict, MutantError> {
-        if !self.build(mutant)? || !self.test(mutant, true)? {
-            return Ok(Verdict::Unbuildable);
-        }
-        Ok(if self.test(mutant, false)? {
-            Verdict::Survived
-        } else {
-            Verdict::Caught
-        })
-    }
-
-    fn build(&self, mutant: &Mutant) -> Result<bool, MutantError> {
-        if mutant.build.is_empty() {
-            return Ok(true);
-        }
-        self.cargo("build", &mutant.build, false)
-    }
-
-    fn test(&self, mutant: &Mutant, only_build: bool) -> Result<bool, MutantError> {
-        self.cargo("test", &mutant.test, only_build)
-    }
-
-    fn cargo(&self, verb: &str, args: &[String], only_build: bool) -> Result<bool, MutantError> {
-        let mut command = Command::new("cargo");
-        command.arg(verb).arg("--quiet");
-        let split = args.iter().position(|a| a == "--").unwrap_or(args.len());
-        command.args(&args[..split]);
-        if only_build {
-            command.arg("--no-run");
-        } else {
-            command.args(&args[split..]);
-        }
-        let out = command
-            .current_dir(&self.tree)
-            .env("CARGO_TARGET_DIR", &self.target)
-            .env("MERIDIAN_BUILD_DIR", self.target.join("debug"))
-            .output()
-            .map_err(|source| MutantError::Start {
-                command: format!("cargo {verb}"),
-                source,
-            })?;
-        if verb == "test" && !only_build && out.status.success() && ran_nothing(&out.stdout) {
-            // A filter that matches no test would look like a pass.
-            return Ok(false);
-        }
-        Ok(out.status.success())
-    }
-}
-
-fn ran_nothing(stdout: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(stdout);
-    let passed = |line: &str| {
-        let count = line
-            .split(" passed")
-            .next()
-            .and_then(|head| head.rsplit(' ').next())
-            .map(str::to_owned);
-        count.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0)
-    };
-    text.lines()
-        .filter(|line| line.starts_with("test result:"))
-        .map(passed)
-        .sum::<u64>()
-        == 0
-}
-
-fn copy_if_changed(from: &Path, to: &Path) -> Result<(), MutantError> {
-    let Ok(new) = fs::read(from) else {
-        return Ok(()); // deleted in the working tree, still in the index
-    };
-    if fs::read(to).is_ok_and(|old| old == new) {
-        return Ok(());
-    }
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent).map_err(|source| io_error(parent, source))?;
-    }
-    fs::copy(from, to)
-        .map(|_| ())
-        .map_err(|source| io_error(to, source))
-}
-
-fn write(path: &Path, text: &str) -> Result<(), MutantError> {
-    fs::write(path, text).map_err(|source| io_error(path, source))
-}
-
 fn io_error(path: &Path, source: io::Error) -> MutantError {
     MutantError::Io {
         path: path.into(),
@@ -316,13 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_without_a_match_is_not_a_pass() {
-        assert!(ran_nothing(
-            b"test result: ok. 0 passed; 0 failed; 7 filtered out\n"
-        ));
-        assert!(!ran_nothing(
-            b"test result: ok. 0 passed\ntest result: ok. 3 passed; 0 failed\n"
-        ));
+    fn the_filter_is_what_no_option_takes() {
+        let test = ["-p", "a", "--test", "server", "one_test", "another"];
+        let mutant = Mutant {
+            test: test.map(str::to_owned).to_vec(),
+            ..mutant()
+        };
+        let (suite, filter) = mutant.suite_and_filter();
+        assert_eq!(suite, ["-p", "a", "--test", "server"]);
+        assert_eq!(filter, ["one_test", "another"]);
     }
 
     #[test]

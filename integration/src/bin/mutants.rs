@@ -1,12 +1,8 @@
-//! `mutants [NAME…]`: removes each guard in turn and shows the test that then fails.
+//! `mutants [NAME…]`: removes each guard in turn and shows the test that then fails, and with which words.
 
-use std::{
-    path::Path,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::ExitCode, time::Duration};
 
-use meridian_integration::mutants::{Bench, Mutant, Verdict, load};
+use meridian_integration::mutants::{Mutant, Verdict, bench::Bench, load};
 
 fn main() -> anyhow::Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -25,36 +21,42 @@ fn main() -> anyhow::Result<ExitCode> {
         );
     }
     mutants.retain(|m| wanted.is_empty() || wanted.contains(&m.name));
-    let bench = Bench::prepare(root)?;
-    let mut failed = 0;
-    for mutant in &mutants {
-        let start = Instant::now();
-        let verdict = bench.judge(mutant)?;
-        report(mutant, verdict, start.elapsed());
-        failed += usize::from(verdict != Verdict::Caught);
-    }
+    let mut failed = Vec::new();
+    Bench::prepare(root)?.judge(&mutants, |mutant, verdict, took| {
+        report(mutant, verdict, took);
+        if !matches!(verdict, Verdict::Caught(_)) {
+            failed.push(mutant.name.clone());
+        }
+    })?;
     say(&format!(
-        "{} passed, {failed} failed",
-        mutants.len() - failed
+        "{} caught, {} not{}{}",
+        mutants.len() - failed.len(),
+        failed.len(),
+        if failed.is_empty() { "" } else { ": " },
+        failed.join(", ")
     ));
-    Ok(if failed == 0 {
+    Ok(if failed.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
-fn report(mutant: &Mutant, verdict: Verdict, took: Duration) {
+fn report(mutant: &Mutant, verdict: &Verdict, took: Duration) {
     let seconds = took.as_secs();
-    let outcome = match verdict {
-        Verdict::Caught => "caught by",
-        Verdict::Survived => "SURVIVED",
-        Verdict::RedBefore => "TEST IS RED (or runs nothing) WITHOUT A CHANGE",
-        Verdict::Unbuildable => "DOES NOT COMPILE",
+    let (outcome, why) = match verdict {
+        Verdict::Caught(why) => ("caught", why.as_str()),
+        Verdict::Survived => ("SURVIVED", "the test passes without the guard"),
+        Verdict::RedBefore(why) => ("TEST DOES NOT PASS WITHOUT A CHANGE", why.as_str()),
+        Verdict::Unbuildable(why) => ("DOES NOT COMPILE", why.as_str()),
+        Verdict::Unjudged(why) => ("NEITHER PASSED NOR FAILED", why.as_str()),
     };
     say(&format!(
-        "{seconds:>4} s  {:<28} {outcome}: cargo test {}",
-        mutant.guard,
+        "{seconds:>4} s  {} {outcome}: {}",
+        mutant.name, mutant.guard
+    ));
+    say(&format!(
+        "        cargo test {}\n        {why}",
         mutant.test.join(" ")
     ));
 }
