@@ -8,6 +8,7 @@ pub mod crds;
 pub mod fault;
 pub mod identity;
 pub mod ids;
+pub mod internal;
 pub mod link;
 pub mod login;
 pub mod validate;

@@ -318,6 +318,9 @@ pub struct ShardReport {
     /// Hash of the users (see [`crate::access::Entry::text`]) that it has taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<String>,
+    /// Hash of what it has taken over of the cluster's internal Secret (see [`crate::internal::text`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub internal: Option<String>,
 }
 
 impl ShardReport {
@@ -341,6 +344,7 @@ impl ShardReport {
             held: None,
             problem: None,
             access: None,
+            internal: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the shards of this node should be. Pure: the child proposes it, PID 1 decides with [`obey()`] and keeps what it accepted.
 
+mod mutual;
 mod obey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +9,7 @@ use std::fmt;
 use meridian_api::access::User;
 use serde::{Deserialize, Serialize};
 
+pub use mutual::{Earlier, Mutual};
 pub use obey::{Refusal, RefusalReason, Verdict, obey};
 
 /// The version of the file format.
@@ -112,6 +114,9 @@ pub struct DesiredShard {
     /// The hash of everything that says who may log in, by which the agent knows what the shard has taken over.
     #[serde(default)]
     pub access: String,
+    /// By what it knows the other nodes.
+    #[serde(default)]
+    pub mutual: Mutual,
     /// What is encrypted; `None`: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -216,6 +221,7 @@ impl DesiredShard {
             password: _,
             users: _,
             access: _,
+            mutual: _,
             tls: _,
             replication,
         } = self;

@@ -1,5 +1,6 @@
 //! The password of the internal user: new at every start of PID 1, on disk only in a 0600 file, in Valkey only as a hash.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -16,9 +17,22 @@ pub const REPLICATION_USER: &str = "meridian-replication";
 /// The password of [`REPLICATION_USER`] in the cluster's internal Secret, mounted at `directory`; `None` while there is none.
 #[must_use]
 pub fn replication_password(directory: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(directory.join("replication-password")).ok()?;
+    let text = std::fs::read_to_string(directory.join(meridian_api::internal::PASSWORD)).ok()?;
     let password = text.trim();
     (!password.is_empty()).then(|| password.to_owned())
+}
+
+/// What the cluster's internal Secret, mounted at `directory`, has of what nodes read.
+#[must_use]
+pub fn internal(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let read = |key: &&str| {
+        let bytes = std::fs::read(directory.join(key)).ok()?;
+        Some(((*key).to_owned(), bytes))
+    };
+    meridian_api::internal::READ
+        .iter()
+        .filter_map(read)
+        .collect()
 }
 
 /// Why there is no secret.

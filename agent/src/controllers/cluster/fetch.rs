@@ -11,7 +11,7 @@ use meridian_api::crds::{
 
 use super::{
     certificates::{self, Before, Certificates, Given, Place},
-    internal::{Internal, InternalError},
+    internal::{self, Internal, InternalError},
     login::{self, Administrator, ApiSecret},
     validate::{Cluster, Credentials as Wanted},
 };
@@ -96,7 +96,7 @@ pub(super) async fn api(
     Ok(decided.await.map_err(|_| FetchError::Interrupted)??)
 }
 
-/// Reads or makes what the nodes of the REC trust each other by.
+/// Reads, makes or renews what the nodes of the REC trust each other by.
 ///
 /// # Errors
 /// The API server refused or could not be reached; or the material could not be made.
@@ -107,10 +107,29 @@ pub(super) async fn internal(
 ) -> Result<Internal, FetchError> {
     let secret = ClusterNames(&cluster.name).internal();
     let existing = objects.get::<Secret>(&secret).await?;
-    match existing.as_ref().and_then(Internal::kept) {
-        Some(kept) => Ok(kept),
-        None => Ok(Internal::fresh(&cluster.name, &cluster.namespace, now)?),
+    let place = internal::Place {
+        name: &cluster.name,
+        namespace: &cluster.namespace,
+    };
+    let Some(existing) = existing else {
+        return Ok(Internal::fresh(place, now)?);
+    };
+    let held = Internal::of(&existing);
+    let taken_over = held.is_changing() && {
+        let topologies = objects.list::<DatabaseTopology>("").await?;
+        internal::is_taken_over(&topologies, &cluster.name, &held.digest())
+    };
+    let order = internal::order(&existing);
+    let next = held.clone().next(place, order, taken_over, now)?;
+    if next != held {
+        let entries = next.data().keys().cloned().collect::<Vec<_>>().join(",");
+        tracing::info!(
+            secret,
+            entries,
+            "what the nodes trust each other by goes a step on"
+        );
     }
+    Ok(next)
 }
 
 /// Decides which certificates the REC shows, by our Secret and those that the spec names. `shown` is the generation in the

@@ -1,48 +1,43 @@
 //! What the nodes of one REC trust each other by, without the hub: an authority of their own, one certificate that they
 //! share, and the password with which replicas follow. No I/O; the randomness is the crypto library's.
 //!
-//! The authority's key is thrown away, so the certificate is the only one that it ever signed. Whole material is kept as
-//! long as it exists: nodes of one REC that held different material would refuse each other's replicas.
+//! An authority's key is thrown away, so the certificate is the only one that it ever signed. Both are renewed together, with
+//! the password, at half of their life, in three steps: nodes learn the new authority and the new password beside the old
+//! ones; then they show the new certificate and use the new password; then they forget the old ones. Each step waits until
+//! every node that runs a shard has said that it took over the one before.
+
+mod make;
 
 use std::{collections::BTreeMap, fmt};
 
-use aws_lc_rs::rand;
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+use meridian_api::{
+    crds::DatabaseTopology,
+    internal::{
+        CA, CERTIFICATE, CERTIFICATE_NEXT, KEY, KEY_NEXT, PASSWORD, PASSWORD_BEFORE, PASSWORD_NEXT,
+        text,
+    },
 };
 
-use crate::controllers::secrets::{NoRandomness, value};
+pub(crate) use self::make::InternalError;
+use self::make::{Made, authorities, is_good, password};
+use crate::controllers::secrets::password_hash;
 
-/// The authority's certificate, PEM.
-const CA: &str = "ca.crt";
-/// The nodes' certificate, PEM.
-const CERTIFICATE: &str = "tls.crt";
-/// Its key, PEM.
-const KEY: &str = "tls.key";
-/// The password of the replication user, 64 hexadecimal digits.
-const PASSWORD: &str = "replication-password";
-/// Random bytes of the password.
-const PASSWORD_BYTES: usize = 32;
-/// How long the certificates last: longer than a REC, because nothing renews them.
-const YEARS: i16 = 20;
-
-/// Why there is no material.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InternalError {
-    /// The system gave no random bytes.
-    #[error(transparent)]
-    Randomness(#[from] NoRandomness),
-    /// A certificate could not be made.
-    #[error("make the certificate by which the nodes of a cluster trust each other")]
-    Certificate(#[from] rcgen::Error),
-}
+/// Key of the Secret with the time of the last step.
+const SINCE: &str = "since";
+/// Key of the Secret with the order ([`RENEW`]) that was followed last.
+const RENEWED: &str = "renewed";
+/// Annotation of the Secret by which a person orders a renewal: any text that was not there before.
+const RENEW: &str = "meridian.dev/renew";
+/// The least time between two steps: nodes without a shard say nothing, and see a changed Secret within two minutes.
+const PAUSE: SignedDuration = SignedDuration::from_mins(5);
+/// The least length of a password that a person may choose.
+const PASSWORD_LENGTH: usize = 16;
 
 /// The entries of the Secret.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Internal(BTreeMap<String, ByteString>);
+pub(super) struct Internal(BTreeMap<String, Vec<u8>>);
 
 impl fmt::Debug for Internal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,144 +47,211 @@ impl fmt::Debug for Internal {
     }
 }
 
+/// Where the nodes are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The name of the REC.
+    pub(super) name: &'a str,
+    /// Its namespace.
+    pub(super) namespace: &'a str,
+}
+
 impl Internal {
-    /// The entries of `secret`, if they are whole.
+    /// What `secret` holds, usable or not.
     #[must_use]
-    pub(super) fn kept(secret: &Secret) -> Option<Self> {
-        let text = |key: &str| std::str::from_utf8(value(secret, key)?).ok();
-        KeyPair::from_pem(text(KEY)?).ok()?;
-        let whole = !text(CA)?.is_empty() && !text(CERTIFICATE)?.is_empty();
-        let password = text(PASSWORD)?;
-        let usable = password.len() == 2 * PASSWORD_BYTES
-            && password.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let entry = |key: &str| Some((key.to_owned(), secret.data.as_ref()?.get(key)?.clone()));
-        let all = [CA, CERTIFICATE, KEY, PASSWORD];
-        (whole && usable)
-            .then(|| all.into_iter().filter_map(entry).collect())
-            .map(Self)
+    pub(super) fn of(secret: &Secret) -> Self {
+        let data = secret.data.iter().flatten();
+        Self(
+            data.map(|(key, bytes)| (key.clone(), bytes.0.clone()))
+                .collect(),
+        )
     }
 
-    /// New entries for the REC `name` in `namespace`.
+    /// New entries for the REC at `place`.
     ///
     /// # Errors
     /// [`InternalError`].
-    pub(super) fn fresh(
-        name: &str,
-        namespace: &str,
+    pub(super) fn fresh(place: Place<'_>, now: Timestamp) -> Result<Self, InternalError> {
+        Self(BTreeMap::new()).mended(place, now)
+    }
+
+    /// Whether a renewal is on its way, so that the next step depends on what the nodes say.
+    #[must_use]
+    pub(super) fn is_changing(&self) -> bool {
+        let named = [CERTIFICATE_NEXT, PASSWORD_NEXT, PASSWORD_BEFORE];
+        named.iter().any(|key| self.0.contains_key(*key)) || self.authorities().len() > 1
+    }
+
+    /// What the Secret shall hold after `self`: what is missing or cannot be used is made anew at once, and a renewal is begun
+    /// when it is due (or `ordered`, see [`order`]) or goes its next step if `taken_over` says so.
+    ///
+    /// # Errors
+    /// [`InternalError`].
+    pub(super) fn next(
+        self,
+        place: Place<'_>,
+        ordered: Option<&str>,
+        taken_over: bool,
         now: Timestamp,
     ) -> Result<Self, InternalError> {
-        let mut password = [0_u8; PASSWORD_BYTES];
-        rand::fill(&mut password).map_err(|_| NoRandomness)?;
-        let password = password
-            .iter()
-            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-        let today = now.to_zoned(TimeZone::UTC).date();
+        let mended = self.clone().mended(place, now)?;
+        if mended != self {
+            return Ok(mended);
+        }
+        if self.is_changing() {
+            let since = self.text(SINCE).and_then(|text| text.parse().ok());
+            let pause_is_over = since.is_none_or(|since: Timestamp| now >= since + PAUSE);
+            return Ok(if taken_over && pause_is_over {
+                self.stepped(now)
+            } else {
+                self
+            });
+        }
+        let is_new = ordered.is_some() && ordered != self.text(RENEWED);
+        if is_new || self.is_due(now) {
+            return self.begun(place, ordered, now);
+        }
+        Ok(self)
+    }
 
-        let ca_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut ca = lasting(CertificateParams::default(), today);
-        ca.distinguished_name
-            .push(DnType::CommonName, format!("nodes of {namespace}/{name}"));
-        ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let ca_pem = ca.self_signed(&ca_key)?.pem();
-
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let server = vec![server_name(name, namespace)];
-        let mut node = lasting(CertificateParams::new(server)?, today);
-        node.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        node.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let certificate = node.signed_by(&key, &Issuer::new(ca, ca_key))?;
-
-        let entries = [
-            (CA, ca_pem),
-            (CERTIFICATE, certificate.pem()),
-            (KEY, key.serialize_pem()),
-            (PASSWORD, password),
-        ];
-        Ok(Self(entries.map(entry).into()))
+    /// Hash of what nodes read of it, which they report.
+    #[must_use]
+    pub(super) fn digest(&self) -> String {
+        password_hash(text(&self.0).as_bytes())
     }
 
     /// The entries as a Secret carries them.
     #[must_use]
     pub(super) fn data(&self) -> BTreeMap<String, ByteString> {
-        self.0.clone()
+        let own = |(key, bytes): (&String, &Vec<u8>)| (key.clone(), ByteString(bytes.clone()));
+        self.0.iter().map(own).collect()
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        std::str::from_utf8(self.0.get(key)?).ok()
+    }
+
+    fn authorities(&self) -> Vec<String> {
+        authorities(self.text(CA).unwrap_or_default())
+    }
+
+    fn put(&mut self, key: &str, text: String) {
+        self.0.insert(key.to_owned(), text.into_bytes());
+    }
+
+    fn pair(&self, certificate: &str, key: &str) -> Option<(&str, &str)> {
+        Some((self.text(certificate)?, self.text(key)?))
+    }
+
+    /// Replaces what cannot be used. Authorities that were believed stay beside a new one until every node knows that.
+    fn mended(mut self, place: Place<'_>, now: Timestamp) -> Result<Self, InternalError> {
+        let usable = |text: &str| {
+            text.len() >= PASSWORD_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if !self.text(PASSWORD).is_some_and(usable) {
+            self.put(PASSWORD, password()?);
+        }
+        let before = self.authorities();
+        let signed = |pair: (&str, &str)| {
+            let first = before.first();
+            first.is_some_and(|authority| is_good(authority, pair, place, now))
+        };
+        if self.pair(CERTIFICATE, KEY).is_some_and(signed) {
+            return Ok(self);
+        }
+        let made = Made::new(place, now)?;
+        if !before.is_empty() {
+            self.put(SINCE, now.to_string());
+        }
+        let all: String = std::iter::once(made.authority).chain(before).collect();
+        self.put(CA, all);
+        self.put(CERTIFICATE, made.certificate);
+        self.put(KEY, made.key);
+        for key in [CERTIFICATE_NEXT, KEY_NEXT] {
+            self.0.remove(key);
+        }
+        Ok(self)
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        let half = self.text(CERTIFICATE).and_then(make::half_life);
+        half.is_none_or(|half| now >= half)
+    }
+
+    /// The first step: what comes is known beside what is.
+    fn begun(
+        mut self,
+        place: Place<'_>,
+        ordered: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Self, InternalError> {
+        let made = Made::new(place, now)?;
+        let all = format!("{}{}", self.authorities().concat(), made.authority);
+        self.put(CA, all);
+        self.put(CERTIFICATE_NEXT, made.certificate);
+        self.put(KEY_NEXT, made.key);
+        self.put(PASSWORD_NEXT, password()?);
+        self.put(SINCE, now.to_string());
+        if let Some(order) = ordered {
+            self.put(RENEWED, order.to_owned());
+        }
+        Ok(self)
+    }
+
+    /// The second step, or the third.
+    fn stepped(mut self, now: Timestamp) -> Self {
+        let mut authorities = self.authorities();
+        let next = (self.0.remove(CERTIFICATE_NEXT), self.0.remove(KEY_NEXT));
+        if let (Some(certificate), Some(key)) = next {
+            self.0.insert(CERTIFICATE.to_owned(), certificate);
+            self.0.insert(KEY.to_owned(), key);
+            authorities.reverse();
+        } else {
+            authorities.truncate(1);
+        }
+        let password = self.0.remove(PASSWORD_NEXT);
+        self.0.remove(PASSWORD_BEFORE);
+        if let Some(password) = password
+            && let Some(before) = self.0.insert(PASSWORD.to_owned(), password)
+        {
+            self.0.insert(PASSWORD_BEFORE.to_owned(), before);
+        }
+        self.put(CA, authorities.concat());
+        if self.is_changing() {
+            self.put(SINCE, now.to_string());
+        } else {
+            self.0.remove(SINCE);
+        }
+        self
     }
 }
 
-fn entry((key, text): (&str, String)) -> (String, ByteString) {
-    (key.to_owned(), ByteString(text.into_bytes()))
+/// What a person ordered by [`RENEW`] on the Secret.
+#[must_use]
+pub(super) fn order(secret: &Secret) -> Option<&str> {
+    let annotations = secret.metadata.annotations.as_ref()?;
+    annotations.get(RENEW).map(String::as_str)
 }
 
-/// The name in the certificate, which every node of the REC asks for.
-fn server_name(name: &str, namespace: &str) -> String {
-    format!("nodes.{name}.{namespace}.meridian.internal")
-}
-
-/// From the day before, because clocks differ a little.
-fn lasting(mut params: CertificateParams, today: Date) -> CertificateParams {
-    let day = |date: Date| {
-        let (year, month, day) = (date.year(), date.month(), date.day());
-        rcgen::date_time_ymd(year.into(), month.unsigned_abs(), day.unsigned_abs())
-    };
-    let end = Date::new(today.year().saturating_add(YEARS), 1, 1).unwrap_or(Date::MAX);
-    params.not_before = day(today.yesterday().unwrap_or(today));
-    params.not_after = day(end);
-    params
+/// Whether every pod that runs, or shall run, a shard of the REC `name` has reported that it took over what has this hash.
+#[must_use]
+pub(super) fn is_taken_over(topologies: &[DatabaseTopology], name: &str, digest: &str) -> bool {
+    let of_it = topologies.iter().filter(|t| t.spec.cluster == name);
+    of_it.into_iter().all(|topology| {
+        let members = topology.status.as_ref().map(|status| &status.members);
+        let said = |pod: &String, id: i32| {
+            let mut reports = members.into_iter().flatten();
+            let report = reports.find(|member| member.node == *pod);
+            let shard = report.and_then(|report| report.shards.iter().find(|s| s.id == id));
+            shard.is_some_and(|shard| shard.internal.as_deref() == Some(digest))
+        };
+        topology.spec.shards.iter().all(|shard| {
+            let copies = [&shard.replicas, &shard.in_sync, &shard.joining];
+            let mut pods = shard.primary.iter().chain(copies.into_iter().flatten());
+            pods.all(|pod| said(pod, shard.id))
+        })
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn secret(data: BTreeMap<String, ByteString>) -> Secret {
-        Secret {
-            data: Some(data),
-            ..Secret::default()
-        }
-    }
-
-    fn fresh() -> Internal {
-        let now: Timestamp = "2026-03-01T10:00:00Z".parse().unwrap();
-        Internal::fresh("rec", "ns", now).unwrap()
-    }
-
-    #[test]
-    fn material_that_is_whole_is_kept_and_differs_from_cluster_to_cluster() {
-        let one = fresh();
-        assert_eq!(Internal::kept(&secret(one.data())).unwrap(), one);
-        assert_ne!(fresh().data()[KEY], one.data()[KEY]);
-        assert_ne!(fresh().data()[PASSWORD], one.data()[PASSWORD]);
-    }
-
-    #[test]
-    fn material_of_which_a_part_is_missing_or_unreadable_is_made_anew() {
-        for key in [CA, CERTIFICATE, KEY, PASSWORD] {
-            let mut data = fresh().data();
-            data.remove(key);
-            assert_eq!(Internal::kept(&secret(data.clone())), None, "no {key}");
-            data.insert(key.to_owned(), ByteString(Vec::new()));
-            assert_eq!(Internal::kept(&secret(data)), None, "empty {key}");
-        }
-    }
-
-    #[test]
-    fn the_certificate_carries_the_name_that_nodes_ask_for_and_is_signed_by_the_authority() {
-        use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
-        let data = fresh().data();
-        let der = |key: &str| x509_parser::pem::parse_x509_pem(&data[key].0).unwrap().1;
-        let (ca_pem, pem) = (der(CA), der(CERTIFICATE));
-        let (_, ca) = X509Certificate::from_der(&ca_pem.contents).unwrap();
-        let (_, node) = X509Certificate::from_der(&pem.contents).unwrap();
-        let names = node.subject_alternative_name().unwrap().unwrap();
-        assert_eq!(
-            names.value.general_names,
-            [GeneralName::DNSName("nodes.rec.ns.meridian.internal")]
-        );
-        assert_eq!(node.issuer(), ca.subject());
-        assert!(ca.is_ca() && !node.is_ca());
-        assert_eq!(data[PASSWORD].0.len(), 64);
-    }
-}
+mod tests;

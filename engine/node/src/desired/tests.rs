@@ -12,6 +12,7 @@ pub(crate) fn shard() -> DesiredShard {
         password: Password::NoneOnLoopback,
         users: Vec::new(),
         access: String::new(),
+        mutual: Mutual::default(),
         tls: None,
         replication: None,
     }

@@ -10,7 +10,7 @@ use crate::atomic_file::{self, FileError};
 use crate::clock;
 use crate::desired::{DesiredShard, Persistence, ShardName};
 use crate::layout::{Layout, ShardLayout, SocketPathTooLong};
-use crate::secret::replication_password;
+use crate::secret::{replication_password, sha256_hex};
 use crate::valkey::{ShardFiles, needs_module, render_acl, render_config};
 
 /// Why a shard's files could not be made.
@@ -118,7 +118,12 @@ pub(super) fn write_files(
         let trusted = format!("{}{authority}", tls.certificates);
         atomic_file::write(&layout.trusted(), trusted.as_bytes())?;
     }
-    let users = render_acl(shard, internal_secret, replication_password.as_deref());
+    let mut replicas = shard.mutual.accepted();
+    if replicas.is_empty() {
+        // An order of a release that did not name them.
+        replicas.extend(replication_password.as_deref().map(sha256_hex));
+    }
+    let users = render_acl(shard, internal_secret, &replicas);
     atomic_file::write(&layout.acl(), users.as_bytes())?;
     Ok(())
 }

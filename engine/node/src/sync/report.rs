@@ -137,6 +137,7 @@ fn shard(shard: &ShardView, owed: Option<&String>) -> ShardReport {
             .clone()
             .or_else(|| owed.map(|why| format!("the newest orders are not followed yet: {why}"))),
         access: shard.access.clone(),
+        internal: shard.internal.clone(),
         ..ShardReport::new(
             i32::try_from(shard.id).unwrap_or(i32::MAX),
             ShardRole::from(shard.role),

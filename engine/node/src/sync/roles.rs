@@ -84,6 +84,8 @@ struct Roles {
     shared: Shared,
     core: Core,
     port: u16,
+    /// The password that this life of the shard was told.
+    password: Option<String>,
     order: Option<(String, u64, u64)>,
     shard: Option<Shard>,
     replicated: Option<Replicated>,
@@ -116,6 +118,7 @@ pub(super) async fn run(
     let mut roles = Roles {
         port: assigned.borrow().port,
         order: None,
+        password: None,
         core: Core::new(facts),
         shared,
         shard: None,
@@ -192,7 +195,10 @@ impl Roles {
         let event = match &self.shard {
             Some(shard) => match self.timely(shard.replicated()).await {
                 Ok(replicated) => {
-                    let moved = self.follow_at_its_port(&replicated).await;
+                    let moved = match self.keep_password().await {
+                        Ok(()) => self.follow_at_its_port(&replicated).await,
+                        failed => failed,
+                    };
                     let position = replicated.position.clone();
                     let news = self.replicated.as_ref().map(|r| &r.position) != Some(&position);
                     self.progress.saw(clock::boot_ms(), &replicated);
@@ -221,6 +227,7 @@ impl Roles {
         match found.await {
             Ok((shard, life, replicated, from_files)) => {
                 self.life = Some(life.id.clone());
+                self.password = None;
                 self.held = from_files.then(|| held::read(&self.shared.held)).flatten();
                 info!(shard = self.shared.address.name, life = life.id, position = ?life.position, "is there");
                 self.shard = Some(shard);

@@ -7,8 +7,8 @@ use meridian_api::crds::topology::{DatabaseTopologySpec, Fence as ApiFence, Shar
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{
-    Access, DesiredDatabase, DesiredShard, DesiredState, Engine, Fence, Persistence, Replication,
-    Role, ShardName, Tls,
+    Access, DesiredDatabase, DesiredShard, DesiredState, Engine, Fence, Mutual, Persistence,
+    Replication, Role, ShardName, Tls,
 };
 
 /// A topology object, reduced to what a node needs.
@@ -43,6 +43,8 @@ pub struct NodeFacts<'a> {
     pub bind: &'a str,
     /// Who may log in to databases; of one that is missing it is not known yet.
     pub access: &'a BTreeMap<String, Access>,
+    /// By what the nodes know each other.
+    pub mutual: &'a Mutual,
     /// The host of another node.
     pub host: &'a (dyn Fn(&str) -> String + Send + Sync),
 }
@@ -214,6 +216,7 @@ fn shard(topology: &Topology, facts: &NodeFacts<'_>) -> Result<DesiredShard, Str
         password: access.password,
         users: access.users,
         access: access.hash,
+        mutual: facts.mutual.clone(),
         tls,
         replication: None,
     })

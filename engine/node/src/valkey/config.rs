@@ -192,13 +192,9 @@ fn rules(user: &User, shard: &DesiredShard) -> String {
 }
 
 /// The content of the ACL file: the default user (the database's clients), the database's other users, the node's own, and that of
-/// replicas.
+/// replicas, who log in with a password that has one of the hashes `replicas`.
 #[must_use]
-pub fn render_acl(
-    shard: &DesiredShard,
-    internal_secret: &str,
-    replication_password: Option<&str>,
-) -> String {
+pub fn render_acl(shard: &DesiredShard, internal_secret: &str, replicas: &[String]) -> String {
     let login = match &shard.password {
         Password::Sha256(hash) => format!("on #{hash}"),
         Password::None | Password::NoneOnLoopback => "on nopass".to_owned(),
@@ -219,15 +215,14 @@ pub fn render_acl(
         // Writing to a String cannot fail.
         let _infallible = writeln!(text, "user {} on {passwords} {rules}", user.name);
     }
-    if shard.replication.is_some()
-        && let Some(password) = replication_password
-    {
+    if shard.replication.is_some() && !replicas.is_empty() {
+        let passwords: Vec<String> = replicas.iter().map(|hash| format!("#{hash}")).collect();
         // `crdt.refused` is how the module says no: a replica that reads why waits a second before it asks again, one that may not
         // hear it asks a thousand times a second. Writing to a String cannot fail.
         let _infallible = writeln!(
             text,
-            "user {REPLICATION_USER} on #{} resetchannels -@all +psync +replconf +ping +sync +crdt.refused",
-            sha256_hex(password)
+            "user {REPLICATION_USER} on {} resetchannels -@all +psync +replconf +ping +sync +crdt.refused",
+            passwords.join(" ")
         );
     }
     text
@@ -341,13 +336,14 @@ mod tests {
             both.contains(" fence on ") && !both.contains(" engine none"),
             "{both}"
         );
-        let acl = render_acl(&replica, "internal", Some("secret"));
+        let passwords = [sha256_hex("secret"), sha256_hex("before")];
+        let acl = render_acl(&replica, "internal", &passwords);
         let user = format!(
-            "user {REPLICATION_USER} on #{} resetchannels -@all +psync +replconf +ping +sync +crdt.refused",
-            sha256_hex("secret")
+            "user {REPLICATION_USER} on #{} #{} resetchannels -@all +psync +replconf +ping +sync +crdt.refused",
+            passwords[0], passwords[1]
         );
         assert!(acl.lines().any(|l| l == user), "{acl}");
-        assert!(!render_acl(&replica, "internal", None).contains(REPLICATION_USER));
+        assert!(!render_acl(&replica, "internal", &[]).contains(REPLICATION_USER));
     }
 
     #[test]
@@ -417,7 +413,7 @@ mod tests {
                 ..shard()
             },
             "internal",
-            Some("secret"),
+            &[sha256_hex("secret")],
         );
         assert!(
             !acl.contains(REPLICATION_USER),
@@ -459,7 +455,7 @@ mod tests {
             ],
             ..shard()
         };
-        let acl = render_acl(&wanted, "internal", None);
+        let acl = render_acl(&wanted, "internal", &[]);
         assert!(acl.starts_with("user default off resetpass "), "{acl}");
         let line = |name: &str, acl: &str| {
             let found = acl
@@ -476,7 +472,7 @@ mod tests {
         );
         wanted.engine = Engine::ActiveActive;
         assert!(
-            line("writer", &render_acl(&wanted, "internal", None))
+            line("writer", &render_acl(&wanted, "internal", &[]))
                 .ends_with(" +set +crdt.set -del -crdt.del ~* -@admin +crdt.refused"),
             "{acl}"
         );

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use meridian_api::access::Entry;
@@ -10,6 +10,7 @@ use meridian_api::crds::shared::Persistence;
 use meridian_api::crds::topology::{
     DatabaseReference, DatabaseTopologySpec, Fence, ShardAssignment, ShardReport,
 };
+use meridian_api::internal;
 use meridian_node::atomic_file;
 use meridian_node::secret::sha256_hex;
 use meridian_node::sync::directory::DirectoryFile;
@@ -30,6 +31,8 @@ pub(crate) struct Cluster {
     /// Dropped first: their logs are read then.
     pub(crate) nodes: Vec<Node>,
     pub(crate) topology: Topology,
+    /// By what its nodes trust each other at first.
+    pub(crate) trust: Trust,
     dir: tempfile::TempDir,
 }
 
@@ -44,34 +47,59 @@ fn hosts(count: u32) -> Vec<String> {
         .collect()
 }
 
-fn make_internal_secret(directory: &Path) {
-    atomic_file::make_dir(directory).unwrap();
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::default();
-    ca.distinguished_name
-        .push(DnType::CommonName, format!("nodes of {CLUSTER}"));
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-    let issuer = Issuer::new(ca, ca_key);
-    let name = format!("nodes.{CLUSTER}.{CLUSTER}.meridian.internal");
-    let mut leaf = CertificateParams::new(vec![name]).unwrap();
-    leaf.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
-    let key = KeyPair::generate().unwrap();
-    let certificate = leaf.signed_by(&key, &issuer).unwrap().pem();
-    for (file, text) in [
-        ("ca.crt", ca_pem),
-        ("tls.crt", certificate),
-        ("tls.key", key.serialize_pem()),
-        ("replication-password", "5e".repeat(32)),
-    ] {
-        atomic_file::write(&directory.join(file), text.as_bytes()).unwrap();
+/// One authority with the one certificate that it signed.
+#[derive(Clone)]
+pub(crate) struct Trust {
+    pub(crate) authority: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Trust {
+    /// As the agent makes them: no two have one name, or Valkey would take the one for the other.
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::default();
+        ca.distinguished_name
+            .push(DnType::CommonName, format!("nodes of {CLUSTER}, {number}"));
+        ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let authority = ca.self_signed(&ca_key).unwrap().pem();
+        let issuer = Issuer::new(ca, ca_key);
+        let name = format!("nodes.{CLUSTER}.{CLUSTER}.meridian.internal");
+        let mut leaf = CertificateParams::new(vec![name]).unwrap();
+        leaf.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        Self {
+            certificate: leaf.signed_by(&key, &issuer).unwrap().pem(),
+            authority,
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// What the Secret of a cluster has that trusts `self` and `also`.
+    pub(crate) fn entries(&self, also: &str, password: &str) -> BTreeMap<String, Vec<u8>> {
+        let authorities = format!("{}{also}", self.authority);
+        let pairs = [
+            (internal::CA, authorities.as_str()),
+            (internal::CERTIFICATE, &self.certificate),
+            (internal::KEY, &self.key),
+            (internal::PASSWORD, password),
+        ];
+        let own = |(key, text): (&str, &str)| (key.to_owned(), text.as_bytes().to_vec());
+        pairs.map(own).into()
     }
 }
 
-fn first_topology() -> Topology {
+/// The password of replicas at first.
+pub(crate) const PASSWORD: &str = "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e";
+
+/// A database with replication.
+pub(crate) fn first_topology() -> Topology {
     let shard = ShardAssignment {
         id: 0,
         slots: "0-16383".to_owned(),
@@ -108,9 +136,14 @@ fn first_topology() -> Topology {
 impl Cluster {
     /// `a` leads, `b` and `c` follow; `in_sync` of them may replace it.
     pub(crate) async fn start(in_sync: &[&str]) -> Self {
+        Self::serving(first_topology(), in_sync).await
+    }
+
+    /// As [`Self::start`], for a database of another kind.
+    pub(crate) async fn serving(topology: Topology, in_sync: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("mrr").tempdir().unwrap();
         let root = dir.path();
-        make_internal_secret(&root.join("internal"));
+        let trust = Trust::new();
         atomic_file::make_dir(&root.join("api")).unwrap();
         let names = ["a", "b", "c"];
         let hosts = hosts(3);
@@ -121,9 +154,13 @@ impl Cluster {
             .collect();
         let mut cluster = Self {
             nodes,
-            topology: first_topology(),
+            topology,
             dir,
+            trust: trust.clone(),
         };
+        for name in names {
+            cluster.give(name, &trust.entries("", PASSWORD));
+        }
         cluster.publish();
         for (node, host) in cluster.nodes.iter_mut().zip(&hosts) {
             atomic_file::make_dir(node.dir()).unwrap();
@@ -176,6 +213,28 @@ impl Cluster {
 
     fn api(&self, name: &str) -> PathBuf {
         self.dir.path().join("api").join(name)
+    }
+
+    /// Makes `entries` all that `node` sees of the internal Secret.
+    pub(crate) fn give(&self, node: &str, entries: &BTreeMap<String, Vec<u8>>) {
+        let directory = self.node(node).internal_dir();
+        atomic_file::make_dir(&directory).unwrap();
+        for key in internal::READ {
+            match entries.get(key) {
+                Some(text) => atomic_file::write(&directory.join(key), text).unwrap(),
+                None => drop(fs::remove_file(directory.join(key))),
+            }
+        }
+    }
+
+    /// Waits until `node` has taken over `entries`.
+    pub(crate) async fn took_over(&self, node: &str, entries: &BTreeMap<String, Vec<u8>>) {
+        let hash = sha256_hex(&internal::text(entries));
+        self.node(node)
+            .reports(self.epoch(), "the internal Secret", |shard| {
+                shard.internal.as_ref() == Some(&hash)
+            })
+            .await;
     }
 
     /// Says who may log in, as the users Secret does, and waits until `node` has taken it over.

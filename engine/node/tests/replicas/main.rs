@@ -18,4 +18,5 @@ mod keeping;
 mod leases;
 mod node;
 mod tls;
+mod trust;
 mod users;

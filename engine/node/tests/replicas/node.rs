@@ -83,6 +83,11 @@ impl Node {
         &self.dir
     }
 
+    /// Where it sees the internal Secret.
+    pub(crate) fn internal_dir(&self) -> PathBuf {
+        self.dir.with_extension("internal")
+    }
+
     pub(crate) fn start(&mut self) {
         let valkey = std::env::var_os("MERIDIAN_VALKEY_SERVER")
             .map_or_else(|| repository().join("tools/valkey-server"), PathBuf::from);
@@ -100,7 +105,7 @@ impl Node {
             .args(["--probe-listen", &format!("{}:{PROBES}", self.host)])
             .args(["--source", "directory"])
             .arg("--internal-dir")
-            .arg(self.shared.with_file_name("internal"))
+            .arg(self.internal_dir())
             .arg("--valkey-server")
             .arg(valkey)
             .arg("--module")

@@ -4,7 +4,9 @@ use meridian_api::crds::RedisEnterpriseCluster;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controllers::cluster::{certificates, login, validate::validate, version::Choice};
+use crate::controllers::cluster::{
+    certificates, internal, login, validate::validate, version::Choice,
+};
 
 fn cluster(spec: Value) -> Cluster {
     let rec: RedisEnterpriseCluster = serde_json::from_value(json!({
@@ -29,6 +31,10 @@ fn material(password: Option<&str>) -> Material {
         api_host: None,
         database_suffix: None,
     };
+    let internal_place = internal::Place {
+        name: "rec",
+        namespace: "ns",
+    };
     let nothing = certificates::Before {
         ours: None,
         given: &std::collections::BTreeMap::new(),
@@ -37,7 +43,7 @@ fn material(password: Option<&str>) -> Material {
     let now = jiff::Timestamp::UNIX_EPOCH;
     Material {
         password: password.map(str::to_owned),
-        internal: Internal::fresh("rec", "ns", now).unwrap(),
+        internal: Internal::fresh(internal_place, now).unwrap(),
         certificates: certificates::decide(&place, &nothing, now).unwrap(),
         api: login::decide(&cluster(json!({})), None, None).unwrap(),
     }

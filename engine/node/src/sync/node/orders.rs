@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::{Inner, Node};
 use crate::atomic_file::{self, FileError};
-use crate::desired::{Access, DesiredState};
+use crate::clock;
+use crate::desired::{Access, DesiredState, Mutual};
 use crate::pid1::{AskError, Verb, ask};
+use crate::secret;
 use crate::sync::topology::{NodeFacts, Topology, propose};
 
 /// The newest orders.
@@ -16,6 +18,8 @@ use crate::sync::topology::{NodeFacts, Topology, propose};
 pub(super) struct Orders {
     topologies: Vec<Topology>,
     access: BTreeMap<String, Access>,
+    /// By what the nodes knew each other when the orders were last proposed; `None`: there are no orders yet.
+    mutual: Option<Mutual>,
 }
 
 /// Why orders are not followed.
@@ -42,9 +46,13 @@ impl Node {
     /// Looks again at what PID 1 runs, because shards stop some time after the order; and repeats orders that are not followed
     /// yet. Called about once a second.
     pub(in crate::sync) async fn refresh(&self) {
-        let orders = self.orders.lock().await;
-        if self.owes() {
-            self.attempt(&orders).await;
+        let mut orders = self.orders.lock().await;
+        let news = orders.mutual.as_ref().is_some_and(|known| {
+            let newest = self.mutual(known);
+            newest.is_some_and(|newest| newest != *known)
+        });
+        if self.owes() || news {
+            self.attempt(&mut orders).await;
         }
         self.look().await;
     }
@@ -57,8 +65,9 @@ impl Node {
         access: BTreeMap<String, Access>,
     ) {
         let mut orders = self.orders.lock().await;
-        *orders = Orders { topologies, access };
-        self.attempt(&orders).await;
+        orders.topologies = topologies;
+        orders.access = access;
+        self.attempt(&mut orders).await;
     }
 
     fn owes(&self) -> bool {
@@ -66,7 +75,7 @@ impl Node {
     }
 
     /// Tries once; a line is written when the outcome turns.
-    async fn attempt(&self, orders: &Orders) {
+    async fn attempt(&self, orders: &mut Orders) {
         let owed = self.propose(orders).await.err();
         let owed = owed.map(|error| crate::run::chain(&error));
         let before = std::mem::replace(&mut self.inner().owed, owed.clone());
@@ -80,12 +89,20 @@ impl Node {
         self.edges.send_modify(|count| *count += 1);
     }
 
-    async fn propose(&self, orders: &Orders) -> Result<(), OrderError> {
+    async fn propose(&self, orders: &mut Orders) -> Result<(), OrderError> {
         let last = atomic_file::read_json::<DesiredState>(&self.layout.obeyed())?;
+        let known = orders.mutual.take().or_else(|| {
+            let (_, _, shard) = last.as_ref()?.shards().next()?;
+            Some(shard.mutual.clone())
+        });
+        let known = known.unwrap_or_default();
+        let mutual = self.mutual(&known).unwrap_or(known);
+        orders.mutual = Some(mutual.clone());
         let facts = NodeFacts {
             node: &self.settings.node,
             bind: &self.settings.bind,
             access: &orders.access,
+            mutual: &mutual,
             host: &*self.settings.host,
         };
         let (proposal, problems) = propose(&orders.topologies, &facts, &last.unwrap_or_default());
@@ -98,6 +115,24 @@ impl Node {
             atomic_file::write_json(&self.layout.topologies(), &followed)?;
         }
         owed.map_or(Ok(()), |why| Err(OrderError::Supervisor(why)))
+    }
+
+    /// By what the nodes know each other now; `None`: there are no other nodes, or this one cannot use what it read. Its own
+    /// connections use it from then on.
+    fn mutual(&self, known: &Mutual) -> Option<Mutual> {
+        let internal = self.settings.internal.as_ref()?;
+        let newest = known.next(&secret::internal(&internal.directory), clock::wall_ms());
+        if newest.digest != known.digest
+            && let Err(error) = internal.certificates.reload()
+        {
+            // Whoever looks after the certificates says so.
+            debug!(
+                error = crate::run::chain(&error),
+                "the newest internal Secret is not used"
+            );
+            return None;
+        }
+        Some(newest)
     }
 
     fn stored_topologies(&self) -> Result<BTreeMap<String, Topology>, FileError> {

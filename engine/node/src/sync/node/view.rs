@@ -88,6 +88,9 @@ pub(in crate::sync) struct ShardView {
     /// Hash of the users that it has taken over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::sync) access: Option<String>,
+    /// Hash of what it has taken over of the cluster's internal Secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) internal: Option<String>,
 }
 
 /// A shard's part among its copies.
@@ -192,6 +195,7 @@ fn shard(running: &Database, obeyed: Option<&DesiredDatabase>) -> ShardView {
             .map(|c| serde_json::from_str(&c.text).unwrap_or_else(|_| c.text.into())),
         error: state.error,
         access: state.access,
+        internal: state.internal,
     };
     let Some(role) = running.role() else {
         return view;
@@ -261,6 +265,7 @@ fn stopped(name: &str, inner: &Inner, running: &[ShardView]) -> Vec<ShardView> {
             clock: None,
             error: None,
             access: None,
+            internal: None,
         })
         .collect()
 }

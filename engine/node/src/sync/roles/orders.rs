@@ -97,6 +97,21 @@ impl Roles {
         self.timely(shard.follow(host, self.port, &password)).await
     }
 
+    /// The password may change while the shard runs: it must log in with the new one when it next connects to its primary,
+    /// whoever that is then.
+    pub(super) async fn keep_password(&mut self) -> Result<(), ShardError> {
+        let newest = replication_password(&self.shared.internal);
+        let (Some(shard), Some(password)) = (&self.shard, &newest) else {
+            return Ok(());
+        };
+        if self.password == newest {
+            return Ok(());
+        }
+        self.timely(shard.log_in_with(password)).await?;
+        self.password = newest;
+        Ok(())
+    }
+
     /// After anything that changes what the shard writes or follows, its final position must be known before it is reported.
     async fn look_again(&mut self, order: &Order) -> Vec<Event> {
         if matches!(order, Order::Permit(_)) {

@@ -101,14 +101,23 @@ impl Shard {
         port: u16,
         password: &str,
     ) -> Result<(), ShardError> {
+        self.log_in_with(password).await?;
+        let mut command = redis::cmd("REPLICAOF");
+        command.arg(host).arg(port);
+        self.ask::<String>("REPLICAOF", &command).await.map(drop)
+    }
+
+    /// Makes it log in with `password` when it next connects to its primary. A connection that stands is not touched.
+    ///
+    /// # Errors
+    /// [`ShardError`] as for every command.
+    pub(crate) async fn log_in_with(&self, password: &str) -> Result<(), ShardError> {
         let mut command = redis::cmd("CONFIG");
         command.arg("SET").arg("primaryuser").arg(REPLICATION_USER);
         command.arg("primaryauth").arg(password);
         self.ask::<String>("CONFIG SET primaryauth", &command)
-            .await?;
-        let mut command = redis::cmd("REPLICAOF");
-        command.arg(host).arg(port);
-        self.ask::<String>("REPLICAOF", &command).await.map(drop)
+            .await
+            .map(drop)
     }
 
     /// Closes the connections of the database's clients, subscribers too; not those of the node and of replicas.

@@ -52,6 +52,8 @@ pub(crate) struct ShardState {
     pub error: Option<String>,
     /// The hash of the users that it has taken over.
     pub access: Option<String>,
+    /// The hash of what it has taken over of the cluster's internal Secret.
+    pub internal: Option<String>,
 }
 
 /// Follows a shard until `stop`; what it should be may change while it runs.
@@ -110,6 +112,7 @@ async fn follow(
         clock: clock.clone(),
         error: None,
         access: Some(now.desired.access.clone()),
+        internal: Some(now.desired.mutual.digest.clone()).filter(|digest| !digest.is_empty()),
     });
     let mut drift = tokio::time::interval(DRIFT);
     drift.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -35,6 +35,7 @@ fn proposal(
             node: "region-1",
             bind: "0.0.0.0",
             access: &access,
+            mutual: &Mutual::default(),
             host: &|pod| format!("{pod}.host"),
         },
         last,

@@ -31,6 +31,7 @@ fn shard(role: &'static str, process: Option<Process>) -> ShardSample {
         clock: None,
         error: Some("an error text".to_owned()),
         access: None,
+        internal: None,
     };
     view.replication.replicas = BTreeMap::from([("rec-1".to_owned(), (true, 17))]);
     view.replication.offset = Some(777);
