@@ -13,7 +13,13 @@ use self::commands::{ADMINISTRATIVE, ORDINARY};
 mod tests;
 
 /// What ends every access list: nobody but the node itself administers a shard.
-const NEVER: &str = "-@admin";
+const NEVER: &str = "-@admin -migrate -script|debug -client|import-source";
+
+/// What ended access lists in releases that left [`OPERATOR`] to the module, which not every shard has loaded.
+const NEVER_BEFORE: &str = "-@admin";
+
+/// Commands outside of the category `admin` that are the operator's all the same.
+pub const OPERATOR: &[&str] = &["client|import-source", "migrate", "script|debug"];
 
 /// What every access list of a person's own making is preceded by: nothing.
 const NOTHING: &str = "resetkeys resetchannels -@all";
@@ -22,10 +28,20 @@ const NOTHING: &str = "resetkeys resetchannels -@all";
 const BUILT_IN: &[(&str, &str)] = &[
     (
         "Full Access",
-        "~* &* +@all -@admin +slowlog +latency +client|list",
+        "~* &* +@all -@admin +slowlog|get +slowlog|len +latency|doctor +latency|graph +latency|histogram +latency|history \
+         +latency|latest +client|list -migrate -script|debug -client|import-source",
     ),
-    ("Not Dangerous", "~* &* +@all -@dangerous -@admin"),
+    (
+        "Not Dangerous",
+        "~* &* +@all -@dangerous -@admin -migrate -script|debug -client|import-source",
+    ),
     ("Read-Only", "~* resetchannels -@all +@read -@admin"),
+];
+
+/// Those of [`BUILT_IN`] whose text was another in earlier releases: the text then, and the place there.
+const BEFORE: &[(&str, usize)] = &[
+    ("~* &* +@all -@admin +slowlog +latency +client|list", 0),
+    ("~* &* +@all -@dangerous -@admin", 1),
 ];
 
 /// Rules of the default user: everything that is no administration.
@@ -142,7 +158,8 @@ impl Rules {
         &self.0
     }
 
-    /// Reads rules that [`Self::built_in`] or [`Self::parse`] made, on the other side of a border.
+    /// Reads rules that [`Self::built_in`] or [`Self::parse`] made, on the other side of a border, in this release or an
+    /// earlier one.
     ///
     /// # Errors
     /// [`RuleError`] for what neither of them makes.
@@ -150,9 +167,13 @@ impl Rules {
         if BUILT_IN.iter().any(|(_, rules)| *rules == text) {
             return Ok(Self(text.to_owned()));
         }
-        let inner = text
-            .strip_prefix(NOTHING)
-            .and_then(|rest| rest.strip_suffix(NEVER));
+        if let Some((_, place)) = BEFORE.iter().find(|(before, _)| *before == text) {
+            return Ok(Self(BUILT_IN[*place].1.to_owned()));
+        }
+        let inner = text.strip_prefix(NOTHING).and_then(|rest| {
+            let end = rest.strip_suffix(NEVER);
+            end.or_else(|| rest.strip_suffix(NEVER_BEFORE))
+        });
         inner.map_or_else(
             || {
                 Err(error(

@@ -17,7 +17,8 @@ fn rules_about_commands_keys_and_channels_are_taken_and_end_without_administrati
     let rules = Rules::parse(text).unwrap();
     assert_eq!(
         rules.as_str(),
-        "resetkeys resetchannels -@all +@read -@dangerous +set -hgetall +xgroup|create ~cache:* %R~a %RW~b &news:* allkeys -@admin"
+        "resetkeys resetchannels -@all +@read -@dangerous +set -hgetall +xgroup|create ~cache:* %R~a %RW~b &news:* allkeys -@admin \
+         -migrate -script|debug -client|import-source"
     );
     assert_eq!(Rules::read(rules.as_str()), Ok(rules));
 }
@@ -71,7 +72,7 @@ fn the_three_known_lists_are_there_and_allow_no_administration() {
     );
     for name in Rules::built_in_names() {
         let rules = Rules::built_in(name).unwrap();
-        assert!(rules.as_str().contains(NEVER), "{name}");
+        assert!(rules.as_str().contains("-@admin"), "{name}");
         assert_eq!(Rules::read(rules.as_str()), Ok(rules));
     }
     assert_eq!(Rules::built_in("read-only"), None);
@@ -120,6 +121,29 @@ proptest! {
             prop_assert!(rules.as_str().ends_with(NEVER));
             prop_assert!(!rules.as_str().contains(['\n', '\r', '>', '(']) || text.contains(['~', '&']));
             prop_assert_eq!(Rules::read(rules.as_str()), Ok(rules));
+        }
+    }
+}
+
+#[test]
+fn what_an_earlier_release_wrote_is_taken_and_closed_as_the_present_one_closes_it() {
+    for (before, place) in BEFORE {
+        let read = Rules::read(before).unwrap();
+        assert_eq!(read.as_str(), BUILT_IN[*place].1);
+    }
+    let before = "resetkeys resetchannels -@all +@write ~* -@admin";
+    let read = Rules::read(before).unwrap();
+    assert_eq!(read, Rules::parse("+@write ~*").unwrap());
+    for operator in OPERATOR {
+        let error = Rules::parse(&format!("+{operator}")).unwrap_err();
+        assert!(error.to_string().contains("administrative"), "{error}");
+        for name in ["Full Access", "Not Dangerous"] {
+            let rules = Rules::built_in(name).unwrap();
+            let closed = rules
+                .as_str()
+                .split(' ')
+                .any(|word| word == format!("-{operator}"));
+            assert!(closed, "{operator} in {name}");
         }
     }
 }

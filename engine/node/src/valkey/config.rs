@@ -467,13 +467,13 @@ mod tests {
         assert_eq!(
             line("reader", &acl),
             format!(
-                "user reader on #{one} #{other} resetkeys resetchannels -@all +@read ~a:* -@admin"
+                "user reader on #{one} #{other} resetkeys resetchannels -@all +@read ~a:* -@admin -migrate -script|debug -client|import-source"
             )
         );
         wanted.engine = Engine::ActiveActive;
         assert!(
             line("writer", &render_acl(&wanted, "internal", &[]))
-                .ends_with(" +set +crdt.set -del -crdt.del ~* -@admin +crdt.refused"),
+                .ends_with(" +set +crdt.set -del -crdt.del ~* -@admin -migrate -script|debug -client|import-source +crdt.refused"),
             "{acl}"
         );
     }

@@ -12,6 +12,7 @@
 
 mod client;
 mod cluster;
+mod commands;
 mod failures;
 mod handover;
 mod keeping;

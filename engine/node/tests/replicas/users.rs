@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use meridian_api::access::{Entry, NO_DEFAULT_USER, Rules, User, Users};
+use meridian_api::access::{Entry, NO_DEFAULT_USER, OPERATOR, Rules, User, Users};
 use meridian_node::secret::sha256_hex;
 
 use crate::client::Client;
@@ -169,7 +169,8 @@ async fn the_table_of_commands_is_the_servers_own() {
         redis::from_redis_value(found).unwrap()
     };
     let own = list(&["COMMAND", "LIST", "FILTERBY", "MODULE", "crdt"]).await;
-    let administrative = list(&["COMMAND", "LIST", "FILTERBY", "ACLCAT", "admin"]).await;
+    let mut administrative = list(&["COMMAND", "LIST", "FILTERBY", "ACLCAT", "admin"]).await;
+    administrative.extend(OPERATOR.iter().map(|name| (*name).to_owned()));
     for command in list(&["COMMAND", "LIST"]).await.difference(&own) {
         let taken = Rules::parse(&format!("+{command}"));
         if administrative.contains(command) {
