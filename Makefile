@@ -72,7 +72,7 @@ bench-agent: ## What the agent costs with two hundred databases, and how fast it
 	@cargo build --release -p meridian-agent -p meridian-node -p crdt-module
 	@tools/build-images.sh --profile release
 	@$(LAB) down
-	@cargo bench -p meridian-integration --features lab --bench agent || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
+	@cargo bench --profile dev -p meridian-integration --features lab --bench agent || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
 	@$(LAB) down
 
 bench-failover: export MERIDIAN_LAB_ID = 4

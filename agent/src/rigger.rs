@@ -23,7 +23,10 @@ use k8s_openapi::api::{
 use kube::{
     Api, ResourceExt,
     core::DeserializeGuard,
-    runtime::{reflector::ObjectRef, watcher},
+    runtime::{
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
 };
 use meridian_api::crds::{DatabaseTopology, DatabaseTopologyStatus, RedisEnterpriseCluster};
 use serde_json::{Value, json};
@@ -84,6 +87,7 @@ struct Rigger {
     gate: Gate,
     written: Written,
     unconfirmed: Unconfirmed,
+    known: Store<DeserializeGuard<DatabaseTopology>>,
 }
 
 impl Driver for Rigger {
@@ -95,7 +99,7 @@ impl Driver for Rigger {
         if topology.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
-        let look = match self.gate.enter(topology, drive::REST) {
+        let look = match self.gate.enter(topology) {
             Ok(look) => look,
             Err(rests) => return Ok(Some(rests)),
         };
@@ -122,7 +126,8 @@ impl Driver for Rigger {
         }
         self.show(topology, &decision, error).await?;
         applied?;
-        self.gate.leave(look);
+        let rest = drive::rest(self.known.len(), rand::random());
+        self.gate.leave(look, rest);
         Ok(None)
     }
 
@@ -271,7 +276,7 @@ pub async fn run(objects: Objects, report: Report, stop: CancellationToken) {
 async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     let namespace = objects.namespace().to_owned();
     let controller = drive::controller::<DatabaseTopology>(&objects);
-    let (by_pod, by_rec) = (controller.store(), controller.store());
+    let (by_pod, by_rec, known) = (controller.store(), controller.store(), controller.store());
     let of_rec = |all: &[std::sync::Arc<DeserializeGuard<DatabaseTopology>>], rec: &str| {
         let served = |guard: &&std::sync::Arc<DeserializeGuard<DatabaseTopology>>| {
             guard
@@ -321,6 +326,7 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
             gate,
             written: Written::default(),
             unconfirmed: Unconfirmed::default(),
+            known,
         },
         controller,
         objects,

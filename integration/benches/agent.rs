@@ -2,7 +2,8 @@
 //! burst, memory and requests to the API server with and without databases.
 //!
 //! `make bench-agent`. Figures of the agent with databases are printed beside those without, as a ratio. Requests are
-//! counted by the API server itself, through a flow schema that only the agent's account matches.
+//! counted by the API server itself, through a flow schema that only the agent's account matches; by resource they are
+//! as the agent's own metrics count them, and so are the durations of looks.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,10 +22,13 @@ use anyhow::{Context, Result};
 use meridian_integration::stack::{Cluster, NAMESPACE};
 use serde_json::{Value, json};
 
+#[path = "agent/shown.rs"]
+mod shown;
 #[expect(dead_code, reason = "the scenarios use more of it")]
 #[path = "../tests/clusters/support.rs"]
 mod support;
 
+use shown::Shown;
 use support::{condition, rec, state};
 
 /// Clusters that are made one after another.
@@ -33,8 +37,10 @@ const RECS: usize = 5;
 const ONE_BY_ONE: usize = 30;
 /// Databases that are made at once; with those before, two hundred.
 const AT_ONCE: usize = 170;
-/// How long the agent is watched while nothing happens.
-const IDLE: Duration = Duration::from_secs(120);
+/// How long the agent is watched while nothing happens: longer than objects that are well rest at least.
+const IDLE: Duration = Duration::from_secs(360);
+/// How long the tail of what was just done may take: it is not idleness.
+const SETTLED: Duration = Duration::from_secs(60);
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// The flow schema that counts the agent's requests.
@@ -43,10 +49,12 @@ const COUNTER: &str = "bench-meridian-agent";
 /// What the agent's processes use.
 #[derive(Clone, Debug, Default)]
 struct Use {
-    /// Resident memory of each replica, MiB.
-    resident: Vec<f64>,
+    /// Resident memory of each replica, MiB: all of it, and the part that is not files.
+    resident: Vec<(f64, f64)>,
     /// Requests a minute of all replicas together.
     requests: f64,
+    /// Requests a minute by verb and resource.
+    by_resource: BTreeMap<String, f64>,
     /// Processor time of all replicas, percent of one core.
     processor: f64,
 }
@@ -87,18 +95,31 @@ async fn bench() -> Result<()> {
     let with = idle(cluster).await?;
 
     let databases = ONE_BY_ONE + AT_ONCE;
-    println!("agent, idle          without databases   with {databases}   ratio");
+    println!(
+        "agent, idle {:>41} {:>14}    ratio",
+        "without",
+        format!("with {databases}")
+    );
     for (n, (before, after)) in without.resident.iter().zip(&with.resident).enumerate() {
-        line(&format!("memory of replica {n}, MiB"), *before, *after);
+        line(&format!("memory of replica {n}, MiB"), before.0, after.0);
+        line("  without files", before.1, after.1);
     }
     line("requests a minute", without.requests, with.requests);
+    for (what, after) in &with.by_resource {
+        let before = without.by_resource.get(what).copied();
+        line(&format!("  {what}"), before.unwrap_or_default(), *after);
+    }
     line("processor, % of a core", without.processor, with.processor);
+    for (pod, _) in agents(cluster)? {
+        println!("{pod}: looks");
+        Shown::of(cluster, &pod)?.looks();
+    }
     Ok(())
 }
 
 fn line(what: &str, before: f64, after: f64) {
     println!(
-        "{what:<24} {before:>10.1} {after:>14.1} {:>8.2}",
+        "{what:<42} {before:>10.1} {after:>14.1} {:>8.2}",
         after / before
     );
 }
@@ -212,23 +233,33 @@ fn requests(cluster: &Cluster) -> Result<f64> {
 /// What the agent uses while nothing happens.
 async fn idle(cluster: &Cluster) -> Result<Use> {
     let pods = agents(cluster)?;
-    // The tail of what was just done is not idleness.
-    tokio::time::sleep(IDLE / 4).await;
+    tokio::time::sleep(SETTLED).await;
     let ticks = |pods: &BTreeMap<String, u32>| {
         pods.values()
             .map(|pid| processor_ticks(*pid))
             .sum::<Result<u64>>()
     };
+    let shown =
+        || -> Result<Vec<Shown>> { pods.keys().map(|pod| Shown::of(cluster, pod)).collect() };
+    let before = shown()?;
     let (asked, used, since) = (requests(cluster)?, ticks(&pods)?, Instant::now());
     tokio::time::sleep(IDLE).await;
-    let seconds = since.elapsed().as_secs_f64();
+    let minutes = since.elapsed().as_secs_f64() / 60.0;
     let asked = requests(cluster)? - asked;
     let used = ticks(&pods)?.saturating_sub(used);
-    let resident: Result<Vec<f64>> = pods.values().map(|pid| resident(*pid)).collect();
+    let resident: Result<_> = pods.values().map(|pid| resident(*pid)).collect();
+    let mut by_resource = BTreeMap::new();
+    for (before, after) in before.iter().zip(shown()?) {
+        for (what, count) in after.requests_since(before) {
+            *by_resource.entry(what).or_default() += count / minutes;
+        }
+    }
     Ok(Use {
         resident: resident?,
-        requests: asked * 60.0 / seconds,
-        processor: f64::from(u32::try_from(used)?) / seconds,
+        requests: asked / minutes,
+        by_resource,
+        // Hundredths of a second in a minute.
+        processor: f64::from(u32::try_from(used)?) / minutes / 60.0,
     })
 }
 
@@ -271,15 +302,15 @@ fn agents(cluster: &Cluster) -> Result<BTreeMap<String, u32>> {
     Ok(found)
 }
 
-/// Resident memory of a process, MiB (`VmRSS`, proc_pid_status(5)).
-fn resident(pid: u32) -> Result<f64> {
+/// Resident memory of a process, MiB (`VmRSS` and its part `RssAnon`, proc_pid_status(5)).
+fn resident(pid: u32) -> Result<(f64, f64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
+    let mib = |name: &str| -> Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.with_context(|| format!("no {name}"))?.trim();
+        Ok(kib.trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+    };
+    Ok((mib("VmRSS:")?, mib("RssAnon:")?))
 }
 
 /// Processor time of a process in hundredths of a second (proc_pid_stat(5), fields 14 and 15).

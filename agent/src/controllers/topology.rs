@@ -59,7 +59,7 @@ pub(super) struct Found {
     pub memories: Vec<Memory>,
     /// Whether the database's status says that it has been served before.
     pub has_served: bool,
-    /// Every other topology of the REC.
+    /// Every other topology of the REC; none are read where the database has one, whose place is given.
     pub others: Vec<DatabaseTopology>,
     /// The REC's pods.
     pub nodes: Vec<Node>,

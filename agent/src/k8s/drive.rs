@@ -44,8 +44,11 @@ use crate::metrics::Metrics;
 
 /// Looks that may run at the same time, per kind: enough to hide the API server's latency, few enough to spare it.
 const CONCURRENT: u16 = 8;
-/// An object that is well is still looked at after this long, so that nothing depends on a watch alone.
+/// An object that is well is still looked at after about this long, so that nothing depends on a watch alone.
 pub const REST: Duration = Duration::from_secs(300);
+/// Of one kind about one look at rest is taken in this time: where there are many objects each rests longer, so that what
+/// an idle agent asks of the API server does not grow with them.
+const APART: Duration = Duration::from_secs(30);
 
 /// An error that knows its class.
 pub trait Failure: std::error::Error + Send + Sync + 'static {
@@ -209,6 +212,14 @@ where
     }
 }
 
+/// How long one of `count` objects that are well rests. `random` in 0..1 spreads the looks, which would otherwise come
+/// together for ever where the objects were made together.
+#[must_use]
+pub fn rest(count: usize, random: f64) -> Duration {
+    let many = APART.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+    REST.max(many).mul_f64(0.5 + random.clamp(0.0, 1.0))
+}
+
 /// Runs `driver` until `stop`; looks that have begun are finished.
 pub async fn run<D: Driver>(
     driver: D,
@@ -276,7 +287,8 @@ async fn traced<D: Driver>(
                     .unwrap_or_else(PoisonError::into_inner)
                     .count
                     .remove(&name);
-                ("ok", Action::requeue(next.unwrap_or(REST)))
+                let rests = || rest(state.known.len(), rand::random());
+                ("ok", Action::requeue(next.unwrap_or_else(rests)))
             }
             Err(error) => (
                 error.fault().reason(),
@@ -351,4 +363,17 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_objects_rest_longer_each_and_their_looks_are_spread() {
+        assert_eq!(rest(1, 0.5), REST);
+        assert_eq!(rest(10, 0.5), REST);
+        assert_eq!(rest(200, 0.5), APART * 200);
+        assert_eq!((rest(0, 0.0), rest(0, 1.0)), (REST / 2, REST * 3 / 2));
+    }
 }

@@ -4,15 +4,25 @@
 //! **on our own monotonic clock**; times inside the record were written by another machine's clock and are never
 //! compared. Every write is a compare-and-swap on the resource version. A leader that could not renew for
 //! [`RENEW_DEADLINE`] steps down before another replica can take over. (Same rules as Kubernetes' own components.)
+//!
+//! A standby asks for nothing while the leader renews: a watch tells it each renewal, and it reads the record itself only
+//! when it was told none for a whole lease. A watch that breaks or lags thus makes it read, or wait longer, never less.
 
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream::BoxStream};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
-use kube::api::ObjectMeta;
+use kube::{
+    api::ObjectMeta,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
 use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +38,7 @@ pub const DURATION: Duration = Duration::from_secs(10);
 /// A leader that has not renewed for this long is no leader any more. Shorter than [`DURATION`], with a margin for
 /// the work that it still has in flight.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(7);
-/// Pause between two looks at the record.
+/// Pause between two renewals, and between two looks while the record cannot be read.
 pub const PERIOD: Duration = Duration::from_secs(2);
 /// Longest time that one request may take.
 const REQUEST: Duration = Duration::from_secs(2);
@@ -57,10 +67,7 @@ pub fn decide(record: Option<&LeaseSpec>, me: &str, unchanged_for: Duration) -> 
         return Decision::Take { transitions: 0 };
     };
     let next = record.lease_transitions.unwrap_or(0).saturating_add(1);
-    let lasts = record
-        .lease_duration_seconds
-        .and_then(|s| u64::try_from(s).ok())
-        .map_or(DURATION, Duration::from_secs);
+    let lasts = lasts(record);
     match record.holder_identity.as_deref() {
         None | Some("") => Decision::Take { transitions: next },
         Some(holder) if holder == me => Decision::Renew,
@@ -69,6 +76,14 @@ pub fn decide(record: Option<&LeaseSpec>, me: &str, unchanged_for: Duration) -> 
             holder: holder.to_owned(),
         },
     }
+}
+
+/// How long a record holds after its last change.
+fn lasts(record: &LeaseSpec) -> Duration {
+    record
+        .lease_duration_seconds
+        .and_then(|s| u64::try_from(s).ok())
+        .map_or(DURATION, Duration::from_secs)
 }
 
 /// What this replica is.
@@ -110,7 +125,12 @@ pub struct Elector {
     /// The Lease as this replica wrote it last: a renewal needs no look before, because its write is refused if
     /// anybody else wrote since.
     held: Option<Lease>,
+    /// When the record is to be looked at or renewed next.
+    due: Instant,
 }
+
+/// What a watch tells of the Lease: its record, or that it is gone.
+type News = BoxStream<'static, Option<LeaseSpec>>;
 
 impl Elector {
     /// A replica called `me` that wants the Lease `name`.
@@ -125,6 +145,7 @@ impl Elector {
             seen_at,
             renewed_at: None,
             held: None,
+            due: seen_at,
         }
     }
 
@@ -138,16 +159,21 @@ impl Elector {
         role: watch::Sender<Role>,
         stop: CancellationToken,
     ) -> Result<(), ElectionError> {
-        let mut tick = tokio::time::interval(PERIOD);
+        let mut news: Option<News> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep_until(self.deadline()), if self.renewed_at.is_some() => {
                     return Err(self.lost("it could not be renewed in time".to_owned()));
                 }
-                _ = tick.tick() => {}
+                told = next(&mut news) => {
+                    self.hear(told);
+                    continue;
+                }
+                () = tokio::time::sleep_until(self.due) => {}
             }
             let started = Instant::now();
+            self.due = started + PERIOD;
             let limit = (started + REQUEST).min(self.deadline());
             let found = match tokio::time::timeout_at(limit, self.turn()).await {
                 Ok(Ok(found)) => found,
@@ -156,11 +182,18 @@ impl Elector {
                 Err(_) => self.failed("the API server did not answer in time")?,
             };
             match (&found, self.renewed_at) {
-                (Role::Leader, _) => self.renewed_at = Some(started),
+                (Role::Leader, _) => {
+                    self.renewed_at = Some(started);
+                    news = None;
+                }
                 (Role::Standby { leader }, Some(_)) => {
                     return Err(self.lost(format!("`{leader}` holds it")));
                 }
-                _ => {}
+                (Role::Standby { .. }, None) => {
+                    self.due = self.due.max(self.ends());
+                    news.get_or_insert_with(|| self.news());
+                }
+                (Role::Unknown, _) => {}
             }
             role.send_if_modified(|known| {
                 let changed = *known != found && found != Role::Unknown;
@@ -178,6 +211,37 @@ impl Elector {
     fn deadline(&self) -> Instant {
         self.renewed_at
             .map_or_else(|| Instant::now() + DURATION, |at| at + RENEW_DEADLINE)
+    }
+
+    /// When the record that was seen last ends unless it changes.
+    fn ends(&self) -> Instant {
+        self.seen_at + self.seen.as_ref().map_or(DURATION, lasts)
+    }
+
+    /// A watch of the Lease. Its errors are not told: without news the record is read when it ends.
+    fn news(&self) -> News {
+        let only = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
+        watcher(self.objects.api::<Lease>(), only)
+            .default_backoff()
+            .filter_map(async |event| match event.ok()? {
+                Event::Apply(lease) | Event::InitApply(lease) => Some(lease.spec),
+                Event::Delete(_) => Some(None),
+                Event::Init | Event::InitDone => None,
+            })
+            .boxed()
+    }
+
+    /// A watch told a standby of the record: a change is a sign of life, and one that nobody holds is taken at once.
+    fn hear(&mut self, record: Option<LeaseSpec>) {
+        let held = record
+            .as_ref()
+            .and_then(|record| record.holder_identity.as_ref());
+        let is_held = held.is_some_and(|holder| !holder.is_empty());
+        if record != self.seen {
+            self.seen = record;
+            self.seen_at = Instant::now();
+        }
+        self.due = if is_held { self.ends() } else { Instant::now() };
     }
 
     /// Reads the record unless it is known, decides, writes.
@@ -295,119 +359,16 @@ impl Elector {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(holder: &str, transitions: i32) -> LeaseSpec {
-        LeaseSpec {
-            holder_identity: Some(holder.to_owned()),
-            lease_transitions: Some(transitions),
-            lease_duration_seconds: Some(10),
-            ..LeaseSpec::default()
+/// What the watch tells next; never, where there is none or it ended.
+async fn next(news: &mut Option<News>) -> Option<LeaseSpec> {
+    if let Some(stream) = news {
+        if let Some(told) = stream.next().await {
+            return told;
         }
+        *news = None;
     }
-
-    fn lease(version: &str) -> serde_json::Value {
-        serde_json::json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": "l", "namespace": "ns", "resourceVersion": version},
-            "spec": {"holderIdentity": "me", "leaseDurationSeconds": 10, "leaseTransitions": 0},
-        })
-    }
-
-    #[tokio::test]
-    async fn a_leader_renews_without_a_look_and_looks_again_after_a_conflict() {
-        let (objects, server) = crate::k8s::testing::objects();
-        let conflict = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409,
-                                          "reason": "Conflict", "message": "the object has been modified"});
-        let answers = vec![
-            (200, lease("1")),
-            (200, lease("2")),
-            (200, lease("3")),
-            (409, conflict),
-            (200, lease("9")),
-            (200, lease("10")),
-        ];
-        let asked = tokio::spawn(crate::k8s::testing::answer(server, answers));
-        let mut elector = Elector::new(objects, "l", "me");
-        for leads in [true, true, false, true] {
-            assert_eq!(matches!(elector.turn().await, Ok(Role::Leader)), leads);
-        }
-        drop(elector);
-        let asked = asked.await.unwrap();
-        let seen: Vec<_> = asked
-            .iter()
-            .map(|(method, _, body)| {
-                let version = body["metadata"]["resourceVersion"].as_str();
-                format!("{method} {}", version.unwrap_or_default())
-            })
-            .collect();
-        assert_eq!(seen, ["GET ", "PUT 1", "PUT 2", "PUT 3", "GET ", "PUT 9"]);
-    }
-
-    #[test]
-    fn decisions_follow_the_table() {
-        let wait = |holder: &str| Decision::Wait {
-            holder: holder.to_owned(),
-        };
-        let cases = [
-            ("no lease", None, 0, Decision::Take { transitions: 0 }),
-            (
-                "given back",
-                Some(record("", 4)),
-                0,
-                Decision::Take { transitions: 5 },
-            ),
-            ("ours", Some(record("me", 4)), 3, Decision::Renew),
-            (
-                "ours and old: still nobody else took it",
-                Some(record("me", 4)),
-                60,
-                Decision::Renew,
-            ),
-            ("other, fresh", Some(record("other", 4)), 0, wait("other")),
-            (
-                "other, almost over",
-                Some(record("other", 4)),
-                9,
-                wait("other"),
-            ),
-            (
-                "other, over",
-                Some(record("other", 4)),
-                10,
-                Decision::Take { transitions: 5 },
-            ),
-        ];
-        for (name, lease, unchanged, expected) in cases {
-            assert_eq!(
-                decide(lease.as_ref(), "me", Duration::from_secs(unchanged)),
-                expected,
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_record_with_a_longer_duration_is_respected() {
-        let long = LeaseSpec {
-            lease_duration_seconds: Some(60),
-            ..record("other", 0)
-        };
-        assert_eq!(
-            decide(Some(&long), "me", Duration::from_secs(59)),
-            Decision::Wait {
-                holder: "other".to_owned()
-            }
-        );
-    }
-
-    #[test]
-    fn a_leader_steps_down_before_another_may_take_over() {
-        assert!(
-            RENEW_DEADLINE + REQUEST < DURATION,
-            "the old leader must stop, with a margin for its work, before the lease ends"
-        );
-    }
+    std::future::pending().await
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,6 +86,7 @@ pub struct Gate(Arc<Mutex<Seen>>);
 
 #[derive(Debug, Default)]
 struct Seen {
+    /// What each topology said when it was looked at, and how long it may rest since.
     looked: BTreeMap<String, (u64, Instant)>,
     /// Rises whenever something else than a topology changed.
     opened: u64,
@@ -104,28 +105,31 @@ impl Gate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A look that is due: at something new, or as long after the last one as `rest`. Otherwise how long it has time.
+    /// A look that is due: at something new, or when it has rested. Otherwise how long it has time.
     ///
     /// # Errors
     /// The time that is left, if no look is due.
-    pub fn enter(&self, topology: &DatabaseTopology, rest: Duration) -> Result<Look, Duration> {
+    pub fn enter(&self, topology: &DatabaseTopology) -> Result<Look, Duration> {
         let (name, said) = (topology.name_any(), said(topology));
         let seen = self.lock();
-        if let Some((known, at)) = seen.looked.get(&name)
+        if let Some((known, until)) = seen.looked.get(&name)
             && *known == said
-            && at.elapsed() < rest
         {
-            return Err(rest.saturating_sub(at.elapsed()));
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                return Err(left);
+            }
         }
         let opened = seen.opened;
         Ok(Look { name, said, opened })
     }
 
-    /// The look made everything true. It counts unless something else changed meanwhile.
-    pub fn leave(&self, look: Look) {
+    /// The look made everything true, and the topology may rest. It counts unless something else changed meanwhile.
+    pub fn leave(&self, look: Look, rest: Duration) {
         let mut seen = self.lock();
         if seen.opened == look.opened {
-            seen.looked.insert(look.name, (look.said, Instant::now()));
+            let until = Instant::now() + rest;
+            seen.looked.insert(look.name, (look.said, until));
         }
     }
 
@@ -198,31 +202,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_topology_is_looked_at_again_when_it_says_something_new_or_has_rested() {
         let gate = Gate::default();
-        gate.leave(gate.enter(&topology("1", 0, "up"), REST).unwrap());
+        gate.leave(gate.enter(&topology("1", 0, "up")).unwrap(), REST);
         tokio::time::advance(REST / 3).await;
         assert_eq!(
-            gate.enter(&topology("2", 7, "up"), REST).unwrap_err(),
+            gate.enter(&topology("2", 7, "up")).unwrap_err(),
             REST - REST / 3
         );
-        assert!(gate.enter(&topology("2", 7, "down"), REST).is_ok());
+        assert!(gate.enter(&topology("2", 7, "down")).is_ok());
         tokio::time::advance(REST).await;
-        assert!(gate.enter(&topology("2", 7, "up"), REST).is_ok());
+        assert!(gate.enter(&topology("2", 7, "up")).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_look_that_failed_or_was_overtaken_is_due_again() {
         let gate = Gate::default();
         let again = topology("2", 0, "up");
-        drop(gate.enter(&topology("1", 0, "up"), REST).unwrap());
-        assert!(gate.enter(&again, REST).is_ok(), "the first one failed");
+        drop(gate.enter(&topology("1", 0, "up")).unwrap());
+        assert!(gate.enter(&again).is_ok(), "the first one failed");
         let wakes = gate.opened_by(|()| Some(ObjectRef::new("db")));
-        let look = gate.enter(&again, REST).unwrap();
+        let look = gate.enter(&again).unwrap();
         assert_eq!(wakes(()).len(), 1);
-        gate.leave(look);
-        let look = gate.enter(&again, REST);
-        gate.leave(look.expect("a pod changed during the look before"));
-        assert!(gate.enter(&again, REST).is_err());
+        gate.leave(look, REST);
+        let look = gate.enter(&again);
+        gate.leave(look.expect("a pod changed during the look before"), REST);
+        assert!(gate.enter(&again).is_err());
         wakes(());
-        assert!(gate.enter(&again, REST).is_ok());
+        assert!(gate.enter(&again).is_ok());
     }
 }

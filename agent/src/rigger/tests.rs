@@ -95,6 +95,7 @@ fn rigger(objects: Objects) -> Rigger {
         gate: Gate::default(),
         written: Written::default(),
         unconfirmed: Unconfirmed::default(),
+        known: kube::runtime::reflector::store().0,
     }
 }
 

@@ -91,7 +91,20 @@ async fn password(
         .map(kube::ResourceExt::name_any)
         .collect();
     let wanted = secret(owner, objects.namespace(), name, password, port, &services);
-    objects.ensure(&wanted, owner).await.map(|_| ())
+    let found = objects.get::<Secret>(name).await?;
+    if found.as_ref().is_some_and(|found| says(found, &wanted)) {
+        return Ok(());
+    }
+    let written = objects.ensure_over(&wanted, found.as_ref(), owner).await;
+    written.map(|_| ())
+}
+
+/// Whether the Secret says what is wanted: then it is not written again.
+fn says(found: &Secret, wanted: &Secret) -> bool {
+    let mut labels = wanted.labels().iter();
+    found.data == wanted.data
+        && found.type_ == wanted.type_
+        && labels.all(|(key, value)| found.labels().get(key) == Some(value))
 }
 
 /// Makes the keys of `database` in the users Secret of the REC say `entry`; `None` removes them.

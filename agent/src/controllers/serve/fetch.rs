@@ -85,14 +85,12 @@ pub(crate) async fn world(
     let reachable = slices
         .iter()
         .any(|slice| slice.endpoints.as_ref().is_some_and(|all| !all.is_empty()));
-    let all = objects.list::<DatabaseTopology>("").await?;
-    let (own, others): (Vec<_>, Vec<_>) = all
-        .into_iter()
-        .partition(|topology| topology.name_any() == name);
-    let others = others
-        .into_iter()
-        .filter(|other| other.spec.cluster == rec)
-        .collect();
+    let existing = objects.get::<DatabaseTopology>(name).await?;
+    let mut others = Vec::new();
+    if existing.is_none() {
+        others = objects.list::<DatabaseTopology>("").await?;
+        others.retain(|other| other.spec.cluster == rec && other.name_any() != name);
+    }
     let selector = format!("{CLUSTER}={rec},{}={}", ROLE_NODE.0, ROLE_NODE.1);
     let nodes = objects
         .list::<Pod>(&selector)
@@ -102,7 +100,7 @@ pub(crate) async fn world(
         .collect();
     Ok(World {
         topology: Found {
-            existing: own.into_iter().next(),
+            existing,
             memories,
             has_served: false,
             others,

@@ -58,8 +58,8 @@ async fn nothing_is_written_for_a_database_whose_name_another_was_given_meanwhil
         metrics: std::sync::Arc::default(),
     };
     let context = Context::new(objects, report, String::new(), CancellationToken::new());
-    // Slices, topologies, pods, Services: as they stand once it is this database's turn.
-    let answers = vec![list(&[]), list(&[held()]), list(&[]), list(&[])];
+    // Slices, the topology, pods, Services: as they stand once it is this database's turn.
+    let answers = vec![list(&[]), (200, held()), list(&[]), list(&[])];
     let asked = tokio::spawn(answer(server, answers));
     let mut intruder = RedisEnterpriseDatabase::new("db", Default::default());
     intruder.metadata.namespace = Some("team-b".to_owned());

@@ -1,0 +1,140 @@
+use super::*;
+
+fn record(holder: &str, transitions: i32) -> LeaseSpec {
+    LeaseSpec {
+        holder_identity: Some(holder.to_owned()),
+        lease_transitions: Some(transitions),
+        lease_duration_seconds: Some(10),
+        ..LeaseSpec::default()
+    }
+}
+
+fn lease(version: &str) -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "l", "namespace": "ns", "resourceVersion": version},
+        "spec": {"holderIdentity": "me", "leaseDurationSeconds": 10, "leaseTransitions": 0},
+    })
+}
+
+#[tokio::test]
+async fn a_leader_renews_without_a_look_and_looks_again_after_a_conflict() {
+    let (objects, server) = crate::k8s::testing::objects();
+    let conflict = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409,
+                                      "reason": "Conflict", "message": "the object has been modified"});
+    let answers = vec![
+        (200, lease("1")),
+        (200, lease("2")),
+        (200, lease("3")),
+        (409, conflict),
+        (200, lease("9")),
+        (200, lease("10")),
+    ];
+    let asked = tokio::spawn(crate::k8s::testing::answer(server, answers));
+    let mut elector = Elector::new(objects, "l", "me");
+    for leads in [true, true, false, true] {
+        assert_eq!(matches!(elector.turn().await, Ok(Role::Leader)), leads);
+    }
+    drop(elector);
+    let asked = asked.await.unwrap();
+    let seen: Vec<_> = asked
+        .iter()
+        .map(|(method, _, body)| {
+            let version = body["metadata"]["resourceVersion"].as_str();
+            format!("{method} {}", version.unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(seen, ["GET ", "PUT 1", "PUT 2", "PUT 3", "GET ", "PUT 9"]);
+}
+
+#[test]
+fn decisions_follow_the_table() {
+    let wait = |holder: &str| Decision::Wait {
+        holder: holder.to_owned(),
+    };
+    let cases = [
+        ("no lease", None, 0, Decision::Take { transitions: 0 }),
+        (
+            "given back",
+            Some(record("", 4)),
+            0,
+            Decision::Take { transitions: 5 },
+        ),
+        ("ours", Some(record("me", 4)), 3, Decision::Renew),
+        (
+            "ours and old: still nobody else took it",
+            Some(record("me", 4)),
+            60,
+            Decision::Renew,
+        ),
+        ("other, fresh", Some(record("other", 4)), 0, wait("other")),
+        (
+            "other, almost over",
+            Some(record("other", 4)),
+            9,
+            wait("other"),
+        ),
+        (
+            "other, over",
+            Some(record("other", 4)),
+            10,
+            Decision::Take { transitions: 5 },
+        ),
+    ];
+    for (name, lease, unchanged, expected) in cases {
+        assert_eq!(
+            decide(lease.as_ref(), "me", Duration::from_secs(unchanged)),
+            expected,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_record_with_a_longer_duration_is_respected() {
+    let long = LeaseSpec {
+        lease_duration_seconds: Some(60),
+        ..record("other", 0)
+    };
+    assert_eq!(
+        decide(Some(&long), "me", Duration::from_secs(59)),
+        Decision::Wait {
+            holder: "other".to_owned()
+        }
+    );
+}
+
+#[test]
+fn a_leader_steps_down_before_another_may_take_over() {
+    assert!(
+        RENEW_DEADLINE + REQUEST < DURATION,
+        "the old leader must stop, with a margin for its work, before the lease ends"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_reads_again_a_whole_lease_after_the_last_sign_of_life_or_when_nobody_holds_it() {
+    let (objects, server) = crate::k8s::testing::objects();
+    drop(server);
+    let mut standby = Elector::new(objects, "l", "me");
+    let renewed = |at: i64| LeaseSpec {
+        renew_time: Some(MicroTime(Timestamp::from_second(at).unwrap())),
+        ..record("other", 0)
+    };
+    standby.hear(Some(renewed(1)));
+    assert_eq!(standby.due, Instant::now() + DURATION);
+    tokio::time::advance(PERIOD).await;
+    standby.hear(Some(renewed(1)));
+    assert_eq!(
+        standby.due,
+        Instant::now() + DURATION - PERIOD,
+        "a watch that began anew is no sign of life"
+    );
+    standby.hear(Some(renewed(2)));
+    assert_eq!(standby.due, Instant::now() + DURATION);
+    assert_eq!(standby.seen_at.elapsed(), Duration::ZERO);
+    for free in [Some(record("", 0)), None] {
+        standby.hear(free);
+        assert_eq!(standby.due, Instant::now());
+    }
+}
