@@ -35,6 +35,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian_api::certificates::Role;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,7 @@ use crate::desired::{Access, Password};
 use crate::layout::Layout;
 use crate::pid1::Source;
 use authority::Authority;
-use certificates::{Own, Role};
+use certificates::Own;
 use endpoint::Endpoint;
 use internal::Members;
 use link::Security;

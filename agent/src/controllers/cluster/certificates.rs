@@ -12,7 +12,10 @@ use std::{collections::BTreeMap, fmt};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt as _;
-use meridian_api::crds::cluster::{Certificates as Fields, CertificatesStatus};
+use meridian_api::{
+    certificates::Role,
+    crds::cluster::{Certificates as Fields, CertificatesStatus},
+};
 
 use pair::{Names, Pair, Problem};
 
@@ -24,82 +27,38 @@ const GENERATION: &str = "meridian.dev/certificate-generation";
 /// The origin of a certificate that was made here. No Secret can have this name.
 const SELF_SIGNED: &str = "(self-signed)";
 
-/// What a certificate is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Role {
-    /// The API on 9443.
-    Api,
-    /// The status page on 8443.
-    Cm,
-    /// The metrics on 8070.
-    Metrics,
-    /// Clients of databases.
-    Proxy,
-    /// Replication between clusters.
-    Syncer,
-}
-
-impl Role {
-    /// Every role.
-    pub(super) const ALL: [Self; 5] = [
-        Self::Api,
-        Self::Cm,
-        Self::Metrics,
-        Self::Proxy,
-        Self::Syncer,
-    ];
-
-    /// The name in keys of the Secret and in files of the nodes.
-    #[must_use]
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Cm => "cm",
-            Self::Metrics => "metrics",
-            Self::Proxy => "proxy",
-            Self::Syncer => "syncer",
-        }
-    }
-
-    /// The field that names a Secret for it.
-    #[must_use]
-    fn field(self) -> &'static str {
-        match self {
-            Self::Api => "spec.certificates.apiCertificateSecretName",
-            Self::Cm => "spec.certificates.cmCertificateSecretName",
-            Self::Metrics => "spec.certificates.metricsExporterCertificateSecretName",
-            Self::Proxy => "spec.certificates.proxyCertificateSecretName",
-            Self::Syncer => "spec.certificates.syncerCertificateSecretName",
-        }
-    }
-
-    fn of(fields: &Fields, role: Self) -> Option<&String> {
-        match role {
-            Self::Api => fields.api_certificate_secret_name.as_ref(),
-            Self::Cm => fields.cm_certificate_secret_name.as_ref(),
-            Self::Metrics => fields.metrics_exporter_certificate_secret_name.as_ref(),
-            Self::Proxy => fields.proxy_certificate_secret_name.as_ref(),
-            Self::Syncer => fields.syncer_certificate_secret_name.as_ref(),
-        }
-    }
-
-    /// Whether other clusters and clients of databases see a change of it.
-    fn counts(self) -> bool {
-        matches!(self, Self::Proxy | Self::Syncer)
+/// The field that names a Secret for `role`.
+#[must_use]
+fn field(role: Role) -> &'static str {
+    match role {
+        Role::Api => "spec.certificates.apiCertificateSecretName",
+        Role::Cm => "spec.certificates.cmCertificateSecretName",
+        Role::Metrics => "spec.certificates.metricsExporterCertificateSecretName",
+        Role::Proxy => "spec.certificates.proxyCertificateSecretName",
+        Role::Syncer => "spec.certificates.syncerCertificateSecretName",
     }
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+fn of(fields: &Fields, role: Role) -> Option<&String> {
+    match role {
+        Role::Api => fields.api_certificate_secret_name.as_ref(),
+        Role::Cm => fields.cm_certificate_secret_name.as_ref(),
+        Role::Metrics => fields.metrics_exporter_certificate_secret_name.as_ref(),
+        Role::Proxy => fields.proxy_certificate_secret_name.as_ref(),
+        Role::Syncer => fields.syncer_certificate_secret_name.as_ref(),
     }
+}
+
+/// Whether other clusters and clients of databases see a change of it.
+fn counts(role: Role) -> bool {
+    matches!(role, Role::Proxy | Role::Syncer)
 }
 
 /// The Secrets that the spec names, by role.
 #[must_use]
 pub(super) fn named(fields: Option<&Fields>) -> BTreeMap<Role, String> {
     let name = |role| {
-        let name = Role::of(fields?, role).filter(|name| !name.is_empty())?;
+        let name = of(fields?, role).filter(|name| !name.is_empty())?;
         Some((role, name.clone()))
     };
     Role::ALL.into_iter().filter_map(name).collect()
@@ -186,7 +145,7 @@ impl fmt::Display for Trouble {
         write!(
             f,
             "{}: Secret {secret:?}: {problem}. Until then {stays} stays in use",
-            role.field()
+            field(*role)
         )
     }
 }
@@ -261,10 +220,12 @@ pub(super) fn decide(
         let kept = before.ours.and_then(|secret| kept(secret, role));
         let kept = kept.zip(origins.get(&role).cloned());
         let (pair, origin) = choose(place, role, before, kept.clone(), now, &mut decided)?;
-        changed |= role.counts() && kept.is_none_or(|(before, _)| before != pair);
-        let entries = [("crt", pair.certificate), ("key", pair.key)];
-        for (end, text) in entries {
-            let key = format!("{role}.{end}");
+        changed |= counts(role) && kept.is_none_or(|(before, _)| before != pair);
+        let entries = [
+            (role.certificate_key(), pair.certificate),
+            (role.private_key(), pair.key),
+        ];
+        for (key, text) in entries {
             decided.data.insert(key, ByteString(text.into_bytes()));
         }
         decided.origins.insert(role, origin);
@@ -355,11 +316,12 @@ fn spoken(origin: &str) -> String {
 
 /// The pair of a role in our Secret, if its parts fit together.
 fn kept(secret: &Secret, role: Role) -> Option<Pair> {
-    let text = |end: &str| {
-        let bytes = secret.data.as_ref()?.get(&format!("{role}.{end}"))?;
+    let text = |key: &str| {
+        let bytes = secret.data.as_ref()?.get(key)?;
         String::from_utf8(bytes.0.clone()).ok()
     };
-    Pair::new(text("crt")?, text("key")?).ok()
+    let certificate = text(&role.certificate_key())?;
+    Pair::new(certificate, text(&role.private_key())?).ok()
 }
 
 fn origins_of(secret: &Secret) -> BTreeMap<Role, String> {

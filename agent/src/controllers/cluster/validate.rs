@@ -10,6 +10,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 use meridian_api::{
+    certificates::Role,
     crds::{
         FreeForm, RedisEnterpriseCluster, RedisEnterpriseClusterSpec, shared::ResourceRequirements,
     },
@@ -18,11 +19,7 @@ use meridian_api::{
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{
-    certificates::{self, Role},
-    observe::Set,
-    version::Choice,
-};
+use super::{certificates, observe::Set, version::Choice};
 use crate::k8s::quantity;
 
 /// Nodes where the field is left out.

@@ -6,12 +6,12 @@
 //! a change is in place. A pair that cannot be used changes nothing.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use k8s_openapi::api::core::v1::Secret;
+use meridian_api::certificates::Role;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,48 +22,6 @@ use tracing::{info, warn};
 
 use crate::atomic_file::{self, FileError};
 use crate::secret::sha256_hex;
-
-/// What a certificate is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// The API.
-    Api,
-    /// The status page.
-    Cm,
-    /// The metrics.
-    Metrics,
-    /// Clients of databases.
-    Proxy,
-    /// Replication between clusters.
-    Syncer,
-}
-
-impl Role {
-    const ALL: [Self; 5] = [
-        Self::Api,
-        Self::Cm,
-        Self::Metrics,
-        Self::Proxy,
-        Self::Syncer,
-    ];
-
-    /// The name in keys of the Secret and in paths.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Cm => "cm",
-            Self::Metrics => "metrics",
-            Self::Proxy => "proxy",
-            Self::Syncer => "syncer",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// Why a pair is not used.
 #[derive(Debug, thiserror::Error)]
@@ -165,15 +123,14 @@ impl Own {
     }
 
     fn apply_role(&self, role: Role, secret: &Secret) -> Result<bool, OwnError> {
-        let part = |end: &str| {
-            let key = format!("{role}.{end}");
+        let part = |key: String| {
             let found = secret.data.as_ref().and_then(|data| data.get(&key));
             match found {
                 Some(bytes) => Ok((key, bytes.0.as_slice())),
                 None => Err(OwnError::Lacks(key)),
             }
         };
-        let (certificate, key) = (part("crt")?, part("key")?);
+        let (certificate, key) = (part(role.certificate_key())?, part(role.private_key())?);
         let certified = certified(role, &certificate, &key)?;
         let written = write(&self.directory, role, certificate.1, key.1)?;
         let Some(live) = self.live.get(&role) else {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
+use meridian_api::certificates::Role;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -15,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::certificates::{Own, Role};
+use super::certificates::Own;
 
 /// How long a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(4);

@@ -1,0 +1,72 @@
+//! What the certificates of a REC are for. The agent writes a pair for each role into the Secret `<rec>-tls`, the nodes read it.
+
+use std::fmt;
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// The API on 9443.
+    Api,
+    /// The status page on 8443.
+    Cm,
+    /// The metrics on 8070.
+    Metrics,
+    /// Clients of databases.
+    Proxy,
+    /// Replication between clusters.
+    Syncer,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 5] = [
+        Self::Api,
+        Self::Cm,
+        Self::Metrics,
+        Self::Proxy,
+        Self::Syncer,
+    ];
+
+    /// The name in keys of the Secret and in files of the nodes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Cm => "cm",
+            Self::Metrics => "metrics",
+            Self::Proxy => "proxy",
+            Self::Syncer => "syncer",
+        }
+    }
+
+    /// Key of its certificate in the Secret.
+    #[must_use]
+    pub fn certificate_key(self) -> String {
+        format!("{self}.crt")
+    }
+
+    /// Key of its private key in the Secret.
+    #[must_use]
+    pub fn private_key(self) -> String {
+        format!("{self}.key")
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_contract_do_not_change() {
+        let words = Role::ALL.map(|role| (role.certificate_key(), role.private_key()));
+        let expected = ["api", "cm", "metrics", "proxy", "syncer"]
+            .map(|role| (format!("{role}.crt"), format!("{role}.key")));
+        assert_eq!(words, expected);
+    }
+}
