@@ -1,5 +1,6 @@
 //! What a REAADB shows: the classic words and conditions. Pure.
 
+use kube::ResourceExt as _;
 use meridian_api::crds::{
     ActiveActiveInstance, DatabaseTopology, RedisEnterpriseActiveActiveDatabase,
     RedisEnterpriseActiveActiveDatabaseStatus, SpecStatus,
@@ -23,6 +24,7 @@ use crate::{
         conditions::{Finding, conditions},
         drive::Failure as _,
         fault::Fault,
+        names::DatabaseNames,
     },
 };
 
@@ -77,6 +79,7 @@ pub(super) fn status(
     let mut next = reaadb.status.clone().unwrap_or_default();
     let before = next.conditions.clone();
     let mut findings = vec![inert::finding(inert), membership(instance)];
+    findings.extend(instance.and_then(|instance| one_password(reaadb, instance)));
     let kept = |next: &RedisEnterpriseActiveActiveDatabaseStatus| {
         next.status.clone().unwrap_or(ActiveActiveStatus::Pending)
     };
@@ -144,6 +147,41 @@ pub(super) fn unconfirmed() -> Finding {
         "somebody deleted this object on this cluster; the data is kept and served until the hub confirms the deletion: \
          delete the database at the hub, which removes it on every participant",
     )
+}
+
+/// Whether one password of the default user holds in every region. No password leaves its cluster, so that is in the hands
+/// of whoever makes the Secrets.
+fn one_password(
+    reaadb: &RedisEnterpriseActiveActiveDatabase,
+    instance: &ActiveActiveInstance,
+) -> Option<Finding> {
+    const TYPE: &str = "OnePassword";
+    let settings = reaadb.spec.global_configurations.as_ref();
+    let no_user = settings.is_some_and(|settings| settings.default_user == Some(false));
+    if instance.spec.members.len() < 2 || no_user {
+        return None;
+    }
+    let named = settings.and_then(|settings| settings.database_secret_name.as_deref());
+    Some(match named.filter(|name| !name.is_empty()) {
+        Some(name) => Finding::unknown(
+            TYPE,
+            "SecretOfEachCluster",
+            format!(
+                "each participating cluster reads its own Secret {name:?}: give its key `password` the same value in all of \
+                 them; a cluster whose Secret is missing says so in `secretsStatus`"
+            ),
+        ),
+        None => Finding::no(
+            TYPE,
+            "DrawnByEachCluster",
+            format!(
+                "each participating cluster has drawn a password of its own, in its Secret {:?}: a client of one region is \
+                 refused in another. For one password create a Secret with the key `password` and the same value in every \
+                 cluster and name it in spec.globalConfigurations.databaseSecretName",
+                DatabaseNames(&reaadb.name_any()).secret()
+            ),
+        ),
+    })
 }
 
 fn membership(instance: Option<&ActiveActiveInstance>) -> Finding {

@@ -3,7 +3,8 @@
 use meridian_api::crds::{
     RedisEnterpriseCluster, RedisEnterpriseClusterStatus, SpecStatus,
     cluster::{
-        BundledDatabaseVersion, ClusterState, FeatureSupport, LicenseStatus, PersistenceStatus,
+        BundledDatabaseVersion, ClusterState, FeatureSupport, LicenseStatus, ModuleStatus,
+        PersistenceStatus,
     },
 };
 
@@ -121,6 +122,7 @@ pub(super) fn status(
         shown.ingress_or_route_method_status = entry.map(|entry| entry.method.to_string());
         shown.cluster_credential_secret_name = Some(sight.cluster.credentials.secret.clone());
         shown.bundled_database_versions = vec![bundled()];
+        shown.modules = vec![merging(&sight.cluster.release)];
         shown.license_status = Some(licence(sight));
         if let Some(certificates) = sight.certificates {
             shown.certificates_status = Some(certificates.status());
@@ -312,6 +314,15 @@ fn bundled() -> BundledDatabaseVersion {
             active_active: true,
             flex: false,
         }),
+    }
+}
+
+/// The one module that the nodes contain: they load it by themselves where a database needs it, and no other.
+fn merging(release: &str) -> ModuleStatus {
+    ModuleStatus {
+        name: Some("crdt".to_owned()),
+        display_name: Some("Active-Active data types and the guard of writes".to_owned()),
+        versions: vec![release.to_owned()],
     }
 }
 

@@ -244,3 +244,46 @@ fn a_configuration_counts_as_taken_over_only_with_the_present_generation() {
     seen.topology.metadata.generation = Some(3);
     assert_eq!(acknowledged(&seen.topology), None);
 }
+
+#[test]
+fn passwords_that_every_region_draws_for_itself_are_told() {
+    let with = |settings: Value, members: usize| {
+        let mut reaadb = reaadb(&json!({}));
+        reaadb.spec.global_configurations = serde_json::from_value(settings).unwrap();
+        let mut instance = instance();
+        let member: meridian_api::crds::instance::InstanceMember =
+            serde_json::from_value(json!({"instanceId": 1, "name": "eu", "clusterUid": "c"}))
+                .unwrap();
+        instance.spec.members = vec![member; members];
+        let shown = status(
+            &reaadb,
+            Some(&instance),
+            &Outcome::NoInstance(None),
+            &[],
+            "now",
+        );
+        let found = shown
+            .conditions
+            .into_iter()
+            .find(|c| c.type_ == "OnePassword");
+        found.map(|c| (c.status, c.reason, c.message))
+    };
+    let (word, reason, text) = with(json!({}), 2).unwrap();
+    assert_eq!(
+        (word.as_str(), reason.as_str()),
+        ("False", "DrawnByEachCluster")
+    );
+    assert!(
+        text.contains("\"redb-db\"") && text.contains("databaseSecretName"),
+        "{text}"
+    );
+    assert_eq!(with(Value::Null, 2).unwrap().1, "DrawnByEachCluster");
+    let (word, reason, text) = with(json!({"databaseSecretName": "pw"}), 2).unwrap();
+    assert_eq!(
+        (word.as_str(), reason.as_str()),
+        ("Unknown", "SecretOfEachCluster")
+    );
+    assert!(text.contains("\"pw\""), "{text}");
+    assert_eq!(with(json!({"defaultUser": false}), 2), None);
+    assert_eq!(with(json!({}), 1), None, "one region has one password");
+}

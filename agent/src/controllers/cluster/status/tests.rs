@@ -161,6 +161,15 @@ fn licences_are_shown_as_valid_and_shards_are_counted_with_their_replicas() {
         (Some("Valid"), Some("3/unlimited"))
     );
     assert_eq!(shown.bundled_database_versions[0].version, "7.2");
+    let modules = shown.modules.iter().map(|module| {
+        let name = module.name.clone().unwrap_or_default();
+        (name, module.versions.clone())
+    });
+    assert_eq!(
+        modules.collect::<Vec<_>>(),
+        [("crdt".to_owned(), vec![cluster.release.clone()])],
+        "what the nodes' image contains, and nothing that a person could load"
+    );
     assert!(condition(&shown, "UpToDate").starts_with("Unknown Suspended"));
     assert_eq!(condition(&shown, "Suspended"), "True VersionsDiffer: older");
     assert_eq!(condition(&shown, "LicenseReadable"), "True InSpec: 4 bytes");
