@@ -8,6 +8,8 @@
 
 #[path = "../../api/examples/generate/effects.rs"]
 mod effects;
+#[path = "tidy/events.rs"]
+mod events;
 #[path = "tidy/fields.rs"]
 mod fields;
 #[path = "tidy/imports.rs"]
@@ -61,6 +63,35 @@ fn pure_modules_import_nothing_impure() {
 fn every_effective_field_names_a_test_that_exists() {
     let fields = effects::fields().expect("the schemas of the public kinds");
     assert_none(fields::shown(&Tree::read(), &fields));
+}
+
+#[test]
+fn every_event_stands_in_the_table_for_people() {
+    assert_none(events::told(&Tree::read()));
+}
+
+#[test]
+fn an_event_that_the_table_does_not_have_is_found_and_a_row_that_nothing_says() {
+    let row = |reason: &str| format!("| `{reason}` | REC | warning | text | |\n");
+    let source = "events.warning(&about, \"NotThere\", text).await;\nevents.normal(&about, reason, text).await;\n";
+    let tree = Tree::of(&[
+        (events::TABLE, &format!("# Events\n{}", row("Nothing"))),
+        ("agent/src/x.rs", source),
+    ]);
+    let found: Vec<String> = events::told(&tree)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    for expected in [
+        "agent/src/x.rs:1: the reason `NotThere`",
+        "agent/src/x.rs:2: says an Event under a reason that is chosen elsewhere",
+        "deploy/events.md:2: nothing says an Event `Nothing`",
+    ] {
+        assert!(
+            found.iter().any(|line| line.starts_with(expected)),
+            "{expected}: {found:#?}"
+        );
+    }
 }
 
 #[test]

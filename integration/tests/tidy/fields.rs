@@ -38,7 +38,7 @@ fn exists(tree: &Tree, proof: &Proof<'_>) -> bool {
 }
 
 /// Whether `text` has a function of this name below an attribute that makes it a test.
-fn has_test(text: &str, name: &str) -> bool {
+pub(crate) fn has_test(text: &str, name: &str) -> bool {
     let mut marked = false;
     for line in text.lines().map(str::trim_start) {
         let attribute = line.starts_with("#[");

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::*;
+use super::{decide::Step, *};
 
 fn topology(
     primary: &str,
@@ -74,4 +74,98 @@ fn asking_is_written_against_the_version_that_was_read() {
     };
     assert_eq!(asked.annotations()[LEAVE], "rec-0");
     assert_eq!(asked.metadata.resource_version.as_deref(), Some("9"));
+}
+
+/// A topology whose primary `rec-0` reported `had` bytes, the candidate `rec-1` of its fence `has`.
+fn fenced(candidate: &str, had: Option<i64>, has: Option<i64>) -> DatabaseTopology {
+    let mut topology = topology("rec-0", &["rec-1"], true, None);
+    let report = |node: &str, offset: Option<i64>| {
+        json!({"node": node, "topologyUid": "T", "epoch": 2, "generation": 1, "asOf": "t", "shards": [
+            {"id": 0, "role": "primary", "ready": true, "writable": true, "port": 10000, "offset": offset}]})
+    };
+    topology.spec.fence =
+        serde_json::from_value(json!({"epoch": 3, "candidate": candidate, "planned": false}))
+            .unwrap();
+    topology.status =
+        serde_json::from_value(json!({"members": [report("rec-0", had), report("rec-1", has)]}))
+            .unwrap();
+    topology
+}
+
+#[test]
+fn every_step_of_a_failover_is_told_under_its_reason_and_losses_are_warnings() {
+    let plain = fenced("rec-1", Some(7), Some(7));
+    let (pod, why) = ("rec-1".to_owned(), "because".to_owned());
+    let fence = |planned| Step::Fence {
+        candidate: pod.clone(),
+        planned,
+        why: why.clone(),
+    };
+    let reinstate = |all_lost| Step::Reinstate {
+        why: why.clone(),
+        all_lost,
+    };
+    let choices = vec![decide::Loss {
+        pod: pod.clone(),
+        bytes: Some(9),
+        held: None,
+    }];
+    let cases = [
+        (&plain, fence(false), "FailoverStarted", true),
+        (&plain, fence(true), "MoveStarted", false),
+        (
+            &plain,
+            Step::AbandonFence { why: why.clone() },
+            "MoveGivenUp",
+            true,
+        ),
+        (&plain, reinstate(true), "AllDataLost", true),
+        (&plain, reinstate(false), "PrimaryGoesOn", true),
+        (&plain, Step::NeedsPerson { choices }, "NeedsPerson", true),
+        (&plain, Step::Admit { pod: pod.clone() }, "InSync", false),
+        (&plain, Step::Shrink { pod: pod.clone() }, "NotInSync", true),
+        (
+            &plain,
+            Step::AddReplica { pod: pod.clone() },
+            "ReplicaPlaced",
+            false,
+        ),
+        (
+            &plain,
+            Step::RemoveReplica { pod: pod.clone() },
+            "ReplicaRemoved",
+            false,
+        ),
+        (&plain, Step::Promote, "Promoted", false),
+        (
+            &fenced("rec-1", Some(9), Some(7)),
+            Step::Promote,
+            "PromotedWithLoss",
+            true,
+        ),
+        (
+            &fenced("rec-1", None, None),
+            Step::Promote,
+            "Promoted",
+            true,
+        ),
+        (
+            &fenced("rec-0", None, None),
+            Step::Promote,
+            "TopologyMadeAgain",
+            true,
+        ),
+    ];
+    for (topology, step, reason, warning) in cases {
+        let told = show::news(topology, &step).unwrap();
+        assert_eq!((told.reason, told.warning), (reason, warning), "{step:?}");
+        assert!(!told.note.is_empty());
+    }
+    for silent in [
+        Step::Nothing,
+        Step::Join { pod: pod.clone() },
+        Step::Leave { pod },
+    ] {
+        assert!(show::news(&plain, &silent).is_none(), "{silent:?}");
+    }
 }
