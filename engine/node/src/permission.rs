@@ -54,6 +54,8 @@ pub struct Duty {
     pub copies: BTreeSet<String>,
     /// The agent says that this node leads in this epoch with whatever it holds.
     pub as_is: bool,
+    /// Its files have everything but the last moment before a process ended.
+    pub keeps: bool,
 }
 
 impl Duty {

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::atomic_file::{self, FileError};
 use crate::clock;
-use crate::desired::{DesiredState, Refusal, obey};
+use crate::desired::{DesiredState, Refusal, Role, ShardName, obey};
 use crate::layout::{Layout, SocketPathTooLong};
 use crate::lock::{Lock, LockError};
 use crate::secret::{self, SecretError};
@@ -153,6 +153,7 @@ pub async fn run(config: Config, _held: Lock) -> Result<(), Pid1Error> {
         refusals: Vec::new(),
         owed: None,
         course: Course::Serving,
+        handing: Vec::new(),
         units,
         config,
     };
@@ -193,6 +194,8 @@ struct Supervisor {
     /// `true` once an order was heard, in this life or an earlier one.
     informed: bool,
     course: Course,
+    /// What is to be handed over while it is handing over.
+    handing: Vec<ShardName>,
 }
 
 /// Where the node is in its life.
@@ -204,6 +207,11 @@ enum Course {
     HandingOver(Instant),
     /// It stops.
     Stopping,
+}
+
+fn names(shards: &[ShardName]) -> String {
+    let all: Vec<&str> = shards.iter().map(ShardName::as_str).collect();
+    all.join(", ")
 }
 
 impl Supervisor {
@@ -236,26 +244,35 @@ impl Supervisor {
 
     /// Asked once, it first lets others lead; asked again, it stops at once.
     fn asked_to_stop(&mut self, why: &str) {
-        let leads = self.leads();
+        let leads = self.could_be_led();
         if self.course != Course::Serving || leads.is_empty() {
             self.stop(why);
             return;
         }
         info!(
             why,
-            leads = leads.join(", "),
+            leads = names(&leads),
             wait_ms = HAND_OVER.as_millis(),
             "waiting for others to lead"
         );
+        self.handing = leads;
         self.course = Course::HandingOver(clock::now() + HAND_OVER);
     }
 
     /// The shards that others could lead in this node's place.
-    fn leads(&self) -> Vec<String> {
-        self.obeyed
-            .shards()
-            .filter(|(_, _, shard)| shard.is_guarded_primary())
-            .map(|(name, ..)| name.to_string())
+    fn could_be_led(&self) -> Vec<ShardName> {
+        let led = self.obeyed.shards();
+        led.filter(|(_, _, shard)| shard.is_guarded_primary())
+            .map(|(name, ..)| name)
+            .collect()
+    }
+
+    /// What is not handed over yet. A shard whose successor was lost on the way may find another, so it is waited for as long as this
+    /// node leads it.
+    fn still_led(&self) -> Vec<ShardName> {
+        let led = self.obeyed.shards();
+        led.filter(|(name, _, shard)| shard.role == Role::Primary && self.handing.contains(name))
+            .map(|(name, ..)| name)
             .collect()
     }
 
@@ -275,7 +292,7 @@ impl Supervisor {
             && clock::now() >= until
         {
             warn!(
-                leads = self.leads().join(", "),
+                leads = names(&self.still_led()),
                 "nobody else leads in time; writes wait until somebody does"
             );
             self.stop("the hand-over took too long");
@@ -288,7 +305,7 @@ impl Supervisor {
             Verb::Apply if self.course != Course::Stopping => self.apply(),
             Verb::Apply | Verb::Status => {}
         }
-        if matches!(self.course, Course::HandingOver(_)) && self.leads().is_empty() {
+        if matches!(self.course, Course::HandingOver(_)) && self.still_led().is_empty() {
             self.stop("others lead");
         }
         // The asker may have gone; then nobody needs the answer.

@@ -11,7 +11,9 @@ use meridian_agent::controllers::failover::{
 use meridian_api::crds::topology::{DatabaseTopology, DatabaseTopologyStatus, MemberReport};
 
 use super::{
+    data::Keeps,
     node::{NAMES, index, is_said_whole},
+    seen::MOST_LOST,
     world::{AGENT, API, Snapshot, What, World},
 };
 
@@ -133,6 +135,7 @@ impl World {
                 "`{chosen}` is promoted and does not say that it has a copy"
             ));
         }
+        self.loses(chosen)?;
         let stopped = self.api.pods[old.primary.as_ref().unwrap()].stopped;
         let fence = before.spec.fence.as_ref().unwrap();
         let told = before
@@ -148,6 +151,21 @@ impl World {
         self.seen.failovers += 1;
         self.seen.planned += u64::from(fence.planned);
         self.seen.by_waiting += u64::from(!told && !stopped);
+        Ok(())
+    }
+
+    /// What a failover loses by itself has a bound, if what the primary had can be known: by its word, or by its files.
+    fn loses(&mut self, chosen: &str) -> Result<(), String> {
+        let node = &self.nodes[index(chosen)];
+        let has = node.shard.as_ref().map_or(node.disk, |shard| shard.content);
+        let common = self.history.common(self.acknowledged, has);
+        let lost = self.history.count(self.acknowledged) - self.history.count(common);
+        self.seen.lost = self.seen.lost.max(u64::from(lost));
+        if self.keeps == Keeps::Log && lost > MOST_LOST {
+            return Err(format!(
+                "`{chosen}` is promoted without the last {lost} writes, and nobody was asked"
+            ));
+        }
         Ok(())
     }
 

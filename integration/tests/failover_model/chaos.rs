@@ -6,11 +6,12 @@ use meridian_agent::controllers::failover::{
     decide::LEAVE,
     watch::{PodFacts, Watch},
 };
-use meridian_node::permission::Event;
+use meridian_node::permission::{Event, Facts};
 
 use super::{
     data::Keeps,
     node::index,
+    seen::Seen,
     world::{AGENT, API, WELL, What, World},
 };
 
@@ -34,7 +35,7 @@ impl World {
             any
         };
         let length = 500 + self.below(9_000);
-        match self.below(20) {
+        match self.below(22) {
             0 => self.kill(node, length),
             1 => {
                 // The shard alone: PID 1 starts it again at once.
@@ -76,8 +77,65 @@ impl World {
             17 => {
                 self.slow.insert(node, self.now + 2 * length);
             }
+            18 => self.replace_with_an_empty_volume(node, length),
+            19 => self.leave_it_alone(node),
             _ => self.ask_to_leave(),
         }
+    }
+
+    /// The pod is made again under its name, and nothing of what it had comes along.
+    fn replace_with_an_empty_volume(&mut self, node: usize, length: u64) {
+        if !self.nodes[node].up {
+            return;
+        }
+        self.kill(node, length);
+        let this = &mut self.nodes[node];
+        (this.disk, this.held, this.facts) = (0, None, Facts::default());
+        this.obeyed.metadata.uid = Some(String::new());
+        this.obeyed.metadata.generation = Some(0);
+        (this.obeyed.spec.epoch, this.obeyed.spec.fence) = (0, None);
+        this.reported = None;
+        self.seen.emptied += 1;
+    }
+
+    /// Agents and replication are away for long, the API server is there; in the end the shard's process dies, or its pod.
+    fn leave_it_alone(&mut self, node: usize) {
+        let length = 20_000 + self.below(20_000);
+        for agent in &mut self.agents {
+            agent.paused_until = self.now + length;
+        }
+        for other in (0..API).filter(|other| *other != node) {
+            self.apart.insert(other, self.now + length + 5_000);
+        }
+        self.rests = self.now + length + 10_000;
+        let end = self.now + length - 1_000 - self.below(2_000);
+        let pod = self.one_in(2);
+        self.at(end, What::End { node, pod });
+    }
+
+    pub(super) fn end(&mut self, node: usize, pod: bool) {
+        if pod {
+            self.kill(node, 1_000);
+        } else if self.nodes[node].up && self.nodes[node].shard.is_some() {
+            self.end_shard(node);
+            self.feed(node, Event::Down);
+            self.fit_shard(node);
+        }
+    }
+
+    /// The pod of the primary is marked for deletion, and its PID 1 is asked to stop.
+    pub(super) fn drain(&mut self, node: usize) {
+        self.at(
+            self.now,
+            What::Kubelet(
+                node,
+                PodFacts {
+                    going: true,
+                    ..WELL
+                },
+            ),
+        );
+        self.feed(node, Event::Stopping);
     }
 
     pub(super) fn kill(&mut self, node: usize, length: u64) {
@@ -153,6 +211,7 @@ impl World {
     /// Nobody hears the API server, each for a time of its own, and the agents do not hear `node`: what the nodes promise
     /// one another is all that there is.
     pub(super) fn lose_the_api(&mut self, node: usize) {
+        self.rests = self.now + 22_000;
         for other in 0..API {
             let length = 4_000 + self.below(18_000);
             self.cut.insert((other, API), self.now + length);
@@ -171,5 +230,53 @@ impl World {
         topology.metadata.annotations = Some([(LEAVE.to_owned(), primary)].into());
         self.api.topology = Rc::new(topology);
         self.changed();
+    }
+
+    /// The candidate dies as soon as it is chosen and is away for fifteen seconds.
+    pub(super) fn drained_while_the_candidate_dies(&mut self) -> Result<(), String> {
+        const STEP: u64 = 50;
+        self.play(15_000)?;
+        self.drain(0);
+        let (mut killed, mut mute) = (false, 0);
+        let end = self.now + 60_000;
+        while self.now < end {
+            self.play(self.now + STEP)?;
+            self.now = self.now.max(self.now + STEP).min(end);
+            let chosen = self.api.topology.spec.fence.as_ref();
+            let chosen = chosen.map(|fence| index(&fence.candidate));
+            if let Some(node) = chosen.filter(|_| !killed) {
+                killed = true;
+                self.kill(node, 45_000);
+            }
+            mute += if self.writable().is_empty() { STEP } else { 0 };
+        }
+        let writable = self.writable();
+        if !killed || writable.is_empty() || writable.contains("rec-0") {
+            return Err(format!(
+                "candidate killed: {killed}, {writable:?} take writes"
+            ));
+        }
+        // One that dies just when it is promoted leaves the choice to a person.
+        let bound = if self.seen.asked == 0 { 10_000 } else { 40_000 };
+        if mute > bound {
+            return Err(format!("nobody took writes for {mute} ms"));
+        }
+        Ok(())
+    }
+
+    /// Everything that was broken works again: somebody takes writes, if need be after a person has chosen.
+    pub(super) fn recovers(&mut self) -> Result<Seen, String> {
+        self.calm();
+        self.cut.clear();
+        self.apart.clear();
+        self.slow.clear();
+        self.play(self.now + 60_000)?;
+        if self.writable().len() == 1 {
+            return Ok(self.seen);
+        }
+        Err(format!(
+            "nobody takes writes after a minute of peace: {:?}, {:#?}",
+            self.api.topology.spec, self.api.topology.status
+        ))
     }
 }

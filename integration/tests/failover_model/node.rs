@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use meridian_agent::controllers::failover::watch::own_shard;
+use meridian_api::crds::shared::Persistence as StoredPersistence;
 use meridian_api::crds::topology::{
     DatabaseTopology, FollowingState, HeldReport, MemberReport, ReplicaReport, ShardReport,
     ShardRole,
@@ -151,6 +152,8 @@ pub(super) struct Node {
     pub(super) rate: u64,
     pub(super) began: u64,
     pub(super) reported: Option<MemberReport>,
+    /// The version of what there was at the API server when it started: its first list is no older.
+    pub(super) listed: u64,
 }
 
 impl Node {
@@ -159,7 +162,15 @@ impl Node {
         self.began + now * self.rate / 1000
     }
 
+    /// It has never heard of the database, or has lost everything that it had of it.
+    pub(super) fn is_blank(&self) -> bool {
+        self.obeyed.spec.epoch == 0
+    }
+
     pub(super) fn duty(&self) -> Option<Duty> {
+        if self.is_blank() {
+            return None;
+        }
         let spec = &self.obeyed.spec;
         let shard = &spec.shards[0];
         let primary = shard.primary.clone().unwrap();
@@ -185,6 +196,7 @@ impl Node {
                 .cloned()
                 .collect(),
             as_is: shard.as_is == Some(spec.epoch),
+            keeps: spec.persistence == StoredPersistence::AofEverySecond,
         })
     }
 

@@ -173,6 +173,9 @@ impl World {
         if !self.nodes[node].up {
             return;
         }
+        if self.nodes[node].is_blank() && seen.version < self.nodes[node].listed {
+            return;
+        }
         let refused = self.nodes[node].judge(&seen.topology);
         let known = self.nodes[node].refused != refused;
         self.nodes[node].refused.clone_from(&refused);
@@ -217,6 +220,7 @@ impl World {
     /// The container starts, with what is on its disk.
     pub(super) fn start(&mut self, node: usize) {
         self.nodes[node].up = true;
+        self.nodes[node].listed = self.api.version;
         self.restart_driver(node);
         self.fit_shard(node);
         let late = 1 + self.below(500);
@@ -292,6 +296,9 @@ impl World {
     }
 
     pub(super) fn report(&mut self, node: usize) {
+        if self.nodes[node].is_blank() {
+            return;
+        }
         let followers = self.followers(node);
         let mut report = self.nodes[node].report(self.now, &followers, &self.history);
         let (clock, looked) = (self.nodes[node].clock(self.now), self.replicated(node));
@@ -369,6 +376,7 @@ impl World {
         if let Some(shard) = &mut self.nodes[node].shard {
             shard.content = written;
         }
+        self.acknowledged = written;
         self.keep(node);
         self.settle();
         self.report(node);

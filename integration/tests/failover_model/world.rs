@@ -15,47 +15,15 @@ use meridian_node::permission::{Core, Event, Facts, Order, Progress, grant};
 use serde_json::json;
 
 use super::{
-    data::{History, Keeps, Settled},
+    data::{Content, History, Keeps, Settled},
     node::{NAMES, Node, index},
+    seen::{MOST_LOST, Seen},
 };
 
 /// The API server beside the nodes, where a link needs a number.
 pub(super) const API: usize = 3;
 /// The first agent.
 pub(super) const AGENT: usize = 4;
-
-/// What happened in a run.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
-    pub(super) failovers: u64,
-    /// Failovers that had to wait for the permission to end.
-    pub(super) by_waiting: u64,
-    pub(super) planned: u64,
-    pub(super) abandoned: u64,
-    pub(super) admitted: u64,
-    pub(super) shrunk: u64,
-    pub(super) reinstated: u64,
-    pub(super) rebuilt: u64,
-    pub(super) raised: u64,
-    pub(super) asked: u64,
-    pub(super) apart: u64,
-}
-
-impl Seen {
-    pub(super) fn add(&mut self, other: &Self) {
-        self.failovers += other.failovers;
-        self.by_waiting += other.by_waiting;
-        self.planned += other.planned;
-        self.abandoned += other.abandoned;
-        self.admitted += other.admitted;
-        self.shrunk += other.shrunk;
-        self.reinstated += other.reinstated;
-        self.rebuilt += other.rebuilt;
-        self.raised += other.raised;
-        self.asked += other.asked;
-        self.apart += other.apart;
-    }
-}
 
 /// What somebody reads at the API server.
 #[derive(Clone)]
@@ -115,6 +83,11 @@ pub(super) enum What {
         answered: bool,
     },
     Chaos,
+    /// A shard's process ends, or its pod.
+    End {
+        node: usize,
+        pod: bool,
+    },
     /// Nobody hears a node, for so long.
     Isolate(usize, u64),
     /// The controller of the database looks at the topology: is it there, and new enough?
@@ -150,6 +123,8 @@ pub(super) struct World {
     pub(super) settled: Settled,
     /// Who took writes last: pod, life and epoch.
     pub(super) led: Option<(&'static str, u64, u64)>,
+    /// What was acknowledged last.
+    pub(super) acknowledged: Content,
     /// What stands on the database.
     pub(super) memory: Memory,
     /// The topology was deleted.
@@ -218,6 +193,7 @@ impl World {
             history: History::default(),
             settled: Settled::default(),
             led: None,
+            acknowledged: 0,
             memory: Memory::of(&topology.spec).unwrap(),
             gone: false,
             backups: Vec::new(),
@@ -250,6 +226,7 @@ impl World {
                 rate: 950 + self.below(100),
                 began: self.below(1_000_000_000),
                 reported: None,
+                listed: 0,
             };
             self.nodes.push(node);
             self.at(at as u64, What::Start(at));
@@ -314,11 +291,13 @@ impl World {
     }
 
     pub(super) fn play(&mut self, until: u64) -> Result<Seen, String> {
-        while let Some(((time, number), what)) = self.queue.pop_first() {
-            self.now = self.now.max(time);
-            if self.now >= until {
+        while let Some(next) = self.queue.first_entry() {
+            let (time, number) = *next.key();
+            if time >= until {
                 break;
             }
+            let what = next.remove();
+            self.now = self.now.max(time);
             if let Some(awake) = self.paused(&what) {
                 self.queue.insert((awake, number), what);
                 continue;
@@ -356,8 +335,32 @@ impl World {
                 (node.name.to_owned(), has)
             })
             .collect();
+        let as_is = self.api.topology.spec.shards[0]
+            .as_is
+            .map(i64::unsigned_abs);
+        if as_is != Some(epoch) {
+            self.replaces_none(name, epoch, content)?;
+        }
         self.settled
             .lead(&self.history, name, epoch, content, &others)
+    }
+
+    /// A copy that is whole and alive is replaced by no other that has far less, in the set or not.
+    fn replaces_none(&self, name: &str, epoch: u64, content: Content) -> Result<(), String> {
+        let forgiven = self.settled.forgiven.is_some_and(|from| epoch >= from);
+        let has = |content| self.history.count(content);
+        for node in self.nodes.iter().filter(|node| node.name != name) {
+            let whole = node.shard.as_ref().filter(|shard| shard.whole);
+            let more = whole.map_or(0, |shard| has(shard.content));
+            if more > has(content) + MOST_LOST && !forgiven {
+                return Err(format!(
+                    "`{name}` leads in epoch {epoch} with {} writes, and a whole copy on `{}` has {more}",
+                    has(content),
+                    node.name
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Pods whose shard would acknowledge a write now.
@@ -397,6 +400,7 @@ impl World {
             | What::AgentGet(..)
             | What::AgentSwap { .. }
             | What::Chaos
+            | What::End { .. }
             | What::Renew
             | What::Isolate(..) => 0,
         };
@@ -476,6 +480,7 @@ impl World {
                 }
             }
             What::Chaos => self.chaos(),
+            What::End { node, pod } => self.end(node, pod),
             What::Isolate(node, length) => self.isolate(node, length),
             What::Renew => self.renew(),
         }

@@ -3,11 +3,13 @@
 //! Order: a fence that stands is brought to its end; then it is asked whether the primary is lost or should go; then who
 //! may follow. Every answer is one change, written by compare-and-swap against the very object that was judged.
 
+mod fenced;
+
 use std::collections::BTreeMap;
 
 use meridian_api::crds::topology::{
-    DatabaseTopology, Fence, FollowingState, HeldReport, JOIN_LAG_BYTES, LEASE_MARGIN_MS, LEASE_MS,
-    ShardAssignment, ShardReport, ShardRole,
+    DatabaseTopology, FollowingState, HeldReport, JOIN_LAG_BYTES, ShardAssignment, ShardReport,
+    ShardRole,
 };
 
 use super::{
@@ -211,14 +213,13 @@ impl View<'_> {
     /// Whether what the primary said last leaves the pod within what a failover may lose. One that lost its primary has told
     /// how far it got; of one that follows only the primary's own figure is as old as the primary's word.
     fn is_near(&self, shard: &ShardAssignment, pod: &str, own: &ShardReport) -> bool {
-        let primary = shard.primary.as_deref().unwrap_or_default();
-        let Some(old) = acting(self.topology, primary, &ShardRole::Primary) else {
-            return true;
-        };
         let behind = if own.following == Some(FollowingState::Down) {
-            old.offset.zip(own.offset).map(|(had, has)| had - has)
+            let had = self.watch.reached(self.topology);
+            had.zip(own.offset).map(|(had, has)| had - has)
         } else {
-            let seen = old.replicas.iter().find(|replica| replica.node == pod);
+            let primary = shard.primary.as_deref().unwrap_or_default();
+            let old = acting(self.topology, primary, &ShardRole::Primary);
+            let seen = old.and_then(|old| old.replicas.iter().find(|replica| replica.node == pod));
             seen.map(|replica| replica.lag_bytes)
         };
         behind.is_none_or(|behind| behind < JOIN_LAG_BYTES)
@@ -274,7 +275,11 @@ impl View<'_> {
             let why = format!("`{primary}` has not answered for {} s", silent / 1000);
             return trouble(false, silent, why);
         }
-        if let Some(why) = own.and_then(|own| own.wants_failover.as_ref()) {
+        // One that was named primary and must not lead is still the replica that it was.
+        let named = report(self.topology, primary)
+            .filter(|told| told.epoch == self.topology.spec.epoch)
+            .and_then(|_| own_shard(self.topology, primary));
+        if let Some(why) = named.and_then(|own| own.wants_failover.as_ref()) {
             let writes = own.is_some_and(|own| own.writable) && runs;
             let lasted = lasted(Fact::Asks).unwrap_or(0);
             return trouble(writes, lasted, format!("`{primary}` asks for it: {why}"));
@@ -328,7 +333,7 @@ impl View<'_> {
 
     /// Lays before a person who could take over.
     fn ask(&self, shard: &ShardAssignment, primary: &str) -> Step {
-        let had = own_shard(self.topology, primary).and_then(|own| own.offset);
+        let had = self.watch.reached(self.topology);
         let loss = |pod: &String| {
             let own = own_shard(self.topology, pod)?;
             let bytes = had.zip(own.offset).map(|(had, has)| (had - has).max(0));
@@ -339,9 +344,11 @@ impl View<'_> {
             })
         };
         let choices: Vec<Loss> = shard.replicas.iter().filter_map(loss).collect();
-        let restarted = own_shard(self.topology, primary).is_some_and(|own| own.ready)
-            && self.is_alive(primary)
-            && !shard.in_sync.is_empty();
+        let waits = |own: &ShardReport| {
+            own.ready && (own.wants_failover.is_some() || !shard.in_sync.is_empty())
+        };
+        let restarted =
+            self.is_alive(primary) && own_shard(self.topology, primary).is_some_and(waits);
         if choices.is_empty() && !restarted {
             return Step::Nothing;
         }
@@ -373,115 +380,6 @@ impl View<'_> {
             planned: false,
             why: format!("a person accepted that `{pod}` may have less than `{primary}` had"),
         })
-    }
-
-    /// Brings a failover to its end.
-    fn fenced(&self, shard: &ShardAssignment, primary: &str, fence: &Fence) -> Step {
-        let chosen = &fence.candidate;
-        if chosen == primary {
-            return self.begins_again(shard, primary, fence);
-        }
-        let by_person = self.accepts(chosen);
-        let own = if by_person {
-            acting(self.topology, chosen, &ShardRole::Replica).filter(|_| self.is_alive(chosen))
-        } else {
-            self.able(chosen).filter(|_| shard.in_sync.contains(chosen))
-        };
-        let Some(own) = own else {
-            return self.lost_candidate(shard, primary, fence);
-        };
-        let old = own_shard(self.topology, primary).filter(|old| old.fenced >= Some(fence.epoch));
-        let confirmed = self.watch.confirmed(fence.epoch, self.now);
-        if fence.planned
-            && let Some(step) = hand_over::decide(self, own, old, primary, fence)
-        {
-            return step;
-        }
-        // Only the old primary's own word ends the wait. The kubelet's may be about a later pod of the same name, while the
-        // process that holds the permission runs on where the API server does not see it.
-        match confirmed {
-            Some(waited) if old.is_some() || waited >= LEASE_MS + LEASE_MARGIN_MS => Step::Promote,
-            Some(_) => Step::Nothing,
-            None => self.unconfirmed(shard, primary, fence),
-        }
-    }
-
-    /// The candidate could take over and does not confirm the fence: its node may not hear of it.
-    fn unconfirmed(&self, shard: &ShardAssignment, primary: &str, fence: &Fence) -> Step {
-        let seen = self.watch.fenced(fence.epoch, self.now).unwrap_or(0);
-        if seen < CONFIRM_MS {
-            return Step::Nothing;
-        }
-        let chosen = &fence.candidate;
-        let why = format!(
-            "`{chosen}` has not confirmed for {} s that it takes over",
-            seen / 1000
-        );
-        let mut others = shard.clone();
-        others.in_sync.retain(|pod| pod != chosen);
-        if let Some(candidate) = self.candidate(&others, false) {
-            return Step::Fence {
-                candidate,
-                planned: false,
-                why,
-            };
-        }
-        let old = acting(self.topology, primary, &ShardRole::Primary);
-        let well = old.is_some_and(|old| old.ready && old.wants_failover.is_none());
-        if well && self.is_alive(primary) {
-            return Step::AbandonFence { why };
-        }
-        self.without_candidate(shard, primary, seen)
-    }
-
-    /// Ends the fence of a topology that was made again or raised: the primary goes on once nobody else can hold a permission.
-    fn begins_again(&self, shard: &ShardAssignment, primary: &str, fence: &Fence) -> Step {
-        let epoch = self.topology.spec.epoch;
-        let own = report(self.topology, primary)
-            .filter(|own| own.epoch == epoch)
-            .and_then(|_| own_shard(self.topology, primary))
-            .filter(|own| own.ready && self.is_alive(primary));
-        let Some(own) = own.filter(|own| own.wants_failover.is_none()) else {
-            return self.lost_candidate(shard, primary, fence);
-        };
-        // Whoever runs and has not heard of this topology may obey a newer one.
-        let heard = |pod: &String| {
-            let told = report(self.topology, pod);
-            !self.is_alive(pod) || told.is_some_and(|told| told.epoch == epoch)
-        };
-        if !shard.replicas.iter().all(heard) {
-            return Step::Nothing;
-        }
-        // This epoch is the one after everything that was known: who led in the last of those is followed by nobody.
-        let last = own.served == Some(epoch - 1);
-        match self.watch.confirmed(fence.epoch, self.now) {
-            Some(waited) if last || waited >= LEASE_MS + LEASE_MARGIN_MS => Step::Promote,
-            Some(_) | None => Step::Nothing,
-        }
-    }
-
-    /// The candidate cannot take over: another does, or the primary goes on if it can.
-    fn lost_candidate(&self, shard: &ShardAssignment, primary: &str, fence: &Fence) -> Step {
-        let chosen = &fence.candidate;
-        if fence.planned && self.is_alive(primary) {
-            let why = format!("`{chosen}` can not take over");
-            return Step::AbandonFence { why };
-        }
-        let seen = self.watch.fenced(fence.epoch, self.now).unwrap_or(0);
-        if seen < SILENT_MS {
-            return Step::Nothing;
-        }
-        if let Some(candidate) = self.candidate(shard, false) {
-            return Step::Fence {
-                candidate,
-                planned: false,
-                why: format!("`{chosen}` can not take over"),
-            };
-        }
-        if let Some(step) = self.accepted(shard, primary) {
-            return step;
-        }
-        self.without_candidate(shard, primary, seen)
     }
 }
 

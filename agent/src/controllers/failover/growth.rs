@@ -6,6 +6,7 @@ use meridian_api::crds::topology::{
 
 use super::{
     decide::{Step, View},
+    hand_over,
     watch::{Fact, acting, follows, report},
 };
 
@@ -23,7 +24,10 @@ pub(super) fn decide(view: &View<'_>, shard: &ShardAssignment, primary: &str) ->
     let Some(own) = acting(view.topology, primary, &ShardRole::Primary) else {
         return Step::Nothing;
     };
-    if !own.ready || !view.is_alive(primary) {
+    // One whose pod is being deleted needs somebody to hand over to.
+    let serves = view.is_alive(primary)
+        || (hand_over::is_going(view, primary) && hand_over::goes_on(view, primary));
+    if !own.ready || !serves {
         return Step::Nothing;
     }
     shrink(view, shard)

@@ -3,11 +3,11 @@
 //! A primary whose pod is being deleted does its part as long as it answers; it is not asked a second time, because it ends
 //! anyway. One answer that is late says nothing about it: a node that is drained is a busy one.
 
-use meridian_api::crds::topology::{Fence, ShardReport};
+use meridian_api::crds::topology::{Fence, ShardReport, ShardRole};
 
 use super::{
     decide::{NOT_READY_MS, PLANNED_MS, SILENT_MS, Step, View},
-    watch::Fact,
+    watch::{Fact, acting},
 };
 
 /// Whether the pod is marked for deletion.
@@ -21,6 +21,12 @@ pub(super) fn goes_on(view: &View<'_>, pod: &str) -> bool {
     let silent = view.watch.silent(pod, view.now).unwrap_or(0);
     let unready = view.watch.lasted(pod, Fact::NotReady, view.now);
     runs && silent < SILENT_MS && unready.unwrap_or(0) < NOT_READY_MS
+}
+
+/// Whether the primary, which may have been asked to stop, still does its part and has everything that it acknowledged.
+pub(super) fn has_all(view: &View<'_>, pod: &str) -> bool {
+    let own = acting(view.topology, pod, &ShardRole::Primary);
+    goes_on(view, pod) && own.is_some_and(|own| own.ready && own.offset.is_some())
 }
 
 /// How the move to the candidate, which reports `own`, goes on; `old`: what the primary reports, if it has stopped for the

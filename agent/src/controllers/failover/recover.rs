@@ -1,7 +1,8 @@
 //! When no process is left that has everything: may the primary go on with what its files hold? Pure.
 //!
-//! It may by itself in two cases. The database keeps nothing on disk, and no copy is left in any memory: nothing more can be
-//! lost, the database begins anew empty, and an Event says so. Or primary and copies tell how much of one and the same stream
+//! It may by itself in three cases. The database keeps nothing on disk, and no copy is left in any memory: nothing more can be
+//! lost, the database begins anew empty, and an Event says so. Or nobody was in the set, and every copy has ended: the files of
+//! the primary, which led alone, are the newest. Or primary and copies tell how much of one and the same stream
 //! their files have, the primary is the one that led in this very epoch, and no copy has more than a failover may lose anyway.
 //! Files that cannot be compared are a person's business: an older file must not replace a newer one unseen.
 
@@ -11,8 +12,8 @@ use meridian_api::crds::topology::{
 };
 
 use super::{
-    decide::{Step, View},
-    watch::acting,
+    decide::{HOPELESS_MS, Step, View},
+    watch::{Fact, acting},
 };
 
 /// The primary goes on by itself; `None`: that may lose something that another has.
@@ -22,17 +23,21 @@ pub(super) fn goes_on(view: &View<'_>, shard: &ShardAssignment, primary: &str) -
     {
         return None;
     }
-    // With nobody in the set, whoever has a part may have more.
-    let others = if shard.in_sync.is_empty() {
-        &shard.replicas
-    } else {
-        &shard.in_sync
-    };
-    let copies: Option<Vec<&ShardReport>> =
-        others.iter().map(|pod| from_files(view, pod)).collect();
-    let copies = copies.filter(|copies| !copies.is_empty())?;
+    // With nobody in the set, whoever has a part may have more; but not what ended outside of it.
     let spec = &view.topology.spec;
-    if spec.persistence == Persistence::Disabled && spec.active_active.is_none() {
+    let forgets = spec.persistence == Persistence::Disabled && spec.active_active.is_none();
+    let others: Vec<&String> = if shard.in_sync.is_empty() {
+        let runs = |pod: &&String| !has_ended(view, pod, forgets);
+        shard.replicas.iter().filter(runs).collect()
+    } else {
+        shard.in_sync.iter().collect()
+    };
+    let copies: Option<Vec<&ShardReport>> = others
+        .into_iter()
+        .map(|pod| from_files(view, pod))
+        .collect();
+    let copies = copies?;
+    if forgets {
         return Some(Step::Reinstate {
             why: format!(
                 "every process that held the data has ended and the database keeps nothing on disk: all of it is lost, and \
@@ -43,6 +48,15 @@ pub(super) fn goes_on(view: &View<'_>, shard: &ShardAssignment, primary: &str) -
     }
     if own.served != Some(spec.epoch) {
         return None;
+    }
+    if copies.is_empty() {
+        return Some(Step::Reinstate {
+            why: format!(
+                "no process is left that held the data; `{primary}`, which led alone, goes on with what its files have, and \
+                 what was written since they were saved is lost"
+            ),
+            all_lost: false,
+        });
     }
     let has = own.held.as_ref()?;
     let most = copies
@@ -59,6 +73,14 @@ pub(super) fn goes_on(view: &View<'_>, shard: &ShardAssignment, primary: &str) -
         ),
         all_lost: false,
     })
+}
+
+/// Whether the pod's processes have ended, and with them all that was only in their memory. One that has files is given time to
+/// come back with them.
+fn has_ended(view: &View<'_>, pod: &str, forgets: bool) -> bool {
+    let away = view.watch.lasted(pod, Fact::Away, view.now).unwrap_or(0);
+    let ended = view.pods.get(pod).is_none_or(|facts| facts.stopped);
+    ended && (forgets || away >= HOPELESS_MS)
 }
 
 /// The report of a pod whose process began from its files and has taken over nothing since.

@@ -192,9 +192,9 @@ pub(super) struct News {
     pub(super) note: String,
 }
 
-/// What is told about `step`, taken on `topology` as it stood before.
+/// What is told about `step`, taken on `topology` as it stood before, when its primary had `reached` so much of its stream.
 #[must_use]
-pub(super) fn news(topology: &DatabaseTopology, step: &Step) -> Option<News> {
+pub(super) fn news(topology: &DatabaseTopology, step: &Step, reached: Option<i64>) -> Option<News> {
     let told = |warning, reason, note| {
         Some(News {
             warning,
@@ -217,7 +217,7 @@ pub(super) fn news(topology: &DatabaseTopology, step: &Step) -> Option<News> {
             },
             format!("epoch {epoch} ends: {why}; `{candidate}` takes over"),
         ),
-        Step::Promote => promoted(topology),
+        Step::Promote => promoted(topology, reached),
         Step::AbandonFence { why } => told(
             true,
             "MoveGivenUp",
@@ -252,7 +252,7 @@ pub(super) fn news(topology: &DatabaseTopology, step: &Step) -> Option<News> {
 }
 
 /// Who took over, and what is known about the tail that nobody has.
-fn promoted(topology: &DatabaseTopology) -> Option<News> {
+fn promoted(topology: &DatabaseTopology, had: Option<i64>) -> Option<News> {
     let fence = topology.spec.fence.as_ref()?;
     let old = topology.spec.shards.first()?.primary.as_deref()?;
     if old == fence.candidate {
@@ -266,7 +266,6 @@ fn promoted(topology: &DatabaseTopology) -> Option<News> {
             ),
         });
     }
-    let had = own_shard(topology, old).and_then(|own| own.offset);
     let has = own_shard(topology, &fence.candidate).and_then(|own| own.offset);
     let (warning, reason, tail) = match had.zip(has) {
         Some((had, has)) if had > has => (

@@ -58,6 +58,15 @@ pub struct Watch {
     since: BTreeMap<(String, Fact), u64>,
     fence: Option<FenceSeen>,
     abandoned: Option<u64>,
+    told: Option<Told>,
+}
+
+/// What a primary said last of how far it is.
+#[derive(Clone, Debug)]
+struct Told {
+    pod: String,
+    epoch: i64,
+    offset: i64,
 }
 
 impl Watch {
@@ -117,6 +126,42 @@ impl Watch {
             self.since.insert(key, since);
         }
         self.saw_fence(topology, now);
+        self.heard(topology);
+    }
+
+    /// A process that began anew does not know how far the one before it was.
+    fn heard(&mut self, topology: &DatabaseTopology) {
+        let primary = topology.spec.shards.first();
+        let Some(pod) = primary.and_then(|shard| shard.primary.as_deref()) else {
+            return;
+        };
+        let own = acting(topology, pod, &ShardRole::Primary);
+        if let Some(offset) = own.and_then(|own| own.offset) {
+            self.told = Some(Told {
+                pod: pod.to_owned(),
+                epoch: topology.spec.epoch,
+                offset,
+            });
+        }
+    }
+
+    /// How far the primary of `topology` certainly was, bytes of its stream: by its own word, or else by what it said before its
+    /// process began anew and what its files have of the epoch in which it led.
+    #[must_use]
+    pub fn reached(&self, topology: &DatabaseTopology) -> Option<i64> {
+        let pod = topology.spec.shards.first()?.primary.as_deref()?;
+        let epoch = topology.spec.epoch;
+        let own = acting(topology, pod, &ShardRole::Primary);
+        if let Some(offset) = own.and_then(|own| own.offset) {
+            return Some(offset);
+        }
+        let led = own.filter(|own| own.served == Some(epoch));
+        let files = led
+            .and_then(|own| own.held.as_ref())
+            .map(|held| held.offset);
+        let told = self.told.as_ref();
+        let told = told.filter(|told| told.pod == pod && told.epoch == epoch);
+        told.map(|told| told.offset).max(files)
     }
 
     fn saw_fence(&mut self, topology: &DatabaseTopology, now: u64) {

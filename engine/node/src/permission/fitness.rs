@@ -29,8 +29,10 @@ pub(super) fn judge(duty: &Duty, id: &str, facts: &Facts, alone: Option<bool>) -
         return Fitness::Fit;
     }
     // An empty set says that nobody follows yet, not that nobody has more: who was named primary and lost its process before it
-    // led has the old primary and the old set beside it.
-    if !duty.as_is && !has_led(duty, facts) {
+    // led has the old primary and the old set beside it; and who led and has lost what was in memory has beside it those who
+    // followed until then.
+    let resumes = duty.keeps && has_led(duty, facts);
+    if !duty.as_is && !resumes {
         return Fitness::Unfit;
     }
     match alone {

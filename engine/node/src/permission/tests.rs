@@ -25,6 +25,7 @@ fn duty(epoch: u64, in_sync: &[&str], joining: &[&str]) -> Duty {
         joining: set(joining),
         copies: set(&["b", "c"]),
         as_is: false,
+        keeps: true,
     }
 }
 

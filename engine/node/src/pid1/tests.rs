@@ -17,6 +17,7 @@ fn supervisor(data: &std::path::Path) -> Supervisor {
         refusals: Vec::new(),
         owed: None,
         course: Course::Serving,
+        handing: Vec::new(),
         units: Units::new(config.clone(), String::new()).unwrap(),
         config,
     }
@@ -41,4 +42,49 @@ fn an_order_that_could_not_be_stored_is_said_and_followed_when_it_is_repeated() 
     supervisor.apply();
     assert_eq!(supervisor.report().owed, None);
     assert!(supervisor.report().informed && layout.obeyed().exists());
+}
+
+#[test]
+fn a_hand_over_ends_when_another_leads_and_not_when_its_successor_is_lost() {
+    use crate::desired::tests::{database, state};
+    use crate::desired::{DesiredShard, Replication};
+    let data = tempfile::tempdir().unwrap();
+    let mut supervisor = supervisor(data.path());
+    let obeys = |role: Role, in_sync: &[&str]| {
+        let mut database = database("u", 1, 1, 1);
+        let shard = database.shards.remove(&1).unwrap();
+        let replication = Replication {
+            replicas: ["other".to_owned()].into(),
+            in_sync: in_sync.iter().map(|pod| (*pod).to_owned()).collect(),
+            ..Replication::default()
+        };
+        let shard = DesiredShard {
+            role,
+            replication: Some(replication),
+            ..shard
+        };
+        database.shards.insert(1, shard);
+        state(&[("db", database)])
+    };
+    let status = |supervisor: &mut Supervisor| {
+        let (reply, _answer) = tokio::sync::oneshot::channel();
+        let verb = Verb::Status;
+        supervisor.answer(Request { verb, reply });
+        supervisor.course == Course::Stopping
+    };
+    supervisor.obeyed = obeys(Role::Primary, &["other"]);
+    supervisor.asked_to_stop("a test");
+    assert!(!status(&mut supervisor), "nobody else leads yet");
+    supervisor.obeyed = obeys(Role::Primary, &[]);
+    assert!(
+        !status(&mut supervisor),
+        "its successor is gone, another may come"
+    );
+    supervisor.obeyed = obeys(
+        Role::Replica {
+            host: "other".to_owned(),
+        },
+        &[],
+    );
+    assert!(status(&mut supervisor), "another leads");
 }

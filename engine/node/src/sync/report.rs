@@ -35,16 +35,27 @@ type Told = BTreeMap<String, (MemberReport, Instant)>;
 
 /// Reports for ever.
 pub(super) async fn run(node: Arc<Node>, authority: Arc<dyn Authority>) {
+    // An API server that does not answer must not delay what PID 1 is asked and told.
+    tokio::join!(look(&node), tell(&node, authority));
+}
+
+async fn look(node: &Node) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        node.refresh().await;
+    }
+}
+
+async fn tell(node: &Node, authority: Arc<dyn Authority>) {
     let mut told = Told::new();
     let mut edges = node.edges();
-    let mut look = tokio::time::interval(LOOK);
     let mut numbers = tokio::time::interval(REFRESH_HAND_OVER);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     numbers.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     loop {
         tokio::select! {
-            _ = look.tick() => node.refresh().await,
             _ = numbers.tick() => {}
             // The sender lives as long as the node.
             _changed = edges.changed() => {}

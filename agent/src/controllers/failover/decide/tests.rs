@@ -1,3 +1,4 @@
+use meridian_api::crds::topology::{LEASE_MARGIN_MS, LEASE_MS};
 use serde_json::{Value, json};
 
 use super::*;
@@ -31,7 +32,7 @@ fn case() -> Case {
                              "joining": []}]},
         "status": {"members": [
             {"node": "rec-0", "topologyUid": "T", "epoch": 4, "generation": 3, "asOf": "t", "shards": [
-                {"id": 0, "role": "primary", "ready": true, "writable": true, "port": 10000, "offset": 100,
+                {"id": 0, "role": "primary", "ready": true, "writable": true, "port": 10000, "offset": 100, "served": 4,
                  "counts": ["rec-1"], "replicas": [{"node": "rec-1", "online": true, "lagBytes": 0}]}]},
             {"node": "rec-1", "topologyUid": "T", "epoch": 4, "generation": 3, "asOf": "t", "shards": [
                 {"id": 0, "role": "replica", "ready": true, "writable": false, "port": 10000, "offset": 100,
@@ -347,6 +348,13 @@ fn a_candidate_becomes_primary_only_when_the_old_one_cannot_write_any_more() {
             "promote",
         ),
         (
+            "one of its name, with another volume, says so",
+            confirmed(case())
+                .primary("fenced", json!(5))
+                .primary("served", Value::Null),
+            "nothing",
+        ),
+        (
             "that a container ended is not the word of the one that was primary",
             confirmed(case()).pod("rec-0", stopped()),
             "nothing",
@@ -358,8 +366,16 @@ fn a_candidate_becomes_primary_only_when_the_old_one_cannot_write_any_more() {
         ),
         (
             "the candidate left the set",
-            confirmed(case()).shard("inSync", json!([])).after(wait),
+            confirmed(case())
+                .shard("inSync", json!([]))
+                .silent("rec-0")
+                .after(wait),
             "nothing",
+        ),
+        (
+            "the candidate left the set, and the primary is well",
+            confirmed(case()).shard("inSync", json!([])).after(wait),
+            "abandon",
         ),
     ]);
 }
@@ -390,8 +406,13 @@ fn a_planned_move_loses_nothing_or_is_given_up() {
             "promote",
         ),
         (
+            "the candidate is late",
+            moving(case()).silent("rec-1").after(PLANNED_MS - 1),
+            "nothing",
+        ),
+        (
             "the candidate dies on the way",
-            moving(case()).silent("rec-1"),
+            moving(case()).silent("rec-1").after(SILENT_MS),
             "abandon",
         ),
     ]);

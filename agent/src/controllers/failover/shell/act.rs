@@ -114,13 +114,13 @@ impl Act {
         });
         let mut wrote = None;
         if let Some(next) = write::next(&topology, &step) {
-            self.remember(&topology, &next).await?;
+            self.remember(&next).await?;
             let written: DatabaseTopology = objects.swap(&next).await?;
             wrote = Some(written.metadata.generation.unwrap_or(0));
             self.count(&topology, &step);
         }
         drop(alone);
-        self.tell(&topology, &step).await;
+        self.tell(&topology, &step, watch.reached(&topology)).await;
         Ok(Acted {
             wrote,
             gave_up: matches!(step, Step::AbandonFence { .. }),
@@ -152,17 +152,11 @@ impl Act {
 
     /// Where the primary is, and who can take over, stands on the database before it stands in the topology. A fence that is
     /// still there keeps what was remembered from being taken for a newer order, should the write after this one fail.
-    async fn remember(
-        &self,
-        before: &DatabaseTopology,
-        next: &DatabaseTopology,
-    ) -> Result<(), ApplyError> {
+    /// What stands there is read: it may be of a step that was remembered and never taken.
+    async fn remember(&self, next: &DatabaseTopology) -> Result<(), ApplyError> {
         let memory = Memory::of(&next.spec);
-        if Memory::of(&before.spec) == memory {
-            return Ok(());
-        }
         let objects = &self.context.objects;
-        let database = &before.spec.database;
+        let database = &next.spec.database;
         if database.kind == RedisEnterpriseDatabase::kind(&()) {
             let found = objects
                 .get::<RedisEnterpriseDatabase>(&database.name)
@@ -182,8 +176,8 @@ impl Act {
     }
 
     /// The Event goes to the topology, and to the database where its uid is that of an object of this cluster.
-    async fn tell(&self, topology: &DatabaseTopology, step: &Step) {
-        let Some(news) = show::news(topology, step) else {
+    async fn tell(&self, topology: &DatabaseTopology, step: &Step, reached: Option<i64>) {
+        let Some(news) = show::news(topology, step, reached) else {
             return;
         };
         tracing::info!(

@@ -50,6 +50,26 @@ fn a_restart_that_nobody_may_replace_resumes() {
 }
 
 #[test]
+fn a_restart_with_nothing_does_not_resume_beside_somebody_who_may_have_more() {
+    let forgets = |copies: &[&str]| Duty {
+        keeps: false,
+        copies: set(copies),
+        ..duty(3, &[], &[])
+    };
+    // (who else has a part, whether it resumes)
+    for (copies, resumes) in [(&["b"][..], false), (&[], true)] {
+        let mut bench = Bench::leading(forgets(copies));
+        assert!(bench.writable() && bench.core.facts().led.is_some());
+        bench.feed(Event::Down);
+        bench.feed(Event::Up(life("2")));
+        assert_eq!(
+            (bench.writable(), bench.view().wish.is_none()),
+            (resumes, resumes)
+        );
+    }
+}
+
+#[test]
 fn a_candidate_that_restarts_after_its_promotion_and_before_it_led_is_unfit() {
     let replica = Duty {
         role: Role::Follow("h".to_owned()),

@@ -118,6 +118,7 @@ fn duty_of(topology: &Topology, me: usize) -> Duty {
         copies: names(&[0, 1, 2].into_iter().filter(|other| *other != me).collect()),
         // Not played here: what copies hold.
         as_is: true,
+        keeps: true,
     }
 }
 

@@ -238,7 +238,7 @@ fn replication(role: &RoleView, current: bool) -> ReplicationView {
         }),
         offset: role.offset(),
         fenced: role.view.fenced.filter(|_| current),
-        wants_failover: role.wish(),
+        wants_failover: role.wish().filter(|_| current),
         served: role.view.served,
         held: role.held().map(|held| (held.stream.clone(), held.offset)),
     }

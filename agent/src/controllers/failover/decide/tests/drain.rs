@@ -59,6 +59,71 @@ fn a_pod_that_is_deleted_hands_over_as_long_as_it_answers() {
 }
 
 #[test]
+fn a_drain_whose_successor_dies_goes_on_with_another() {
+    let moving = || {
+        let stopped_writing = drained().fence(true).primary("fenced", json!(5));
+        stopped_writing.replica("fenced", json!(5))
+    };
+    let third = json!({"node": "rec-2", "topologyUid": "T", "epoch": 4, "generation": 3, "asOf": "t", "shards": [
+        {"id": 0, "role": "replica", "ready": true, "writable": false, "port": 10000, "offset": 90, "following": "up"}]});
+    let mut two = moving()
+        .shard("replicas", json!(["rec-1", "rec-2"]))
+        .shard("inSync", json!(["rec-1", "rec-2"]))
+        .pod("rec-1", stopped());
+    let members = two.topology["status"]["members"].as_array_mut().unwrap();
+    members.push(third);
+    let alone = || {
+        drained()
+            .shard("inSync", json!([]))
+            .primary("counts", json!([]))
+    };
+    check(vec![
+        (
+            "its answer is late",
+            moving().silent("rec-1").after(SILENT_MS - 1),
+            "nothing",
+        ),
+        (
+            "it does not answer any more: the primary takes writes as long as it can",
+            moving().silent("rec-1").after(SILENT_MS),
+            "abandon",
+        ),
+        (
+            "its container ended",
+            moving().pod("rec-1", stopped()).after(PLANNED_MS),
+            "abandon",
+        ),
+        ("another can", two.after(PLANNED_MS), "planned rec-2"),
+        (
+            "the primary has ended as well",
+            moving().silent("rec-1").silent("rec-0").after(SILENT_MS),
+            "nothing",
+        ),
+        (
+            "the primary has less than it acknowledged",
+            moving()
+                .pod("rec-1", stopped())
+                .primary("offset", Value::Null)
+                .after(PLANNED_MS),
+            "nothing",
+        ),
+        ("it is back: it joins again", alone(), "join rec-1"),
+        (
+            "and is counted",
+            alone()
+                .shard("joining", json!(["rec-1"]))
+                .primary("counts", json!(["rec-1"])),
+            "admit rec-1",
+        ),
+        (
+            "but not by a primary that says nothing any more",
+            alone().silent("rec-0").after(SILENT_MS),
+            "nothing",
+        ),
+    ]);
+}
+
+#[test]
 fn what_a_pod_that_is_deleted_acknowledged_arrives_before_another_leads() {
     let moving = || drained().fence(true).replica("fenced", json!(5));
     let stopped_at = |offset: i64| {

@@ -136,6 +136,137 @@ fn one_that_misses_more_than_a_failover_may_lose_is_a_persons_choice() {
 }
 
 #[test]
+fn what_a_primary_had_before_its_process_began_anew_counts() {
+    let far = 100 + JOIN_LAG_BYTES;
+    let back = |offset: i64| {
+        both_back()
+            .replica("offset", json!(100))
+            .primary("held", held("s", offset))
+    };
+    let told = |offset: i64| {
+        let before = case().replica("following", json!("down"));
+        let before = before.primary("offset", json!(offset)).after(0);
+        before
+            .primary("wantsFailover", json!("restarted"))
+            .primary("writable", json!(false))
+            .primary("offset", Value::Null)
+    };
+    check(vec![
+        ("its files have a little more", back(far - 1), "fence rec-1"),
+        ("its files have more", back(far), "nothing"),
+        (
+            "a person is asked",
+            back(far).after(HOPELESS_MS),
+            "person rec-1 Some(1048576)",
+        ),
+        (
+            "files of an epoch before",
+            back(far).primary("served", json!(3)),
+            "fence rec-1",
+        ),
+        ("it had told of a little more", told(far - 1), "fence rec-1"),
+        ("it had told of more", told(far), "nothing"),
+        (
+            "it had told of more in an epoch before",
+            told(far)
+                .set("/spec/epoch", json!(5))
+                .set("/status/members/0/epoch", json!(5))
+                .set("/status/members/1/epoch", json!(5)),
+            "fence rec-1",
+        ),
+    ]);
+}
+
+#[test]
+fn a_candidate_that_turns_out_to_be_far_behind_is_not_promoted() {
+    let far = 100 + JOIN_LAG_BYTES;
+    let fenced = |offset: i64| {
+        let fenced = case().fence(false).replica("fenced", json!(5));
+        fenced
+            .replica("following", json!("down"))
+            .primary("fenced", json!(5))
+            .primary("offset", json!(offset))
+    };
+    check(vec![
+        ("close", fenced(far - 1), "promote"),
+        ("far", fenced(far), "nothing"),
+        (
+            "far: the primary is well and goes on",
+            fenced(far).after(SILENT_MS),
+            "abandon",
+        ),
+        (
+            "far, and the primary does not answer",
+            fenced(far).silent("rec-0").after(HOPELESS_MS),
+            "person rec-1 Some(1048576)",
+        ),
+        (
+            "a person's word",
+            fenced(far).set("/metadata/annotations", json!({ ACCEPT_LOSS: "rec-1@4" })),
+            "promote",
+        ),
+    ]);
+}
+
+#[test]
+fn one_that_led_alone_goes_on_when_nobody_is_left() {
+    let alone = |persistence: &str| {
+        both_back()
+            .set("/spec/persistence", json!(persistence))
+            .shard("inSync", json!([]))
+    };
+    let gone = |persistence: &str| alone(persistence).pod("rec-1", None);
+    check(vec![
+        ("a cache", gone("disabled"), "reinstate, all lost"),
+        (
+            "a cache, and a copy that may still have it",
+            alone("disabled").silent("rec-1"),
+            "nothing",
+        ),
+        (
+            "files: the copy may come back with its own",
+            gone("snapshotEvery6Hour").after(HOPELESS_MS - 1),
+            "nothing",
+        ),
+        (
+            "files, for long",
+            gone("snapshotEvery6Hour").after(HOPELESS_MS),
+            "reinstate",
+        ),
+        (
+            "files of another volume",
+            gone("snapshotEvery6Hour")
+                .primary("served", Value::Null)
+                .after(HOPELESS_MS),
+            "person ",
+        ),
+        (
+            "one of the set is never forgotten",
+            gone("disabled").shard("inSync", json!(["rec-1"])),
+            "nothing",
+        ),
+    ]);
+}
+
+#[test]
+fn one_that_began_anew_just_when_it_was_promoted_asks_for_a_person() {
+    let unfit = |epoch: i64| {
+        case()
+            .shard("inSync", json!([]))
+            .set("/status/members/0/epoch", json!(epoch))
+            .primary("role", json!("replica"))
+            .primary("writable", json!(false))
+            .primary("wantsFailover", json!("named without a full copy"))
+            .primary("offset", Value::Null)
+    };
+    check(vec![
+        ("at first", unfit(4), "nothing"),
+        ("for long", unfit(4).after(HOPELESS_MS), "person rec-1 None"),
+        ("of an epoch before", unfit(3).after(HOPELESS_MS), "nothing"),
+    ]);
+}
+
+#[test]
 fn a_candidate_that_does_not_confirm_is_replaced_or_the_fence_is_given_up() {
     let waited = |case: Case| case.fence(false).after(CONFIRM_MS);
     let third = json!({"node": "rec-2", "topologyUid": "T", "epoch": 4, "generation": 3, "asOf": "t", "shards": [
