@@ -161,6 +161,12 @@ fn every_step_of_a_failover_is_told_under_its_reason_and_losses_are_warnings() {
         assert_eq!((told.reason, told.warning), (reason, warning), "{step:?}");
         assert!(!told.note.is_empty());
     }
+}
+
+#[test]
+fn steps_that_only_prepare_others_are_not_told() {
+    let plain = fenced("rec-1", Some(7), Some(7));
+    let pod = "rec-1".to_owned();
     for silent in [
         Step::Nothing,
         Step::Join { pod: pod.clone() },
