@@ -49,6 +49,7 @@ scenarios: export MERIDIAN_STATE = .demo-test
 scenarios: ## Scenario tests on real clusters
 	@tools/prerequisites.sh
 	@$(MAKE) --no-print-directory build images
+	@cargo test --workspace --features meridian-hub/lab --lib store::etcd
 	@cargo test -p meridian-integration --features lab --test lab
 	@cargo test -p meridian-integration --features lab --test admission -- --test-threads=2
 	@target/debug/demo down
@@ -89,7 +90,7 @@ test-full: ## The same tests with full property cases
 	@PROPTEST_CASES=20000 $(MAKE) --no-print-directory test clusters mutants
 
 mutants: ## Remove each guard in turn and show the test that then fails
-	@tools/prerequisites.sh --only apt,valkey
+	@tools/prerequisites.sh --only apt,valkey,kubernetes
 	@cargo run -q -p meridian-integration --bin mutants
 
 fmt: ## Format the code

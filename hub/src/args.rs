@@ -20,7 +20,12 @@ const EXAMPLES: &str = "Examples:
 
   The token of the first administrator, and whether the hub is up:
     cat /var/lib/meridian-hub/admin-token
-    curl --cacert /var/lib/meridian-hub/ca/root.crt https://hub.example.com:8443/readyz";
+    curl --cacert /var/lib/meridian-hub/ca/root.crt https://hub.example.com:8443/readyz
+
+  The same with its state in an etcd of three members:
+    meridian-hub serve --data-dir /var/lib/meridian-hub --advertise-link hub.example.com:8444 \\
+      --etcd-endpoints https://etcd-1:2379,https://etcd-2:2379,https://etcd-3:2379 \\
+      --etcd-ca etcd-ca.crt --etcd-cert hub.crt --etcd-key hub.key";
 
 /// What the hub can do.
 #[derive(Debug, Subcommand)]
@@ -72,6 +77,9 @@ pub struct Serve {
         env = "MERIDIAN_HUB_TRUST_DOMAIN"
     )]
     pub trust_domain: String,
+    /// Where the state is kept.
+    #[command(flatten)]
+    pub etcd: Etcd,
     /// Form of the log on standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "MERIDIAN_HUB_LOG_FORMAT")]
     pub log_format: LogFormat,
@@ -83,6 +91,68 @@ pub struct Serve {
         env = "MERIDIAN_HUB_LOG"
     )]
     pub log: String,
+}
+
+/// Keep the state in etcd (3.6 or later) instead of a file in the data directory.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "State in etcd")]
+pub struct Etcd {
+    /// Address of each member of etcd. Without it the state is the file hub.redb in the data directory.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        env = "MERIDIAN_HUB_ETCD_ENDPOINTS"
+    )]
+    pub etcd_endpoints: Vec<String>,
+    /// Prefix of all keys of this hub. One hub at a time runs on a prefix: a second one ends the first.
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/meridian",
+        env = "MERIDIAN_HUB_ETCD_ROOT"
+    )]
+    pub etcd_root: String,
+    /// Certificates (PEM) of the authorities that may sign those of etcd.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "etcd_endpoints",
+        env = "MERIDIAN_HUB_ETCD_CA"
+    )]
+    pub etcd_ca: Option<PathBuf>,
+    /// Certificate (PEM) that the hub shows to etcd.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "etcd_key",
+        env = "MERIDIAN_HUB_ETCD_CERT"
+    )]
+    pub etcd_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "etcd_cert",
+        env = "MERIDIAN_HUB_ETCD_KEY"
+    )]
+    pub etcd_key: Option<PathBuf>,
+    /// User of etcd that the hub logs in as.
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "etcd_password_file",
+        env = "MERIDIAN_HUB_ETCD_USER"
+    )]
+    pub etcd_user: Option<String>,
+    /// File with that user's password.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "etcd_user",
+        env = "MERIDIAN_HUB_ETCD_PASSWORD_FILE"
+    )]
+    pub etcd_password_file: Option<PathBuf>,
 }
 
 /// Form of the log.
@@ -113,5 +183,19 @@ mod tests {
             refused.to_string().contains("--advertise-link"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn half_a_way_into_etcd_is_refused_with_the_missing_half() {
+        let base =
+            "meridian-hub serve --data-dir d --advertise-link h:1 --etcd-endpoints http://e:1";
+        for (given, missing) in [
+            ("--etcd-cert c", "--etcd-key"),
+            ("--etcd-user u", "--etcd-password-file"),
+        ] {
+            let line = format!("{base} {given}");
+            let refused = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert!(refused.to_string().contains(missing), "{refused}");
+        }
     }
 }

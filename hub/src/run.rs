@@ -17,19 +17,20 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::reign::Reign;
 use crate::app::{App, Settings};
-use crate::args::{LogFormat, Serve};
+use crate::args::{Etcd, LogFormat, Serve};
 use crate::ca::{Authority, SERVER_LIFE, root};
 use crate::clock::{Clock, SystemClock};
 use crate::link::server;
 use crate::link::session::{Context, Timing};
 use crate::link::sessions::Sessions;
 use crate::metrics::Metrics;
+use crate::store::etcd::{EtcdSettings, EtcdStore};
 use crate::store::redb::RedbStore;
 use crate::store::{Store, keys, records};
 use crate::tasks::driver::{Triggers, drive};
 use crate::tasks::liveness::Liveness;
 use crate::tasks::plan::{self, Planning};
-use crate::tasks::{Task, deliver};
+use crate::tasks::{Task, deliver, tenure};
 use crate::tls::{self, LiveCertificate, PeerAddress, TlsListener};
 use crate::web::{self, ConnectedCount, WebState};
 
@@ -50,6 +51,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         advertise_link,
         advertise_web,
         trust_domain,
+        etcd,
         log_format,
         log,
     } = args;
@@ -62,15 +64,16 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         link_addresses: advertise_link,
         web_address,
     };
-    let app = open(&data_dir, &trust_domain, settings).await?;
-    let certificate = LiveCertificate::new(app.ca().issue_server(&names(&app), app.now())?)?;
-    let hub = Hub::new(Arc::new(app), certificate);
+    // Before a term begins: who cannot serve must not end the hub that does.
     let web = TcpListener::bind(web_listen)
         .await
         .with_context(|| format!("could not listen on {web_listen} (--web-listen)"))?;
     let link = TcpListener::bind(link_listen)
         .await
         .with_context(|| format!("could not listen on {link_listen} (--link-listen)"))?;
+    let app = open(&data_dir, etcd, &trust_domain, settings).await?;
+    let certificate = LiveCertificate::new(app.ca().issue_server(&names(&app), app.now())?)?;
+    let hub = Hub::new(Arc::new(app), certificate);
     hub.run(web, link).await
 }
 
@@ -88,14 +91,16 @@ fn start_log(format: LogFormat, filter: &str) -> anyhow::Result<()> {
 }
 
 /// Opens store and authority, in this order: an authority that is older than its store means that the store was lost.
-async fn open(data_dir: &Path, trust_domain: &str, settings: Settings) -> anyhow::Result<App> {
+async fn open(
+    data_dir: &Path,
+    etcd: Etcd,
+    trust_domain: &str,
+    settings: Settings,
+) -> anyhow::Result<App> {
     let clock = SystemClock;
     let ca_dir = data_dir.join("ca");
     root::make_private_dir(data_dir)?;
-    let path = data_dir.join("hub.redb");
-    let store: Arc<dyn Store> = Arc::new(
-        RedbStore::open(&path).with_context(|| format!("could not open {}", path.display()))?,
-    );
+    let store = open_store(data_dir, etcd).await?;
     let (ca, origin) = Authority::open(&ca_dir, trust_domain.parse()?, clock.now())?;
     let reign = Reign::begin(store.as_ref(), origin, clock.now()).await?;
     tracing::info!(store = %reign.store_id, term = %reign.term, incarnation = %reign.incarnation, "a new term begins");
@@ -109,6 +114,19 @@ async fn open(data_dir: &Path, trust_domain: &str, settings: Settings) -> anyhow
     }
     write_first_token(&app, &data_dir.join("admin-token")).await?;
     Ok(app)
+}
+
+/// The state is in etcd where the command line says so, and otherwise in a file.
+async fn open_store(data_dir: &Path, etcd: Etcd) -> anyhow::Result<Arc<dyn Store>> {
+    if let Some(settings) = EtcdSettings::of(etcd)? {
+        let store = EtcdStore::open(&settings).await?;
+        tracing::info!(endpoints = ?settings.endpoints, root = settings.root, "the state is in etcd");
+        return Ok(Arc::new(store));
+    }
+    let path = data_dir.join("hub.redb");
+    let store =
+        RedbStore::open(&path).with_context(|| format!("could not open {}", path.display()))?;
+    Ok(Arc::new(store))
 }
 
 /// Makes the first administrator's token and writes it to a file that only the owner reads. The file is written before
@@ -310,6 +328,11 @@ impl Hub {
         parts.spawn(async move {
             delivery.await;
             ("delivery", Ok(()))
+        });
+        let (app, stop) = (Arc::clone(&self.app), self.stop.clone());
+        parts.spawn(async move {
+            let ended = tenure::ended(&app, stop).await;
+            ("the reign of this hub", ended.map_err(Into::into))
         });
         let renewal = renew_certificate(
             Arc::clone(&self.app),

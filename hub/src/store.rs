@@ -7,6 +7,7 @@
 //!
 //! Used by `app`, `lineage` and `tasks`. Only [`keys`] spells keys and only [`records`] knows what the bytes mean.
 
+pub mod etcd;
 pub mod keys;
 pub mod memory;
 pub mod records;

@@ -5,6 +5,7 @@ pub mod deliver;
 pub mod driver;
 pub mod liveness;
 pub mod plan;
+pub mod tenure;
 
 #[cfg(test)]
 mod tests;

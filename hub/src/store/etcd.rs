@@ -1,0 +1,430 @@
+//! The store in etcd, for hubs of several replicas.
+//!
+//! Revisions are etcd's own: one counter for everything that the etcd cluster holds, so that they rise and need not be
+//! without gaps. Every transaction compares the term under `<root>/term` beside its own checks, and raises it in the same
+//! transaction: a hub whose term is over can write nothing, whatever it still believes. Reads are linearizable.
+//!
+//! Needs etcd 3.6: earlier versions can lose the deletion at a compacted revision.
+
+mod client;
+mod settings;
+mod watch;
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tonic::Code;
+
+use self::client::Client;
+use self::proto::{RangeRequest, RangeResponse, TxnRequest, compare, request_op, response_op};
+pub use self::settings::{EtcdSettings, Login, SettingsError, Tls};
+use super::txn::Parts;
+use super::{Check, Entry, Expect, Fence, Read, Revision, Store, StoreError, Txn, Watch};
+
+/// Messages and clients generated from `proto/etcd.proto`.
+#[expect(
+    unused_qualifications,
+    unreachable_pub,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code, not ours to shape"
+)]
+mod proto {
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// Entries that are read together: bounds an answer to about this many times the largest value.
+const PAGE: i64 = 128;
+/// How often a listing begins anew because its revision was compacted meanwhile.
+const LISTINGS: usize = 5;
+
+/// The term as etcd holds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct HeldTerm {
+    term: u64,
+    /// Revision of its key, 0 if there is none.
+    revision: i64,
+}
+
+/// A store in etcd below a root that is its own.
+#[derive(Debug)]
+pub struct EtcdStore {
+    client: Client,
+    root: String,
+    held: Mutex<HeldTerm>,
+}
+
+impl EtcdStore {
+    /// Opens the store and reads its term, so that wrong settings show at once.
+    ///
+    /// # Errors
+    /// [`SettingsError`] in the settings, or [`StoreError::Unavailable`] if no endpoint answers.
+    pub async fn open(settings: &EtcdSettings) -> Result<Self, SettingsError> {
+        let store = Self {
+            client: Client::new(settings)?,
+            root: settings.root.clone(),
+            held: Mutex::default(),
+        };
+        store.term().await.map_err(SettingsError::Unreachable)?;
+        Ok(store)
+    }
+
+    fn term_key(&self) -> Vec<u8> {
+        format!("{}/term", self.root).into_bytes()
+    }
+
+    /// Where the hub's keys lie, which begin with a slash.
+    fn data(&self) -> String {
+        format!("{}/hub", self.root)
+    }
+
+    fn key(&self, key: &str) -> Vec<u8> {
+        format!("{}{key}", self.data()).into_bytes()
+    }
+
+    fn held(&self) -> HeldTerm {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Terms only rise, so that of two readings the later one is the higher one.
+    fn learn(&self, held: HeldTerm) {
+        let mut known = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.revision > known.revision {
+            *known = held;
+        }
+    }
+
+    async fn read(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
+        self.client
+            .range(request)
+            .await
+            .map_err(|status| StoreError::unavailable("read from etcd", status))
+    }
+
+    async fn read_term(&self) -> Result<(HeldTerm, Revision), StoreError> {
+        let request = RangeRequest {
+            key: self.term_key().into(),
+            ..RangeRequest::default()
+        };
+        let response = self.read(request).await?;
+        let held = term_of(&response)?;
+        self.learn(held);
+        Ok((held, head_of(&response)))
+    }
+
+    fn entry(&self, found: proto::KeyValue) -> Result<Entry, StoreError> {
+        Ok(Entry {
+            key: relative(&self.data(), &found.key)?,
+            value: found.value,
+            created: revision(found.create_revision),
+            modified: revision(found.mod_revision),
+        })
+    }
+
+    async fn list_at_one_revision(
+        &self,
+        prefixes: &[String],
+    ) -> Result<Read<Vec<Vec<Entry>>>, Listing> {
+        let mut at = 0;
+        let mut value = Vec::with_capacity(prefixes.len());
+        for prefix in prefixes {
+            value.push(self.list_prefix(prefix, &mut at).await?);
+        }
+        if at == 0 {
+            let (_, head) = self.read_term().await.map_err(Listing::Failed)?;
+            return Ok(Read {
+                value,
+                revision: head,
+            });
+        }
+        Ok(Read {
+            value,
+            revision: revision(at),
+        })
+    }
+
+    /// All pages of one prefix at the revision `at`; the first page that is read at all sets it.
+    async fn list_prefix(&self, prefix: &str, at: &mut i64) -> Result<Vec<Entry>, Listing> {
+        let mut entries = Vec::new();
+        let mut from = self.key(prefix);
+        let end = after(&from);
+        loop {
+            let request = RangeRequest {
+                key: from.into(),
+                range_end: end.clone().into(),
+                limit: PAGE,
+                revision: *at,
+            };
+            let page = self.client.range(request).await.map_err(Listing::of)?;
+            if *at == 0 {
+                *at = page.header.unwrap_or_default().revision;
+            }
+            let Some(last) = page.kvs.last().map(|found| found.key.clone()) else {
+                return Ok(entries);
+            };
+            for found in page.kvs {
+                entries.push(self.entry(found).map_err(Listing::Failed)?);
+            }
+            if !page.more {
+                return Ok(entries);
+            }
+            from = [&last[..], &[0]].concat();
+        }
+    }
+
+    fn request(&self, parts: &Parts, fence: Fence, held: HeldTerm) -> TxnRequest {
+        let mut compare = vec![at_revision(self.term_key(), held.revision)];
+        let mut failure = vec![get(self.term_key())];
+        for Check { key, expect } in &parts.checks {
+            let expected = match expect {
+                Expect::Absent => 0,
+                Expect::At(revision) => signed(*revision),
+            };
+            compare.push(at_revision(self.key(key), expected));
+            failure.push(get(self.key(key)));
+        }
+        let mut success: Vec<_> = parts
+            .writes
+            .iter()
+            .map(|(key, value)| write(self.key(key), value.as_ref()))
+            .collect();
+        if fence.0 > held.term {
+            let term = Bytes::from(fence.0.to_string());
+            success.push(write(self.term_key(), Some(&term)));
+        }
+        TxnRequest {
+            compare,
+            success,
+            failure,
+        }
+    }
+
+    async fn commit_parts(&self, parts: Parts, fence: Fence) -> Result<Revision, StoreError> {
+        loop {
+            let held = self.held();
+            fenced(fence, held)?;
+            let request = self.request(&parts, fence, held);
+            let response = self
+                .client
+                .txn(request)
+                .await
+                .map_err(|status| StoreError::unavailable("commit to etcd", status))?;
+            let head = response.header.unwrap_or_default().revision;
+            if response.succeeded {
+                if fence.0 > held.term {
+                    self.learn(HeldTerm {
+                        term: fence.0,
+                        revision: head,
+                    });
+                }
+                return Ok(revision(head));
+            }
+            let found = ranges(response);
+            let now = found.first().map(term_of).transpose()?.unwrap_or_default();
+            self.learn(now);
+            fenced(fence, now)?;
+            for (check, found) in parts.checks.iter().zip(found.iter().skip(1)) {
+                check.verify(found.kvs.first().map(|found| revision(found.mod_revision)))?;
+            }
+            if now == held {
+                let what = "etcd refused a transaction although all that it checks holds";
+                return Err(StoreError::unavailable("commit to etcd", what));
+            }
+        }
+    }
+
+    async fn compact_upto(&self, upto: Revision) -> Result<(), StoreError> {
+        let (_, head) = self.read_term().await?;
+        match self.client.compact(signed(upto.min(head))).await {
+            // Somebody else has compacted further already.
+            Err(status) if status.code() == Code::OutOfRange => Ok(()),
+            other => other.map_err(|status| StoreError::unavailable("compact etcd", status)),
+        }
+    }
+}
+
+/// Why a listing ended.
+enum Listing {
+    /// Its revision was compacted between two pages.
+    Compacted,
+    Failed(StoreError),
+}
+
+impl Listing {
+    fn of(status: tonic::Status) -> Self {
+        if status.code() == Code::OutOfRange {
+            return Self::Compacted;
+        }
+        Self::Failed(StoreError::unavailable("list from etcd", status))
+    }
+}
+
+fn fenced(fence: Fence, held: HeldTerm) -> Result<(), StoreError> {
+    if fence.0 < held.term {
+        return Err(StoreError::Fenced {
+            given: fence.0,
+            held: held.term,
+        });
+    }
+    Ok(())
+}
+
+fn term_of(response: &RangeResponse) -> Result<HeldTerm, StoreError> {
+    let Some(found) = response.kvs.first() else {
+        return Ok(HeldTerm::default());
+    };
+    let text = String::from_utf8_lossy(&found.value);
+    let term = text.parse().map_err(|_| StoreError::Record {
+        key: String::from_utf8_lossy(&found.key).into_owned(),
+        reason: format!("found {text:?}, expected the number of a term"),
+    })?;
+    Ok(HeldTerm {
+        term,
+        revision: found.mod_revision,
+    })
+}
+
+fn ranges(response: proto::TxnResponse) -> Vec<RangeResponse> {
+    let ranges = response
+        .responses
+        .into_iter()
+        .map(|one| match one.response {
+            Some(response_op::Response::Range(range)) => range,
+            _ => RangeResponse::default(),
+        });
+    ranges.collect()
+}
+
+fn at_revision(key: Vec<u8>, revision: i64) -> proto::Compare {
+    proto::Compare {
+        result: compare::CompareResult::Equal.into(),
+        target: compare::CompareTarget::Mod.into(),
+        key: key.into(),
+        target_union: Some(compare::TargetUnion::ModRevision(revision)),
+    }
+}
+
+fn get(key: Vec<u8>) -> proto::RequestOp {
+    let request = RangeRequest {
+        key: key.into(),
+        ..RangeRequest::default()
+    };
+    proto::RequestOp {
+        request: Some(request_op::Request::Range(request)),
+    }
+}
+
+fn write(key: Vec<u8>, value: Option<&Bytes>) -> proto::RequestOp {
+    let key = key.into();
+    let request = match value {
+        Some(value) => request_op::Request::Put(proto::PutRequest {
+            key,
+            value: value.clone(),
+        }),
+        None => request_op::Request::DeleteRange(proto::DeleteRangeRequest {
+            key,
+            range_end: Bytes::new(),
+        }),
+    };
+    proto::RequestOp {
+        request: Some(request),
+    }
+}
+
+/// The key as the hub spells it.
+fn relative(data: &str, key: &[u8]) -> Result<String, StoreError> {
+    let below = std::str::from_utf8(key)
+        .ok()
+        .and_then(|key| key.strip_prefix(data));
+    below.map(str::to_owned).ok_or_else(|| StoreError::Record {
+        key: String::from_utf8_lossy(key).into_owned(),
+        reason: format!("found a key that is no text below {data}"),
+    })
+}
+
+/// The first key above all that begin with `prefix`. Text has no byte 255, so that the last byte can be raised.
+fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last = last.saturating_add(1);
+    }
+    end
+}
+
+fn head_of(response: &RangeResponse) -> Revision {
+    revision(response.header.unwrap_or_default().revision)
+}
+
+/// etcd counts from 1 upwards.
+fn revision(etcd: i64) -> Revision {
+    Revision(u64::try_from(etcd).unwrap_or_default())
+}
+
+fn signed(revision: Revision) -> i64 {
+    i64::try_from(revision.0).unwrap_or(i64::MAX)
+}
+
+impl Store for EtcdStore {
+    fn get(&self, key: String) -> BoxFuture<'_, Result<Read<Option<Entry>>, StoreError>> {
+        async move {
+            let request = RangeRequest {
+                key: self.key(&key).into(),
+                ..RangeRequest::default()
+            };
+            let mut response = self.read(request).await?;
+            let revision = head_of(&response);
+            let found = response.kvs.pop().map(|found| self.entry(found));
+            Ok(Read {
+                value: found.transpose()?,
+                revision,
+            })
+        }
+        .boxed()
+    }
+
+    fn list(
+        &self,
+        prefixes: Vec<String>,
+    ) -> BoxFuture<'_, Result<Read<Vec<Vec<Entry>>>, StoreError>> {
+        async move {
+            for _ in 0..LISTINGS {
+                match self.list_at_one_revision(&prefixes).await {
+                    Ok(read) => return Ok(read),
+                    Err(Listing::Compacted) => {}
+                    Err(Listing::Failed(error)) => return Err(error),
+                }
+            }
+            let what = format!("{LISTINGS} listings in a row were overtaken by a compaction");
+            Err(StoreError::unavailable("list from etcd", what))
+        }
+        .boxed()
+    }
+
+    fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<Watch, StoreError>> {
+        async move {
+            let (_, head) = self.read_term().await?;
+            if after > head {
+                return Err(StoreError::Ahead { asked: after, head });
+            }
+            watch::open(&self.client, self.data(), &prefix, after, head).await
+        }
+        .boxed()
+    }
+
+    fn commit(&self, txn: Txn, fence: Fence) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        async move { self.commit_parts(txn.into_parts()?, fence).await }.boxed()
+    }
+
+    fn compact(&self, upto: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.compact_upto(upto).boxed()
+    }
+
+    fn term(&self) -> BoxFuture<'_, Result<Fence, StoreError>> {
+        async move { Ok(Fence(self.read_term().await?.0.term)) }.boxed()
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "lab")]
+mod tests;

@@ -1,0 +1,312 @@
+//! Processes of etcd for tests.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::super::{EtcdSettings, EtcdStore, Login, Tls};
+
+/// How long a member may take to answer.
+const START: Duration = Duration::from_secs(60);
+
+/// Whom an etcd lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everybody.
+    Open,
+    /// Who shows a certificate.
+    Certificates,
+    /// Who knows the password of `root`.
+    Login,
+}
+
+/// An etcd of one member. Ends with the test.
+pub(super) struct Etcd {
+    dir: TempDir,
+    access: Access,
+    client: u16,
+    process: Child,
+}
+
+impl Etcd {
+    pub(super) async fn start(access: Access) -> Self {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let dir = tempfile::tempdir().unwrap();
+        let (client, peer) = (free_port(), free_port());
+        let mut more = Vec::new();
+        if access == Access::Certificates {
+            certificates(dir.path());
+            for (flag, file) in [
+                ("--trusted-ca-file", "ca.crt"),
+                ("--cert-file", "tls.crt"),
+                ("--key-file", "tls.key"),
+            ] {
+                more.push(flag.to_owned());
+                more.push(dir.path().join(file).display().to_string());
+            }
+            more.push("--client-cert-auth".to_owned());
+        }
+        let scheme = scheme(access);
+        let process = member(dir.path(), "one", scheme, (client, peer), "", &more);
+        let etcd = Self {
+            dir,
+            access,
+            client,
+            process,
+        };
+        match access {
+            Access::Open | Access::Certificates => answers(&etcd.settings()).await,
+            Access::Login => {
+                let open = EtcdSettings {
+                    login: None,
+                    ..etcd.settings()
+                };
+                answers(&open).await;
+                etcd.demand_login().await;
+            }
+        }
+        etcd
+    }
+
+    pub(super) fn settings(&self) -> EtcdSettings {
+        let file = |name: &str| self.dir.path().join(name);
+        let tls = if self.access == Access::Certificates {
+            Tls {
+                ca: Some(file("ca.crt")),
+                identity: Some((file("tls.crt"), file("tls.key"))),
+            }
+        } else {
+            Tls::default()
+        };
+        EtcdSettings {
+            endpoints: vec![format!(
+                "{}://127.0.0.1:{}",
+                scheme(self.access),
+                self.client
+            )],
+            root: "/meridian".to_owned(),
+            tls,
+            login: (self.access == Access::Login).then(|| Login {
+                user: "root".to_owned(),
+                password: "word".to_owned().into(),
+            }),
+        }
+    }
+
+    async fn demand_login(&self) {
+        for (path, body) in [
+            ("user/add", r#"{"name":"root","password":"word"}"#),
+            ("role/add", r#"{"name":"root"}"#),
+            ("user/grant", r#"{"user":"root","role":"root"}"#),
+            ("enable", "{}"),
+        ] {
+            let answer = self.gateway(path, body, None).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        }
+    }
+
+    pub(super) async fn change_password(&self, password: &str) {
+        for known in ["word", password] {
+            let login = format!(r#"{{"name":"root","password":"{known}"}}"#);
+            let answer = self.gateway("authenticate", &login, None).await;
+            let Some(token) = answer.split(r#""token":""#).nth(1) else {
+                continue;
+            };
+            let token = token.split('"').next().unwrap();
+            let body = format!(r#"{{"name":"root","password":"{password}"}}"#);
+            let answer = self.gateway("user/changepw", &body, Some(token)).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            return;
+        }
+        panic!("no password of root is right");
+    }
+
+    /// A request to etcd's own gateway from JSON, which saves the tests a client of its user management.
+    async fn gateway(&self, path: &str, body: &str, token: Option<&str>) -> String {
+        let authorization =
+            token.map_or_else(String::new, |token| format!("Authorization: {token}\r\n"));
+        let request = format!(
+            "POST /v3/auth/{path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n{authorization}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(("127.0.0.1", self.client))
+            .await
+            .unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        end(&mut self.process);
+    }
+}
+
+/// An etcd of three members.
+pub(super) struct Group {
+    dir: TempDir,
+    ports: Vec<(u16, u16)>,
+    processes: Vec<Child>,
+}
+
+impl Group {
+    pub(super) async fn start() -> Self {
+        let ports: Vec<_> = (0..3).map(|_| (free_port(), free_port())).collect();
+        let mut group = Self {
+            dir: tempfile::tempdir().unwrap(),
+            ports,
+            processes: Vec::new(),
+        };
+        for at in 0..3 {
+            let process = group.member(at);
+            group.processes.push(process);
+        }
+        answers(&group.settings()).await;
+        group
+    }
+
+    pub(super) fn settings(&self) -> EtcdSettings {
+        let address = |(client, _): &(u16, u16)| format!("http://127.0.0.1:{client}");
+        EtcdSettings {
+            endpoints: self.ports.iter().map(address).collect(),
+            root: "/meridian".to_owned(),
+            tls: Tls::default(),
+            login: None,
+        }
+    }
+
+    pub(super) async fn kill(&mut self, at: usize) {
+        end(&mut self.processes[at]);
+    }
+
+    /// Starts it again and waits until it has caught up: the next one may be killed then.
+    pub(super) async fn restart(&mut self, at: usize) {
+        self.processes[at] = self.member(at);
+        let all = self.settings();
+        let alone = EtcdSettings {
+            endpoints: vec![all.endpoints[at].clone()],
+            ..all
+        };
+        answers(&alone).await;
+    }
+
+    fn member(&self, at: usize) -> Child {
+        let name = |at: usize| format!("member-{at}");
+        let ports = self.ports.iter().enumerate();
+        let cluster: Vec<_> = ports
+            .map(|(at, (_, peer))| format!("{}=http://127.0.0.1:{peer}", name(at)))
+            .collect();
+        let dir = self.dir.path();
+        member(
+            dir,
+            &name(at),
+            "http",
+            self.ports[at],
+            &cluster.join(","),
+            &[],
+        )
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.processes.iter_mut().for_each(end);
+    }
+}
+
+fn end(process: &mut Child) {
+    // It may have ended by itself, which the test has noticed by then.
+    drop(process.kill());
+    drop(process.wait());
+}
+
+fn scheme(access: Access) -> &'static str {
+    match access {
+        Access::Certificates => "https",
+        Access::Open | Access::Login => "http",
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn member(
+    dir: &Path,
+    name: &str,
+    scheme: &str,
+    (client, peer): (u16, u16),
+    cluster: &str,
+    more: &[String],
+) -> Child {
+    let client = format!("{scheme}://127.0.0.1:{client}");
+    let peer = format!("http://127.0.0.1:{peer}");
+    let alone = format!("{name}={peer}");
+    let log = std::fs::File::create(dir.join(format!("{name}.log"))).unwrap();
+    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tools/etcd");
+    Command::new(program)
+        .args(["--name", name, "--data-dir"])
+        .arg(dir.join(name))
+        .args([
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ])
+        .args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ])
+        .args([
+            "--initial-cluster",
+            if cluster.is_empty() { &alone } else { cluster },
+        ])
+        .args(["--log-level", "warn", "--unsafe-no-fsync"])
+        .args(more)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until a store can be opened.
+async fn answers(settings: &EtcdSettings) {
+    let begun = Instant::now();
+    loop {
+        match EtcdStore::open(settings).await {
+            Ok(_) => return,
+            Err(error) if begun.elapsed() > START => panic!("{error:?}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// An authority, and one certificate that serves both sides.
+fn certificates(dir: &Path) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &ca).unwrap();
+    for (name, text) in [
+        ("ca.crt", ca.pem()),
+        ("tls.crt", certificate.pem()),
+        ("tls.key", key.serialize_pem()),
+    ] {
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+}

@@ -1,0 +1,192 @@
+//! Watches of etcd as batches of the store.
+
+use std::collections::VecDeque;
+
+use futures::StreamExt as _;
+use futures::stream;
+use tonic::{Code, Status, Streaming};
+
+use super::client::Client;
+use super::proto::{Event, RangeRequest, WatchCreateRequest, WatchResponse, event};
+use super::{after as end_of, relative, revision, signed};
+use crate::store::{Batch, Change, Revision, StoreError, Watch, following};
+
+/// Watches what lies below `data` and `prefix`, from the revision after `after` on, which is at most `head`.
+pub(super) async fn open(
+    client: &Client,
+    data: String,
+    prefix: &str,
+    after: Revision,
+    head: Revision,
+) -> Result<Watch, StoreError> {
+    let key = format!("{data}{prefix}").into_bytes();
+    let from = following(after);
+    let create = WatchCreateRequest {
+        range_end: end_of(&key).into(),
+        key: key.clone().into(),
+        start_revision: signed(from),
+    };
+    let stream = client.watch(create).await.map_err(failed)?;
+    let cursor = Cursor {
+        stream,
+        data,
+        after,
+        ready: VecDeque::new(),
+        over: false,
+    };
+    // etcd says only on the stream that the history is gone, and nothing there tells that from silence: a read at that
+    // revision does.
+    if after < head && is_compacted(client, key, from).await? {
+        return Err(cursor.compacted().await);
+    }
+    Ok(stream::unfold(cursor, Cursor::advance).boxed())
+}
+
+async fn is_compacted(client: &Client, key: Vec<u8>, at: Revision) -> Result<bool, StoreError> {
+    let request = RangeRequest {
+        key: key.into(),
+        revision: signed(at),
+        ..RangeRequest::default()
+    };
+    match client.range(request).await {
+        Ok(_) => Ok(false),
+        Err(status) if status.code() == Code::OutOfRange => Ok(true),
+        Err(status) => Err(failed(status)),
+    }
+}
+
+struct Cursor {
+    stream: Streaming<WatchResponse>,
+    data: String,
+    after: Revision,
+    ready: VecDeque<Batch>,
+    over: bool,
+}
+
+impl Cursor {
+    async fn advance(mut self) -> Option<(Result<Batch, StoreError>, Self)> {
+        while !self.over {
+            if let Some(batch) = self.ready.pop_front() {
+                self.after = batch.revision;
+                return Some((Ok(batch), self));
+            }
+            if let Err(error) = self.read().await {
+                self.over = true;
+                return Some((Err(error), self));
+            }
+        }
+        None
+    }
+
+    /// Why etcd ended a watch whose history is gone.
+    async fn compacted(mut self) -> StoreError {
+        loop {
+            if let Err(error) = self.read().await {
+                return error;
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), StoreError> {
+        let Some(response) = self.stream.message().await.map_err(failed)? else {
+            return Err(failed(Status::unavailable("etcd ended the watch")));
+        };
+        if response.compact_revision > 0 {
+            return Err(StoreError::Compacted {
+                asked: self.after,
+                oldest: revision(response.compact_revision),
+            });
+        }
+        if response.canceled {
+            let reason = format!("etcd cancelled the watch: {}", response.cancel_reason);
+            return Err(failed(Status::unavailable(reason)));
+        }
+        let batches = batches(&self.data, response.events)?;
+        self.ready.extend(batches);
+        Ok(())
+    }
+}
+
+/// etcd tells the changes of one transaction together and in the order in which they were written.
+fn batches(data: &str, events: Vec<Event>) -> Result<Vec<Batch>, StoreError> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for event in events {
+        let deleted = event.r#type() == event::EventType::Delete;
+        let found = event.kv.unwrap_or_default();
+        let change = Change {
+            key: relative(data, &found.key)?,
+            value: (!deleted).then_some(found.value),
+        };
+        let at = revision(found.mod_revision);
+        match batches.last_mut() {
+            Some(batch) if batch.revision == at => batch.changes.push(change),
+            _ => batches.push(Batch {
+                revision: at,
+                changes: vec![change],
+            }),
+        }
+    }
+    for batch in &mut batches {
+        batch.changes.sort_by(|a, b| a.key.cmp(&b.key));
+    }
+    Ok(batches)
+}
+
+fn failed(status: Status) -> StoreError {
+    StoreError::unavailable("watch etcd", status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proto::KeyValue;
+    use super::*;
+
+    fn event(key: &str, at: i64, value: Option<&str>) -> Event {
+        let kind = if value.is_some() {
+            event::EventType::Put
+        } else {
+            event::EventType::Delete
+        };
+        Event {
+            r#type: kind.into(),
+            kv: Some(KeyValue {
+                key: format!("/m/hub{key}").into_bytes().into(),
+                mod_revision: at,
+                value: value.unwrap_or_default().to_owned().into_bytes().into(),
+                ..KeyValue::default()
+            }),
+        }
+    }
+
+    #[test]
+    fn the_changes_of_one_transaction_are_one_batch_in_key_order() {
+        let events = vec![
+            event("/b", 4, Some("1")),
+            event("/a", 4, None),
+            event("/a", 6, Some("2")),
+        ];
+        let found: Vec<_> = batches("/m/hub", events)
+            .unwrap()
+            .into_iter()
+            .map(|batch| {
+                let changes = batch.changes.into_iter();
+                let changes: Vec<_> = changes.map(|it| (it.key, it.value.is_some())).collect();
+                (batch.revision.0, changes)
+            })
+            .collect();
+        let told = |key: &str, stands| (key.to_owned(), stands);
+        let expected = vec![
+            (4, vec![told("/a", false), told("/b", true)]),
+            (6, vec![told("/a", true)]),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_key_outside_of_the_root_is_no_change_of_ours() {
+        let mut stranger = event("/a", 4, Some("1"));
+        stranger.kv.as_mut().unwrap().key = "/other/a".into();
+        let refused = batches("/m/hub", vec![stranger]).unwrap_err();
+        assert!(refused.to_string().contains("/other/a"), "{refused}");
+    }
+}
