@@ -7,7 +7,7 @@ CACHE := $(or $(MERIDIAN_CACHE),$(HOME)/.cache/meridian)
 DENY_VERSION := 0.20.2
 LAB ?= target/debug/lab
 
-.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters bench-agent bench-failover mutants check fmt generate
+.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters faults bench-agent bench-failover mutants check fmt generate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,7 +62,16 @@ clusters: ## The life of a REC on a cluster of five nodes: rollout, versions, gr
 	@tools/prerequisites.sh
 	@$(MAKE) --no-print-directory build images
 	@$(LAB) down
-	@cargo test -p meridian-integration --features lab --test clusters -- --test-threads=1 || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
+	@cargo test -p meridian-integration --features lab --test clusters -- --test-threads=1 --skip faults:: || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
+	@$(LAB) down
+
+faults: export MERIDIAN_LAB_ID = 2
+faults: export MERIDIAN_LAB_STATE = $(CURDIR)/.lab-clusters
+faults: ## Every fault that a replicated database can meet, on a real cluster; FULL=1: ten minutes without the API server
+	@tools/prerequisites.sh
+	@$(MAKE) --no-print-directory build images
+	@$(LAB) down
+	@cargo test -p meridian-integration --features lab --test clusters -- --test-threads=1 faults:: || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
 	@$(LAB) down
 
 bench-agent: export MERIDIAN_LAB_ID = 3
@@ -87,7 +96,7 @@ bench-failover: ## Failover by cause on a real cluster: RUNS=30 ONLY=pod-killed 
 test: unit scenarios ## Everything that must be green before a change lands
 
 test-full: ## The same tests with full property cases
-	@PROPTEST_CASES=20000 $(MAKE) --no-print-directory test clusters mutants
+	@PROPTEST_CASES=20000 $(MAKE) --no-print-directory test clusters faults mutants
 
 mutants: ## Remove each guard in turn and show the test that then fails
 	@tools/prerequisites.sh --only apt,valkey,kubernetes

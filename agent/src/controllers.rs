@@ -38,24 +38,28 @@ pub struct Context {
     pub node_image: String,
     /// Ends the controllers.
     pub stop: CancellationToken,
+    /// Databases whose primary is on its way.
+    pub moves: failover::Moves,
     /// Held while a place and a port are chosen and written: two databases at once would choose the same.
     allocation: Arc<Mutex<()>>,
 }
 
 impl Context {
-    /// A context of the controllers; `stop` ends them.
+    /// A context of the controllers; `stop` ends them, best not before `moves` are over.
     #[must_use]
     pub fn new(
         objects: Objects,
         report: Report,
         node_image: String,
         stop: CancellationToken,
+        moves: failover::Moves,
     ) -> Self {
         Self {
             objects,
             report,
             node_image,
             stop,
+            moves,
             allocation: Arc::default(),
         }
     }

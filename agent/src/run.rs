@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     admission::{self, Admission},
     args::{Args, Command, RunArgs},
-    controllers,
+    controllers::{self, failover::Moves},
     k8s::{
         apply::Objects,
         crds,
@@ -33,6 +33,8 @@ use crate::{
 const LEASE: &str = "meridian-agent";
 /// How long the parts may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
+/// How much of it the leader may take to bring primaries that are on their way to where they go.
+const FINISH_WITHIN: Duration = Duration::from_secs(4);
 
 /// Runs the command of `args` to its end.
 ///
@@ -258,7 +260,8 @@ async fn show_role(
     }
 }
 
-/// Waits for the custom resources and for the lease, then does the leader's work until `stop`.
+/// Waits for the custom resources and for the lease, then does the leader's work until `stop`, and what must not be left half
+/// done for another moment.
 async fn lead(
     context: Context,
     mut roles: watch::Receiver<Role>,
@@ -275,11 +278,24 @@ async fn lead(
         () = stop.cancelled() => return Ok(()),
         leads = prepared => leads.map_err(|_| anyhow!("the election ended before this replica led"))?,
     }
-    work(context, stop).await
+    let (end, moves) = (CancellationToken::new(), Moves::default());
+    let mut work = std::pin::pin!(work(context, end.clone(), moves.clone()));
+    tokio::select! {
+        done = &mut work => return done,
+        () = stop.cancelled() => {}
+    }
+    tokio::select! {
+        done = &mut work => return done,
+        left = moves.over(FINISH_WITHIN) => if !left.is_empty() {
+            tracing::warn!(?left, "the next leader goes on with these moves of primaries");
+        }
+    }
+    end.cancel();
+    work.await
 }
 
 /// Everything that only the leader does.
-async fn work(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
+async fn work(context: Context, stop: CancellationToken, moves: Moves) -> anyhow::Result<()> {
     let Context {
         client,
         namespace,
@@ -303,8 +319,13 @@ async fn work(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
         events: Events::new(client, &identity),
         metrics,
     };
-    let controllers =
-        controllers::Context::new(objects.clone(), report.clone(), node_image, stop.clone());
+    let controllers = controllers::Context::new(
+        objects.clone(),
+        report.clone(),
+        node_image,
+        stop.clone(),
+        moves,
+    );
     tokio::join!(
         controllers::run(controllers, selection, board),
         rigger::run(objects, report, stop.clone()),

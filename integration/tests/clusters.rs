@@ -1,4 +1,4 @@
-//! The life of a REC on one real cluster of five hosts: rollouts, growth, deletion. The scenarios share the lab
+//! The life of a REC on one real cluster of five hosts: rollouts, growth, deletion, faults. The scenarios share the lab
 //! and run one after another, each with a REC of its own.
 
 #![expect(
@@ -9,6 +9,8 @@
 
 #[path = "clusters/deletion.rs"]
 mod deletion;
+#[path = "clusters/faults.rs"]
+mod faults;
 #[path = "clusters/growth.rs"]
 mod growth;
 #[path = "clusters/rollout.rs"]

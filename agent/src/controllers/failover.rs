@@ -15,6 +15,7 @@
 pub mod decide;
 mod growth;
 mod hand_over;
+mod moves;
 mod probe;
 mod recover;
 pub mod renew;
@@ -28,6 +29,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt as _;
 use meridian_api::crds::DatabaseTopology;
 
+pub use self::moves::Moves;
 use self::{
     decide::LEAVE,
     watch::{acting, own_shard},

@@ -56,19 +56,22 @@ pub(super) fn decide(
         };
     };
     let epoch = topology.spec.epoch;
-    let Some(member) = confirmed(topology, primary) else {
-        let why = format!("`{primary}` has not confirmed epoch {epoch} yet");
-        return if leads_to_live_pod(current, pods) {
+    let keep = |why: String| {
+        if leads_to_live_pod(current, pods) {
             Decision::Keep { why }
         } else {
             Decision::Nowhere { why }
-        };
+        }
     };
-    let serves = member
-        .shards
-        .iter()
-        .any(|shard| shard.role == ShardRole::Primary && shard.ready);
-    if !serves {
+    let Some(member) = confirmed(topology, primary) else {
+        return keep(format!("`{primary}` has not confirmed epoch {epoch} yet"));
+    };
+    let mut shards = member.shards.iter();
+    let Some(own) = shards.find(|shard| shard.role == ShardRole::Primary) else {
+        // It has heard of the epoch and is about to lead. To lead nowhere for that moment costs clients another switch.
+        return keep(format!("`{primary}` does not lead in epoch {epoch} yet"));
+    };
+    if !own.ready {
         return Decision::Nowhere {
             why: format!("the shard on `{primary}` does not answer"),
         };
@@ -94,8 +97,10 @@ fn confirmed<'a>(topology: &'a DatabaseTopology, node: &str) -> Option<&'a Membe
         .find(|m| m.node == node && m.topology_uid == uid && m.epoch == topology.spec.epoch)
 }
 
+/// A pod that is being deleted serves its clients until its successor does, as long as it is ready: who connects meanwhile
+/// would find nobody.
 fn target(pod: &Pod) -> Option<Target> {
-    if pod.metadata.deletion_timestamp.is_some() {
+    if pod.metadata.deletion_timestamp.is_some() && !is_ready(pod) {
         return None;
     }
     let address = pod
@@ -111,6 +116,15 @@ fn target(pod: &Pod) -> Option<Target> {
         host,
         address,
     })
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let mut all = conditions.into_iter().flatten();
+    all.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn leads_to_live_pod(current: Option<&EndpointSlice>, pods: &[Pod]) -> bool {
@@ -204,11 +218,51 @@ mod tests {
     }
 
     #[test]
+    fn the_endpoint_stays_while_its_successor_is_still_a_replica() {
+        let pods = [
+            pod("rec-0", Some("10.0.0.1")),
+            pod("rec-1", Some("10.0.0.2")),
+        ];
+        let mut told = topology(2, &[("rec-0", 2, "T", true)]);
+        let members = told
+            .status
+            .iter_mut()
+            .flat_map(|status| &mut status.members);
+        for shard in members.flat_map(|member| &mut member.shards) {
+            shard.role = ShardRole::Replica;
+        }
+        let old = slice("10.0.0.2");
+        assert_eq!(kind(&decide(&told, &pods, Some(&old))), "keep");
+        let gone = slice("10.0.0.9");
+        assert_eq!(kind(&decide(&told, &pods, Some(&gone))), "nowhere");
+    }
+
+    #[test]
     fn an_address_that_is_no_pods_any_more_is_not_kept() {
         let pods = [pod("rec-0", Some("10.0.0.9"))];
         let decision = decide(&topology(2, &[]), &pods, Some(&slice("10.0.0.1")));
         assert_eq!(kind(&decision), "nowhere");
         assert_eq!(kind(&decide(&topology(2, &[]), &pods, None)), "nowhere");
+    }
+
+    #[test]
+    fn a_pod_that_is_being_deleted_keeps_its_clients_while_it_is_ready() {
+        let going = |ready: &str| {
+            let mut pod = pod("rec-0", Some("10.0.0.1"));
+            pod.metadata.deletion_timestamp =
+                serde_json::from_value(json!("2026-11-22T00:00:00Z")).unwrap();
+            let condition = json!([{"type": "Ready", "status": ready}]);
+            let status = pod.status.as_mut().unwrap();
+            status.conditions = serde_json::from_value(condition).unwrap();
+            [pod]
+        };
+        let leads = topology(1, &[("rec-0", 1, "T", true)]);
+        assert_eq!(kind(&decide(&leads, &going("True"), None)), "lead");
+        assert_eq!(kind(&decide(&leads, &going("False"), None)), "nowhere");
+        let next = topology(2, &[("rec-0", 1, "T", true)]);
+        let old = slice("10.0.0.1");
+        assert_eq!(kind(&decide(&next, &going("True"), Some(&old))), "keep");
+        assert_eq!(kind(&decide(&next, &going("False"), Some(&old))), "nowhere");
     }
 
     #[test]

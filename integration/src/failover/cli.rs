@@ -1,6 +1,8 @@
 //! The command `failover-bench`.
 
+use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -23,6 +25,9 @@ struct Cli {
     /// Print every figure of every run as JSON
     #[arg(long)]
     json: bool,
+    /// Append every run to this file as soon as it is over, one line of JSON each
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Ten minutes without the API server, and a copy of the store that is ten minutes old
     #[arg(long)]
     full: bool,
@@ -66,6 +71,10 @@ async fn run(cli: &Cli) -> Result<()> {
             let run = format!("{}-{number}-{}", cause.name, std::process::id());
             let outcome = play(&site, cause, &run, &waits).await?;
             tell(&line(number, &outcome));
+            if let Some(path) = &cli.record {
+                record(path, &outcome)
+                    .with_context(|| format!("append {run} to {}", path.display()))?;
+            }
             let stuck = outcome.stuck.is_some();
             outcomes.push(outcome);
             if stuck {
@@ -80,6 +89,13 @@ async fn run(cli: &Cli) -> Result<()> {
     } else {
         table(&outcomes)
     })
+}
+
+fn record(path: &Path, outcome: &Outcome) -> Result<()> {
+    let mut line = serde_json::to_string(outcome)?;
+    line.push('\n');
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    Ok(file.write_all(line.as_bytes())?)
 }
 
 async fn bring_up() -> Result<Site> {
@@ -106,7 +122,7 @@ fn line(number: u32, outcome: &Outcome) -> String {
         .took_over_ms
         .map_or("-".to_owned(), |ms| ms.to_string());
     let mut text = format!(
-        "{} {number}: gap {} ms, taken over after {taken} ms, {} acknowledged, {} lost{}, {} double, EXEC {}, settled after {} ms",
+        "{} {number}: gap {} ms, taken over after {taken} ms, {} acknowledged, {} lost{}, {} double, EXEC {}, settled after {} ms, load {:.0}",
         outcome.cause,
         found.gap_ms,
         found.acknowledged,
@@ -118,7 +134,8 @@ fn line(number: u32, outcome: &Outcome) -> String {
         },
         found.doubles.len(),
         outcome.transaction,
-        outcome.settled_ms
+        outcome.settled_ms,
+        outcome.load
     );
     if let Some(why) = &outcome.stuck {
         text.push_str(&format!("\n  STUCK {why}"));

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::now;
 use super::judge::Reign;
+use super::site::Newest;
 use crate::stack::Cluster;
 
 /// Pause between two looks: no primary stays for less.
@@ -27,9 +28,10 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn start(topologies: Api<DatabaseTopology>, name: &str) -> Self {
+    /// Every epoch that is seen counts for `newest`.
+    pub(crate) fn start(topologies: Api<DatabaseTopology>, name: &str, newest: Newest) -> Self {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(look(topologies, name.to_owned(), stop.clone()));
+        let task = tokio::spawn(look(topologies, name.to_owned(), newest, stop.clone()));
         Self { stop, task }
     }
 
@@ -43,6 +45,7 @@ impl History {
 async fn look(
     topologies: Api<DatabaseTopology>,
     name: String,
+    newest: Newest,
     stop: CancellationToken,
 ) -> Vec<Reign> {
     let mut reigns: Vec<Reign> = Vec::new();
@@ -58,6 +61,8 @@ async fn look(
             continue;
         };
         let epoch = topology.spec.epoch;
+        // An older one is a reign that the store tells again.
+        let _is_newest = newest.is(epoch);
         let same = |last: &Reign| last.epoch == epoch && last.pod == pod;
         if !reigns.last().is_some_and(same) {
             reigns.push(Reign {

@@ -50,6 +50,8 @@ pub(crate) struct Prepared {
 
 /// Prepares a fault; the primary may be elsewhere afterwards.
 pub(crate) async fn prepare(site: &Site, fault: Fault, waits: &Waits) -> Result<Prepared> {
+    site.settled(SETTLED).await?;
+    replace_restarted(site).await?;
     let place = site.settled(SETTLED).await?;
     match fault {
         Fault::PowerOffLeader => leader_joins_primary(site, &place).await?,
@@ -84,6 +86,16 @@ pub(crate) async fn prepare(site: &Site, fault: Fault, waits: &Waits) -> Result<
         | Fault::ApiAway => {}
     }
     Ok(Prepared::default())
+}
+
+/// Replaces every pod whose container was started again: the kubelet waits longer before each further start, up to five
+/// minutes, and a fault that ends the container again would show that wait and nothing else.
+async fn replace_restarted(site: &Site) -> Result<()> {
+    for pod in site.restarted_pods()? {
+        site.cluster.must(&["delete", "pod", &pod], "")?;
+        site.settled(SETTLED).await?;
+    }
+    Ok(())
 }
 
 /// Makes a fault.

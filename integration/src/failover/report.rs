@@ -49,6 +49,14 @@ impl Row<'_> {
         self.came_back().map(count).sum()
     }
 
+    /// How busy the machine was, at the median.
+    fn load(&self) -> String {
+        let mut all: Vec<f64> = self.outcomes.iter().map(|outcome| outcome.load).collect();
+        all.sort_by(f64::total_cmp);
+        let median = all.get(all.len() / 2).copied().unwrap_or_default();
+        format!("{median:.0}")
+    }
+
     /// The bar in words, and whether the worst run met it.
     fn bar(&self) -> String {
         let (Some(bar), Some(gap)) = (self.cause.bar, self.gap()) else {
@@ -110,7 +118,7 @@ fn rows(outcomes: &[Outcome]) -> Vec<Row<'_>> {
 #[must_use]
 pub fn table(outcomes: &[Outcome]) -> String {
     let mut text = format!(
-        "{:<18} {:>4} {:>6} {:>16} {:>16} {:>9} {:>5} {:>6} {:>7} {:>6}  {}\n",
+        "{:<18} {:>4} {:>6} {:>16} {:>16} {:>9} {:>5} {:>6} {:>7} {:>6} {:>5}  {}\n",
         "CAUSE",
         "RUNS",
         "STUCK",
@@ -121,6 +129,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
         "BY SVC",
         "DOUBLE",
         "MOVED",
+        "LOAD",
         "BAR"
     );
     let pair = |figures: Option<Figures>| {
@@ -134,7 +143,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
         // A String takes any text.
         let _infallible = writeln!(
             text,
-            "{:<18} {:>4} {:>6} {:>16} {:>16} {:>9} {:>5} {:>6} {:>7} {:>6}  {}",
+            "{:<18} {:>4} {:>6} {:>16} {:>16} {:>9} {:>5} {:>6} {:>7} {:>6} {:>5}  {}",
             row.cause.name,
             row.outcomes.len(),
             stuck,
@@ -145,6 +154,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
             row.sum(|outcome| outcome.judgement.lost_by_service),
             row.sum(|outcome| outcome.judgement.doubles.len()),
             row.sum(|outcome| usize::from(outcome.moved)),
+            row.load(),
             row.bar()
         );
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::cause::{Cause, Fault};
 use super::client::now;
-use super::history::{History, events, said_since};
+use super::history::{events, said_since};
 use super::inject::{Undo, inject, prepare, undo};
 use super::judge::{Judgement, Log, Reign, judge};
 use super::site::{DATABASE, Place, SETTLED, Site};
@@ -71,6 +71,8 @@ pub struct Outcome {
     pub events: Vec<String>,
     /// From the end of the fault until everything was as before, milliseconds.
     pub settled_ms: u64,
+    /// Processes of the machine that were running or waiting for a processor, over the minute before the fault.
+    pub load: f64,
 }
 
 /// Plays a cause once.
@@ -83,7 +85,7 @@ pub async fn play(site: &Site, cause: &'static Cause, run: &str, waits: &Waits) 
         .with_context(|| format!("prepare {}", cause.name))?;
     let place = site.settled(SETTLED).await?;
     let said = events(&site.cluster, DATABASE)?;
-    let history = History::start(site.topologies().await?, DATABASE);
+    let history = site.history().await?;
     let writers = site.start_writers(&place, run)?;
     writers.progress(PROGRESS, STUCK).await?;
     let key = format!("{run}:transaction");
@@ -93,6 +95,7 @@ pub async fn play(site: &Site, cause: &'static Cause, run: &str, waits: &Waits) 
     let began = now();
     let mut outcome = Outcome {
         cause: cause.name,
+        load: load()?,
         ..Outcome::default()
     };
     let injected = inject(site, cause.fault, &place, &prepared).await;
@@ -135,6 +138,14 @@ pub async fn play(site: &Site, cause: &'static Cause, run: &str, waits: &Waits) 
         Err(error) => outcome.stuck = Some(format!("{error:#}")),
     }
     Ok(outcome)
+}
+
+fn load() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg")?;
+    let minute = text.split_whitespace().next().unwrap_or_default();
+    minute
+        .parse()
+        .with_context(|| format!("/proc/loadavg begins with `{minute}`, and not with a number"))
 }
 
 /// Lets the fault last, looks at what people can read, and takes it back.

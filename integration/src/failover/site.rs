@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +15,7 @@ use redis::Value as Answer;
 use serde_json::Value;
 
 use super::client::{Connection, Target};
+use super::history::History;
 use super::writer::{Find, Plan, Writer, Writers};
 use crate::lab::{Lab, RunningProcess};
 use crate::stack::{Cluster, DATABASE_UP, NAMESPACE, REC_RUNNING};
@@ -21,6 +23,8 @@ use crate::wait::{Look, until};
 
 /// The REC of the faults.
 pub(crate) const REC: &str = "faulty";
+/// Selects its pods.
+const PODS: &str = "redis.io/cluster=faulty,redis.io/role=node";
 /// Its database.
 pub(crate) const DATABASE: &str = "faulty-db";
 /// How long it may take until everything is as it was before a fault. A node that was away needs the longest.
@@ -41,6 +45,19 @@ pub struct Site {
     password: String,
     port: u16,
     service: SocketAddr,
+    newest: Newest,
+}
+
+/// The highest epoch in which the database's topology was seen. A store that was put back shows older ones, which say nothing
+/// about how the database is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Newest(Arc<AtomicI64>);
+
+impl Newest {
+    /// Whether `epoch` is the highest that was seen until now; it is remembered.
+    pub(crate) fn is(&self, epoch: i64) -> bool {
+        self.0.fetch_max(epoch, Ordering::Relaxed) <= epoch
+    }
 }
 
 /// Who leads where, while nothing is wrong.
@@ -79,6 +96,7 @@ impl Site {
             password: String::new(),
             port: 0,
             service: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            newest: Newest::default(),
         };
         site.make_database().await?;
         Ok(site)
@@ -124,13 +142,21 @@ impl Site {
     pub async fn remake_database(&mut self) -> Result<()> {
         self.cluster
             .must(&["delete", "redb", DATABASE, "--timeout=90s"], "")?;
+        // Another topology begins to count anew.
+        self.newest = Newest::default();
         self.make_database().await
     }
 
     /// The topologies of the cluster, by a client of its own: one does not outlive the runtime that it was made in.
-    pub(crate) async fn topologies(&self) -> Result<Api<DatabaseTopology>> {
+    async fn topologies(&self) -> Result<Api<DatabaseTopology>> {
         let client = self.lab.cluster(&self.cluster.name)?.client().await?;
         Ok(Api::namespaced(client, NAMESPACE))
+    }
+
+    /// Looks at the topology all the time.
+    pub(crate) async fn history(&self) -> Result<History> {
+        let topologies = self.topologies().await?;
+        Ok(History::start(topologies, DATABASE, self.newest.clone()))
     }
 
     /// Waits until every node, pod and agent is well and the replica can take over, and says who leads.
@@ -154,6 +180,11 @@ impl Site {
         let spec = &topology["spec"];
         let shard = &spec["shards"][0];
         ensure!(spec["fence"].is_null(), "a fence stands: {spec}");
+        let epoch = spec["epoch"].as_i64().unwrap_or_default();
+        ensure!(
+            self.newest.is(epoch),
+            "the topology is in epoch {epoch}, and a later one was seen"
+        );
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (primary, replica) = (text(&shard["primary"]), text(&shard["inSync"][0]));
         ensure!(
@@ -180,7 +211,7 @@ impl Site {
             .find(|at| **at != node && **at != replicas_node);
         Ok(Place {
             bystander: bystander.context("no third node")?.clone(),
-            epoch: spec["epoch"].as_i64().unwrap_or_default(),
+            epoch,
             primary,
             node,
             replica,
@@ -215,7 +246,7 @@ impl Site {
 
     /// The nodes of the REC's pods that are ready and stay, by pod.
     pub(crate) fn nodes_of_pods(&self) -> Result<BTreeMap<String, String>> {
-        self.pods(&format!("redis.io/cluster={REC},redis.io/role=node"))
+        self.pods(PODS)
     }
 
     /// The nodes of the agents that are ready and stay, by pod.
@@ -231,12 +262,28 @@ impl Site {
         Ok(holder.unwrap_or_default().to_owned())
     }
 
+    /// The REC's pods whose container is not the one that they began with.
+    pub(crate) fn restarted_pods(&self) -> Result<Vec<String>> {
+        let restarted = self.list_pods(PODS)?.into_iter().filter(|pod| {
+            let containers = pod["status"]["containerStatuses"].as_array();
+            let mut all = containers.into_iter().flatten();
+            all.any(|container| container["restartCount"] != 0)
+        });
+        let name = |pod: Value| pod["metadata"]["name"].as_str().map(str::to_owned);
+        Ok(restarted.filter_map(name).collect())
+    }
+
+    fn list_pods(&self, selector: &str) -> Result<Vec<Value>> {
+        let words = ["get", "pods", "-l", selector, "-o", "json"];
+        let mut list: Value = serde_json::from_str(&self.cluster.must(&words, "")?)?;
+        Ok(list["items"]
+            .as_array_mut()
+            .map(std::mem::take)
+            .unwrap_or_default())
+    }
+
     fn pods(&self, selector: &str) -> Result<BTreeMap<String, String>> {
-        let text = self
-            .cluster
-            .must(&["get", "pods", "-l", selector, "-o", "json"], "")?;
-        let list: Value = serde_json::from_str(&text)?;
-        let pods = list["items"].as_array().into_iter().flatten();
+        let pods = self.list_pods(selector)?.into_iter();
         let serve = pods.filter(|pod| {
             condition_is(pod, "Ready", "True") && pod["metadata"]["deletionTimestamp"].is_null()
         });
@@ -407,4 +454,18 @@ async fn wait(
     })
     .await;
     waited.map_err(|error| error.context(cluster.evidence()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_before_one_that_was_seen_is_old() {
+        let newest = Newest::default();
+        let elsewhere = newest.clone();
+        assert!(newest.is(4) && elsewhere.is(4) && elsewhere.is(6));
+        assert!(!newest.is(5), "somebody saw the sixth");
+        assert!(newest.is(6));
+    }
 }

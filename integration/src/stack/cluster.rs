@@ -243,7 +243,7 @@ impl Cluster {
     /// What a person would look at when something does not come up.
     #[must_use]
     pub fn evidence(&self) -> String {
-        let looks: [&[&str]; 3] = [
+        let looks: [&[&str]; 5] = [
             &[
                 "get",
                 "pods,rec,redb,rerc,reaadb,dbtopo,aai,svc",
@@ -258,6 +258,8 @@ impl Cluster {
                 "--tail=40",
                 "--prefix",
             ],
+            &["get", "dbtopo", "-o", "yaml"],
+            &["logs", "-l", "redis.io/role=node", "--tail=40", "--prefix"],
         ];
         let texts = looks.iter().map(|args| match self.kubectl(args, "") {
             Ok(out) => format!("$ kubectl {}\n{}{}", args.join(" "), out.stdout, out.stderr),

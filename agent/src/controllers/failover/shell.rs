@@ -22,6 +22,7 @@ use self::{
 };
 use super::{
     decide::{Loss, Step, View, decide},
+    moves,
     probe::{self, Shards},
     show,
     watch::Watch,
@@ -40,7 +41,8 @@ mod world;
 const TICK: Duration = Duration::from_millis(200);
 /// Pause between two probes of one pod.
 const PROBE: Duration = Duration::from_secs(1);
-/// Pause after a step that was not taken: the write did not go through, or a fresh read asked for none.
+/// Pause after a step that was not taken: the write did not go through, or a fresh read asked for none; and between two
+/// writes of conditions, which wait for no step and hold none up.
 const AGAIN: Duration = Duration::from_millis(500);
 /// A watch that does not show a write for this long is asked no more: the next step is decided on a fresh read anyway.
 const SHOWN: Duration = Duration::from_secs(5);
@@ -52,13 +54,23 @@ const MANAGER: &str = "meridian-agent-failover";
 struct Entry {
     uid: Option<String>,
     watch: Watch,
-    /// Something is being written about it.
+    /// A step is being taken.
     busy: bool,
     not_before: Option<Instant>,
+    /// Conditions are being written.
+    showing: bool,
+    show_not_before: Option<Instant>,
     /// What this leader wrote last: before the watch shows it, what the watch shows is decided upon already.
     wrote: Option<(i64, Instant)>,
     /// What was laid before a person last.
     person: Option<Vec<Loss>>,
+}
+
+/// A task of the loop that ended.
+enum Done {
+    Took(Acted),
+    Showed(String),
+    Told,
 }
 
 struct Shell {
@@ -66,7 +78,7 @@ struct Shell {
     world: World,
     entries: BTreeMap<String, Entry>,
     start: Instant,
-    work: JoinSet<Acted>,
+    work: JoinSet<Done>,
     probing: BTreeSet<String>,
     answers: mpsc::Sender<(String, Instant, Option<Shards>)>,
 }
@@ -153,10 +165,15 @@ impl Shell {
     fn look(&mut self) {
         let topologies = self.world.topologies();
         self.entries
-            .retain(|name, entry| entry.busy || topologies.contains_key(name));
+            .retain(|name, entry| entry.at_work() || topologies.contains_key(name));
+        let moving = topologies.iter().filter(|(_, t)| moves::is_moving(t));
+        let mut moving: BTreeSet<String> = moving.map(|(name, _)| name.clone()).collect();
         for (name, topology) in topologies {
             self.consider(name, topology);
         }
+        let busy = self.entries.iter().filter(|(_, entry)| entry.busy);
+        moving.extend(busy.map(|(name, _)| name.clone()));
+        self.context.moves.are(moving);
     }
 
     fn consider(&mut self, name: String, topology: DatabaseTopology) {
@@ -168,6 +185,7 @@ impl Shell {
             *entry = Entry {
                 uid: topology.metadata.uid.clone(),
                 busy: entry.busy,
+                showing: entry.showing,
                 ..Entry::default()
             };
         }
@@ -203,35 +221,47 @@ impl Shell {
             | Step::RemoveReplica { .. } => None,
         };
         let news = person.is_some() && person != entry.person;
-        let shown = differing(&topology, person.as_deref());
         entry.person = person;
-        if !writes && !news && shown.is_none() {
-            return;
-        }
-        entry.busy = true;
-        let act = Act {
+        let act = || Act {
             context: self.context.clone(),
-            name,
+            name: name.clone(),
+            rec: topology.spec.cluster.clone(),
+            of: topology.spec.database.clone(),
             places,
             watch: entry.watch.clone(),
             start: self.start,
         };
+        if writes || news {
+            let act = act();
+            entry.busy = true;
+            self.work.spawn(async move { Done::Took(act.take().await) });
+            return;
+        }
+        if entry.showing || entry.show_not_before.is_some_and(|time| time > now) {
+            return;
+        }
+        let Some(findings) = differing(&topology, entry.person.as_deref()) else {
+            return;
+        };
+        let act = act();
+        entry.showing = true;
         self.work.spawn(async move {
-            match shown {
-                Some(findings) if !writes => act.show(&topology, &findings).await,
-                Some(_) | None => {}
-            }
-            if writes || news {
-                act.take().await
-            } else {
-                Acted::nothing(&act.name)
-            }
+            act.show(&topology, &findings).await;
+            Done::Showed(act.name)
         });
     }
 
-    fn done(&mut self, done: Result<Acted, tokio::task::JoinError>) {
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
         let acted = match done {
-            Ok(acted) => acted,
+            Ok(Done::Took(acted)) => acted,
+            Ok(Done::Showed(name)) => {
+                if let Some(entry) = self.entries.get_mut(&name) {
+                    entry.showing = false;
+                    entry.show_not_before = Some(Instant::now() + AGAIN);
+                }
+                return;
+            }
+            Ok(Done::Told) => return,
             Err(error) => {
                 // The entry stays busy for ever otherwise: the leader starts anew.
                 tracing::error!(%error, "a step of a failover ended badly: this replica stops leading");
@@ -239,6 +269,12 @@ impl Shell {
                 return;
             }
         };
+        if let Some(tale) = acted.tale {
+            self.work.spawn(async move {
+                tale.tell().await;
+                Done::Told
+            });
+        }
         let now = self.millis(Instant::now());
         if let Some(entry) = self.entries.get_mut(&acted.name) {
             entry.busy = false;
@@ -249,6 +285,12 @@ impl Shell {
                 entry.watch.gave_up(now);
             }
         }
+    }
+}
+
+impl Entry {
+    fn at_work(&self) -> bool {
+        self.busy || self.showing
     }
 }
 

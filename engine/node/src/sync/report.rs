@@ -207,7 +207,8 @@ fn blurred(report: &MemberReport) -> MemberReport {
     let mut report = undated(report);
     for shard in &mut report.shards {
         shard.clock = None;
-        shard.offset = None;
+        // That it holds a whole copy now lets it join the in-sync set, and is told at once.
+        shard.offset = shard.offset.map(|_| 0);
         for replica in &mut shard.replicas {
             // That a member falls too far behind, and that it has caught up, is told at once.
             replica.lag_bytes = i64::from(replica.lag_bytes >= LEAVE_LAG_BYTES);
@@ -255,6 +256,18 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_became_whole_is_told_at_once_and_one_that_grew_is_not() {
+        let at = |offset| {
+            let mut told = report();
+            told.shards[0].offset = offset;
+            told
+        };
+        let soon = Duration::from_millis(1);
+        assert!(is_due(&at(None), &at(Some(5)), Pace::Moving, soon));
+        assert!(!is_due(&at(Some(5)), &at(Some(9)), Pace::Moving, soon));
+    }
+
+    #[test]
     fn numbers_are_told_when_somebody_waits_for_them() {
         let mut moved = report();
         moved.as_of = "later".to_owned();
@@ -263,7 +276,8 @@ mod tests {
             !is_due(&report(), &moved, Pace::HandOver, ms(60_000)),
             "only the date"
         );
-        moved.shards[0].offset = Some(5);
+        let mut before = report();
+        (before.shards[0].offset, moved.shards[0].offset) = (Some(4), Some(5));
         // (pace, since, told?)
         let cases = [
             (Pace::Idle, 9_999, false),
@@ -275,14 +289,14 @@ mod tests {
         ];
         for (pace, since, told) in cases {
             assert_eq!(
-                is_due(&report(), &moved, pace, ms(since)),
+                is_due(&before, &moved, pace, ms(since)),
                 told,
                 "{pace:?} {since}"
             );
         }
         moved.shards[0].fenced = Some(4);
         assert!(
-            is_due(&report(), &moved, Pace::Idle, ms(0)),
+            is_due(&before, &moved, Pace::Idle, ms(0)),
             "a turn is told at once"
         );
     }

@@ -5,6 +5,7 @@ use meridian_api::crds::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::controllers::failover::Moves;
 use crate::k8s::{
     drive::{Failure as _, Report},
     events::Events,
@@ -57,7 +58,13 @@ async fn nothing_is_written_for_a_database_whose_name_another_was_given_meanwhil
         events: Events::new(objects.client(), "a"),
         metrics: std::sync::Arc::default(),
     };
-    let context = Context::new(objects, report, String::new(), CancellationToken::new());
+    let context = Context::new(
+        objects,
+        report,
+        String::new(),
+        CancellationToken::new(),
+        Moves::default(),
+    );
     // Slices, the topology, pods, Services: as they stand once it is this database's turn.
     let answers = vec![list(&[]), (200, held()), list(&[]), list(&[])];
     let asked = tokio::spawn(answer(server, answers));
