@@ -157,7 +157,8 @@ fn every_step_of_a_failover_is_told_under_its_reason_and_losses_are_warnings() {
         ),
     ];
     for (topology, step, reason, warning) in cases {
-        let told = show::news(topology, &step).unwrap();
+        let reached = watch::own_shard(topology, "rec-0").and_then(|own| own.offset);
+        let told = show::news(topology, &step, reached).unwrap();
         assert_eq!((told.reason, told.warning), (reason, warning), "{step:?}");
         assert!(!told.note.is_empty());
     }
@@ -172,6 +173,6 @@ fn steps_that_only_prepare_others_are_not_told() {
         Step::Join { pod: pod.clone() },
         Step::Leave { pod },
     ] {
-        assert!(show::news(&plain, &silent).is_none(), "{silent:?}");
+        assert!(show::news(&plain, &silent, None).is_none(), "{silent:?}");
     }
 }
