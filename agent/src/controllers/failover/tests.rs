@@ -157,7 +157,7 @@ fn every_step_of_a_failover_is_told_under_its_reason_and_losses_are_warnings() {
         ),
     ];
     for (topology, step, reason, warning) in cases {
-        let reached = watch::own_shard(topology, "rec-0").and_then(|own| own.offset);
+        let reached = own_shard(topology, "rec-0").and_then(|own| own.offset);
         let told = show::news(topology, &step, reached).unwrap();
         assert_eq!((told.reason, told.warning), (reason, warning), "{step:?}");
         assert!(!told.note.is_empty());
