@@ -54,6 +54,7 @@ pub(crate) async fn prepare(site: &Site, fault: Fault, waits: &Waits) -> Result<
     replace_restarted(site).await?;
     let place = site.settled(SETTLED).await?;
     match fault {
+        Fault::PowerOff => leader_leaves_primary(site, &place).await?,
         Fault::PowerOffLeader => leader_joins_primary(site, &place).await?,
         Fault::FillVolume => bounded_primary(site, &place).await?,
         Fault::RestoreStore => {
@@ -74,7 +75,6 @@ pub(crate) async fn prepare(site: &Site, fault: Fault, waits: &Waits) -> Result<
         | Fault::ForceDeletePod
         | Fault::KillValkey
         | Fault::KillFirst
-        | Fault::PowerOff
         | Fault::Move
         | Fault::DrainAll
         | Fault::StopValkey
@@ -239,6 +239,33 @@ async fn drain_all(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// Sees to it that the agent's leader is on another node than the primary: a node that carries both is a fault of its own.
+async fn leader_leaves_primary(site: &Site, place: &Place) -> Result<()> {
+    for _try in 0..LEADERS {
+        let leader = site.leader()?;
+        if site.agents()?.get(&leader) != Some(&place.node) {
+            break;
+        }
+        replace_leader(site, &leader).await?;
+    }
+    let now = site.settled(SETTLED).await?;
+    let beside = site.agents()?.get(&site.leader()?) == Some(&place.node);
+    ensure!(
+        now.primary == place.primary && !beside,
+        "primary or leader moved on while they were parted"
+    );
+    Ok(())
+}
+
+/// Deletes the pod of the leader, and waits until another leads.
+async fn replace_leader(site: &Site, leader: &str) -> Result<()> {
+    site.cluster.must(&["delete", "pod", leader], "")?;
+    until_true("another agent leads", SETTLED, || async {
+        Ok(site.agents()?.contains_key(&site.leader()?) && site.leader()? != leader)
+    })
+    .await
+}
+
 /// Makes the agent on the primary's node the leader, with the other one elsewhere.
 async fn leader_joins_primary(site: &Site, place: &Place) -> Result<()> {
     let only_here = |verb: &str| {
@@ -278,11 +305,7 @@ async fn leader_joins_primary(site: &Site, place: &Place) -> Result<()> {
         if leader == here {
             break;
         }
-        delete(&leader)?;
-        until_true("another agent leads", SETTLED, || async {
-            Ok(site.agents()?.contains_key(&site.leader()?) && site.leader()? != leader)
-        })
-        .await?;
+        replace_leader(site, &leader).await?;
     }
     let now = site.settled(SETTLED).await?;
     ensure!(
