@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use kube::ResourceExt;
 use meridian_api::crds::{DatabaseTopology, DatabaseTopologyStatus};
 use tokio::{
     sync::mpsc,
@@ -18,14 +19,14 @@ use tokio::{
 
 use self::{
     act::{Act, Acted},
-    world::{World, facts, probed_as},
+    world::{World, facts, probed_as, readable},
 };
 use super::{
     decide::{Loss, Step, View, decide},
     moves,
     probe::{self, Shards},
     show,
-    watch::Watch,
+    watch::{PodFacts, Watch},
     write,
 };
 use crate::{
@@ -48,6 +49,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 const SHOWN: Duration = Duration::from_secs(5);
 /// Field manager of the conditions of failover; others on the same object are the rigger's.
 const MANAGER: &str = "meridian-agent-failover";
+
+/// What is known about the pods of a REC, by name.
+type Facts = BTreeMap<String, PodFacts>;
 
 /// What this leader remembers about one topology.
 #[derive(Debug, Default)]
@@ -163,23 +167,27 @@ impl Shell {
     }
 
     fn look(&mut self) {
-        let topologies = self.world.topologies();
+        let all = self.world.topologies();
+        let names: BTreeSet<String> = readable(&all).map(ResourceExt::name_any).collect();
         self.entries
-            .retain(|name, entry| entry.at_work() || topologies.contains_key(name));
-        let moving = topologies.iter().filter(|(_, t)| moves::is_moving(t));
-        let mut moving: BTreeSet<String> = moving.map(|(name, _)| name.clone()).collect();
-        for (name, topology) in topologies {
-            self.consider(name, topology);
+            .retain(|name, entry| entry.at_work() || names.contains(name));
+        let moving = readable(&all).filter(|topology| moves::is_moving(topology));
+        let mut moving: BTreeSet<String> = moving.map(ResourceExt::name_any).collect();
+        let mut facts: BTreeMap<&str, Facts> = BTreeMap::new();
+        for topology in readable(&all) {
+            let rec = topology.spec.cluster.as_str();
+            let of_rec = || self.world.facts(rec);
+            let pods = facts.entry(rec).or_insert_with(of_rec);
+            self.consider(topology.name_any(), topology, pods);
         }
         let busy = self.entries.iter().filter(|(_, entry)| entry.busy);
         moving.extend(busy.map(|(name, _)| name.clone()));
         self.context.moves.are(moving);
     }
 
-    fn consider(&mut self, name: String, topology: DatabaseTopology) {
+    fn consider(&mut self, name: String, topology: &DatabaseTopology, pods: &Facts) {
         let now = Instant::now();
         let at = self.millis(now);
-        let pods = self.world.facts(&topology.spec.cluster);
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.uid != topology.metadata.uid {
             *entry = Entry {
@@ -189,22 +197,22 @@ impl Shell {
                 ..Entry::default()
             };
         }
-        entry.watch.saw(&topology, &pods, at);
+        entry.watch.saw(topology, pods, at);
         let lags = entry.wrote.is_some_and(|(generation, at)| {
-            watch_lags(&topology, generation) && now.saturating_duration_since(at) < SHOWN
+            watch_lags(topology, generation) && now.saturating_duration_since(at) < SHOWN
         });
         if entry.busy || lags || entry.not_before.is_some_and(|time| time > now) {
             return;
         }
-        let spare = self.world.spare(&topology);
+        let spare = self.world.spare(topology, pods);
         let step = decide(&View {
-            topology: &topology,
-            pods: &pods,
+            topology,
+            pods,
             spare: spare.as_deref(),
             watch: &entry.watch,
             now: at,
         });
-        let writes = write::next(&topology, &step).is_some();
+        let writes = write::next(topology, &step).is_some();
         let places = matches!(step, Step::AddReplica { .. });
         let person = match step {
             Step::NeedsPerson { choices } => Some(choices),
@@ -240,11 +248,12 @@ impl Shell {
         if entry.showing || entry.show_not_before.is_some_and(|time| time > now) {
             return;
         }
-        let Some(findings) = differing(&topology, entry.person.as_deref()) else {
+        let Some(findings) = differing(topology, entry.person.as_deref()) else {
             return;
         };
         let act = act();
         entry.showing = true;
+        let topology = topology.clone();
         self.work.spawn(async move {
             act.show(&topology, &findings).await;
             Done::Showed(act.name)

@@ -54,7 +54,10 @@ pub(super) fn probed_as(database: &str) -> String {
 
 /// What `pods` and the StatefulSet that makes them say. Without a StatefulSet every pod is expected: what cannot be read
 /// moves no data.
-pub(super) fn facts(pods: &[Pod], set: Option<&StatefulSet>) -> BTreeMap<String, PodFacts> {
+pub(super) fn facts<'a>(
+    pods: impl IntoIterator<Item = &'a Pod>,
+    set: Option<&StatefulSet>,
+) -> BTreeMap<String, PodFacts> {
     let one = |pod: &Pod| {
         let name = pod.name_any();
         let facts = PodFacts {
@@ -64,7 +67,7 @@ pub(super) fn facts(pods: &[Pod], set: Option<&StatefulSet>) -> BTreeMap<String,
         };
         (name, facts)
     };
-    pods.iter().map(one).collect()
+    pods.into_iter().map(one).collect()
 }
 
 /// Whether the kubelet says that the node's container ended and does not run again yet; other containers of the pod, which
@@ -103,13 +106,9 @@ impl World {
         self.changed.notified().await;
     }
 
-    /// Every readable topology, by name.
-    pub(super) fn topologies(&self) -> BTreeMap<String, DatabaseTopology> {
-        let state = self.topologies.state();
-        let readable = state.iter().filter_map(|guard| guard.0.as_ref().ok());
-        readable
-            .map(|topology| (topology.name_any(), topology.clone()))
-            .collect()
+    /// Every topology; some may be unreadable. Shared and not copied: they are looked at many times a second.
+    pub(super) fn topologies(&self) -> Vec<Arc<DeserializeGuard<DatabaseTopology>>> {
+        self.topologies.state()
     }
 
     /// The pods, by name.
@@ -120,10 +119,12 @@ impl World {
 
     /// Pods that hold a shard which others follow, or follow one.
     pub(super) fn holders(&self) -> BTreeSet<String> {
-        let shards = self.topologies().into_values().flat_map(|t| t.spec.shards);
+        let all = self.topologies();
+        let shards = readable(&all).flat_map(|topology| &topology.spec.shards);
         shards
             .filter(|shard| !shard.replicas.is_empty())
-            .flat_map(|shard| shard.primary.into_iter().chain(shard.replicas))
+            .flat_map(|shard| shard.primary.iter().chain(&shard.replicas))
+            .cloned()
             .collect()
     }
 
@@ -134,21 +135,22 @@ impl World {
             .state()
             .into_iter()
             .find(|set| set.name_any() == rec);
-        facts(&self.pods_of(rec), set.as_deref())
+        facts(self.pods_of(rec).iter().map(AsRef::as_ref), set.as_deref())
     }
 
-    fn pods_of(&self, rec: &str) -> Vec<Pod> {
-        let all = self.pods.state();
-        let own = all
-            .iter()
-            .filter(|pod| pod.labels().get(CLUSTER).is_some_and(|name| name == rec));
-        own.map(|pod| pod.as_ref().clone()).collect()
+    fn pods_of(&self, rec: &str) -> Vec<Arc<Pod>> {
+        let mut pods = self.pods.state();
+        pods.retain(|pod| pod.labels().get(CLUSTER).is_some_and(|name| name == rec));
+        pods
     }
 
-    /// A pod that has room for a replica of `topology`, if one is missing.
-    pub(super) fn spare(&self, topology: &DatabaseTopology) -> Option<String> {
+    /// A pod that has room for a replica of `topology`, if one is missing; `facts` are those of its REC.
+    pub(super) fn spare(
+        &self,
+        topology: &DatabaseTopology,
+        facts: &BTreeMap<String, PodFacts>,
+    ) -> Option<String> {
         let shard = topology.spec.shards.first()?;
-        let facts = self.facts(&topology.spec.cluster);
         let missing = shard.replicas.is_empty()
             || shard
                 .replicas
@@ -160,11 +162,18 @@ impl World {
         let nodes: Vec<Node> = self
             .pods_of(&topology.spec.cluster)
             .iter()
-            .map(fetch::node)
+            .map(|pod| fetch::node(pod))
             .collect();
-        let all: Vec<DatabaseTopology> = self.topologies().into_values().collect();
+        let all: Vec<DatabaseTopology> = readable(&self.topologies()).cloned().collect();
         replica_place(topology, &all, &nodes).ok()
     }
+}
+
+/// Those that can be read.
+pub(super) fn readable(
+    all: &[Arc<DeserializeGuard<DatabaseTopology>>],
+) -> impl Iterator<Item = &DatabaseTopology> {
+    all.iter().filter_map(|guard| guard.0.as_ref().ok())
 }
 
 fn store<K>(
