@@ -204,11 +204,10 @@ impl Shell {
         if entry.busy || lags || entry.not_before.is_some_and(|time| time > now) {
             return;
         }
-        let spare = self.world.spare(topology, pods);
         let step = decide(&View {
             topology,
             pods,
-            spare: spare.as_deref(),
+            spare: self.world.spare(topology, pods).as_deref(),
             watch: &entry.watch,
             now: at,
         });
@@ -251,9 +250,8 @@ impl Shell {
         let Some(findings) = differing(topology, entry.person.as_deref()) else {
             return;
         };
-        let act = act();
+        let (act, topology) = (act(), topology.clone());
         entry.showing = true;
-        let topology = topology.clone();
         self.work.spawn(async move {
             act.show(&topology, &findings).await;
             Done::Showed(act.name)
