@@ -313,6 +313,7 @@ fn state(topology: &DatabaseTopology) -> DesiredState {
         password: Password::None,
         users: Vec::new(),
         access: String::new(),
+        mutual: meridian_node::desired::Mutual::default(),
         tls: None,
         replication: None,
     };

@@ -71,6 +71,10 @@ struct Entry {
 }
 
 /// A task of the loop that ended.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time for each database, moved once"
+)]
 enum Done {
     Took(Acted),
     Showed(String),
