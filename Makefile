@@ -50,7 +50,7 @@ scenarios: ## Scenario tests on real clusters
 	@tools/prerequisites.sh
 	@$(MAKE) --no-print-directory build images
 	@cargo test --workspace --features meridian-hub/lab --lib store::etcd
-	@cargo test -p meridian-integration --features lab --test lab
+	@cargo test -p meridian-integration --features lab --lib --test lab
 	@cargo test -p meridian-integration --features lab --test admission -- --test-threads=2
 	@target/debug/demo down
 	@cargo test -p meridian-integration --features lab --test scenarios -- --test-threads=1 || { [ -n "$${KEEP:-}" ] || target/debug/demo down; exit 1; }

@@ -21,6 +21,7 @@ mod cloud;
 mod command;
 mod config;
 mod enclose;
+mod ending;
 mod error;
 mod fault;
 mod files;
@@ -365,7 +366,7 @@ async fn remove_from_machine(lab: &LabPlan, progress: Progress) -> Result<()> {
         ));
     }
     try_join_all(names.iter().map(|name| async move {
-        process::kill_namespace(name).await?;
+        ending::kill_namespace(name).await?;
         network::remove_namespace(name).await
     }))
     .await?;

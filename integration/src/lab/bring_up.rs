@@ -17,7 +17,7 @@ use super::plan::{ClusterPlan, NodePlan};
 use super::progress::Progress;
 use super::unit::UnitSpec;
 use super::wait::{Wait, http_ok};
-use super::{client, cloud, files, images, network, process, render, unit};
+use super::{client, cloud, ending, files, images, network, render, unit};
 
 /// How long a part of a cluster may take to come up on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -120,7 +120,7 @@ impl BringUp<'_> {
     async fn clear_half_made(&self, cluster: &ClusterPlan) -> Result<()> {
         let belongs = |name: &&String| belongs_to(cluster, name);
         for name in network::leftovers(cluster.lab()).iter().filter(belongs) {
-            process::kill_namespace(name).await?;
+            ending::kill_namespace(name).await?;
             remove_namespace(name).await?;
         }
         files::remove(&self.layout.cluster(&cluster.name))

@@ -2,11 +2,11 @@
 
 use futures::future::try_join_all;
 
+use super::ending;
 use super::error::{LabError, Result};
 use super::layout::Layout;
 use super::network::{self, CUT_CHAIN, run_inside};
 use super::plan::{ClusterPlan, NodePlan};
-use super::process;
 use super::state::LabState;
 
 /// One side of a partition.
@@ -210,7 +210,7 @@ pub(crate) async fn kill_node(
     node: &NodePlan,
 ) -> Result<()> {
     network::set_link(&node.namespace, false).await?;
-    process::kill_namespace(&node.namespace).await?;
+    ending::kill_namespace(&node.namespace).await?;
     network::remove_pod_links(&node.namespace).await?;
     super::files::remove(
         &layout

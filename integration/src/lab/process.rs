@@ -1,10 +1,8 @@
 //! Processes of the lab: who they are, whether they live, how they end. A process is known by its pid, the moment of
 //! its start and the machine's boot, so that a pid which the system gave to somebody else is never touched.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -101,7 +99,7 @@ fn boot_id() -> String {
 }
 
 /// All pids of the machine.
-fn pids() -> Vec<u32> {
+pub(crate) fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -111,69 +109,31 @@ fn pids() -> Vec<u32> {
         .collect()
 }
 
-/// The number of a process's namespace of this kind (`net`, `pid`), while it has one.
-fn namespace_of(pid: u32, kind: &str) -> Option<String> {
+/// The number of a process's namespace of this kind (`net`, `pid`), while it has one. The kernel gives the number of a
+/// namespace that is gone to the next one made.
+pub(crate) fn namespace_of(pid: u32, kind: &str) -> Option<String> {
     fs::read_link(format!("/proc/{pid}/ns/{kind}"))
         .ok()
         .map(|link| link.to_string_lossy().into_owned())
 }
 
+/// The number of the network namespace of this name.
+pub(crate) fn network_namespace(name: &str) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata(format!("/run/netns/{name}")).ok()?;
+    Some(format!("net:[{}]", metadata.ino()))
+}
+
 /// The living processes in the network namespace of this name.
 #[must_use]
 pub(crate) fn in_network_namespace(name: &str) -> Vec<u32> {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(metadata) = fs::metadata(format!("/run/netns/{name}")) else {
+    let Some(wanted) = network_namespace(name) else {
         return Vec::new();
     };
-    let wanted = format!("net:[{}]", metadata.ino());
     pids()
         .into_iter()
         .filter(|pid| namespace_of(*pid, "net").as_deref() == Some(&wanted))
         .collect()
-}
-
-/// Kills everything that runs in a network namespace, and everything in the process namespaces found there (the
-/// containers of a node have network namespaces of their own). Returns when the last of them is gone.
-pub(crate) async fn kill_namespace(name: &str) -> Result<()> {
-    let own = namespace_of(std::process::id(), "pid");
-    let deadline = Instant::now() + Duration::from_secs(15);
-    let mut process_namespaces = BTreeSet::new();
-    loop {
-        let direct = in_network_namespace(name);
-        process_namespaces.extend(
-            direct
-                .iter()
-                .filter_map(|pid| namespace_of(*pid, "pid"))
-                .filter(|found| Some(found) != own.as_ref()),
-        );
-        let left: BTreeSet<u32> = pids()
-            .into_iter()
-            .filter(|pid| {
-                namespace_of(*pid, "pid").is_some_and(|found| process_namespaces.contains(&found))
-            })
-            .chain(direct)
-            .collect();
-        let left: Vec<ProcessRecord> = left.into_iter().filter_map(ProcessRecord::of).collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        for process in &left {
-            // One that ended by itself in between is what was wanted.
-            let _was_there = process.signal(Signal::KILL);
-        }
-        if Instant::now() > deadline {
-            let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
-            return Err(LabError::Machine {
-                what: format!("processes of {name}"),
-                found: format!(
-                    "pids {} are still there 15 s after SIGKILL",
-                    pids.join(", ")
-                ),
-                next: "look at what they wait for in /proc/PID/stack".to_owned(),
-            });
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// A process of a unit, as the machine sees it.
@@ -256,6 +216,8 @@ fn resident_bytes(status: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]

@@ -8,9 +8,10 @@ use std::process::Stdio;
 
 use serde::{Deserialize, Serialize};
 
+use super::ending::kill_namespace;
 use super::error::{LabError, Result, file};
 use super::files;
-use super::process::{ProcessRecord, kill_namespace};
+use super::process::ProcessRecord;
 
 /// What a supervisor is to set up and keep running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
