@@ -99,12 +99,17 @@ mod tests {
             .args(["--pid", "--fork", "--kill-child", "--", "sleep", "600"])
             .spawn()
             .unwrap();
-        let children = format!("/proc/{0}/task/{0}/children", parent.id());
+        let child = child_of(parent.id());
+        (parent, child)
+    }
+
+    fn child_of(parent: u32) -> u32 {
+        let children = format!("/proc/{parent}/task/{parent}/children");
         let deadline = Instant::now() + LIMIT;
         loop {
             let child = std::fs::read_to_string(&children).unwrap_or_default();
             if let Ok(child) = child.trim().parse() {
-                return (parent, child);
+                return child;
             }
             assert!(Instant::now() < deadline, "unshare starts nothing");
             std::thread::yield_now();
