@@ -14,6 +14,7 @@ pub mod lease;
 pub mod names;
 pub mod news;
 pub mod own;
+pub mod permitted;
 pub mod quantity;
 mod theirs;
 

@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::shell;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, kubectl};
 pub use hub::Hub;
 pub use region::Region;
 

@@ -9,12 +9,20 @@
 
 #[path = "clusters/deletion.rs"]
 mod deletion;
+#[path = "clusters/entry.rs"]
+mod entry;
 #[path = "clusters/faults.rs"]
 mod faults;
 #[path = "clusters/growth.rs"]
 mod growth;
+#[path = "clusters/namespaces.rs"]
+mod namespaces;
+#[path = "clusters/observe.rs"]
+mod observe;
 #[path = "clusters/rollout.rs"]
 mod rollout;
+#[path = "clusters/services.rs"]
+mod services;
 #[path = "clusters/support.rs"]
 mod support;
 #[path = "clusters/versions.rs"]

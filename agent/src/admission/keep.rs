@@ -3,7 +3,7 @@
 //! What to do is decided by [`plan`] from what two watches have shown. A new certificate is trusted before it is served:
 //! the leader writes its authority into the configuration, and each replica waits [`SETTLE`] after it has seen it there.
 
-use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Display, pin::pin, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     clock,
-    k8s::{apply::Objects, lease::Role, own::FIELD_MANAGER},
+    k8s::{apply::Objects, lease::Role, own::FIELD_MANAGER, permitted},
     metrics::{Certificate, Metrics},
     namespaces::Selection,
     probes::Board,
@@ -57,7 +57,7 @@ pub(super) enum Shown<K> {
 }
 
 impl<K> Shown<K> {
-    fn take(event: Result<Option<K>, watcher::Error>) -> Self {
+    fn take(event: Result<Option<K>, impl Display>) -> Self {
         match event {
             Ok(Some(object)) => Self::There(Box::new(object)),
             Ok(None) => Self::Absent,
@@ -249,8 +249,7 @@ impl Keeper {
         let configurations: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let name = configuration::name(&self.namespace);
         let mut secrets = pin!(watcher::watch_object(secrets, SECRET).default_backoff());
-        let mut configurations =
-            pin!(watcher::watch_object(configurations, &name).default_backoff());
+        let mut configurations = pin!(permitted::object(configurations, &name));
         let mut state = State {
             secret: Shown::Nothing,
             configuration: Shown::Nothing,

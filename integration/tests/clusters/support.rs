@@ -95,7 +95,8 @@ pub(crate) async fn database(cluster: &Cluster, rec: &str, name: &str) -> Result
     cluster.region(name, &password, DATABASE_UP).await
 }
 
-fn base64_of(text: &str) -> Result<Vec<u8>> {
+/// The bytes of one value of a Secret as the API writes it.
+pub(crate) fn base64_of(text: &str) -> Result<Vec<u8>> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     Ok(STANDARD.decode(text)?)
 }
