@@ -12,25 +12,37 @@ mod entry;
 mod fetch;
 mod memo;
 mod orphans;
+mod shortcut;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::future::join_all;
-use k8s_openapi::api::{
-    core::v1::{Pod, Service},
-    discovery::v1::EndpointSlice,
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        core::v1::{Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
 };
 use kube::{
-    Api, ResourceExt,
+    Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{
         reflector::{ObjectRef, Store},
         watcher,
     },
 };
-use meridian_api::crds::{DatabaseTopology, DatabaseTopologyStatus, RedisEnterpriseCluster};
+use meridian_api::crds::{
+    DatabaseTopology, DatabaseTopologyStatus, RedisEnterpriseActiveActiveDatabase,
+    RedisEnterpriseCluster, RedisEnterpriseDatabase,
+};
 use serde_json::{Value, json};
 use thiserror::Error;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -38,6 +50,7 @@ use self::{
     endpoints::Decision,
     fetch::World,
     memo::{Unconfirmed, Written},
+    shortcut::{Known, Shortcut, Way},
 };
 use crate::{
     clock,
@@ -46,7 +59,7 @@ use crate::{
         conditions::{Finding, conditions},
         drive::{self, Driver, Failure, Report},
         fault::Fault,
-        news::Gate,
+        news::{Gate, Look},
         own::{CLUSTER, DATABASE, NAME_TAKEN, Owner, ROLE_NODE, SERVICES_READY},
     },
 };
@@ -82,12 +95,19 @@ impl RiggerError {
     }
 }
 
+/// A complete look follows a shortcut after this long, if the watch of what was written has not brought it before.
+const AFTER: Duration = Duration::from_secs(1);
+
+/// An object that may be unreadable.
+type Guarded<K> = DeserializeGuard<K>;
+
 struct Rigger {
     objects: Objects,
     gate: Gate,
     written: Written,
     unconfirmed: Unconfirmed,
     known: Store<DeserializeGuard<DatabaseTopology>>,
+    shortcut: Shortcut,
 }
 
 impl Driver for Rigger {
@@ -103,11 +123,30 @@ impl Driver for Rigger {
             Ok(look) => look,
             Err(rests) => return Ok(Some(rests)),
         };
+        match self.shortcut.way(topology, self.objects.namespace()) {
+            Way::None => {}
+            Way::Stands => {
+                self.leave(look);
+                return Ok(None);
+            }
+            Way::Wait => {
+                if let Some(soon) = self.unconfirmed.wait(topology) {
+                    return Ok(Some(soon));
+                }
+            }
+            Way::Lead(writes) => {
+                if self.hurry(topology, writes).await {
+                    return Ok(Some(AFTER));
+                }
+            }
+        }
+        let began = self.shortcut.begin();
         let Some(world) = fetch::fetch(&self.objects, topology).await? else {
             return Ok(None);
         };
 
-        let decision = endpoints::decide(topology, &world.pods, world.slices.first());
+        let pods: Vec<_> = world.pods.iter().filter_map(endpoints::target).collect();
+        let decision = endpoints::decide(topology, &pods, world.slices.first());
         let memory = fetch::memory(topology, &world.slices, &decision);
         let lead = match &decision {
             Decision::Lead(target) => Some(Some(target)),
@@ -116,7 +155,7 @@ impl Driver for Rigger {
         };
         let built = build::build(&topology.spec, &world.policy, lead, memory.as_deref());
 
-        let applied = self.apply(topology, built, &world).await;
+        let applied = self.apply(topology, built.clone(), &world).await;
         let error = applied.as_ref().err();
         if let (Decision::Keep { .. }, None) = (&decision, error) {
             // A new primary confirms within moments. Saying so at once would only hold up the look that follows it.
@@ -126,8 +165,16 @@ impl Driver for Rigger {
         }
         self.show(topology, &decision, error).await?;
         applied?;
-        let rest = drive::rest(self.known.len(), rand::random());
-        self.gate.leave(look, rest);
+        let World { policy, slices, .. } = world;
+        let known = Known {
+            policy,
+            slices,
+            decision,
+            built,
+            at: Instant::now(),
+        };
+        self.shortcut.remember(began, &topology.name_any(), known);
+        self.leave(look);
         Ok(None)
     }
 
@@ -137,6 +184,27 @@ impl Driver for Rigger {
 }
 
 impl Rigger {
+    fn leave(&self, look: Look) {
+        let rest = drive::rest(self.known.len(), rand::random());
+        self.gate.leave(look, rest);
+    }
+
+    /// Follows a new primary by what the last complete look found; tells whether that went well.
+    async fn hurry(
+        &self,
+        topology: &DatabaseTopology,
+        writes: Vec<(EndpointSlice, EndpointSlice)>,
+    ) -> bool {
+        let owner = Owner::of(&topology.spec);
+        let writes = writes
+            .iter()
+            .map(|(wanted, found)| self.write(wanted, Some(found), &owner));
+        let written: Result<Vec<()>, ApplyError> = join_all(writes).await.into_iter().collect();
+        // Where something is not as it was, the complete look finds what, and says so.
+        self.shortcut.forget(&topology.name_any());
+        written.is_ok()
+    }
+
     /// Writes what was built; when all of it stands, removes Services of the database that are not wanted any more, so
     /// that a new name or type that cannot be had takes nothing away. A name that is taken keeps none of the others from
     /// being made; the first error is returned.
@@ -290,36 +358,38 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
             .collect::<Vec<_>>()
     };
     let gate = Gate::default();
-    let pods = watcher::Config::default().labels(&format!("{}={}", ROLE_NODE.0, ROLE_NODE.1));
-    let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
+    let shortcut = Shortcut::default();
+    // What is remembered of a database goes with whatever wakes its complete look.
+    let named = drive::named_in_label::<Service, _>(DATABASE, &namespace);
+    let of_service = shortcut.forgotten_by(named);
+    let named = drive::named_in_label::<EndpointSlice, _>(DATABASE, &namespace);
+    let of_slice = shortcut.forgotten_by(named);
+    let of_rec_itself = shortcut.forgotten_by(move |rec: Guarded<RedisEnterpriseCluster>| {
+        of_rec(&by_rec.state(), &rec.name_any())
+    });
+    let of_redb = shortcut.forgotten_by(of_spec::<Guarded<RedisEnterpriseDatabase>>(
+        namespace.clone(),
+    ));
+    let of_reaadb = shortcut.forgotten_by(of_spec::<Guarded<RedisEnterpriseActiveActiveDatabase>>(
+        namespace,
+    ));
+    // Where clients can be led is remembered of each pod by itself.
+    let pods = shortcut.clone();
+    let of_pod = move |pod: Pod| {
+        pods.saw(&pod);
+        let rec = pod.labels().get(CLUSTER);
+        rec.map(|rec| of_rec(&by_pod.state(), rec))
+            .unwrap_or_default()
+    };
+    let all = watcher::Config::default;
+    let nodes = all().labels(&format!("{}={}", ROLE_NODE.0, ROLE_NODE.1));
     let controller = controller
-        .watches(
-            objects.api::<Service>(),
-            drive::ours(),
-            gate.opened_by(drive::named_in_label(DATABASE, &namespace)),
-        )
-        .watches(
-            objects.api::<EndpointSlice>(),
-            drive::ours(),
-            gate.opened_by(drive::named_in_label(DATABASE, &namespace)),
-        )
-        .watches(
-            objects.api::<Pod>(),
-            pods,
-            gate.opened_by(move |pod: Pod| {
-                pod.labels()
-                    .get(CLUSTER)
-                    .map(|rec| of_rec(&by_pod.state(), rec))
-                    .unwrap_or_default()
-            }),
-        )
-        .watches(
-            recs,
-            watcher::Config::default(),
-            gate.opened_by(move |rec: DeserializeGuard<RedisEnterpriseCluster>| {
-                of_rec(&by_rec.state(), &rec.name_any())
-            }),
-        );
+        .watches(objects.api(), drive::ours(), gate.opened_by(of_service))
+        .watches(objects.api(), drive::ours(), gate.opened_by(of_slice))
+        .watches(objects.api(), nodes, gate.opened_by(of_pod))
+        .watches(objects.api(), all(), gate.opened_by(of_rec_itself))
+        .watches(objects.api(), all(), gate.opened_by(of_redb))
+        .watches(objects.api(), all(), gate.opened_by(of_reaadb));
     drive::run(
         Rigger {
             objects: objects.clone(),
@@ -327,6 +397,7 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
             written: Written::default(),
             unconfirmed: Unconfirmed::default(),
             known,
+            shortcut,
         },
         controller,
         objects,
@@ -334,6 +405,22 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
         stop,
     )
     .await;
+}
+
+/// Maps a database whose spec changed, or that is going, to its topology.
+fn of_spec<K>(namespace: String) -> impl Fn(K) -> Option<ObjectRef<Guarded<DatabaseTopology>>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    let known = Mutex::new(BTreeMap::new());
+    move |database: K| {
+        let meta = database.meta();
+        let name = meta.name.clone()?;
+        let spec = (meta.uid.clone(), meta.generation);
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = known.insert(name.clone(), spec.clone()) != Some(spec);
+        changed.then(|| ObjectRef::new(&name).within(&namespace))
+    }
 }
 
 #[cfg(test)]

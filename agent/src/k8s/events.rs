@@ -18,7 +18,8 @@ const REMEMBERED: usize = 4096;
 /// Sends Events. Cheap to clone.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
     said: Arc<Mutex<BTreeMap<Key, String>>>,
 }
 
@@ -37,7 +38,8 @@ impl Events {
             instance: Some(identity.to_owned()),
         };
         Self {
-            recorder: Recorder::new(client, reporter),
+            client,
+            reporter,
             said: Arc::default(),
         }
     }
@@ -55,7 +57,7 @@ impl Events {
     }
 
     /// Says of `about` how `with` stands to it, well or not. Events of one reason about different things with it are kept
-    /// apart: the API server would otherwise count them as one, with the first one's text. Tells whether it was news.
+    /// apart: what is said of one does not make the same about another old. Tells whether it was news.
     pub async fn between(
         &self,
         about: &ObjectReference,
@@ -103,7 +105,9 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary,
         };
-        match self.recorder.publish(&event, about).await {
+        // A recorder counts Events of one reason as one, with the first one's text; one of its own knows of no other.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        match recorder.publish(&event, about).await {
             Ok(()) => self.remember(key, note),
             Err(error) => tracing::warn!(%error, reason, "an Event could not be written"),
         }
@@ -194,7 +198,14 @@ mod tests {
         assert!(events.warning(&about(), "Invalid", "x").await);
         assert!(events.warning(&about(), "ForeignObject", "y").await);
         drop(events);
-        assert_eq!(server.await.unwrap().len(), 3);
+        let asked = server.await.unwrap();
+        assert_eq!(asked.len(), 3);
+        let (method, _, body) = &asked[2];
+        assert_eq!(
+            (method, body["note"].as_str()),
+            (&http::Method::POST, Some("y")),
+            "a count of the first one would keep its text"
+        );
     }
 
     #[tokio::test]

@@ -38,11 +38,11 @@ pub(super) struct Target {
     pub address: String,
 }
 
-/// Decides for `topology` with the REC's `pods` and the slice that exists now.
+/// Decides for `topology` with those of the REC's pods to which clients can be led, and the slice that exists now.
 #[must_use]
 pub(super) fn decide(
     topology: &DatabaseTopology,
-    pods: &[Pod],
+    pods: &[Target],
     current: Option<&EndpointSlice>,
 ) -> Decision {
     let Some(primary) = topology
@@ -56,7 +56,7 @@ pub(super) fn decide(
         };
     };
     let epoch = topology.spec.epoch;
-    let keep = |why: String| {
+    let stays = |why: String| {
         if leads_to_live_pod(current, pods) {
             Decision::Keep { why }
         } else {
@@ -64,24 +64,26 @@ pub(super) fn decide(
         }
     };
     let Some(member) = confirmed(topology, primary) else {
-        return keep(format!("`{primary}` has not confirmed epoch {epoch} yet"));
+        return stays(format!("`{primary}` has not confirmed epoch {epoch} yet"));
     };
-    let mut shards = member.shards.iter();
-    let Some(own) = shards.find(|shard| shard.role == ShardRole::Primary) else {
-        // It has heard of the epoch and is about to lead. To lead nowhere for that moment costs clients another switch.
-        return keep(format!("`{primary}` does not lead in epoch {epoch} yet"));
+    let has = |role: ShardRole| member.shards.iter().find(|shard| shard.role == role);
+    let Some(shard) = has(ShardRole::Primary) else {
+        if has(ShardRole::Replica).is_some() {
+            return stays(format!(
+                "`{primary}` has not taken over in epoch {epoch} yet"
+            ));
+        }
+        return Decision::Nowhere {
+            why: format!("no shard runs on `{primary}`"),
+        };
     };
-    if !own.ready {
+    if !shard.ready {
         return Decision::Nowhere {
             why: format!("the shard on `{primary}` does not answer"),
         };
     }
-    match pods
-        .iter()
-        .find(|pod| pod.name_any() == primary)
-        .and_then(target)
-    {
-        Some(target) => Decision::Lead(target),
+    match pods.iter().find(|pod| pod.pod == primary) {
+        Some(target) => Decision::Lead(target.clone()),
         None => Decision::Nowhere {
             why: format!("the pod `{primary}` has no address"),
         },
@@ -99,7 +101,8 @@ fn confirmed<'a>(topology: &'a DatabaseTopology, node: &str) -> Option<&'a Membe
 
 /// A pod that is being deleted serves its clients until its successor does, as long as it is ready: who connects meanwhile
 /// would find nobody.
-fn target(pod: &Pod) -> Option<Target> {
+#[must_use]
+pub(super) fn target(pod: &Pod) -> Option<Target> {
     if pod.metadata.deletion_timestamp.is_some() && !is_ready(pod) {
         return None;
     }
@@ -127,16 +130,14 @@ fn is_ready(pod: &Pod) -> bool {
     all.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn leads_to_live_pod(current: Option<&EndpointSlice>, pods: &[Pod]) -> bool {
+fn leads_to_live_pod(current: Option<&EndpointSlice>, pods: &[Target]) -> bool {
     let Some(endpoint) = current.and_then(|slice| slice.endpoints.as_deref()?.first()) else {
         return false;
     };
     let Some(address) = endpoint.addresses.first() else {
         return false;
     };
-    pods.iter()
-        .filter_map(target)
-        .any(|live| live.address == *address)
+    pods.iter().any(|live| live.address == *address)
 }
 
 #[cfg(test)]
@@ -145,8 +146,9 @@ mod tests {
 
     use super::*;
 
-    fn pod(name: &str, ip: Option<&str>) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": name, "uid": format!("u-{name}")}, "spec": {"containers": [], "nodeName": "host"}, "status": {"podIP": ip}})).unwrap()
+    fn pod(name: &str, ip: Option<&str>) -> Option<Target> {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": name, "uid": format!("u-{name}")}, "spec": {"containers": [], "nodeName": "host"}, "status": {"podIP": ip}})).unwrap();
+        target(&pod)
     }
 
     fn slice(address: &str) -> EndpointSlice {
@@ -185,10 +187,8 @@ mod tests {
 
     #[test]
     fn the_endpoint_is_switched_only_to_a_node_that_confirmed_this_epoch_of_this_topology() {
-        let pods = [
-            pod("rec-0", Some("10.0.0.1")),
-            pod("rec-1", Some("10.0.0.2")),
-        ];
+        let pods = [("rec-0", "10.0.0.1"), ("rec-1", "10.0.0.2")];
+        let pods = pods.map(|(name, ip)| pod(name, Some(ip)).unwrap());
         let old = slice("10.0.0.2");
         let cases = [
             ("confirmed and ready", vec![("rec-0", 2, "T", true)], "lead"),
@@ -218,28 +218,21 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_stays_while_its_successor_is_still_a_replica() {
-        let pods = [
-            pod("rec-0", Some("10.0.0.1")),
-            pod("rec-1", Some("10.0.0.2")),
-        ];
-        let mut told = topology(2, &[("rec-0", 2, "T", true)]);
-        let members = told
-            .status
-            .iter_mut()
-            .flat_map(|status| &mut status.members);
-        for shard in members.flat_map(|member| &mut member.shards) {
-            shard.role = ShardRole::Replica;
-        }
-        let old = slice("10.0.0.2");
-        assert_eq!(kind(&decide(&told, &pods, Some(&old))), "keep");
-        let gone = slice("10.0.0.9");
-        assert_eq!(kind(&decide(&told, &pods, Some(&gone))), "nowhere");
+    fn a_replica_that_knows_that_it_shall_lead_is_waited_for() {
+        let pods = ["10.0.0.1", "10.0.0.2"].map(|ip| pod("rec", Some(ip)).unwrap());
+        let of_role = |role: &str| {
+            let mut topology = topology(2, &[("rec-0", 2, "T", true)]);
+            let status = topology.status.as_mut().unwrap();
+            status.members[0].shards[0].role = serde_json::from_value(json!(role)).unwrap();
+            decide(&topology, &pods, Some(&slice("10.0.0.2")))
+        };
+        assert_eq!(kind(&of_role("replica")), "keep");
+        assert_eq!(kind(&of_role("stopped")), "nowhere");
     }
 
     #[test]
     fn an_address_that_is_no_pods_any_more_is_not_kept() {
-        let pods = [pod("rec-0", Some("10.0.0.9"))];
+        let pods = [pod("rec-0", Some("10.0.0.9")).unwrap()];
         let decision = decide(&topology(2, &[]), &pods, Some(&slice("10.0.0.1")));
         assert_eq!(kind(&decision), "nowhere");
         assert_eq!(kind(&decide(&topology(2, &[]), &pods, None)), "nowhere");
@@ -247,14 +240,14 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_being_deleted_keeps_its_clients_while_it_is_ready() {
-        let going = |ready: &str| {
-            let mut pod = pod("rec-0", Some("10.0.0.1"));
-            pod.metadata.deletion_timestamp =
-                serde_json::from_value(json!("2026-11-22T00:00:00Z")).unwrap();
-            let condition = json!([{"type": "Ready", "status": ready}]);
-            let status = pod.status.as_mut().unwrap();
-            status.conditions = serde_json::from_value(condition).unwrap();
-            [pod]
+        let going = |ready: &str| -> Vec<Target> {
+            let pod = json!({
+                "metadata": {"name": "rec-0", "deletionTimestamp": "2026-11-22T00:00:00Z"},
+                "spec": {"containers": []},
+                "status": {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": ready}]},
+            });
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            target(&pod).into_iter().collect()
         };
         let leads = topology(1, &[("rec-0", 1, "T", true)]);
         assert_eq!(kind(&decide(&leads, &going("True"), None)), "lead");
@@ -267,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_target_is_the_pods_present_address() {
-        let pods = [pod("rec-0", Some("10.0.0.7"))];
+        let pods = [pod("rec-0", Some("10.0.0.7")).unwrap()];
         let Decision::Lead(target) = decide(
             &topology(1, &[("rec-0", 1, "T", true)]),
             &pods,
@@ -283,11 +276,8 @@ mod tests {
             ),
             ("10.0.0.7", Some("u-rec-0"), Some("host"))
         );
-        let gone = decide(
-            &topology(1, &[("rec-0", 1, "T", true)]),
-            &[pod("rec-0", None)],
-            None,
-        );
+        assert_eq!(pod("rec-0", None), None);
+        let gone = decide(&topology(1, &[("rec-0", 1, "T", true)]), &[], None);
         assert_eq!(kind(&gone), "nowhere");
     }
 }

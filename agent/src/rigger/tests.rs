@@ -96,6 +96,7 @@ fn rigger(objects: Objects) -> Rigger {
         written: Written::default(),
         unconfirmed: Unconfirmed::default(),
         known: kube::runtime::reflector::store().0,
+        shortcut: Shortcut::default(),
     }
 }
 
@@ -106,8 +107,8 @@ fn nothing() -> World {
             reach: BTreeSet::new(),
             name_by_port: false,
             service_port: None,
-            annotations: std::collections::BTreeMap::new(),
-            labels: std::collections::BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            labels: BTreeMap::new(),
         },
         pods: Vec::new(),
         services: Vec::new(),

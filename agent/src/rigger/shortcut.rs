@@ -1,0 +1,284 @@
+//! The short way of a failover. What the last complete look at a database found is kept, so that the endpoints follow a
+//! primary that has confirmed with one round trip: the write of the slices. Nothing else is written on this way, and a
+//! complete look follows it. Words of a topology from which nothing follows cost no request at all. Forgetting any of it
+//! costs requests and nothing else.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use meridian_api::crds::DatabaseTopology;
+
+use tokio::time::Instant;
+
+use super::{
+    build::{self, Built, Policy},
+    endpoints::{self, Decision, Target},
+    fetch,
+};
+use crate::k8s::drive;
+
+/// Names a topology to its controller.
+type Topology = ObjectRef<DeserializeGuard<DatabaseTopology>>;
+
+/// What to do at once about a topology that says something new.
+#[derive(Debug, PartialEq)]
+pub(super) enum Way {
+    /// Nothing: a complete look is needed.
+    None,
+    /// Nothing, because its primary has not confirmed yet; a complete look would find the same.
+    Wait,
+    /// Nothing: everything stands as the last complete look left it.
+    Stands,
+    /// Write these slices over those that were found.
+    Lead(Vec<(EndpointSlice, EndpointSlice)>),
+}
+
+/// What was seen last.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Shortcut(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    known: BTreeMap<String, Known>,
+    /// By name; `None`: clients cannot be led to it.
+    pods: BTreeMap<String, Option<Target>>,
+    /// Rises whenever something of any database is forgotten.
+    forgotten: u64,
+}
+
+/// What the last complete look at a database found and made.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    /// What the user wishes.
+    pub(super) policy: Policy,
+    /// The slices that stood there.
+    pub(super) slices: Vec<EndpointSlice>,
+    /// Where they were led.
+    pub(super) decision: Decision,
+    /// What stands since.
+    pub(super) built: Vec<Built>,
+    /// When.
+    pub(super) at: Instant,
+}
+
+/// A complete look that has begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Began(u64);
+
+impl Shortcut {
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A pod as a watch shows it.
+    pub(super) fn saw(&self, pod: &Pod) {
+        let target = endpoints::target(pod);
+        self.lock().pods.insert(pod.name_any(), target);
+    }
+
+    /// Something of the database changed that the next complete look will find.
+    pub(super) fn forget(&self, database: &str) {
+        let mut seen = self.lock();
+        seen.known.remove(database);
+        seen.forgotten = seen.forgotten.wrapping_add(1);
+    }
+
+    /// Passes on whom `mapper` names, and forgets what is known of each.
+    pub(super) fn forgotten_by<Other, Refs, Mapper>(
+        &self,
+        mapper: Mapper,
+    ) -> impl Fn(Other) -> Vec<Topology> + use<Other, Refs, Mapper>
+    where
+        Mapper: Fn(Other) -> Refs,
+        Refs: IntoIterator<Item = Topology>,
+    {
+        let shortcut = self.clone();
+        move |other| {
+            let named: Vec<_> = mapper(other).into_iter().collect();
+            named.iter().for_each(|one| shortcut.forget(&one.name));
+            named
+        }
+    }
+
+    /// A complete look begins.
+    pub(super) fn begin(&self) -> Began {
+        Began(self.lock().forgotten)
+    }
+
+    /// What the look that began found, unless something changed meanwhile.
+    pub(super) fn remember(&self, began: Began, database: &str, known: Known) {
+        let mut seen = self.lock();
+        if seen.forgotten == began.0 {
+            seen.known.insert(database.to_owned(), known);
+        }
+    }
+
+    /// What to do at once; `home` is the namespace of which every change is seen.
+    pub(super) fn way(&self, topology: &DatabaseTopology, home: &str) -> Way {
+        let seen = self.lock();
+        let Some(known) = seen.known.get(&topology.name_any()) else {
+            return Way::None;
+        };
+        let pods: Vec<Target> = seen.pods.values().flatten().cloned().collect();
+        let decision = endpoints::decide(topology, &pods, known.slices.first());
+        let target = match &decision {
+            Decision::Lead(target) => target,
+            Decision::Keep { .. } => return Way::Wait,
+            Decision::Nowhere { .. } => return Way::None,
+        };
+        let memory = fetch::memory(topology, &known.slices, &decision);
+        let lead = Some(Some(target));
+        let built = build::build(&topology.spec, &known.policy, lead, memory.as_deref());
+        if decision == known.decision {
+            let fresh = known.at.elapsed() < drive::REST;
+            let all_seen = topology.spec.database.namespace == home;
+            let stands = fresh && all_seen && built == known.built;
+            return if stands { Way::Stands } else { Way::None };
+        }
+        let slices = built.into_iter().filter_map(|one| one.slice);
+        let over = slices.map(|slice| {
+            let named = |found: &&EndpointSlice| found.metadata.name == slice.metadata.name;
+            let found = known.slices.iter().find(named)?.clone();
+            Some((slice, found))
+        });
+        over.collect::<Option<Vec<_>>>()
+            .map_or(Way::None, Way::Lead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rigger::build::Reach;
+
+    fn pod(name: &str, address: &str) -> Pod {
+        let metadata = json!({"name": name, "uid": format!("u-{name}")});
+        serde_json::from_value(
+            json!({"metadata": metadata, "spec": {"containers": []}, "status": {"podIP": address}}),
+        )
+        .unwrap()
+    }
+
+    /// A topology of epoch 2 whose primary is `rec-1`, which has confirmed `epoch`.
+    fn topology(epoch: i64) -> DatabaseTopology {
+        let database =
+            json!({"kind": "RedisEnterpriseDatabase", "namespace": "ns", "name": "db", "uid": "u"});
+        let shard =
+            json!({"id": 0, "role": "primary", "ready": true, "writable": true, "port": 10000});
+        let member = json!({"node": "rec-1", "topologyUid": "T", "epoch": epoch, "generation": 1, "asOf": "t", "shards": [shard]});
+        let spec = json!({
+            "database": database, "cluster": "rec", "epoch": 2, "port": 10000, "memoryBytes": 1,
+            "evictionPolicy": "noeviction", "persistence": "disabled", "replication": true,
+            "shards": [{"id": 0, "slots": "0-16383", "primary": "rec-1"}],
+        });
+        serde_json::from_value(json!({"metadata": {"name": "db", "uid": "T"}, "spec": spec, "status": {"members": [member]}}))
+            .unwrap()
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            reach: [Reach::ClusterIp].into(),
+            name_by_port: false,
+            service_port: None,
+            annotations: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    fn slice(name: &str, address: &str) -> EndpointSlice {
+        let endpoints: Value = json!([{"addresses": [address]}]);
+        serde_json::from_value(json!({"metadata": {"name": name, "uid": "S"}, "addressType": "IPv4", "endpoints": endpoints}))
+            .unwrap()
+    }
+
+    /// A shortcut after a look that led to `rec-0` and found these slices.
+    fn known(slices: Vec<EndpointSlice>) -> Shortcut {
+        let shortcut = Shortcut::default();
+        shortcut.saw(&pod("rec-0", "10.0.0.1"));
+        shortcut.saw(&pod("rec-1", "10.0.0.2"));
+        shortcut.remember(shortcut.begin(), "db", found("rec-0", slices));
+        shortcut
+    }
+
+    fn found(leads_to: &str, slices: Vec<EndpointSlice>) -> Known {
+        let target = endpoints::target(&pod(leads_to, "10.0.0.2")).unwrap();
+        let decision = Decision::Lead(target.clone());
+        let memory = fetch::memory(&topology(2), &slices, &decision);
+        let built = build::build(
+            &topology(2).spec,
+            &policy(),
+            Some(Some(&target)),
+            memory.as_deref(),
+        );
+        Known {
+            policy: policy(),
+            slices,
+            decision,
+            built,
+            at: Instant::now(),
+        }
+    }
+
+    fn ours() -> Vec<EndpointSlice> {
+        vec![slice("db-meridian", "10.0.0.1")]
+    }
+
+    #[tokio::test]
+    async fn a_primary_that_confirmed_is_followed_at_once_and_one_that_did_not_is_waited_for() {
+        let shortcut = known(ours());
+        assert_eq!(shortcut.way(&topology(1), "ns"), Way::Wait);
+        let Way::Lead(writes) = shortcut.way(&topology(2), "ns") else {
+            panic!("the slice leads to another pod");
+        };
+        let [(wanted, found)] = writes.as_slice() else {
+            panic!("{writes:?}");
+        };
+        let endpoint = &wanted.endpoints.as_ref().unwrap()[0];
+        assert_eq!(endpoint.addresses, ["10.0.0.2"]);
+        assert_eq!(found.metadata.uid.as_deref(), Some("S"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stands_costs_nothing_until_it_has_rested() {
+        let shortcut = known(ours());
+        shortcut.remember(shortcut.begin(), "db", found("rec-1", ours()));
+        assert_eq!(shortcut.way(&topology(2), "ns"), Way::Stands);
+        assert_eq!(
+            shortcut.way(&topology(2), "home"),
+            Way::None,
+            "a change of what the user wishes there would not be seen"
+        );
+        let mut moved = topology(2);
+        moved.spec.port = 10_001;
+        assert_eq!(shortcut.way(&moved, "ns"), Way::None, "its Services change");
+        tokio::time::advance(drive::REST).await;
+        assert_eq!(shortcut.way(&topology(2), "ns"), Way::None);
+    }
+
+    #[tokio::test]
+    async fn without_all_that_is_needed_a_complete_look_is_taken() {
+        let at_once = |shortcut: &Shortcut| shortcut.way(&topology(2), "ns");
+        assert_eq!(at_once(&Shortcut::default()), Way::None, "nothing is known");
+        let shortcut = known(ours());
+        shortcut.forget("db");
+        assert_eq!(at_once(&shortcut), Way::None, "it changed");
+        let began = shortcut.begin();
+        shortcut.forget("db");
+        shortcut.remember(began, "db", found("rec-0", ours()));
+        assert_eq!(at_once(&shortcut), Way::None, "overtaken by a change");
+        let other = known(vec![slice("other-meridian", "10.0.0.1")]);
+        assert_eq!(at_once(&other), Way::None, "a slice is missing");
+        let mut going = pod("rec-1", "10.0.0.2");
+        let time = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        going.metadata.deletion_timestamp = Some(time);
+        let shortcut = known(ours());
+        shortcut.saw(&going);
+        assert_eq!(at_once(&shortcut), Way::None, "its pod is going");
+    }
+}
