@@ -235,20 +235,16 @@ fn serves(topology: &Value) -> bool {
 fn print(all: &[Followed]) {
     for cause in [Cause::Move, Cause::Kill] {
         let of = |part: fn(&Followed) -> Duration| {
-            let mut times: Vec<Duration> = all
-                .iter()
-                .filter(|one| one.cause == cause)
-                .map(part)
-                .collect();
+            let ours = all.iter().filter(|one| one.cause == cause);
+            let mut times: Vec<u128> = ours.map(|one| part(one).as_millis()).collect();
             times.sort();
             (times[times.len() / 2], times[times.len() - 1], times)
         };
         let (median, worst, times) = of(|one| one.led);
         let (confirmed, late, _) = of(|one| one.confirmed);
         println!(
-            "{cause:?}: Services follow the primary within {median:.0?} (median) and {worst:.0?} (worst) of {}; its own \
-             report came after {confirmed:.0?} and {late:.0?}; {times:.0?}",
-            times.len()
+            "{cause:?}: Services follow the primary within {median} ms (median) and {worst} ms (worst); its own report \
+             came after {confirmed} ms and {late} ms; all: {times:?}"
         );
     }
 }

@@ -9,6 +9,7 @@ use meridian_api::{
         DatabaseTopology, RedisEnterpriseDatabase, RedisEnterpriseDatabaseStatus, SpecStatus,
         database::{DatabaseStatus, InternalEndpoint},
     },
+    login::database_number,
     validate::SPOKEN_VERSION,
 };
 
@@ -77,9 +78,11 @@ pub(super) fn status(
             let (word, finding) = word(topology, world, served);
             findings.push(finding);
             findings.extend(refused_name(topology));
-            if word == DatabaseStatus::Active && !served {
-                next.database_uid = redb.uid();
-                next.created_time = Some(now.to_owned());
+            if word == DatabaseStatus::Active {
+                next.database_uid = Some(database_number(topology.spec.port).to_string());
+                if !served {
+                    next.created_time = Some(now.to_owned());
+                }
             }
             findings.extend(failover::findings(topology, None));
             findings.extend(world.access.as_ref().and_then(Access::finding));

@@ -68,7 +68,8 @@ fn a_database_is_active_when_it_takes_writes_and_its_services_lead_to_it() {
             shown.database_uid.as_deref(),
             shown.redis_enterprise_cluster.as_deref()
         ),
-        (Some("U"), Some("rec"))
+        (Some("1"), Some("rec")),
+        "the number by which the cluster's API calls it"
     );
     assert_eq!(
         shown.shard_statuses,
