@@ -103,7 +103,9 @@ fn confirmed<'a>(topology: &'a DatabaseTopology, node: &str) -> Option<&'a Membe
 /// would find nobody.
 #[must_use]
 pub(super) fn target(pod: &Pod) -> Option<Target> {
-    if pod.metadata.deletion_timestamp.is_some() && !is_ready(pod) {
+    // Without any grace it is gone already, whatever it said of itself last.
+    let is_gone = pod.metadata.deletion_grace_period_seconds == Some(0);
+    if pod.metadata.deletion_timestamp.is_some() && (is_gone || !is_ready(pod)) {
         return None;
     }
     let address = pod
@@ -240,9 +242,10 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_being_deleted_keeps_its_clients_while_it_is_ready() {
-        let going = |ready: &str| -> Vec<Target> {
+        let going = |ready: &str, grace: i64| -> Vec<Target> {
+            let time = "2026-11-22T00:00:00Z";
             let pod = json!({
-                "metadata": {"name": "rec-0", "deletionTimestamp": "2026-11-22T00:00:00Z"},
+                "metadata": {"name": "rec-0", "deletionTimestamp": time, "deletionGracePeriodSeconds": grace},
                 "spec": {"containers": []},
                 "status": {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": ready}]},
             });
@@ -250,12 +253,16 @@ mod tests {
             target(&pod).into_iter().collect()
         };
         let leads = topology(1, &[("rec-0", 1, "T", true)]);
-        assert_eq!(kind(&decide(&leads, &going("True"), None)), "lead");
-        assert_eq!(kind(&decide(&leads, &going("False"), None)), "nowhere");
+        assert_eq!(kind(&decide(&leads, &going("True", 30), None)), "lead");
+        assert_eq!(kind(&decide(&leads, &going("False", 30), None)), "nowhere");
+        assert_eq!(kind(&decide(&leads, &going("True", 0), None)), "nowhere");
         let next = topology(2, &[("rec-0", 1, "T", true)]);
         let old = slice("10.0.0.1");
-        assert_eq!(kind(&decide(&next, &going("True"), Some(&old))), "keep");
-        assert_eq!(kind(&decide(&next, &going("False"), Some(&old))), "nowhere");
+        assert_eq!(kind(&decide(&next, &going("True", 30), Some(&old))), "keep");
+        assert_eq!(
+            kind(&decide(&next, &going("False", 30), Some(&old))),
+            "nowhere"
+        );
     }
 
     #[test]

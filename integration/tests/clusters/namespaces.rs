@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use meridian_integration::{
-    stack::{Cluster, DATABASE_UP, NAMESPACE, Paths},
+    shell::Output,
+    stack::{Cluster, DATABASE_UP, NAMESPACE, Paths, Region},
     wait::{Look, until},
 };
 use serde_json::Value;
@@ -169,7 +170,6 @@ async fn told(cluster: &Cluster, rec: &str, reason: &str, part: &str) -> Result<
 
 /// Deletes a namespace, which must go with all that was made for its databases.
 async fn deleted(cluster: &Cluster, namespace: &str, databases: &[&str]) -> Result<()> {
-    let started = std::time::Instant::now();
     cluster.must(&["delete", "namespace", namespace, "--wait=false"], "")?;
     let is_gone = |found: Option<&Value>| found.is_none();
     seen(
@@ -180,10 +180,6 @@ async fn deleted(cluster: &Cluster, namespace: &str, databases: &[&str]) -> Resu
         is_gone,
     )
     .await?;
-    println!(
-        "namespace {namespace} gone after {:.1} s",
-        started.elapsed().as_secs_f64()
-    );
     for name in databases {
         for kind in ["dbtopo", "service"] {
             ensure!(
@@ -195,80 +191,64 @@ async fn deleted(cluster: &Cluster, namespace: &str, databases: &[&str]) -> Resu
     Ok(())
 }
 
+/// Deletes a database and waits until it is gone.
+fn delete_redb(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
+    let args = ["-n", namespace, "delete", "redb", name, "--timeout=60s"];
+    cluster.must(&args, "").map(drop)
+}
+
+/// The database `list-db` of `list-a`: its Service and Secret are there, and a client of it writes.
+async fn served_where_it_stands(cluster: &Cluster) -> Result<Region> {
+    redb(cluster, "list-a", "list", "list-db")?;
+    let served = active(cluster, "list-a", "list-db").await?;
+    ensure!(served["status"]["redisEnterpriseCluster"] == "list");
+    ensure!(get(cluster, NAMESPACE, "secret", "redb-list-db")?.is_none());
+    let service = ("list-a", "service", "list-db");
+    let made = seen(cluster, service, "made", SOON, |found| found.is_some()).await?;
+    let made = made.context("it was there a moment ago")?;
+    ensure!(made["spec"]["type"] == "ExternalName", "{made}");
+    let home = format!("list-db.{NAMESPACE}.svc.cluster.local");
+    ensure!(made["spec"]["externalName"] == home, "{made}");
+    let secret = password(cluster, "list-a", "redb-list-db")?;
+    let client = cluster.region("list-db", &secret, SOON).await?;
+    client.run::<String>("SET owner a").await?;
+    Ok(client)
+}
+
+/// A database of a name that another namespace's has already gets nothing of it.
+async fn a_taken_name_is_refused(cluster: &Cluster) -> Result<()> {
+    redb(cluster, "list-b", "list", "list-db")?;
+    let refused = |redb: Option<&Value>| {
+        redb.is_some_and(|redb| {
+            condition(redb, "Ready").contains("the RedisEnterpriseDatabase `list-a/list-db` has it")
+        })
+    };
+    let asked = ("list-b", "redb", "list-db");
+    seen(cluster, asked, "refused", SOON, refused).await?;
+    ensure!(get(cluster, "list-b", "secret", "redb-list-db")?.is_none());
+    delete_redb(cluster, "list-b", "list-db")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn databases_of_listed_namespaces_are_served_each_under_a_name_of_its_own() {
     let cluster = cluster().await;
     running(cluster, "list", "").await.unwrap();
     consumer(cluster, NAMESPACE, "list-a", "").unwrap();
     settings(cluster, NAMESPACE, "REDB_NAMESPACES: 'list-a, list-b'").unwrap();
-    told(
-        cluster,
-        "list",
-        "NamespaceNotOperated",
-        "namespace `list-b` is not operated: the namespace does not exist",
-    )
-    .await
-    .unwrap();
-
-    redb(cluster, "list-a", "list", "list-db").unwrap();
-    let served = active(cluster, "list-a", "list-db").await.unwrap();
-    assert_eq!(served["status"]["redisEnterpriseCluster"], "list");
-    assert!(
-        get(cluster, NAMESPACE, "secret", "redb-list-db")
-            .unwrap()
-            .is_none()
-    );
-    let is_there = |found: Option<&Value>| found.is_some();
-    let name = seen(
-        cluster,
-        ("list-a", "service", "list-db"),
-        "made",
-        SOON,
-        is_there,
-    );
-    let name = name.await.unwrap().unwrap();
-    assert_eq!(name["spec"]["type"], "ExternalName");
-    assert_eq!(
-        name["spec"]["externalName"],
-        format!("list-db.{NAMESPACE}.svc.cluster.local")
-    );
-    let secret = password(cluster, "list-a", "redb-list-db").unwrap();
-    let client = cluster.region("list-db", &secret, SOON).await.unwrap();
-    client.run::<String>("SET owner a").await.unwrap();
+    let missing = "namespace `list-b` is not operated: the namespace does not exist";
+    told(cluster, "list", "NamespaceNotOperated", missing)
+        .await
+        .unwrap();
+    let client = served_where_it_stands(cluster).await.unwrap();
 
     // The one that was missing is picked up, and a name stands for one database whoever asks.
     consumer(cluster, NAMESPACE, "list-b", "").unwrap();
     told(cluster, "list", "NamespaceOperated", "`list-b`")
         .await
         .unwrap();
-    redb(cluster, "list-b", "list", "list-db").unwrap();
     redb(cluster, "list-b", "list", "list-other").unwrap();
     active(cluster, "list-b", "list-other").await.unwrap();
-    let refused = |redb: Option<&Value>| {
-        redb.is_some_and(|redb| {
-            condition(redb, "Ready").contains("the RedisEnterpriseDatabase `list-a/list-db` has it")
-        })
-    };
-    seen(
-        cluster,
-        ("list-b", "redb", "list-db"),
-        "refused",
-        SOON,
-        refused,
-    )
-    .await
-    .unwrap();
-    assert!(
-        get(cluster, "list-b", "secret", "redb-list-db")
-            .unwrap()
-            .is_none()
-    );
-    cluster
-        .must(
-            &["-n", "list-b", "delete", "redb", "list-db", "--timeout=60s"],
-            "",
-        )
-        .unwrap();
+    a_taken_name_is_refused(cluster).await.unwrap();
     assert_eq!(
         client.run::<String>("GET owner").await.unwrap(),
         "a",
@@ -278,19 +258,7 @@ async fn databases_of_listed_namespaces_are_served_each_under_a_name_of_its_own(
     deleted(cluster, "list-a", &["list-db"]).await.unwrap();
     assert_eq!(holder(cluster, "list-b").unwrap(), NAMESPACE);
     active(cluster, "list-b", "list-other").await.unwrap();
-    cluster
-        .must(
-            &[
-                "-n",
-                "list-b",
-                "delete",
-                "redb",
-                "list-other",
-                "--timeout=60s",
-            ],
-            "",
-        )
-        .unwrap();
+    delete_redb(cluster, "list-b", "list-other").unwrap();
     settings(cluster, NAMESPACE, "").unwrap();
     deleted(cluster, "list-b", &["list-other"]).await.unwrap();
     gone(cluster, "list").await.unwrap();
@@ -389,12 +357,9 @@ async fn of_two_agents_the_first_operates_a_namespace_until_it_leaves_it() {
 
     settings(cluster, NAMESPACE, "").unwrap();
     held_by(second).await.unwrap();
-    cluster
-        .must(
-            &["delete", "namespace", "both", second, "--timeout=90s"],
-            "",
-        )
-        .unwrap();
+    // Its agent goes last: it is the one that ends what it made in the other.
+    deleted(cluster, "both", &[]).await.unwrap();
+    deleted(cluster, second, &[]).await.unwrap();
     // What stands outside of its namespace; the right to see the cluster's identity is the other agent's as well.
     let left = [
         "validatingwebhookconfiguration/redis-enterprise-admission",
@@ -406,6 +371,29 @@ async fn of_two_agents_the_first_operates_a_namespace_until_it_leaves_it() {
     for name in left.map(|name| format!("{name}-{second}")) {
         cluster.must(&["delete", &name], "").unwrap();
     }
+}
+
+/// What the API server answers to who reports with this token for this node of `word-db`.
+fn reports(cluster: &Cluster, token: &str, node: &str) -> Result<Output> {
+    let shard = r#"{"id": 0, "role": "primary", "ready": true, "writable": true, "port": 10000}"#;
+    let report = format!(
+        "{{apiVersion: meridian.dev/v1alpha1, kind: DatabaseTopology, metadata: {{name: word-db}}, status: {{members: \
+         [{{node: {node}, topologyUid: t, epoch: 9, generation: 9, asOf: '2026-01-01T00:00:00Z', shards: [{shard}]}}]}}}}"
+    );
+    let config = with_token(cluster, token)?;
+    let config = format!("--kubeconfig={}", config.path().display());
+    let args = [
+        &config,
+        "apply",
+        "--server-side",
+        "--subresource=status",
+        "--field-manager=guest",
+        "--force-conflicts",
+        "--dry-run=server",
+        "-f",
+        "-",
+    ];
+    cluster.kubectl(&args, &report)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -426,30 +414,6 @@ async fn a_pod_may_report_for_itself_and_for_no_other() {
         .into_iter()
         .find(|pod| *pod != primary)
         .unwrap();
-    let report = |node: &str| {
-        let shard =
-            r#"{"id": 0, "role": "primary", "ready": true, "writable": true, "port": 10000}"#;
-        format!(
-            "{{apiVersion: meridian.dev/v1alpha1, kind: DatabaseTopology, metadata: {{name: word-db}}, status: {{members: \
-             [{{node: {node}, topologyUid: t, epoch: 9, generation: 9, asOf: '2026-01-01T00:00:00Z', shards: [{shard}]}}]}}}}"
-        )
-    };
-    let says = |token: &str, node: &str| {
-        let config = with_token(cluster, token)?;
-        let config = format!("--kubeconfig={}", config.path().display());
-        let args = [
-            &config,
-            "apply",
-            "--server-side",
-            "--subresource=status",
-            "--field-manager=guest",
-            "--force-conflicts",
-            "--dry-run=server",
-            "-f",
-            "-",
-        ];
-        cluster.kubectl(&args, &report(node))
-    };
     let bound = [
         "create",
         "token",
@@ -463,7 +427,7 @@ async fn a_pod_may_report_for_itself_and_for_no_other() {
         format!("the pod {other} may change its own entry of status.members and no other");
     // Policies reach the API server a moment after they were made.
     until("the policy is in force", SOON, || async {
-        let out = says(bound.trim(), &primary)?;
+        let out = reports(cluster, bound.trim(), &primary)?;
         Ok(if out.stderr.contains(&about_primary) {
             Look::Holds(())
         } else {
@@ -472,10 +436,10 @@ async fn a_pod_may_report_for_itself_and_for_no_other() {
     })
     .await
     .unwrap();
-    let own = says(bound.trim(), other).unwrap();
+    let own = reports(cluster, bound.trim(), other).unwrap();
     assert_eq!(own.code, 0, "{}", own.stderr);
     let loose = cluster.must(&["create", "token", "word"], "").unwrap();
-    let out = says(loose.trim(), other).unwrap();
+    let out = reports(cluster, loose.trim(), other).unwrap();
     assert!(out.stderr.contains("is bound to no pod"), "{}", out.stderr);
 
     // The nodes themselves still report, and the agent as well.
@@ -487,8 +451,6 @@ async fn a_pod_may_report_for_itself_and_for_no_other() {
         .await
         .unwrap();
     active(cluster, NAMESPACE, "word-db").await.unwrap();
-    cluster
-        .must(&["delete", "redb", "word-db", "--timeout=60s"], "")
-        .unwrap();
+    delete_redb(cluster, NAMESPACE, "word-db").unwrap();
     gone(cluster, "word").await.unwrap();
 }

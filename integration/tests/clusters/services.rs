@@ -232,6 +232,7 @@ fn serves(topology: &Value) -> bool {
     members.into_iter().flatten().any(says)
 }
 
+#[expect(clippy::print_stdout, reason = "the figures of a test that passes")]
 fn print(all: &[Followed]) {
     for cause in [Cause::Move, Cause::Kill] {
         let of = |part: fn(&Followed) -> Duration| {
