@@ -19,6 +19,8 @@ mod growth;
 mod namespaces;
 #[path = "clusters/observe.rs"]
 mod observe;
+#[path = "clusters/recovery.rs"]
+mod recovery;
 #[path = "clusters/rollout.rs"]
 mod rollout;
 #[path = "clusters/services.rs"]
