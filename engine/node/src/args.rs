@@ -224,6 +224,12 @@ pub struct ShardArgs {
     /// Valkey's server
     #[arg(long)]
     pub valkey_server: PathBuf,
+    /// The last process ended with an error: look first whether its files can be read
+    #[arg(long)]
+    pub examine: bool,
+    /// It follows a primary: files that cannot be read are set aside
+    #[arg(long)]
+    pub follows: bool,
 }
 
 /// Another region on the command line.

@@ -207,6 +207,12 @@ impl DesiredShard {
                 .is_some_and(|r| !r.in_sync.is_empty())
     }
 
+    /// It follows a primary, which has everything that it could have to offer.
+    #[must_use]
+    pub fn may_copy_anew(&self) -> bool {
+        self.replication.is_some() && matches!(self.role, Role::Replica { .. })
+    }
+
     /// `true` if a running shard must be started again to become `wanted`; everything else is changed while it runs.
     #[must_use]
     pub fn needs_restart(&self, wanted: &Self) -> bool {

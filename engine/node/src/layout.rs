@@ -221,6 +221,24 @@ impl ShardLayout {
         self.directory.join("held.json")
     }
 
+    /// Why the files were not loaded at the newest start.
+    #[must_use]
+    pub fn refused(&self) -> PathBuf {
+        self.directory.join("refused.json")
+    }
+
+    /// Files that could not be loaded, out of the way.
+    #[must_use]
+    pub fn aside(&self) -> PathBuf {
+        self.directory.join("set-aside")
+    }
+
+    /// What a process of the shard leaves to the next, the record of how much that is first.
+    #[must_use]
+    pub fn left(&self) -> [PathBuf; 3] {
+        [self.held(), self.append_only(), self.snapshot()]
+    }
+
     /// Valkey's log, where the node does not pass it on to its own output.
     #[must_use]
     pub fn log(&self) -> PathBuf {

@@ -16,6 +16,7 @@ pub mod backoff;
 pub mod certs;
 pub mod clock;
 pub mod desired;
+pub mod kept;
 pub mod layout;
 pub mod lock;
 pub mod permission;

@@ -165,6 +165,8 @@ pub enum Event {
     Stopping,
     /// There is a connection to the shard, which answers.
     Up(Life),
+    /// It does not start: what it left cannot be loaded.
+    Refused,
     /// The connection broke, or an [`Order`] failed. What the shard holds is unknown until [`Event::Up`].
     Down,
     /// The shard was looked at.
@@ -286,6 +288,8 @@ pub enum Wish {
         /// The epoch.
         epoch: u64,
     },
+    /// It does not start: what it left cannot be loaded, and there are others who have it.
+    Refused,
     /// The node was asked to stop.
     Stopping,
 }

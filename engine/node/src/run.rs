@@ -62,8 +62,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Command::Standalone(args) => run_standalone(args),
         Command::Sync(args) => run_sync(args),
         Command::Certs(args) => run_certs(&args),
-        Command::Shard(ShardArgs { dir, valkey_server }) => {
-            match shard_exec::exec(&dir, &valkey_server)? {}
+        Command::Shard(ShardArgs {
+            dir,
+            valkey_server,
+            examine,
+            follows,
+        }) => {
+            let left = shard_exec::Left { examine, follows };
+            match shard_exec::exec(&dir, &valkey_server, left)? {}
         }
     }
 }

@@ -6,6 +6,10 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tracing::warn;
+
+use crate::atomic_file::{self, FileError};
+use crate::kept::{self, KeptError, Refused};
 use crate::layout::{Layout, ShardLayout};
 use crate::lock::{Lock, LockError};
 use crate::valkey::starts_without_aof;
@@ -19,6 +23,15 @@ pub enum ShardExecError {
     /// A system call before the start failed.
     #[error("prepare the shard process")]
     Prepare(#[source] std::io::Error),
+    /// What its last process left cannot be looked at.
+    #[error("look at what the last process left")]
+    Kept(#[from] KeptError),
+    /// What it says of that cannot be stored.
+    #[error("say what became of what the last process left")]
+    Said(#[from] FileError),
+    /// What its last process left cannot be loaded, and nobody else is known to have it.
+    #[error("{0}")]
+    Refused(String),
     /// The program is not there or cannot run.
     #[error("run {program}; give its path with --valkey-server")]
     Exec {
@@ -30,11 +43,20 @@ pub enum ShardExecError {
     },
 }
 
+/// What to make of the files that the last process left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// It ended with an error, perhaps because it could not load them.
+    pub examine: bool,
+    /// The shard follows a primary, which has all that they hold.
+    pub follows: bool,
+}
+
 /// Becomes Valkey with the configuration in `directory`.
 ///
 /// # Errors
 /// [`ShardExecError`]; on success it does not return.
-pub fn exec(directory: &Path, valkey: &Path) -> Result<Infallible, ShardExecError> {
+pub fn exec(directory: &Path, valkey: &Path, left: Left) -> Result<Infallible, ShardExecError> {
     let files: ShardLayout = ShardLayout {
         directory: directory.to_owned(),
         socket: PathBuf::new(),
@@ -47,6 +69,7 @@ pub fn exec(directory: &Path, valkey: &Path) -> Result<Infallible, ShardExecErro
         &format!("process {} (Valkey)", std::process::id()),
     )?;
     lock.keep_over_exec().map_err(ShardExecError::Prepare)?;
+    judge(&files, left)?;
     let mut command = Command::new(valkey);
     command.arg(files.config());
     let has = |name: &str| directory.join(name).exists();
@@ -58,6 +81,37 @@ pub fn exec(directory: &Path, valkey: &Path) -> Result<Infallible, ShardExecErro
         program: valkey.to_owned(),
         source,
     })
+}
+
+/// Sees to it that there is nothing that Valkey would not load, or says what that is.
+fn judge(files: &ShardLayout, left: Left) -> Result<(), ShardExecError> {
+    let path = files.refused();
+    let damage = if left.examine {
+        kept::examine(files)?
+    } else {
+        None
+    };
+    let Some(damage) = damage else {
+        return match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(ShardExecError::Prepare(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        };
+    };
+    let mut refused = Refused {
+        damage,
+        aside: None,
+    };
+    if !left.follows {
+        atomic_file::write_json(&path, &refused)?;
+        return Err(ShardExecError::Refused(refused.text()));
+    }
+    refused.aside = Some(files.aside());
+    atomic_file::write_json(&path, &refused)?;
+    kept::set_aside(files)?;
+    warn!(directory = %files.directory.display(), "{}", refused.text());
+    Ok(())
 }
 
 /// Finds `program` in the search path unless it names a file already.

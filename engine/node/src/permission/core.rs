@@ -14,6 +14,8 @@ pub struct Core {
     facts: Facts,
     life: Option<Life>,
     stopping: bool,
+    /// Its process does not start with the files that are there.
+    refused: bool,
     /// The highest epoch of a fence, or of another's primacy, that somebody told; 0: none.
     told_fence: u64,
     asking: Asking,
@@ -40,6 +42,7 @@ impl Core {
             facts,
             life: None,
             stopping: false,
+            refused: false,
             told_fence: 0,
             asking: Asking::default(),
             alone: None,
@@ -57,6 +60,7 @@ impl Core {
         match event {
             Event::Obeys(duty) => self.obeys(duty),
             Event::Stopping => self.stopping = true,
+            Event::Refused => self.refused = true,
             Event::Up(life) => self.up(life),
             Event::Down => {
                 self.life = None;
@@ -186,6 +190,7 @@ impl Core {
             self.alone = None;
         }
         self.under_way = None;
+        self.refused = false;
         self.life = Some(life);
     }
 
@@ -307,7 +312,12 @@ impl Core {
                 epoch: duty.epoch,
             });
         }
-        (self.stopping && !duty.in_sync.is_empty()).then_some(Wish::Stopping)
+        let wish = match (self.refused, self.stopping) {
+            (true, _) => Some(Wish::Refused),
+            (false, true) => Some(Wish::Stopping),
+            (false, false) => None,
+        };
+        wish.filter(|_| !duty.in_sync.is_empty())
     }
 
     /// Everything is ready for a permission; only the others' word may be missing.

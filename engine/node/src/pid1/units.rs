@@ -53,6 +53,8 @@ struct Unit {
     phase: Phase,
     starts: u64,
     last_end: Option<String>,
+    /// It ended by itself with an error: a shard perhaps because of its files.
+    failed: bool,
     /// What a shard is configured as, and whose data it serves.
     shard: Option<(String, DesiredShard)>,
 }
@@ -72,6 +74,7 @@ impl Units {
             phase: Phase::Stopped,
             starts: 0,
             last_end: None,
+            failed: false,
             shard: None,
         };
         Ok(Self {
@@ -117,6 +120,7 @@ impl Units {
                 phase: Phase::Stopped,
                 starts: 0,
                 last_end: None,
+                failed: false,
                 shard: None,
             });
             unit.shard = Some(shard);
@@ -223,9 +227,8 @@ impl Units {
                 command.arg("--internal-dir").arg(&self.config.internal);
             }
             UnitName::Shard(shard_name) => {
-                let (owner, shard) = self
-                    .units
-                    .get(name)
+                let unit = self.units.get(name);
+                let (owner, shard) = unit
                     .and_then(|unit| unit.shard.as_ref())
                     .ok_or("it has no configuration: this is a defect of the supervisor")?;
                 shards::prepare(
@@ -242,6 +245,12 @@ impl Units {
                     .arg(files.directory)
                     .arg("--valkey-server")
                     .arg(&self.config.valkey);
+                if unit.is_some_and(|unit| unit.failed) {
+                    command.arg("--examine");
+                }
+                if shard.may_copy_anew() {
+                    command.arg("--follows");
+                }
             }
         }
         let child = command.stdin(Stdio::null()).spawn()?;
@@ -273,6 +282,7 @@ impl Units {
                 continue;
             };
             let how = describe(status);
+            unit.failed = status.exit_status().is_some_and(|code| code != 0);
             if matches!(unit.phase, Phase::Stopping { .. }) {
                 info!(unit = %name, pid, how, "ended as asked");
                 if let (UnitName::Shard(shard), Some(0)) = (&name, status.exit_status()) {

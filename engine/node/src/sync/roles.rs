@@ -21,6 +21,7 @@ use super::proto::nodes::GrantRequest;
 use super::shard::{Shard, ShardAddress, ShardError};
 use crate::atomic_file;
 use crate::clock;
+use crate::kept::{self, Refused};
 use crate::permission::{
     Action, Answer, Ask, Core, Duty, Event, Facts, Found, Order, Position, Progress, Read,
 };
@@ -95,6 +96,8 @@ struct Roles {
     held: Option<Held>,
     progress: Progress,
     problem: Option<String>,
+    /// What this life was started without, until it has a whole copy again.
+    without: Option<Refused>,
     answers: mpsc::Sender<Event>,
     shown: watch::Sender<RoleView>,
 }
@@ -127,6 +130,7 @@ pub(super) async fn run(
         held: None,
         progress: Progress::default(),
         problem: None,
+        without: None,
         answers,
         shown,
     };
@@ -233,11 +237,16 @@ impl Roles {
                 self.shard = Some(shard);
                 self.replicated = Some(replicated);
                 self.problem = None;
+                self.without = kept::refused(&self.shared.address.refused);
                 Some(Event::Up(life))
             }
             Err(error) => {
-                self.problem = Some(crate::run::chain(&error));
-                None
+                let refused = kept::refused(&self.shared.address.refused);
+                let stays_away = refused.as_ref().is_some_and(|r| r.aside.is_none());
+                let text = refused.map_or_else(|| crate::run::chain(&error), |r| r.text());
+                let news = self.problem.as_ref() != Some(&text);
+                self.problem = Some(text);
+                (news && stays_away).then_some(Event::Refused)
             }
         }
     }
@@ -299,6 +308,7 @@ impl Roles {
         let mut core = self.core.view(now);
         let counted = self.progress.count(&core.members, self.replicated.as_ref());
         core.counts.retain(|member| counted.contains(member));
+        let problem = self.problem(core.complete);
         let view = RoleView {
             order: self.order.clone(),
             view: core,
@@ -306,7 +316,7 @@ impl Roles {
             replicated: self.replicated.clone(),
             held: self.held.clone(),
             life: self.life.clone().filter(|_| self.shard.is_some()),
-            problem: self.problem(),
+            problem,
         };
         let mut edge = false;
         self.shown.send_if_modified(|shown| {
@@ -318,9 +328,12 @@ impl Roles {
         }
     }
 
-    fn problem(&self) -> Option<String> {
+    fn problem(&self, complete: bool) -> Option<String> {
         if self.problem.is_some() {
             return self.problem.clone();
+        }
+        if let Some(without) = self.without.as_ref().filter(|_| !complete) {
+            return Some(without.text());
         }
         replication_password(&self.shared.internal)
             .is_none()

@@ -2,6 +2,7 @@
 
 mod encrypt;
 mod fence;
+mod healing;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -76,6 +77,8 @@ pub(super) struct ShardAddress {
     pub append_only: PathBuf,
     /// The note that its last process was stopped in order.
     pub saved: PathBuf,
+    /// Why it did not load its files at its newest start.
+    pub refused: PathBuf,
     /// The certificate that its clients see, and its key.
     pub client_pair: [PathBuf; 2],
     /// Whom it believes.
@@ -370,6 +373,16 @@ impl Shard {
     /// [`ShardError`] as for every command.
     pub(crate) async fn appends(&self) -> Result<bool, ShardError> {
         self.persists(&["aof_enabled:1"]).await
+    }
+
+    /// Makes the append-only file anew from what is in memory, in the background.
+    ///
+    /// # Errors
+    /// [`ShardError`]; a refusal if the disk has no room even for its name.
+    async fn rewrite(&self) -> Result<(), ShardError> {
+        self.ask::<String>("BGREWRITEAOF", &redis::cmd("BGREWRITEAOF"))
+            .await
+            .map(drop)
     }
 
     async fn persists(&self, wanted: &[&str]) -> Result<bool, ShardError> {

@@ -141,6 +141,15 @@ impl Cluster {
 
     /// As [`Self::start`], for a database of another kind.
     pub(crate) async fn serving(topology: Topology, in_sync: &[&str]) -> Self {
+        Self::with_volumes(topology, in_sync, None).await
+    }
+
+    /// As [`Self::serving`]; the shards of each node lie on a volume of so many MiB.
+    pub(crate) async fn with_volumes(
+        topology: Topology,
+        in_sync: &[&str],
+        mebibytes: Option<u32>,
+    ) -> Self {
         let dir = tempfile::Builder::new().prefix("mrr").tempdir().unwrap();
         let root = dir.path();
         let trust = Trust::new();
@@ -177,6 +186,9 @@ impl Cluster {
                 sync_listen: format!("{host}:8444").parse().unwrap(),
             };
             atomic_file::write_json(&node.dir().join("directory.json"), &file).unwrap();
+            if let Some(mebibytes) = mebibytes {
+                node.limit_volume(mebibytes);
+            }
             node.start();
         }
         cluster

@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::node::{Node, Raw, SOON, until};
 
 /// Steps 1 to 3 of a failover while the primary says nothing: waits as long as the agent does.
-async fn replace(cluster: &mut Cluster, candidate: &str) {
+pub(crate) async fn replace(cluster: &mut Cluster, candidate: &str) {
     let (epoch, next) = (cluster.epoch(), cluster.epoch() + 1);
     cluster.fence(candidate, false);
     cluster

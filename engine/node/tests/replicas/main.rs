@@ -13,6 +13,7 @@
 mod client;
 mod cluster;
 mod commands;
+mod damage;
 mod failures;
 mod handover;
 mod keeping;

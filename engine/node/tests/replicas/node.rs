@@ -46,6 +46,8 @@ pub(crate) struct Node {
     dir: PathBuf,
     shared: PathBuf,
     log: PathBuf,
+    /// Its shards lie on a volume of this size, MiB; `None`: beside everything else.
+    volume: Option<u32>,
     process: Option<Child>,
 }
 
@@ -75,8 +77,49 @@ impl Node {
             dir: root.join(name),
             shared: root.join("api"),
             log: root.join(format!("{name}.log")),
+            volume: None,
             process: None,
         }
+    }
+
+    /// Puts its shards on a volume of so many MiB that is its own, before it starts.
+    pub(crate) fn limit_volume(&mut self, mebibytes: u32) {
+        self.volume = Some(mebibytes);
+    }
+
+    /// Where its processes see the files of its shard.
+    pub(crate) fn shard_dir(&self) -> PathBuf {
+        let shard = self.dir.join("shards/db-0");
+        if self.volume.is_none() {
+            return shard;
+        }
+        let root = format!("/proc/{}/root", self.supervisor().as_raw_nonzero());
+        Path::new(&root).join(shard.strip_prefix("/").unwrap())
+    }
+
+    /// The program of the node, among mounts of its own if it needs some.
+    fn program(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_meridian-node");
+        let Some(mebibytes) = self.volume else {
+            return Command::new(program);
+        };
+        let shards = self.dir.join("shards");
+        fs::create_dir_all(&shards).unwrap();
+        let mount = format!(
+            "mount -t tmpfs -o size={mebibytes}m volume '{}' && exec \"$0\" \"$@\"",
+            shards.display()
+        );
+        let mut command = Command::new("unshare");
+        command.args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            &mount,
+            program,
+        ]);
+        command
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -96,7 +139,8 @@ impl Node {
             .append(true)
             .open(&self.log)
             .unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_meridian-node"))
+        let process = self
+            .program()
             .arg("run")
             .arg("--dir")
             .arg(&self.dir)
@@ -223,6 +267,11 @@ impl Node {
             kill_process(*pid, Signal::STOP).unwrap();
         }
         Frozen(pids)
+    }
+
+    /// What it says of itself and of its processes.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Whether it has written `words` to its log.

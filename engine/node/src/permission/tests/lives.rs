@@ -41,6 +41,22 @@ fn a_life_with_less_than_it_had_wants_another_to_lead_and_never_asks() {
 }
 
 #[test]
+fn a_primary_that_does_not_start_with_its_files_wants_another_to_lead_if_somebody_can() {
+    let mut bench = Bench::leading(duty(3, &["b"], &[]));
+    bench.grant("b");
+    bench.feed(Event::Down);
+    assert_eq!(bench.view().wish, None, "it may come back");
+    bench.feed(Event::Refused);
+    assert_eq!(bench.view().wish, Some(Wish::Refused));
+    // Nobody else has what it has.
+    bench.feed(Event::Obeys(duty(3, &[], &[])));
+    assert_eq!(bench.view().wish, None);
+    bench.feed(Event::Obeys(duty(3, &["b"], &[])));
+    bench.feed(Event::Up(life("1")));
+    assert_eq!(bench.view().wish, None, "it has been repaired");
+}
+
+#[test]
 fn a_restart_that_nobody_may_replace_resumes() {
     let mut bench = Bench::leading(duty(3, &[], &[]));
     bench.feed(Event::Down);

@@ -106,7 +106,7 @@ impl Database {
         stop: &CancellationToken,
     ) -> Self {
         let (append_only, facts, saved) = (files.append_only(), files.facts(), files.saved());
-        let held = files.held();
+        let (held, refused) = (files.held(), files.refused());
         let trusted = files.trusted();
         let name = files
             .directory
@@ -120,6 +120,7 @@ impl Database {
             secret: layout.internal_secret(),
             append_only,
             saved,
+            refused,
             client_pair: layout.client_pair(),
             trusted,
             replica_pair: ["tls.crt", "tls.key"].map(|file| internal.join(file)),

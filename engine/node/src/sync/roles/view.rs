@@ -85,6 +85,10 @@ impl RoleView {
             } => format!(
                 "its process was named primary of epoch {epoch} without a full copy, while others have one"
             ),
+            Wish::Refused => self
+                .problem
+                .clone()
+                .unwrap_or_else(|| "its files cannot be read".to_owned()),
             Wish::Stopping => "its node was asked to stop".to_owned(),
         })
     }

@@ -9,9 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::encrypt;
+use super::healing::{Healing, SECTIONS, Seen};
 use super::{Clock, Drift, Shard, ShardAddress, ShardError};
 use crate::backoff::Schedule;
 use crate::desired::DesiredShard;
+use crate::kept;
 use crate::sync::topology::Membership;
 
 /// A shard that starts or restarts is found within this.
@@ -63,14 +65,16 @@ pub(crate) async fn watch(
     stop: CancellationToken,
 ) {
     let mut attempt = 0;
+    let mut healing = Healing::default();
     loop {
         let now = wanted.borrow_and_update().clone();
         let error = tokio::select! {
             () = stop.cancelled() => break,
-            ended = follow(&now, &mut wanted, &state, &mut attempt) => ended,
+            ended = follow(&now, &mut wanted, &state, (&mut attempt, &mut healing)) => ended,
         };
         let Err(error) = error else { continue };
-        let text = crate::run::chain(&error);
+        let refused = kept::refused(&now.address.refused).filter(|r| r.aside.is_none());
+        let text = refused.map_or_else(|| crate::run::chain(&error), |r| r.text());
         let known = state.borrow().error.as_ref() == Some(&text);
         if !known {
             warn!(shard = now.address.name, error = text, "not usable yet");
@@ -94,7 +98,7 @@ async fn follow(
     now: &Watched,
     wanted: &mut watch::Receiver<Watched>,
     state: &watch::Sender<ShardState>,
-    attempt: &mut u32,
+    (attempt, healing): (&mut u32, &mut Healing),
 ) -> Result<(), ShardError> {
     let shard = Shard::connect(&now.address).await?;
     shard.ping().await?;
@@ -127,6 +131,7 @@ async fn follow(
             _changed = wanted.changed() => return Ok(()),
             _ = drift.tick() => {
                 put_back(&shard, now).await?;
+                heal(&shard, now, healing).await?;
                 exchange_certificates(&shard, now, &mut files).await?;
             }
             () = tokio::time::sleep(pause) => {}
@@ -160,6 +165,32 @@ async fn put_back(shard: &Shard, now: &Watched) -> Result<(), ShardError> {
         return Ok(());
     }
     shard.settle(&now.desired, &now.address).await
+}
+
+/// Replaces an append-only file that could not be written for a while as soon as it can be: nobody must depend later on what a
+/// full disk left in the middle of it.
+async fn heal(shard: &Shard, now: &Watched, healing: &mut Healing) -> Result<(), ShardError> {
+    if !healing.looked(&Seen::of(&shard.info(SECTIONS).await?)) {
+        return Ok(());
+    }
+    match shard.rewrite().await {
+        Ok(()) => {
+            info!(
+                shard = now.address.name,
+                "the append-only file can be written again and is made anew"
+            );
+            Ok(())
+        }
+        Err(error @ ShardError::Refused { .. }) => {
+            warn!(
+                shard = now.address.name,
+                error = crate::run::chain(&error),
+                "the append-only file is not made anew yet"
+            );
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes the shard read certificates that have changed. If it cannot use them it goes on with those that it has.

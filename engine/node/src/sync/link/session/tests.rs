@@ -74,6 +74,7 @@ async fn shard(dir: &Path) -> Shard {
         name: "db-1".to_owned(),
         socket,
         secret,
+        refused: dir.join("refused"),
         append_only: dir.join("aof"),
         saved: dir.join("saved"),
         client_pair: [dir.join("crt"), dir.join("key")],
