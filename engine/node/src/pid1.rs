@@ -3,6 +3,7 @@
 //! It is single-threaded, knows no TLS and no Kubernetes, and decides nothing but whether to follow an order
 //! ([`crate::desired::obey()`]). What it accepted is on disk, so it starts the shards again without asking anybody.
 
+mod attention;
 mod probes;
 mod shards;
 mod socket;
@@ -223,6 +224,7 @@ impl Supervisor {
     }
 
     async fn serve(&mut self, mut requests: mpsc::Receiver<Request>, mut signals: Signals) {
+        let mut beats = attention::beats();
         loop {
             let hand_over = match self.course {
                 Course::HandingOver(until) => Some(until),
@@ -235,6 +237,7 @@ impl Supervisor {
                 _ = signals.interrupt.recv() => self.asked_to_stop("SIGINT"),
                 Some(request) = requests.recv() => self.answer(request),
                 () = sleep_until(deadline) => self.tick(),
+                _ = beats.tick() => self.units.beat(),
             }
             if self.course == Course::Stopping && self.units.all_ended() {
                 return;
@@ -300,7 +303,8 @@ impl Supervisor {
     }
 
     fn answer(&mut self, request: Request) {
-        let Request { verb, reply } = request;
+        let Request { verb, asker, reply } = request;
+        self.units.heard(asker);
         match verb {
             Verb::Apply if self.course != Course::Stopping => self.apply(),
             Verb::Apply | Verb::Status => {}

@@ -172,6 +172,7 @@ impl Probes {
             self.requests
                 .send(Request {
                     verb: Verb::Status,
+                    asker: None,
                     reply,
                 })
                 .await
@@ -196,6 +197,7 @@ mod tests {
             state: state.to_owned(),
             pid: None,
             starts: 1,
+            hangs: 0,
             last_end: Some("signal 9".to_owned()),
         };
         Report {

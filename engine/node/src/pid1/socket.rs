@@ -35,6 +35,8 @@ pub enum Verb {
 pub struct Request {
     /// What is asked.
     pub verb: Verb,
+    /// The process that asks, as the system knows it; `None`: PID 1 itself.
+    pub asker: Option<i32>,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Report>,
 }
@@ -79,6 +81,9 @@ pub struct UnitReport {
     pub pid: Option<i32>,
     /// How often it was started in this life of PID 1.
     pub starts: u64,
+    /// How often it was killed because it hung.
+    #[serde(default)]
+    pub hangs: u64,
     /// How it ended last.
     pub last_end: Option<String>,
 }
@@ -162,6 +167,7 @@ pub(super) fn serve(
 }
 
 async fn converse(stream: UnixStream, requests: mpsc::Sender<Request>) {
+    let asker = stream.peer_cred().ok().and_then(|asker| asker.pid());
     let (reading, mut writing) = stream.into_split();
     let mut line = String::new();
     if BufReader::new(reading.take(QUESTION_MAX))
@@ -179,7 +185,7 @@ async fn converse(stream: UnixStream, requests: mpsc::Sender<Request>) {
         return;
     };
     let (reply, answer) = oneshot::channel();
-    if requests.send(Request { verb, reply }).await.is_err() {
+    if requests.send(Request { verb, asker, reply }).await.is_err() {
         return;
     }
     if let Ok(report) = answer.await

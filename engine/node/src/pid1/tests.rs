@@ -69,7 +69,8 @@ fn a_hand_over_ends_when_another_leads_and_not_when_its_successor_is_lost() {
     let status = |supervisor: &mut Supervisor| {
         let (reply, _answer) = tokio::sync::oneshot::channel();
         let verb = Verb::Status;
-        supervisor.answer(Request { verb, reply });
+        let asker = None;
+        supervisor.answer(Request { verb, asker, reply });
         supervisor.course == Course::Stopping
     };
     supervisor.obeyed = obeys(Role::Primary, &["other"]);

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use tracing::{error, info, warn};
 
 use super::Config;
+use super::attention::Attention;
 use super::shards::{self, ShardError};
 use super::socket::UnitReport;
 use crate::backoff::RESTART;
@@ -52,6 +53,7 @@ impl std::fmt::Display for UnitName {
 struct Unit {
     phase: Phase,
     starts: u64,
+    hangs: u64,
     last_end: Option<String>,
     /// It ended by itself with an error: a shard perhaps because of its files.
     failed: bool,
@@ -64,6 +66,8 @@ pub(super) struct Units {
     config: Config,
     internal_secret: String,
     program: PathBuf,
+    /// To the child.
+    attention: Attention,
     units: BTreeMap<UnitName, Unit>,
 }
 
@@ -73,6 +77,7 @@ impl Units {
         let sync = Unit {
             phase: Phase::Stopped,
             starts: 0,
+            hangs: 0,
             last_end: None,
             failed: false,
             shard: None,
@@ -81,6 +86,7 @@ impl Units {
             config,
             internal_secret,
             program,
+            attention: Attention::default(),
             units: BTreeMap::from([(UnitName::Sync, sync)]),
         })
     }
@@ -119,6 +125,7 @@ impl Units {
             let unit = self.units.entry(name.clone()).or_insert(Unit {
                 phase: Phase::Stopped,
                 starts: 0,
+                hangs: 0,
                 last_end: None,
                 failed: false,
                 shard: None,
@@ -194,6 +201,9 @@ impl Units {
         match started {
             Ok(pid) => {
                 unit.starts += 1;
+                if *name == UnitName::Sync {
+                    self.attention.heard();
+                }
                 info!(unit = %name, pid, starts = unit.starts, "started");
                 Event::Started { pid }
             }
@@ -266,6 +276,37 @@ impl Units {
         }
     }
 
+    /// A process has asked something.
+    pub(super) fn heard(&mut self, asker: Option<i32>) {
+        if asker.is_some() && asker == self.child() {
+            self.attention.heard();
+        }
+    }
+
+    /// About once a second: a child that asks nothing any more is killed, to be started anew as one that ended by itself.
+    pub(super) fn beat(&mut self) {
+        let Some(pid) = self.child() else {
+            self.attention.heard();
+            return;
+        };
+        if !self.attention.beat() {
+            return;
+        }
+        error!(unit = %UnitName::Sync, pid, "asks nothing any more: it is stopped or hangs, and is killed");
+        if let Some(unit) = self.units.get_mut(&UnitName::Sync) {
+            unit.hangs += 1;
+        }
+        self.signal(&UnitName::Sync, pid, Signal::KILL);
+    }
+
+    /// The child, while it runs and is to run.
+    fn child(&self) -> Option<i32> {
+        match self.units.get(&UnitName::Sync)?.phase {
+            Phase::Running { pid, .. } => Some(pid),
+            Phase::Stopped | Phase::Waiting { .. } | Phase::Stopping { .. } => None,
+        }
+    }
+
     /// Collects every process that has ended, also orphans that were left to PID 1.
     pub(super) fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
@@ -323,6 +364,7 @@ impl Units {
             .to_owned(),
             pid: pid_of(&unit.phase),
             starts: unit.starts,
+            hangs: unit.hangs,
             last_end: unit.last_end.clone(),
         };
         self.units

@@ -16,6 +16,7 @@ mod commands;
 mod damage;
 mod failures;
 mod handover;
+mod hangs;
 mod keeping;
 mod leases;
 mod node;

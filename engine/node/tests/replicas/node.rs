@@ -206,21 +206,30 @@ impl Node {
         Ok(serde_json::from_str(body)?)
     }
 
+    /// What PID 1 says.
+    fn status(&self) -> std::io::Result<Value> {
+        let mut stream = UnixStream::connect(self.dir.join("run/supervisor.sock"))?;
+        stream.set_read_timeout(Some(SOON))?;
+        stream.write_all(b"\"status\"\n")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+
     /// The process id of a unit: `sync` or `db-0`.
     pub(crate) fn pid(&self, unit: &str) -> Result<Pid, String> {
-        let ask = || -> std::io::Result<Value> {
-            let mut stream = UnixStream::connect(self.dir.join("run/supervisor.sock"))?;
-            stream.set_read_timeout(Some(SOON))?;
-            stream.write_all(b"\"status\"\n")?;
-            let mut line = String::new();
-            BufReader::new(stream).read_line(&mut line)?;
-            Ok(serde_json::from_str(&line)?)
-        };
-        let report = ask().map_err(|e| e.to_string())?;
+        let report = self.status().map_err(|e| e.to_string())?;
         report["units"][unit]["pid"]
             .as_i64()
             .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
             .ok_or_else(|| format!("{unit} does not run: {report}"))
+    }
+
+    /// How often a unit was killed because it hung.
+    pub(crate) fn hangs(&self, unit: &str) -> u64 {
+        self.status().unwrap()["units"][unit]["hangs"]
+            .as_u64()
+            .unwrap()
     }
 
     /// What a command replies to the node itself, over the shard's Unix socket.

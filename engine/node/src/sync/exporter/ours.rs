@@ -49,6 +49,12 @@ pub(super) const SYNC_STARTS: Family = Family::counter(
     "Starts of the process that replicates, in this life of the pod's first process",
 );
 
+/// Times that the replication process hung.
+pub(super) const SYNC_HANGS: Family = Family::counter(
+    "meridian_node_sync_hangs_total",
+    "Times that the process that replicates was killed because it hung, in this life of the pod's first process",
+);
+
 /// How far a replica is behind its primary.
 pub(super) const REPLICA_LAG: Family = Family::gauge(
     "meridian_shard_replica_lag_bytes",

@@ -32,7 +32,7 @@ const STATES: [State; 6] = [
 ];
 
 /// Families that are not one number per shard.
-const OTHERS: [Family; 14] = [
+const OTHERS: [Family; 15] = [
     known::NODE_UP,
     known::LAG,
     known::STATUS,
@@ -41,6 +41,7 @@ const OTHERS: [Family; 14] = [
     ours::REFUSED,
     ours::PROBLEMS,
     ours::SYNC_STARTS,
+    ours::SYNC_HANGS,
     ours::REPLICA_LAG,
     ours::REPLICA_ONLINE,
     ours::LINK_LAG,
@@ -101,8 +102,13 @@ impl<F: Fn(&Family) -> bool> Writer<'_, F> {
             &ours::PROBLEMS,
             [(labels.clone(), count(snapshot.problems))],
         );
-        let starts = snapshot.sync_starts.map(|n| (labels, float(n)));
-        self.family(&ours::SYNC_STARTS, starts);
+        let starts = snapshot.sync_starts;
+        let counted = |n: u64| (labels.clone(), float(n));
+        self.family(
+            &ours::SYNC_STARTS,
+            starts.map(|(starts, _)| counted(starts)),
+        );
+        self.family(&ours::SYNC_HANGS, starts.map(|(_, hangs)| counted(hangs)));
     }
 
     fn shards(&mut self, family: &ShardFamily, labels: fn(&Snapshot, &ShardSample) -> Labels) {

@@ -20,7 +20,8 @@ pub(super) struct Snapshot {
     pub(super) links: Vec<LinkSample>,
     pub(super) refused: usize,
     pub(super) problems: usize,
-    pub(super) sync_starts: Option<u64>,
+    /// Starts, and hangs.
+    pub(super) sync_starts: Option<(u64, u64)>,
 }
 
 /// One shard of one database.
@@ -112,7 +113,7 @@ fn of(
     view: NodeView,
     cluster: String,
     asked: Vec<(Measured, Option<Info>)>,
-    sync_starts: Option<u64>,
+    sync_starts: Option<(u64, u64)>,
     boot_ms: u64,
 ) -> Snapshot {
     let mut snapshot = Snapshot {

@@ -22,11 +22,11 @@ impl Node {
         &self.settings.cluster
     }
 
-    /// How often PID 1 has started this process.
-    pub(in crate::sync) fn sync_starts(&self) -> Option<u64> {
+    /// How often PID 1 has started this process, and how often it killed it because it hung.
+    pub(in crate::sync) fn sync_starts(&self) -> Option<(u64, u64)> {
         let inner = self.inner();
         let units = &inner.report.as_ref()?.units;
-        units.get("sync").map(|unit| unit.starts)
+        units.get("sync").map(|unit| (unit.starts, unit.hangs))
     }
 
     /// Every shard that runs here.

@@ -302,6 +302,7 @@ mod tests {
             state: "stopping".to_owned(),
             pid: Some(1),
             starts: 1,
+            hangs: 0,
             last_end: None,
         };
         let all = names.iter().map(|name| ((*name).to_owned(), unit.clone()));

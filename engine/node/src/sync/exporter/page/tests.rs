@@ -70,7 +70,7 @@ fn snapshot() -> Snapshot {
         }],
         refused: 1,
         problems: 0,
-        sync_starts: Some(1),
+        sync_starts: Some((1, 0)),
     }
 }
 
