@@ -103,6 +103,12 @@ impl From<AppError> for Fault {
                 detail,
                 retry_after_ms: 1000,
             },
+            AppError::Store(StoreError::NotLeading | StoreError::Fenced { .. }) => {
+                Self::Unavailable {
+                    detail: error.to_string(),
+                    retry_after_ms: 1000,
+                }
+            }
             AppError::Ca(_) | AppError::Store(_) => {
                 let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
                 Self::Internal {

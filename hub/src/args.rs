@@ -22,8 +22,11 @@ const EXAMPLES: &str = "Examples:
     cat /var/lib/meridian-hub/admin-token
     curl --cacert /var/lib/meridian-hub/ca/root.crt https://hub.example.com:8443/readyz
 
-  The same with its state in an etcd of three members:
-    meridian-hub serve --data-dir /var/lib/meridian-hub --advertise-link hub.example.com:8444 \\
+  Three replicas with their state in an etcd of three members. Once, for what they share (files, or a Secret):
+    meridian-hub init --ca-dir ca
+  and on each of them, hub-1 here:
+    meridian-hub serve --data-dir /var/lib/meridian-hub --ca-dir ca --advertise-link hub.example.com:8444 \\
+      --advertise-web hub.example.com:8443 --replica-web hub-1.example.com:8443 \\
       --etcd-endpoints https://etcd-1:2379,https://etcd-2:2379,https://etcd-3:2379 \\
       --etcd-ca etcd-ca.crt --etcd-cert hub.crt --etcd-key hub.key";
 
@@ -32,7 +35,25 @@ const EXAMPLES: &str = "Examples:
 pub enum Command {
     /// Serve the web API and the link until SIGTERM or SIGINT.
     #[command(after_help = EXAMPLES)]
-    Serve(Serve),
+    Serve(Box<Serve>),
+    /// Make what the replicas of a hub share: its certificate authority and the token of its first administrator.
+    Init(Init),
+}
+
+/// Settings of `init`.
+#[derive(Args, Clone, Debug)]
+pub struct Init {
+    /// Directory to make it in: empty or missing. Every replica is given a copy of it.
+    #[arg(long, value_name = "DIR")]
+    pub ca_dir: PathBuf,
+    /// First part of every identity that the hub signs.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "meridian.local",
+        env = "MERIDIAN_HUB_TRUST_DOMAIN"
+    )]
+    pub trust_domain: String,
 }
 
 /// Settings of `serve`.
@@ -41,6 +62,11 @@ pub struct Serve {
     /// Directory of the store, the certificate authority and the first administrator's token. Made if missing.
     #[arg(long, value_name = "DIR", env = "MERIDIAN_HUB_DATA_DIR")]
     pub data_dir: PathBuf,
+    /// Directory with root.key and root.crt of the certificate authority, and perhaps the admin-token of the first
+    /// administrator, as `init` makes it: the same for every replica, and only read. Without it the first start makes an
+    /// authority in the data directory.
+    #[arg(long, value_name = "DIR", env = "MERIDIAN_HUB_CA_DIR")]
+    pub ca_dir: Option<PathBuf>,
     /// Address of the web API (HTTPS).
     #[arg(
         long,
@@ -69,6 +95,15 @@ pub struct Serve {
     /// Address of the web API as people reach it; the host of the first advertised link if not given.
     #[arg(long, value_name = "HOST:PORT", env = "MERIDIAN_HUB_ADVERTISE_WEB")]
     pub advertise_web: Option<String>,
+    /// Address of this replica's own web API as the other replicas reach it: they send writes to the one that leads. The
+    /// address for people if not given, which is wrong where several replicas share that.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "etcd_endpoints",
+        env = "MERIDIAN_HUB_REPLICA_WEB"
+    )]
+    pub replica_web: Option<String>,
     /// First part of every identity that the hub signs. Cannot be changed once clusters have joined.
     #[arg(
         long,
@@ -105,7 +140,7 @@ pub struct Etcd {
         env = "MERIDIAN_HUB_ETCD_ENDPOINTS"
     )]
     pub etcd_endpoints: Vec<String>,
-    /// Prefix of all keys of this hub. One hub at a time runs on a prefix: a second one ends the first.
+    /// Prefix of all keys of this hub. The hubs on one prefix are replicas, of which one at a time leads.
     #[arg(
         long,
         value_name = "PATH",

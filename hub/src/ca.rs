@@ -1,5 +1,5 @@
 //! The hub's own certificate authority: one root, whose key lies in a file of mode 0600 outside of the store, so that a
-//! lost or restored store changes no identity.
+//! lost or restored store changes no identity. Replicas of one hub have copies of the same files, or one mounted Secret.
 //!
 //! From a signing request nothing but the public key is taken: subject, names, purposes and life are the hub's to say.
 
@@ -118,9 +118,16 @@ pub struct Authority {
     root_pem: String,
     issuer: Issuer<'static, KeyPair>,
     trust_domain: TrustDomain,
+    fingerprint: String,
 }
 
 impl Authority {
+    /// SHA-256 of the root's public key: `sha256:` and hexadecimal digits.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
+    }
+
     /// The root certificate, DER.
     #[must_use]
     pub fn root(&self) -> &CertificateDer<'static> {

@@ -4,5 +4,6 @@ pub mod access;
 pub mod cluster;
 pub mod database;
 pub mod desired;
+pub mod election;
 pub mod lineage;
 pub mod remote;

@@ -3,13 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use meridian_hub::args::{Cli, Command};
+use meridian_hub::args::Cli;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
-    let Command::Serve(serve) = command;
-    match meridian_hub::run::serve(serve).await {
+    match meridian_hub::run::run(command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -104,6 +104,11 @@ pub enum StoreError {
         /// Highest term that the store has seen.
         held: u64,
     },
+    /// The writer does not lead: another replica has the seat, or nobody.
+    #[error(
+        "this hub does not lead the replicas of its store, so that it may write nothing; the one that leads may"
+    )]
+    NotLeading,
     /// The asked history is gone. List again and watch from the listing's revision.
     #[error(
         "revision {asked} is compacted, the oldest that can be resumed from is {oldest}; list again"

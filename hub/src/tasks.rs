@@ -5,7 +5,6 @@ pub mod deliver;
 pub mod driver;
 pub mod liveness;
 pub mod plan;
-pub mod tenure;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,8 @@ mod answer;
 mod auth;
 mod clusters;
 mod databases;
+pub mod forward;
+pub mod front;
 mod health;
 mod hub;
 mod remotes;
@@ -29,6 +31,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::app::App;
 use crate::metrics::Metrics;
 use answer::Failure;
+use forward::Follower;
 
 /// Largest request body. A database's spec is a few kilobytes.
 const BODY: usize = 256 * 1024;
@@ -44,6 +47,8 @@ pub struct WebState {
     pub metrics: Arc<Metrics>,
     /// Number of members that have a session.
     pub connected: ConnectedCount,
+    /// What a replica that follows adds; `None` in the hub that leads.
+    pub follower: Option<Follower>,
 }
 
 /// How the number of sessions is asked for, so that the web knows nothing of the link.
@@ -106,6 +111,11 @@ pub fn router(state: WebState) -> Router {
     let guarded = guarded.route_layer(middleware::from_fn_with_state(
         state.clone(),
         auth::demand_token,
+    ));
+    // Outside of the check of tokens: the leader knows the newest.
+    let guarded = guarded.route_layer(middleware::from_fn_with_state(
+        state.clone(),
+        forward::follow,
     ));
     let open = Router::new()
         .route("/healthz", get(health::healthz))

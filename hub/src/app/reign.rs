@@ -11,13 +11,33 @@ use meridian_api::ids::{ClusterUid, Incarnation, PlanNumber, StoreId, Term};
 use uuid::Uuid;
 
 use super::{App, AppError, until_uncontended};
-use crate::ca::Origin;
-use crate::domain::lineage::{Accepted, Birth, Doubt, Line, Position, Start};
+use crate::ca::{Authority, Origin};
+use crate::domain::lineage::{Accepted, Anchor, Birth, Doubt, Line, Position, Start};
 use crate::store::records::{self, Counters, Held, TxnExt as _};
 use crate::store::{Fence, Read, Store, StoreError, Txn, keys};
 
 /// Name of the doubt that the hub itself raises.
 const HUB: &str = "hub";
+
+/// Why no reign can begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// The members of this store trust another certificate authority.
+    #[error(
+        "this store belongs to the certificate authority {theirs}, but this hub has {ours}: members that joined trust the \
+         former only. Give every replica the same files root.key and root.crt (--ca-dir, or the folder ca of its data \
+         directory), or give a hub of its own another prefix in etcd (--etcd-root)"
+    )]
+    OtherAuthority {
+        /// Fingerprint of this hub's authority.
+        ours: String,
+        /// Fingerprint that the store holds.
+        theirs: String,
+    },
+    /// The store failed or refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Under what the hub decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,32 +51,47 @@ pub struct Reign {
 }
 
 impl Reign {
-    /// Opens a new term on the store. A new store under an old certificate authority is a lost one: the hub then only
-    /// observes.
+    /// Opens a new term on a store that no other process uses.
     ///
     /// # Errors
-    /// [`StoreError`]; losing a race against another hub on the same store is tried again.
+    /// [`BeginError`].
     pub async fn begin(
         store: &dyn Store,
-        authority: Origin,
+        ca: &Authority,
+        origin: Origin,
         now: Timestamp,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, BeginError> {
         loop {
-            match Self::try_begin(store, authority, now).await {
+            let (reign, txn) = Self::prepare(store, ca, origin, now).await?;
+            match store.commit(txn, Fence(reign.term.0)).await {
+                Ok(_) => return Ok(reign),
                 Err(StoreError::Conflict { .. } | StoreError::Fenced { .. }) => {}
-                other => return other,
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    async fn try_begin(
+    /// The next reign, and the transaction that opens it. A new store under an old certificate authority is a lost one:
+    /// the hub then only observes.
+    ///
+    /// # Errors
+    /// [`BeginError`].
+    pub async fn prepare(
         store: &dyn Store,
-        authority: Origin,
+        ca: &Authority,
+        origin: Origin,
         now: Timestamp,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<(Self, Txn), BeginError> {
         let birth = records::get(store, &keys::birth()).await?;
         let term = Term(store.term().await?.0 + 1);
-        let mut txn = Txn::new();
+        // A store that names no authority yet is bound to this one.
+        let mut txn = match trusted(store, ca).await? {
+            Some(held) => Txn::new().unchanged(&held),
+            None => {
+                let fingerprint = ca.fingerprint();
+                Txn::new().create(&keys::anchor(), &Anchor { fingerprint })?
+            }
+        };
         let store_id = birth
             .as_ref()
             .map_or_else(new_store_id, |birth| birth.record.store_id);
@@ -68,7 +103,7 @@ impl Reign {
                     created_at: now,
                 },
             )?;
-            if authority == Origin::Loaded {
+            if origin == Origin::Loaded {
                 let reason =
                     "the store is new, but the certificate authority is not: the store was lost"
                         .to_owned();
@@ -87,10 +122,26 @@ impl Reign {
             term,
             incarnation: Incarnation(rand::random()),
         };
-        store
-            .commit(reign.opening(txn, now)?, Fence(term.0))
-            .await?;
-        Ok(reign)
+        Ok((reign, reign.opening(txn, now)?))
+    }
+
+    /// The newest reign over a store, as somebody who only reads it finds it; `None` before the first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn newest(store: &dyn Store) -> Result<Option<Self>, StoreError> {
+        let Some(birth) = records::get(store, &keys::birth()).await? else {
+            return Ok(None);
+        };
+        let starts = records::list(store, &keys::starts()).await?.value;
+        let newest = starts.into_iter().map(|held| held.record);
+        Ok(newest
+            .max_by_key(|start| start.term)
+            .map(|start: Start| Self {
+                store_id: birth.record.store_id,
+                term: start.term,
+                incarnation: start.incarnation,
+            }))
     }
 
     /// Adds the start of this reign to the transaction that opens it.
@@ -101,6 +152,25 @@ impl Reign {
             started_at: now,
         };
         txn.create(&keys::start(self.term), &start)
+    }
+}
+
+/// Refuses an authority that is not the store's. What the store holds, if it names one already.
+///
+/// # Errors
+/// [`BeginError`].
+pub async fn trusted(
+    store: &dyn Store,
+    ca: &Authority,
+) -> Result<Option<Held<Anchor>>, BeginError> {
+    let held = records::get(store, &keys::anchor()).await?;
+    let ours = ca.fingerprint();
+    match &held {
+        Some(held) if held.record.fingerprint != ours => {
+            let theirs = held.record.fingerprint.clone();
+            Err(BeginError::OtherAuthority { ours, theirs })
+        }
+        Some(_) | None => Ok(held),
     }
 }
 
@@ -311,5 +381,49 @@ impl App {
             Ok(())
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meridian_api::identity::TrustDomain;
+
+    use super::*;
+    use crate::store::memory::MemoryStore;
+
+    fn authority(dir: &tempfile::TempDir) -> (Authority, Origin) {
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        Authority::open(dir.path(), TrustDomain::default(), now).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_store_of_another_authority_is_refused_with_both_fingerprints() {
+        let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (theirs, origin) = authority(&theirs);
+        let store = MemoryStore::new();
+        let now = Timestamp::UNIX_EPOCH;
+        Reign::begin(&store, &theirs, origin, now).await.unwrap();
+        let again = Reign::begin(&store, &theirs, Origin::Loaded, now).await;
+        assert_eq!(again.unwrap().term, Term(2));
+
+        let (ours, origin) = authority(&ours);
+        let refused = Reign::begin(&store, &ours, origin, now).await.unwrap_err();
+        let told = refused.to_string();
+        for part in [ours.fingerprint(), theirs.fingerprint()] {
+            assert!(told.contains(&part), "{told}");
+        }
+        assert_eq!(store.term().await.unwrap(), Fence(2), "no reign began");
+    }
+
+    #[tokio::test]
+    async fn a_given_authority_may_be_older_than_its_store() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(authority(&dir));
+        let store = MemoryStore::new();
+        let (given, origin) = Authority::given(dir.path(), TrustDomain::default()).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        Reign::begin(&store, &given, origin, now).await.unwrap();
+        let doubts = records::list(&store, &keys::doubts()).await.unwrap();
+        assert!(doubts.value.is_empty());
     }
 }

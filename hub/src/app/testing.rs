@@ -55,7 +55,9 @@ impl TestHub {
     async fn start(store: MemoryStore, clock: ManualClock, dir: Arc<tempfile::TempDir>) -> Self {
         let (ca, origin) =
             Authority::open(dir.path(), TrustDomain::default(), clock.now()).unwrap();
-        let reign = Reign::begin(&store, origin, clock.now()).await.unwrap();
+        let reign = Reign::begin(&store, &ca, origin, clock.now())
+            .await
+            .unwrap();
         let settings = Settings {
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),

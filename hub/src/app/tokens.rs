@@ -1,6 +1,6 @@
 //! Join tokens for clusters, bearer tokens for people. Both are kept as hashes and shown once.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use meridian_api::validate::FieldError;
 use zeroize::Zeroizing;
 
@@ -25,6 +25,30 @@ pub struct JoinMaterial {
     pub token: Zeroizing<String>,
     /// What is kept of it.
     pub kept: JoinToken,
+}
+
+/// Draws a bearer token for a person: in clear, and as it is to be kept.
+#[must_use]
+pub fn draw(holder: &str, now: Timestamp) -> (Zeroizing<String>, ApiToken) {
+    let token = Token::from_random(Purpose::Api, rand::random(), rand::random());
+    let kept = kept(&token, holder, now);
+    (token.reveal(), kept)
+}
+
+/// A bearer token in clear as it is to be kept; `None` if the text is none.
+#[must_use]
+pub fn read(clear: &str, holder: &str, now: Timestamp) -> Option<ApiToken> {
+    let token = Token::parse(Purpose::Api, clear.trim()).ok()?;
+    Some(kept(&token, holder, now))
+}
+
+fn kept(token: &Token, holder: &str, now: Timestamp) -> ApiToken {
+    ApiToken {
+        id: token.id().to_owned(),
+        holder: holder.to_owned(),
+        hash: token.hash(),
+        created_at: now,
+    }
 }
 
 impl App {
@@ -91,30 +115,6 @@ impl App {
         }
         self.commit(Txn::new().delete(key.text())).await?;
         Ok(())
-    }
-
-    /// Draws a bearer token for a person: in clear, and as it is to be kept.
-    #[must_use]
-    pub fn draw_api_token(&self, holder: &str) -> (Zeroizing<String>, ApiToken) {
-        let token = Token::from_random(Purpose::Api, rand::random(), rand::random());
-        let kept = self.api_token(&token, holder);
-        (token.reveal(), kept)
-    }
-
-    /// A bearer token in clear as it is to be kept; `None` if the text is none.
-    #[must_use]
-    pub fn read_api_token(&self, clear: &str, holder: &str) -> Option<ApiToken> {
-        let token = Token::parse(Purpose::Api, clear.trim()).ok()?;
-        Some(self.api_token(&token, holder))
-    }
-
-    fn api_token(&self, token: &Token, holder: &str) -> ApiToken {
-        ApiToken {
-            id: token.id().to_owned(),
-            holder: holder.to_owned(),
-            hash: token.hash(),
-            created_at: self.now(),
-        }
     }
 
     /// Keeps a drawn bearer token; it opens the web API from now on.

@@ -6,11 +6,12 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::Path;
 use std::time::SystemTime;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
 use meridian_api::identity::TrustDomain;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData as _,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -23,14 +24,32 @@ const CERTIFICATE_FILE: &str = "root.crt";
 /// Life of the root.
 const ROOT_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 
-/// Whether the authority was there before this start.
+/// Where the authority comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Made just now.
     Created,
-    /// Read from disk.
+    /// Read from the data directory, where an earlier start made it.
     Loaded,
+    /// Given by whoever runs the hub, perhaps long before the first start.
+    Given,
 }
+
+/// Who may read a key file: its owner alone, or its group too, as a mounted Secret needs it.
+#[derive(Clone, Copy)]
+struct Readers {
+    forbidden: u32,
+    expected: &'static str,
+}
+
+const OWNER: Readers = Readers {
+    forbidden: 0o077,
+    expected: "0600",
+};
+const GROUP: Readers = Readers {
+    forbidden: 0o037,
+    expected: "0600 or 0640",
+};
 
 impl Authority {
     /// Reads the root from the directory, or makes it there at the first start.
@@ -57,31 +76,51 @@ impl Authority {
                 0o600,
             )?;
         }
-        let key = read_key(&key_path)?;
         // The key is written first: a start that ended between the two makes the certificate now.
         if !certificate_path.exists() {
+            let key = read_key(&key_path, OWNER)?;
             let certificate = root_params(&trust_domain, now)
                 .self_signed(&key)
                 .map_err(CaError::Sign)?;
             write_file(&certificate_path, certificate.pem().as_bytes(), 0o644)?;
         }
+        Ok((Self::read(dir, trust_domain, OWNER)?, origin))
+    }
+
+    /// Reads the root from a directory of which nothing is changed: the same files serve several replicas.
+    ///
+    /// # Errors
+    /// As [`Authority::open`], and where a file is missing.
+    pub fn given(dir: &Path, trust_domain: TrustDomain) -> Result<(Self, Origin), CaError> {
+        Ok((Self::read(dir, trust_domain, GROUP)?, Origin::Given))
+    }
+
+    fn read(dir: &Path, trust_domain: TrustDomain, readers: Readers) -> Result<Self, CaError> {
+        let certificate_path = dir.join(CERTIFICATE_FILE);
+        let key = read_key(&dir.join(KEY_FILE), readers)?;
         let root_pem = read_text(&certificate_path)?;
         let root = CertificateDer::from_pem_slice(root_pem.as_bytes()).map_err(|e| CaError::Content {
             path: certificate_path.clone(),
             reason: format!("not a PEM certificate: {e}; restore it from a backup, or remove it to have it made again"),
         })?;
         check_pair(&root, &key, &certificate_path)?;
+        let fingerprint = fingerprint(&key);
         let issuer = Issuer::from_ca_cert_der(&root, key).map_err(CaError::Sign)?;
-        Ok((
-            Self {
-                root,
-                root_pem,
-                issuer,
-                trust_domain,
-            },
-            origin,
-        ))
+        Ok(Self {
+            root,
+            root_pem,
+            issuer,
+            trust_domain,
+            fingerprint,
+        })
     }
+}
+
+/// Of the public key, so that a certificate that is made again for it changes nothing.
+fn fingerprint(key: &KeyPair) -> String {
+    let hash = digest(&SHA256, &key.subject_public_key_info());
+    let hex: String = hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    format!("sha256:{hex}")
 }
 
 fn root_params(trust_domain: &TrustDomain, now: Timestamp) -> CertificateParams {
@@ -117,12 +156,16 @@ fn check_pair(root: &CertificateDer<'_>, key: &KeyPair, path: &Path) -> Result<(
     )))
 }
 
-fn read_key(path: &Path) -> Result<KeyPair, CaError> {
+fn read_key(path: &Path, readers: Readers) -> Result<KeyPair, CaError> {
     let metadata = std::fs::metadata(path).map_err(|e| file(path, "look at it", e))?;
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    let Readers {
+        forbidden,
+        expected,
+    } = readers;
+    if mode & forbidden != 0 {
         let reason =
-            format!("mode {mode:04o} lets others read the key, expected 0600: chmod 600 it");
+            format!("mode {mode:04o} lets others read the key, expected {expected}: chmod 600 it");
         return Err(CaError::Content {
             path: path.to_owned(),
             reason,

@@ -232,3 +232,23 @@ fn a_server_name_that_is_no_host_is_refused_by_name() {
         .to_string();
     assert!(error.contains("not a host"), "{error}");
 }
+
+#[test]
+fn a_given_authority_is_only_read_and_its_group_may_read_it_too() {
+    let (made, dir) = authority();
+    let path = dir.path().join("root.key");
+    let readable = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        Authority::given(dir.path(), domain())
+    };
+    let (given, origin) = readable(0o440).unwrap();
+    assert_eq!(origin, Origin::Given);
+    assert_eq!(given.fingerprint(), made.fingerprint());
+    let error = readable(0o644).unwrap_err().to_string();
+    assert!(error.contains("0644") && error.contains("0640"), "{error}");
+
+    let empty = tempfile::tempdir().unwrap();
+    let error = Authority::given(empty.path(), domain()).unwrap_err();
+    assert!(error.to_string().contains("root.key"), "{error}");
+    assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
+}

@@ -21,6 +21,14 @@ pub struct Birth {
     pub created_at: Timestamp,
 }
 
+/// The certificate authority that the members of the store trust.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Anchor {
+    /// Fingerprint of its public key.
+    pub fingerprint: String,
+}
+
 /// One start of the hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

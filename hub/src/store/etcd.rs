@@ -2,15 +2,18 @@
 //!
 //! Revisions are etcd's own: one counter for everything that the etcd cluster holds, so that they rise and need not be
 //! without gaps. Every transaction compares the term under `<root>/term` beside its own checks, and raises it in the same
-//! transaction: a hub whose term is over can write nothing, whatever it still believes. Reads are linearizable.
+//! transaction: a hub whose term is over can write nothing, whatever it still believes. The replica that leads writes
+//! through a store that compares its seat as well ([`seat`]), which ends with its lease. Reads are linearizable.
 //!
 //! Needs etcd 3.6: earlier versions can lose the deletion at a compacted revision.
 
 mod client;
+pub mod mirror;
+pub mod seat;
 mod settings;
 mod watch;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -50,9 +53,11 @@ struct HeldTerm {
 /// A store in etcd below a root that is its own.
 #[derive(Debug)]
 pub struct EtcdStore {
-    client: Client,
+    client: Arc<Client>,
     root: String,
-    held: Mutex<HeldTerm>,
+    held: Arc<Mutex<HeldTerm>>,
+    /// The seat that every transaction demands, if it is the store of a leader.
+    seat: Option<seat::Held>,
 }
 
 impl EtcdStore {
@@ -62,9 +67,10 @@ impl EtcdStore {
     /// [`SettingsError`] in the settings, or [`StoreError::Unavailable`] if no endpoint answers.
     pub async fn open(settings: &EtcdSettings) -> Result<Self, SettingsError> {
         let store = Self {
-            client: Client::new(settings)?,
+            client: Arc::new(Client::new(settings)?),
             root: settings.root.clone(),
-            held: Mutex::default(),
+            held: Arc::default(),
+            seat: None,
         };
         store.term().await.map_err(SettingsError::Unreachable)?;
         Ok(store)
@@ -111,6 +117,17 @@ impl EtcdStore {
         let held = term_of(&response)?;
         self.learn(held);
         Ok((held, head_of(&response)))
+    }
+
+    /// The store's revision, soon or not at all.
+    async fn head(&self) -> Result<Revision, StoreError> {
+        let request = RangeRequest {
+            key: self.term_key().into(),
+            ..RangeRequest::default()
+        };
+        let answer = self.client.look(request).await;
+        let answer = answer.map_err(|status| StoreError::unavailable("read from etcd", status))?;
+        Ok(head_of(&answer))
     }
 
     fn entry(&self, found: proto::KeyValue) -> Result<Entry, StoreError> {
@@ -175,7 +192,10 @@ impl EtcdStore {
 
     fn request(&self, parts: &Parts, fence: Fence, held: HeldTerm) -> TxnRequest {
         let mut compare = vec![at_revision(self.term_key(), held.revision)];
-        let mut failure = vec![get(self.term_key())];
+        let mut failure = vec![get(self.term_key()), get(self.seat_key())];
+        if let Some(seat) = &self.seat {
+            compare.push(at_revision(self.seat_key(), seat.revision));
+        }
         for Check { key, expect } in &parts.checks {
             let expected = match expect {
                 Expect::Absent => 0,
@@ -202,6 +222,9 @@ impl EtcdStore {
 
     async fn commit_parts(&self, parts: Parts, fence: Fence) -> Result<Revision, StoreError> {
         loop {
+            if self.seat.as_ref().is_some_and(|seat| !seat.tenure.holds()) {
+                return Err(StoreError::NotLeading);
+            }
             let held = self.held();
             fenced(fence, held)?;
             let request = self.request(&parts, fence, held);
@@ -224,7 +247,8 @@ impl EtcdStore {
             let now = found.first().map(term_of).transpose()?.unwrap_or_default();
             self.learn(now);
             fenced(fence, now)?;
-            for (check, found) in parts.checks.iter().zip(found.iter().skip(1)) {
+            self.seated(found.get(1))?;
+            for (check, found) in parts.checks.iter().zip(found.iter().skip(2)) {
                 check.verify(found.kvs.first().map(|found| revision(found.mod_revision)))?;
             }
             if now == held {
@@ -321,6 +345,7 @@ fn write(key: Vec<u8>, value: Option<&Bytes>) -> proto::RequestOp {
         Some(value) => request_op::Request::Put(proto::PutRequest {
             key,
             value: value.clone(),
+            lease: 0,
         }),
         None => request_op::Request::DeleteRange(proto::DeleteRangeRequest {
             key,

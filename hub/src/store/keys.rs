@@ -1,6 +1,6 @@
 //! The only place that spells keys. A [`Key`] or [`Prefix`] carries the type of what lies under it.
 //!
-//! `/meta` store birth, starts, counters · `/doubt`, `/adopted` lineage in question · `/cluster`, `/cluster-name`,
+//! `/meta` store birth, authority, starts, counters · `/doubt`, `/adopted` lineage in question · `/cluster`, `/cluster-name`,
 //! `/removed`, `/presence`, `/session` members · `/token`, `/user` secrets' hashes · `/recs`, `/remote` inventory ·
 //! `/database`, `/membership` intent and its allocations · `/desired`, `/outcome`, `/observed` per member and object.
 
@@ -14,7 +14,7 @@ use crate::domain::access::{ApiToken, JoinToken};
 use crate::domain::cluster::{Cluster, PresenceEdge, RecInventory, RemovedCluster};
 use crate::domain::database::{Database, Membership};
 use crate::domain::desired::Desired;
-use crate::domain::lineage::{Accepted, Birth, Doubt, Start};
+use crate::domain::lineage::{Accepted, Anchor, Birth, Doubt, Start};
 use crate::domain::remote::Remote;
 
 /// Where one record of type `R` lies.
@@ -130,6 +130,12 @@ kinds! {
 #[must_use]
 pub fn birth() -> Key<Birth> {
     Key::new("/meta/birth".to_owned())
+}
+
+/// The certificate authority of the store's members.
+#[must_use]
+pub fn anchor() -> Key<Anchor> {
+    Key::new("/meta/anchor".to_owned())
 }
 
 /// The hub's counters.

@@ -10,15 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::liveness::Liveness;
 use super::plan::Planning;
-use super::{Outcome, Task as _, deliver, tenure};
+use super::{Outcome, Task as _, deliver};
 use crate::app::reads::MemberView;
 use crate::app::testing::{LAB_1, LAB_2, TestHub, database, uid};
 use crate::domain::cluster::Presence;
-use crate::domain::lineage::Doubt;
 use crate::link::sessions::Sessions;
 use crate::store::memory::MemoryStore;
-use crate::store::records::{OutcomeKind, StoredOutcome, TxnExt as _};
-use crate::store::{Txn, keys};
+use crate::store::records::{OutcomeKind, StoredOutcome};
 
 async fn hub() -> TestHub {
     let hub = TestHub::new().await;
@@ -211,32 +209,4 @@ async fn a_removed_registration_ends_its_session() {
     hub.app.remove_cluster("lab-1").await.unwrap();
     liveness.activate().await.unwrap();
     assert!(seat.removed.is_cancelled());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hub_ends_when_another_begins_to_reign_and_not_when_a_person_lets_it_go_on() {
-    let hub = hub().await;
-    let app = Arc::clone(&hub.app);
-    let stop = CancellationToken::new();
-    let ended = tokio::spawn(async move { tenure::ended(&app, stop).await });
-    let claimed = hub.app.reign().term;
-    let doubt = Txn::new().put_record(
-        &keys::doubt("hub"),
-        &Doubt {
-            reason: "a test".to_owned(),
-            since: hub.app.now(),
-            claimed: None,
-        },
-    );
-    hub.app.commit(doubt.unwrap()).await.unwrap();
-    hub.app.adopt("somebody").await.unwrap();
-    advance(Duration::from_secs(60)).await;
-    assert!(hub.app.reign().term > claimed && !ended.is_finished());
-
-    let other = hub.restarted_with(hub.store.clone()).await;
-    let deposed = ended.await.unwrap().unwrap_err();
-    assert_eq!(
-        (deposed.ours, deposed.theirs),
-        (hub.app.reign().term, other.app.reign().term)
-    );
 }

@@ -54,7 +54,7 @@ pub(super) async fn number_requests(
     request: Request,
     next: Next,
 ) -> Response {
-    let number = format!("{:016x}", rand::random::<u64>());
+    let number = number();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
     state.metrics.request(response.status().as_u16());
@@ -66,17 +66,34 @@ pub(super) async fn number_requests(
         }
         response = problem(&fault, &number);
     }
+    // An answer that came from the leader keeps the number by which it is found there.
     if let Ok(value) = HeaderValue::from_str(&number) {
-        response.headers_mut().insert("x-request-id", value);
+        response
+            .headers_mut()
+            .entry("x-request-id")
+            .or_insert(value);
     }
     response
 }
 
-fn problem(fault: &Fault, number: &str) -> Response {
-    written(&Problem::new(
+/// A number for a request, by which its log line is found.
+pub(super) fn number() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+/// A fault as a problem. One that may pass says when to try again.
+pub(super) fn problem(fault: &Fault, number: &str) -> Response {
+    let mut response = written(&Problem::new(
         fault,
         Some(format!("urn:meridian:request:{number}")),
-    ))
+    ));
+    if let Fault::Unavailable { retry_after_ms, .. } = fault
+        && *retry_after_ms > 0
+    {
+        let seconds = HeaderValue::from(retry_after_ms.div_ceil(1000));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
 }
 
 fn written(problem: &Problem) -> Response {

@@ -5,14 +5,22 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::WebState;
+use super::forward::FRESH;
 
 /// The process answers.
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The store answers. A hub that observes is ready: it serves reads and sessions, and says so here.
+/// The store answers, or the copy of it is fresh. A hub that observes is ready: it serves reads and sessions, and says so
+/// here.
 pub(super) async fn readyz(State(state): State<WebState>) -> Response {
+    if let Some(follower) = &state.follower
+        && follower.mirror.age().is_none_or(|age| age > FRESH)
+    {
+        let why = "this hub follows, and its copy of the state is old: etcd does not answer it\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    }
     match state.app.doubts().await {
         Ok(doubts) if doubts.is_empty() => "ok\n".into_response(),
         Ok(_) => "ok, but the hub only observes: see /api/v1/hub\n".into_response(),

@@ -16,6 +16,8 @@ pub(super) struct Hub {
     store_id: String,
     term: u64,
     incarnation: String,
+    /// `leads` or `follows`: the replica that answers.
+    role: &'static str,
     /// `decides` or `observes`.
     mode: &'static str,
     doubts: Vec<HubDoubt>,
@@ -53,6 +55,11 @@ async fn hub(state: &WebState) -> Result<Hub, Failure> {
         store_id: store_id.to_string(),
         term: term.0,
         incarnation: incarnation.to_string(),
+        role: if state.follower.is_none() {
+            "leads"
+        } else {
+            "follows"
+        },
         mode: if doubts.is_empty() {
             "decides"
         } else {

@@ -23,12 +23,13 @@ struct Web {
 
 impl Web {
     async fn over(hub: TestHub) -> Self {
-        let (clear, kept) = hub.app.draw_api_token("alice");
+        let (clear, kept) = crate::app::tokens::draw("alice", hub.app.now());
         hub.app.keep_api_token(&kept).await.unwrap();
         let state = WebState {
             app: Arc::clone(&hub.app),
             metrics: Arc::default(),
             connected: ConnectedCount(Arc::new(|| 0)),
+            follower: None,
         };
         Self {
             hub,

@@ -53,7 +53,7 @@ impl Hub {
         let trust_domain = "meridian.local".parse().unwrap();
         let (ca, origin) =
             Authority::open(&ca_dir.path().join("ca"), trust_domain, clock.now()).unwrap();
-        let reign = Reign::begin(store.as_ref(), origin, clock.now())
+        let reign = Reign::begin(store.as_ref(), &ca, origin, clock.now())
             .await
             .unwrap();
         let settings = Settings {

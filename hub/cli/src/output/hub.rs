@@ -12,6 +12,7 @@ pub(crate) fn hub(hub: &Value, now: Timestamp) -> String {
     let mut out = String::new();
     for (label, pointer) in [
         ("Mode", "/mode"),
+        ("Replica", "/role"),
         ("Store", "/storeId"),
         ("Term", "/term"),
         ("Incarnation", "/incarnation"),

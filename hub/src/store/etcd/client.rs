@@ -6,21 +6,27 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::proto::{
-    AuthenticateRequest, CompactionRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
-    WatchCreateRequest, WatchRequest, WatchResponse, auth_client::AuthClient, kv_client::KvClient,
+    AuthenticateRequest, CompactionRequest, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseKeepAliveRequest, LeaseRevokeRequest, RangeRequest, RangeResponse, TxnRequest,
+    TxnResponse, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+    auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient,
     watch_client::WatchClient, watch_request,
 };
 use super::settings::{EtcdSettings, Login, SettingsError};
 
 /// Longest wait for a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// Longest wait for an answer: etcd itself gives up after 7 s, and a hub that waits longer than its lease has no use for it.
+/// Longest wait for an answer: etcd itself gives up after 7 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for an answer about a lease, so that several members can be asked before its life is over.
+const LEASE_WITHIN: Duration = Duration::from_millis(700);
 /// How often a connection is tried out while nothing is said on it, and how long its answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// With this, a member that has lost its leader ends a watch instead of keeping silent.
@@ -99,27 +105,91 @@ impl Client {
         .map(|_| ())
     }
 
-    /// Opens a watch.
+    /// Reads within the time that a look at a lease may take.
+    pub(super) async fn look(&self, request: RangeRequest) -> Result<RangeResponse, Status> {
+        let asked = self.call(request, |channel, request| async move {
+            large(KvClient::new(channel)).range(request).await
+        });
+        self.soon(asked).await
+    }
+
+    /// A new lease with this life, in seconds.
+    pub(super) async fn grant(&self, ttl: i64) -> Result<LeaseGrantResponse, Status> {
+        let request = LeaseGrantRequest { ttl, id: 0 };
+        let asked = self.call(request, |channel, request| async move {
+            LeaseClient::new(channel).lease_grant(request).await
+        });
+        self.soon(asked).await
+    }
+
+    /// Lets a lease live on; how long, in seconds, and not above 0 where there is none.
+    pub(super) async fn keep_alive(&self, id: i64) -> Result<i64, Status> {
+        let request = LeaseKeepAliveRequest { id };
+        let asked = async {
+            let mut answers = self
+                .call(request, |channel, request| async move {
+                    let (metadata, extensions, request) = request.into_parts();
+                    let says = stream::iter([request]);
+                    let request = Request::from_parts(metadata, extensions, says);
+                    LeaseClient::new(channel).lease_keep_alive(request).await
+                })
+                .await?;
+            let answer = answers.message().await?;
+            answer.ok_or_else(|| Status::unavailable("etcd ended the renewal of a lease"))
+        };
+        Ok(self.soon(asked).await?.ttl)
+    }
+
+    /// Ends a lease.
+    pub(super) async fn revoke(&self, id: i64) -> Result<(), Status> {
+        let request = LeaseRevokeRequest { id };
+        let asked = self.call(request, |channel, request| async move {
+            LeaseClient::new(channel).lease_revoke(request).await
+        });
+        self.soon(asked).await.map(|_| ())
+    }
+
+    /// Gives up early, and turns to the next member for later calls.
+    async fn soon<A>(&self, asked: impl Future<Output = Result<A, Status>>) -> Result<A, Status> {
+        let at = self.current.load(Ordering::Relaxed);
+        let answer = tokio::time::timeout(LEASE_WITHIN, asked).await;
+        answer.unwrap_or_else(|_late| {
+            let what = format!("no answer within {} ms", LEASE_WITHIN.as_millis());
+            let status = Status::unavailable(what);
+            self.turn(at, &status);
+            Err(status)
+        })
+    }
+
+    /// Opens a watch. Each change of `asks` asks etcd up to where it has told everything.
     pub(super) async fn watch(
         &self,
         create: WatchCreateRequest,
+        asks: Option<watch::Receiver<()>>,
     ) -> Result<Streaming<WatchResponse>, Status> {
-        self.call(create, |channel, request| async move {
-            let (metadata, extensions, create) = request.into_parts();
-            let create = WatchRequest {
-                request_union: Some(watch_request::RequestUnion::CreateRequest(create)),
-            };
-            // The end of what we say would end the watch.
-            let says = stream::iter([create]).chain(stream::pending());
-            let mut request = Request::from_parts(metadata, extensions, says);
-            let (name, value) = HAS_LEADER;
-            request
-                .metadata_mut()
-                .insert(name, MetadataValue::from_static(value));
-            WatchClient::new(channel)
-                .max_decoding_message_size(usize::MAX)
-                .watch(request)
-                .await
+        self.call(create, |channel, request| {
+            let asks = asks.clone();
+            async move {
+                let (metadata, extensions, create) = request.into_parts();
+                let says = |what| WatchRequest {
+                    request_union: Some(what),
+                };
+                let create = says(watch_request::RequestUnion::CreateRequest(create));
+                let asks = stream::iter(asks).flat_map(WatchStream::from_changes);
+                let progress = watch_request::RequestUnion::ProgressRequest;
+                let asks = asks.map(move |()| says(progress(WatchProgressRequest {})));
+                // The end of what we say would end the watch.
+                let says = stream::iter([create]).chain(asks).chain(stream::pending());
+                let mut request = Request::from_parts(metadata, extensions, says);
+                let (name, value) = HAS_LEADER;
+                request
+                    .metadata_mut()
+                    .insert(name, MetadataValue::from_static(value));
+                WatchClient::new(channel)
+                    .max_decoding_message_size(usize::MAX)
+                    .watch(request)
+                    .await
+            }
         })
         .await
     }
@@ -174,15 +244,22 @@ impl Client {
             Err(Status::unavailable(format!("no answer within {seconds} s")))
         });
         if let Some(status) = answer.as_ref().err().filter(|status| is_away(status)) {
-            tracing::debug!(%status, "a member of etcd did not answer; the next one is asked");
-            let next = at.wrapping_add(1);
-            // Where another call has turned already, the member that it chose is left to show what it can.
-            let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-            if let Err(now) = self.current.compare_exchange(at, next, set, fetch) {
-                tracing::trace!(now, "another call has turned already");
-            }
+            self.turn(at, status);
         }
         answer.map(Response::into_inner)
+    }
+
+    /// Later calls go to the member after `at`. Where another call has turned already, the member that it chose is left to
+    /// show what it can.
+    fn turn(&self, at: usize, status: &Status) {
+        tracing::debug!(%status, "a member of etcd did not answer; the next one is asked");
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let turned = self
+            .current
+            .compare_exchange(at, at.wrapping_add(1), set, fetch);
+        if let Err(now) = turned {
+            tracing::trace!(now, "another call has turned already");
+        }
     }
 
     async fn log_in(&self, login: &Login) -> Result<Token, Status> {

@@ -1,12 +1,15 @@
 //! On real etcd processes, which `tools/prerequisites.sh` builds.
 
+mod group;
+mod seat;
 mod server;
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use self::server::{Access, Etcd, Group};
+use self::group::Group;
+use self::server::{Access, Etcd};
 use super::*;
 use crate::store::conformance::{self, Subject};
 

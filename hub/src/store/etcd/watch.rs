@@ -3,13 +3,23 @@
 use std::collections::VecDeque;
 
 use futures::StreamExt as _;
-use futures::stream;
+use futures::stream::{self, BoxStream};
+use tokio::sync::watch as channel;
 use tonic::{Code, Status, Streaming};
 
 use super::client::Client;
 use super::proto::{Event, RangeRequest, WatchCreateRequest, WatchResponse, event};
 use super::{after as end_of, relative, revision, signed};
 use crate::store::{Batch, Change, Revision, StoreError, Watch, following};
+
+/// What etcd tells who follows it.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// A transaction.
+    Batch(Batch),
+    /// Everything up to here has been told.
+    Complete(Revision),
+}
 
 /// Watches what lies below `data` and `prefix`, from the revision after `after` on, which is at most `head`.
 pub(super) async fn open(
@@ -19,6 +29,26 @@ pub(super) async fn open(
     after: Revision,
     head: Revision,
 ) -> Result<Watch, StoreError> {
+    let told = follow(client, data, prefix, after, head, None).await?;
+    let batches = told.filter_map(|one| {
+        std::future::ready(match one {
+            Ok(Told::Batch(batch)) => Some(Ok(batch)),
+            Ok(Told::Complete(_)) => None,
+            Err(error) => Some(Err(error)),
+        })
+    });
+    Ok(batches.boxed())
+}
+
+/// As [`open`]. Each change of `asks` asks how far everything has been told.
+pub(super) async fn follow(
+    client: &Client,
+    data: String,
+    prefix: &str,
+    after: Revision,
+    head: Revision,
+    asks: Option<channel::Receiver<()>>,
+) -> Result<BoxStream<'static, Result<Told, StoreError>>, StoreError> {
     let key = format!("{data}{prefix}").into_bytes();
     let from = following(after);
     let create = WatchCreateRequest {
@@ -26,7 +56,7 @@ pub(super) async fn open(
         key: key.clone().into(),
         start_revision: signed(from),
     };
-    let stream = client.watch(create).await.map_err(failed)?;
+    let stream = client.watch(create, asks).await.map_err(failed)?;
     let cursor = Cursor {
         stream,
         data,
@@ -59,16 +89,18 @@ struct Cursor {
     stream: Streaming<WatchResponse>,
     data: String,
     after: Revision,
-    ready: VecDeque<Batch>,
+    ready: VecDeque<Told>,
     over: bool,
 }
 
 impl Cursor {
-    async fn advance(mut self) -> Option<(Result<Batch, StoreError>, Self)> {
+    async fn advance(mut self) -> Option<(Result<Told, StoreError>, Self)> {
         while !self.over {
-            if let Some(batch) = self.ready.pop_front() {
-                self.after = batch.revision;
-                return Some((Ok(batch), self));
+            if let Some(told) = self.ready.pop_front() {
+                if let Told::Batch(batch) = &told {
+                    self.after = batch.revision;
+                }
+                return Some((Ok(told), self));
             }
             if let Err(error) = self.read().await {
                 self.over = true;
@@ -101,8 +133,12 @@ impl Cursor {
             let reason = format!("etcd cancelled the watch: {}", response.cancel_reason);
             return Err(failed(Status::unavailable(reason)));
         }
+        if response.events.is_empty() && !response.created {
+            let upto = revision(response.header.unwrap_or_default().revision);
+            self.ready.push_back(Told::Complete(upto));
+        }
         let batches = batches(&self.data, response.events)?;
-        self.ready.extend(batches);
+        self.ready.extend(batches.into_iter().map(Told::Batch));
         Ok(())
     }
 }

@@ -1,19 +1,15 @@
-//! Processes of etcd for tests.
+//! An etcd of one member that lets in whom it is told to.
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Child;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::super::{EtcdSettings, EtcdStore, Login, Tls};
-
-/// How long a member may take to answer.
-const START: Duration = Duration::from_secs(60);
+use super::super::{EtcdSettings, Login, Tls};
+use super::group::{answers, end, free_port, member};
 
 /// Whom an etcd lets in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,146 +147,10 @@ impl Drop for Etcd {
     }
 }
 
-/// An etcd of three members.
-pub(super) struct Group {
-    dir: TempDir,
-    ports: Vec<(u16, u16)>,
-    processes: Vec<Child>,
-}
-
-impl Group {
-    pub(super) async fn start() -> Self {
-        let ports: Vec<_> = (0..3).map(|_| (free_port(), free_port())).collect();
-        let mut group = Self {
-            dir: tempfile::tempdir().unwrap(),
-            ports,
-            processes: Vec::new(),
-        };
-        for at in 0..3 {
-            let process = group.member(at);
-            group.processes.push(process);
-        }
-        answers(&group.settings()).await;
-        group
-    }
-
-    pub(super) fn settings(&self) -> EtcdSettings {
-        let address = |(client, _): &(u16, u16)| format!("http://127.0.0.1:{client}");
-        EtcdSettings {
-            endpoints: self.ports.iter().map(address).collect(),
-            root: "/meridian".to_owned(),
-            tls: Tls::default(),
-            login: None,
-        }
-    }
-
-    pub(super) async fn kill(&mut self, at: usize) {
-        end(&mut self.processes[at]);
-    }
-
-    /// Starts it again and waits until it has caught up: the next one may be killed then.
-    pub(super) async fn restart(&mut self, at: usize) {
-        self.processes[at] = self.member(at);
-        let all = self.settings();
-        let alone = EtcdSettings {
-            endpoints: vec![all.endpoints[at].clone()],
-            ..all
-        };
-        answers(&alone).await;
-    }
-
-    fn member(&self, at: usize) -> Child {
-        let name = |at: usize| format!("member-{at}");
-        let ports = self.ports.iter().enumerate();
-        let cluster: Vec<_> = ports
-            .map(|(at, (_, peer))| format!("{}=http://127.0.0.1:{peer}", name(at)))
-            .collect();
-        let dir = self.dir.path();
-        member(
-            dir,
-            &name(at),
-            "http",
-            self.ports[at],
-            &cluster.join(","),
-            &[],
-        )
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.processes.iter_mut().for_each(end);
-    }
-}
-
-fn end(process: &mut Child) {
-    // It may have ended by itself, which the test has noticed by then.
-    drop(process.kill());
-    drop(process.wait());
-}
-
 fn scheme(access: Access) -> &'static str {
     match access {
         Access::Certificates => "https",
         Access::Open | Access::Login => "http",
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-fn member(
-    dir: &Path,
-    name: &str,
-    scheme: &str,
-    (client, peer): (u16, u16),
-    cluster: &str,
-    more: &[String],
-) -> Child {
-    let client = format!("{scheme}://127.0.0.1:{client}");
-    let peer = format!("http://127.0.0.1:{peer}");
-    let alone = format!("{name}={peer}");
-    let log = std::fs::File::create(dir.join(format!("{name}.log"))).unwrap();
-    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tools/etcd");
-    Command::new(program)
-        .args(["--name", name, "--data-dir"])
-        .arg(dir.join(name))
-        .args([
-            "--listen-client-urls",
-            &client,
-            "--advertise-client-urls",
-            &client,
-        ])
-        .args([
-            "--listen-peer-urls",
-            &peer,
-            "--initial-advertise-peer-urls",
-            &peer,
-        ])
-        .args([
-            "--initial-cluster",
-            if cluster.is_empty() { &alone } else { cluster },
-        ])
-        .args(["--log-level", "warn", "--unsafe-no-fsync"])
-        .args(more)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
-}
-
-/// Waits until a store can be opened.
-async fn answers(settings: &EtcdSettings) {
-    let begun = Instant::now();
-    loop {
-        match EtcdStore::open(settings).await {
-            Ok(_) => return,
-            Err(error) if begun.elapsed() > START => panic!("{error:?}"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
     }
 }
 

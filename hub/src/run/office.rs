@@ -1,0 +1,155 @@
+//! What only a leader does: it listens on the link, plans and delivers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::process::{Parts, failed, finish, serve_on};
+use super::tell_doubts;
+use crate::app::App;
+use crate::link::server;
+use crate::link::session::{Context, Timing};
+use crate::link::sessions::Sessions;
+use crate::metrics::Metrics;
+use crate::store::keys;
+use crate::tasks::driver::{Triggers, drive};
+use crate::tasks::liveness::Liveness;
+use crate::tasks::plan::{self, Planning};
+use crate::tasks::{Task, deliver};
+use crate::tls::{self, LiveCertificate, TlsListener};
+use crate::web::{ConnectedCount, WebState};
+
+/// The work of one reign.
+pub(super) struct Office {
+    app: Arc<App>,
+    metrics: Arc<Metrics>,
+    sessions: Sessions,
+    parts: Parts,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Office {
+    /// Begins to work.
+    pub(super) fn open(
+        app: Arc<App>,
+        certificate: Arc<LiveCertificate>,
+        metrics: Arc<Metrics>,
+        link: TcpListener,
+    ) -> anyhow::Result<Self> {
+        let mut office = Self {
+            app,
+            metrics,
+            sessions: Sessions::default(),
+            parts: JoinSet::new(),
+            stop: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+        };
+        office.serve_link(certificate, link)?;
+        office.start_tasks();
+        let reign = office.app.reign();
+        tracing::info!(store = %reign.store_id, term = %reign.term, incarnation = %reign.incarnation, "this hub leads: a new term begins");
+        let telling = tell_doubts(Arc::clone(&office.app));
+        office.tracker.spawn(async move {
+            if let Err(error) = telling.await {
+                tracing::warn!(%error, "whether the hub only observes could not be read");
+            }
+        });
+        Ok(office)
+    }
+
+    /// The state of the leader's web API.
+    pub(super) fn web(&self) -> WebState {
+        let sessions = self.sessions.clone();
+        WebState {
+            app: Arc::clone(&self.app),
+            metrics: Arc::clone(&self.metrics),
+            connected: ConnectedCount(Arc::new(move || sessions.connected().len())),
+            follower: None,
+        }
+    }
+
+    /// Waits until a part ends, which none does by itself.
+    pub(super) async fn failed(&mut self) -> anyhow::Error {
+        failed(&mut self.parts).await
+    }
+
+    /// Ends every session and all work.
+    pub(super) async fn close(self, within: Duration) {
+        self.stop.cancel();
+        finish(self.parts, &self.tracker, within).await;
+    }
+
+    fn serve_link(
+        &mut self,
+        certificate: Arc<LiveCertificate>,
+        link: TcpListener,
+    ) -> anyhow::Result<()> {
+        let context = Context {
+            app: Arc::clone(&self.app),
+            sessions: self.sessions.clone(),
+            timing: Timing::default(),
+            stop: self.stop.clone(),
+        };
+        let address = link.local_addr()?;
+        let config = tls::link_config(certificate, self.app.ca().root())?;
+        let link = TlsListener::start(link, config, &self.tracker, self.stop.clone())?;
+        let router = server::router(context, self.tracker.clone());
+        let stop = self.stop.clone();
+        serve_on(&mut self.parts, "the link", link, router, stop);
+        tracing::info!(link = %address, "serving the link");
+        Ok(())
+    }
+
+    fn start_tasks(&mut self) {
+        let planning = Planning {
+            app: Arc::clone(&self.app),
+        };
+        self.start_task(
+            planning,
+            Triggers {
+                every: Duration::from_secs(30),
+                prefixes: plan::prefixes(),
+            },
+        );
+        let timing = Timing::default();
+        let liveness = Liveness {
+            app: Arc::clone(&self.app),
+            sessions: self.sessions.clone(),
+            started: Instant::now(),
+            grace: timing.idle,
+        };
+        let prefixes = vec![keys::clusters().text().to_owned()];
+        self.start_task(
+            liveness,
+            Triggers {
+                every: timing.beat,
+                prefixes,
+            },
+        );
+        let store = Arc::clone(self.app.store());
+        let delivery = deliver::run(store, self.sessions.clone(), self.stop.clone());
+        self.parts.spawn(async move {
+            delivery.await;
+            ("delivery", Ok(()))
+        });
+    }
+
+    fn start_task<T: Task>(&mut self, task: T, triggers: Triggers) {
+        let (store, metrics, stop) = (
+            Arc::clone(self.app.store()),
+            Arc::clone(&self.metrics),
+            self.stop.clone(),
+        );
+        let work = drive(task, triggers, store, metrics, stop);
+        self.parts.spawn(async move {
+            work.await;
+            (T::NAME, Ok(()))
+        });
+    }
+}

@@ -1,0 +1,232 @@
+//! The seat of the replica that leads: one record, bound to a lease. It is taken in one transaction with the next term,
+//! and every transaction of a leader demands that it still stands.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{
+    EtcdStore, RangeRequest, RangeResponse, TxnRequest, at_revision, fenced, proto, ranges,
+    request_op, term_of,
+};
+use crate::domain::election::{Lease, Moment};
+use crate::store::txn::Parts;
+use crate::store::{Fence, StoreError, Txn};
+
+/// Who has the seat, as it is stored for the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seat {
+    /// The replica: random for each process.
+    pub replica: String,
+    /// `host:port` of its web API, as the other replicas reach it.
+    pub web_address: String,
+    /// The term that was taken with the seat.
+    pub term: u64,
+}
+
+/// Until when a leader may act, by the monotonic clock of this process. Clones share it.
+#[derive(Clone)]
+pub struct Tenure {
+    origin: Instant,
+    /// Milliseconds since the origin.
+    until: Arc<AtomicU64>,
+}
+
+impl Tenure {
+    /// A tenure that has not begun. Moments count from `origin`.
+    #[must_use]
+    pub fn new(origin: Instant) -> Self {
+        Self {
+            origin,
+            until: Arc::default(),
+        }
+    }
+
+    /// Sets its end; zero ends it at once.
+    pub fn set(&self, until: Moment) {
+        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.until.store(until, Ordering::Release);
+    }
+
+    /// Whether it stands now.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.origin.elapsed() < Duration::from_millis(self.until.load(Ordering::Acquire))
+    }
+}
+
+impl fmt::Debug for Tenure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenure")
+            .field("holds", &self.holds())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A seat that was taken.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// Revision at which it was taken. It is never written again.
+    pub(super) revision: i64,
+    pub(super) tenure: Tenure,
+}
+
+impl EtcdStore {
+    pub(super) fn seat_key(&self) -> Vec<u8> {
+        format!("{}/seat", self.root).into_bytes()
+    }
+
+    /// Who has the seat.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], and soon: a failed look is repeated.
+    pub async fn seat(&self) -> Result<Option<(Lease, Seat)>, StoreError> {
+        let request = RangeRequest {
+            key: self.seat_key().into(),
+            ..RangeRequest::default()
+        };
+        let answer = self.client.look(request).await;
+        let answer = answer.map_err(|e| StoreError::unavailable("look who leads", e))?;
+        let Some(found) = answer.kvs.into_iter().next() else {
+            return Ok(None);
+        };
+        let seat = serde_json::from_slice(&found.value).map_err(|e| StoreError::Record {
+            key: String::from_utf8_lossy(&found.key).into_owned(),
+            reason: e.to_string(),
+        })?;
+        Ok(Some((Lease(found.lease), seat)))
+    }
+
+    /// A new lease, and the life that etcd gives it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn grant(&self, life: Duration) -> Result<(Lease, Duration), StoreError> {
+        let ttl = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
+        let granted = self.client.grant(ttl).await;
+        let granted = granted.map_err(|e| StoreError::unavailable("grant a lease", e))?;
+        if !granted.error.is_empty() {
+            return Err(StoreError::unavailable("grant a lease", granted.error));
+        }
+        Ok((Lease(granted.id), seconds(granted.ttl)))
+    }
+
+    /// Lets a lease live on, and says how long; `None` if there is no such lease.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn renew(&self, lease: Lease) -> Result<Option<Duration>, StoreError> {
+        let ttl = self.client.keep_alive(lease.0).await;
+        let ttl = ttl.map_err(|e| StoreError::unavailable("renew a lease", e))?;
+        Ok((ttl > 0).then(|| seconds(ttl)))
+    }
+
+    /// Ends a lease, and with it the seat that is bound to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; it then ends by itself.
+    pub async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
+        let revoked = self.client.revoke(lease.0).await;
+        revoked.map_err(|e| StoreError::unavailable("revoke a lease", e))
+    }
+
+    /// Takes the seat if it is empty, raises the term to that of the fence and carries out the transaction: all or nothing.
+    /// The result is the store of the leader, which writes as long as the seat and the tenure stand.
+    ///
+    /// # Errors
+    /// [`StoreError::NotLeading`] if somebody has the seat, [`StoreError::Fenced`] if the term is not above every other, and
+    /// those of a commit. After [`StoreError::Unavailable`] nobody knows whether it was carried out: revoke the lease.
+    pub async fn claim(
+        &self,
+        lease: Lease,
+        seat: &Seat,
+        txn: Txn,
+        tenure: Tenure,
+    ) -> Result<Self, StoreError> {
+        let fence = Fence(seat.term);
+        let held = self.held();
+        if fence.0 <= held.term {
+            fenced(fence, held)?;
+            return Err(StoreError::NotLeading);
+        }
+        let parts = txn.into_parts()?;
+        let request = self.claiming(&parts, fence, lease, seat)?;
+        let answer = self.client.txn(request).await;
+        let answer = answer.map_err(|e| StoreError::unavailable("claim the seat", e))?;
+        let revision = answer.header.unwrap_or_default().revision;
+        if !answer.succeeded {
+            return Err(self.refused(&parts, fence, &ranges(answer))?);
+        }
+        self.learn(super::HeldTerm {
+            term: fence.0,
+            revision,
+        });
+        Ok(Self {
+            client: Arc::clone(&self.client),
+            root: self.root.clone(),
+            held: Arc::clone(&self.held),
+            seat: Some(Held { revision, tenure }),
+        })
+    }
+
+    fn claiming(
+        &self,
+        parts: &Parts,
+        fence: Fence,
+        lease: Lease,
+        seat: &Seat,
+    ) -> Result<TxnRequest, StoreError> {
+        let record = serde_json::to_vec(seat).map_err(|e| StoreError::Record {
+            key: String::from_utf8_lossy(&self.seat_key()).into_owned(),
+            reason: e.to_string(),
+        })?;
+        let mut request = self.request(parts, fence, self.held());
+        request.compare.push(at_revision(self.seat_key(), 0));
+        request.success.push(proto::RequestOp {
+            request: Some(request_op::Request::Put(proto::PutRequest {
+                key: self.seat_key().into(),
+                value: Bytes::from(record),
+                lease: lease.0,
+            })),
+        });
+        Ok(request)
+    }
+
+    /// Why a claim was refused.
+    fn refused(
+        &self,
+        parts: &Parts,
+        fence: Fence,
+        found: &[RangeResponse],
+    ) -> Result<StoreError, StoreError> {
+        let now = found.first().map(term_of).transpose()?.unwrap_or_default();
+        self.learn(now);
+        fenced(fence, now)?;
+        for (check, found) in parts.checks.iter().zip(found.iter().skip(2)) {
+            check.verify(found.kvs.first().map(|it| super::revision(it.mod_revision)))?;
+        }
+        Ok(StoreError::NotLeading)
+    }
+
+    /// Whether the seat stands, after a transaction that demands it was refused.
+    pub(super) fn seated(&self, found: Option<&RangeResponse>) -> Result<(), StoreError> {
+        let Some(seat) = &self.seat else {
+            return Ok(());
+        };
+        let now = found.and_then(|found| found.kvs.first());
+        if now.is_some_and(|now| now.mod_revision == seat.revision) {
+            return Ok(());
+        }
+        Err(StoreError::NotLeading)
+    }
+}
+
+fn seconds(etcd: i64) -> Duration {
+    Duration::from_secs(u64::try_from(etcd).unwrap_or_default())
+}
