@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rand::rngs::SmallRng;
-use rand::{RngExt as _, SeedableRng as _};
-
 use super::super::*;
 
 /// How far the speed of two clocks may differ, in parts of a thousand: what the margin is chosen for, and some more.
@@ -14,6 +11,29 @@ const PATIENCE: Duration = Duration::from_millis(800);
 
 /// Every wake-up is late by at most this, as a busy machine makes it.
 const STEP: Duration = Duration::from_millis(5);
+
+/// Numbers that follow from a seed (SplitMix64, Steele, Lea and Flood 2014).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From `least` up to `most`.
+    fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.next() % (most - least + 1)
+    }
+
+    /// True once in so many thousand.
+    fn thousandth(&mut self, share: u64) -> bool {
+        self.next() % 1000 < share
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Faults {
@@ -101,7 +121,7 @@ impl Etcd {
 }
 
 pub(super) struct World {
-    random: SmallRng,
+    random: Chance,
     now: Moment,
     replicas: Vec<Replica>,
     etcd: Etcd,
@@ -116,11 +136,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
-        let mut random = SmallRng::seed_from_u64(seed);
+        let mut random = Chance(seed);
         let replicas = (0..3).map(|_| Replica {
             election: Election::new(Rules::default()),
-            speed: random.random_range(1000 - DRIFT..=1000 + DRIFT),
-            origin: Duration::from_millis(random.random_range(0..100_000)),
+            speed: random.between(1000 - DRIFT, 1000 + DRIFT),
+            origin: Duration::from_millis(random.between(0, 100_000)),
             stopped: false,
             inbox: Vec::new(),
             open: BTreeMap::new(),
@@ -176,7 +196,7 @@ impl World {
                     self.tell(at, Event::Tick);
                 }
             }
-            if mode == Faults::All && self.random.random_bool(0.001) {
+            if mode == Faults::All && self.random.thousandth(1) {
                 self.stop_one();
             }
             self.judge();
@@ -184,8 +204,8 @@ impl World {
     }
 
     fn stop_one(&mut self) {
-        let at = self.random.random_range(0..3);
-        let length = Duration::from_millis(self.random.random_range(1..8000));
+        let at = usize::try_from(self.random.between(0, 2)).unwrap();
+        let length = Duration::from_millis(self.random.between(1, 8000));
         self.put(Duration::ZERO, Happening::Stopped(at, true));
         self.put(length, Happening::Stopped(at, false));
     }
@@ -198,14 +218,14 @@ impl World {
 
     fn delay(&mut self) -> Duration {
         let most = match self.mode {
-            Faults::All if self.random.random_bool(0.1) => 3000,
+            Faults::All if self.random.thousandth(100) => 3000,
             Faults::All | Faults::None => 10,
         };
-        Duration::from_millis(self.random.random_range(0..=most))
+        Duration::from_millis(self.random.between(0, most))
     }
 
     fn lost(&mut self) -> bool {
-        self.mode == Faults::All && self.random.random_bool(0.15)
+        self.mode == Faults::All && self.random.thousandth(150)
     }
 
     fn happen(&mut self, happening: Happening) {
