@@ -3,6 +3,7 @@
 //! Used by `controllers`, `rigger`, `link` and `run`; knows none of them.
 
 pub mod apply;
+pub mod calm;
 pub mod conditions;
 pub mod crds;
 pub mod drive;

@@ -59,7 +59,7 @@ use crate::{
         conditions::{Finding, conditions},
         drive::{self, Driver, Failure, Report},
         fault::Fault,
-        news::{Gate, Look},
+        news::{self, Gate, Look},
         own::{CLUSTER, DATABASE, NAME_TAKEN, Owner, ROLE_NODE, SERVICES_READY},
     },
 };
@@ -364,8 +364,13 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     let of_service = shortcut.forgotten_by(named);
     let named = drive::named_in_label::<EndpointSlice, _>(DATABASE, &namespace);
     let of_slice = shortcut.forgotten_by(named);
+    let (pod_concerns, rec_concerns) = (news::of_pods(), news::of_clusters());
     let of_rec_itself = shortcut.forgotten_by(move |rec: Guarded<RedisEnterpriseCluster>| {
-        of_rec(&by_rec.state(), &rec.name_any())
+        if rec_concerns(&rec) {
+            of_rec(&by_rec.state(), &rec.name_any())
+        } else {
+            Vec::new()
+        }
     });
     let of_redb = shortcut.forgotten_by(of_spec::<Guarded<RedisEnterpriseDatabase>>(
         namespace.clone(),
@@ -377,7 +382,7 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     let pods = shortcut.clone();
     let of_pod = move |pod: Pod| {
         pods.saw(&pod);
-        let rec = pod.labels().get(CLUSTER);
+        let rec = pod.labels().get(CLUSTER).filter(|_| pod_concerns(&pod));
         rec.map(|rec| of_rec(&by_pod.state(), rec))
             .unwrap_or_default()
     };

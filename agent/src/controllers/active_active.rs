@@ -35,7 +35,7 @@ use crate::{
     clock,
     k8s::{
         apply::ApplyError,
-        drive::{self, Driver, End, REST},
+        drive::{self, Driver, End, REST, Wakes},
         finalizer,
         own::{DELETE_APPROVED, Owner, REVISION},
     },
@@ -293,8 +293,11 @@ fn is_approved(reaadb: &ObjectMeta) -> bool {
 /// Runs the controller until the context stops.
 pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
-    let controller =
-        look::controller::<RedisEnterpriseActiveActiveDatabase>(&objects, objects.namespace());
+    let controller = look::controller::<RedisEnterpriseActiveActiveDatabase>(
+        &objects,
+        objects.namespace(),
+        Wakes::All,
+    );
     let instances: Api<DeserializeGuard<ActiveActiveInstance>> = objects.api();
     let controller = controller.watches(
         instances,

@@ -25,11 +25,7 @@ mod validate;
 mod version;
 mod world;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
@@ -39,7 +35,11 @@ use kube::{
     Api, Resource as _, ResourceExt as _,
     api::ObjectMeta,
     core::DeserializeGuard,
-    runtime::{reflector::ObjectRef, watcher},
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
 };
 use meridian_api::{
     crds::{
@@ -65,11 +65,14 @@ use crate::{
     clock,
     k8s::{
         apply::ApplyError,
+        calm,
         conditions::Finding,
-        drive::{self, Driver, End, Failure},
+        drive::{self, Driver, End, Failure, Wakes},
         fault::Fault,
         finalizer,
-        own::{CLUSTER, ENTRY_READY, Owner, Ownership},
+        names::ClusterNames,
+        news,
+        own::{CLUSTER, DATABASE, ENTRY_READY, FIELD_MANAGER, MANAGED_BY, Owner, Ownership},
     },
 };
 
@@ -78,6 +81,8 @@ const FINALIZER: &str = "redbfinalizer.redisenterpriseclusters.app.redislabs.com
 
 /// What is said of a REC without databases that goes.
 const GOES: &str = "the objects of the cluster are being deleted; its volumes stay";
+/// Topologies that change within this time of one another cost one look.
+const CALM: Duration = Duration::from_millis(500);
 /// Pause between two looks whether the databases of an unreadable REC are gone.
 const DATABASES: Duration = Duration::from_secs(5);
 
@@ -155,7 +160,7 @@ impl Driver for Clusters {
             Err(problems) => return self.invalid(rec, problems).await,
         };
         match choice.suspended {
-            Some(why) => self.look_on(rec, &cluster, &world, &why).await,
+            Some(why) => self.look_on(rec, &cluster, world, &why).await,
             None => self.make(rec, cluster, world).await,
         }
     }
@@ -311,26 +316,6 @@ fn checked(
     }
 }
 
-/// The REC of a topology whose spec is new. Reports of the nodes, which come with every write of a client, say nothing
-/// about the pods.
-fn changed_topologies(
-    namespace: &str,
-) -> impl Fn(
-    DeserializeGuard<DatabaseTopology>,
-) -> Option<ObjectRef<DeserializeGuard<RedisEnterpriseCluster>>>
-+ use<> {
-    let namespace = namespace.to_owned();
-    let seen: Mutex<BTreeMap<String, Option<i64>>> = Mutex::default();
-    move |guard| {
-        let topology = guard.0.ok()?;
-        let generation = topology.metadata.generation;
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = seen.insert(topology.uid().unwrap_or_default(), generation);
-        (before != Some(generation))
-            .then(|| ObjectRef::new(&topology.spec.cluster).within(&namespace))
-    }
-}
-
 /// Whether a REC is made of this Secret: it is one of its own, or the spec names it.
 fn uses_secret(guard: &DeserializeGuard<RedisEnterpriseCluster>, secret: &Secret) -> bool {
     let name = secret.name_any();
@@ -349,22 +334,42 @@ fn uses_secret(guard: &DeserializeGuard<RedisEnterpriseCluster>, secret: &Secret
     })
 }
 
+/// The RECs that wait for the end of their databases: of what a REC is made, no database is a part.
+fn waiting(
+    all: Store<DeserializeGuard<RedisEnterpriseCluster>>,
+) -> impl Fn() -> Vec<ObjectRef<DeserializeGuard<RedisEnterpriseCluster>>> {
+    move || {
+        let all = all.state();
+        let going = all
+            .iter()
+            .filter(|rec| rec.meta().deletion_timestamp.is_some());
+        going.map(|rec| ObjectRef::from_obj(rec.as_ref())).collect()
+    }
+}
+
 /// Runs the controller until the context stops.
 pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
     let namespace = objects.namespace().to_owned();
-    let controller = drive::controller::<RedisEnterpriseCluster>(&objects);
-    let (all, secrets_of) = (controller.store(), controller.store());
-    let to_all = move |_| {
-        all.state()
-            .iter()
-            .map(|rec| ObjectRef::from_obj(rec.as_ref()))
-            .collect::<Vec<_>>()
-    };
-    let also = to_all.clone();
-    let topologies: Api<DeserializeGuard<DatabaseTopology>> = objects.api();
+    let controller = drive::controller_woken_by::<RedisEnterpriseCluster>(&objects, Wakes::Asked);
+    let (going, also) = (waiting(controller.store()), waiting(controller.store()));
+    let (secrets_of, marks) = (controller.store(), news::of_marks());
+    // One look takes in all the databases that came or went in a moment.
+    let topologies = watcher(
+        objects.api::<DeserializeGuard<DatabaseTopology>>(),
+        watcher::Config::default(),
+    );
+    let topologies = calm::calm(
+        topologies.default_backoff().touched_objects(),
+        news::of_orders(),
+        CALM,
+    );
     let redbs: Api<DeserializeGuard<RedisEnterpriseDatabase>> = objects.api();
     let reaadbs: Api<DeserializeGuard<RedisEnterpriseActiveActiveDatabase>> = objects.api();
+    let (of_service, home) = (
+        drive::named_in_label(CLUSTER, &namespace),
+        namespace.clone(),
+    );
     let controller = controller
         .watches(
             objects.api::<StatefulSet>(),
@@ -373,15 +378,20 @@ pub(super) async fn run(context: Context) {
         )
         .watches(
             objects.api::<Service>(),
-            drive::ours(),
-            drive::named_in_label(CLUSTER, &namespace),
+            drive::ours().labels(&format!("{MANAGED_BY}={FIELD_MANAGER},!{DATABASE}")),
+            of_service,
         )
         .watches(
             objects.api::<Secret>(),
             watcher::Config::default(),
             move |secret: Secret| {
                 let recs = secrets_of.state();
-                let uses = recs.iter().filter(|rec| uses_secret(rec, &secret));
+                let news = marks(&secret);
+                let uses = recs.iter().filter(|rec| {
+                    // Its data are the databases' to write.
+                    let users = ClusterNames(&rec.name_any()).users() == secret.name_any();
+                    (news || !users) && uses_secret(rec, &secret)
+                });
                 uses.map(|rec| ObjectRef::from_obj(rec.as_ref()))
                     .collect::<Vec<_>>()
             },
@@ -396,13 +406,12 @@ pub(super) async fn run(context: Context) {
             drive::ours(),
             drive::named_in_label(CLUSTER, &namespace),
         )
-        .watches(
-            topologies,
-            watcher::Config::default(),
-            changed_topologies(&namespace),
-        )
-        .watches(redbs, watcher::Config::default(), move |_| to_all(()))
-        .watches(reaadbs, watcher::Config::default(), move |_| also(()));
+        .watches_stream(topologies, move |guard| {
+            let topology = guard.0.ok()?;
+            Some(ObjectRef::new(&topology.spec.cluster).within(&home))
+        })
+        .watches(redbs, watcher::Config::default(), move |_| going())
+        .watches(reaadbs, watcher::Config::default(), move |_| also());
     let (report, stop) = (context.report.clone(), context.stop.clone());
     drive::run(Clusters { context }, controller, objects, report, stop).await;
 }
@@ -445,27 +454,5 @@ mod tests {
                 secret.name_any()
             );
         }
-    }
-
-    #[test]
-    fn a_report_of_a_node_does_not_wake_the_controller_and_a_new_order_does() {
-        let map = changed_topologies("ns");
-        let topology = |generation: i64, epoch: i64| -> DeserializeGuard<DatabaseTopology> {
-            serde_json::from_value(json!({
-                "metadata": {"name": "a", "uid": "u", "generation": generation},
-                "spec": {
-                    "database": {"kind": "k", "namespace": "ns", "name": "a", "uid": "u"}, "cluster": "rec", "epoch": epoch,
-                    "port": 10000, "memoryBytes": 1, "evictionPolicy": "noeviction", "persistence": "disabled",
-                    "replication": false, "shards": [],
-                },
-            }))
-            .unwrap()
-        };
-        assert_eq!(
-            map(topology(1, 1)).map(|found| found.name),
-            Some("rec".to_owned())
-        );
-        assert_eq!(map(topology(1, 1)), None);
-        assert!(map(topology(2, 2)).is_some());
     }
 }

@@ -26,6 +26,7 @@ use crate::{
         conditions::{Finding, conditions},
         drive::{self, Driver, Failure},
         fault::Fault,
+        news,
     },
 };
 
@@ -153,13 +154,17 @@ pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
     let controller = drive::controller::<RedisEnterpriseRemoteCluster>(&objects);
     let (by_rec, by_instance) = (controller.store(), controller.store());
+    let concerns = news::of_clusters();
     let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
     let instances: Api<DeserializeGuard<ActiveActiveInstance>> = objects.api();
     let controller = controller
-        .watches(recs, watcher::Config::default(), move |_| {
-            by_rec
-                .state()
-                .iter()
+        .watches(recs, watcher::Config::default(), move |rec| {
+            let all = if concerns(&rec) {
+                by_rec.state()
+            } else {
+                Vec::new()
+            };
+            all.iter()
                 .map(|rerc| ObjectRef::from_obj(rerc.as_ref()))
                 .collect::<Vec<_>>()
         })

@@ -8,7 +8,7 @@
 mod unreadable;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     convert::Infallible,
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
@@ -22,8 +22,9 @@ use kube::{
     api::ObjectMeta,
     core::DeserializeGuard,
     runtime::{
+        PredicateConfig, WatchStreamExt as _,
         controller::{Action, Config, Controller},
-        reflector::{ObjectRef, Store},
+        reflector::{self, ObjectRef, Store},
         watcher,
     },
 };
@@ -38,6 +39,7 @@ use super::{
     conditions::Finding,
     events::Events,
     fault::Fault,
+    news,
     own::{DATABASE, DATABASE_NAMESPACE, FIELD_MANAGER, MANAGED_BY},
 };
 use crate::metrics::Metrics;
@@ -132,25 +134,63 @@ impl<D: Driver> State<D> {
     fn newly_failing(&self) -> i64 {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let count = &mut failures.count;
-        if !count.is_empty() {
-            let known = self.known.state();
-            let known: BTreeSet<String> = known.iter().map(|object| object.name_any()).collect();
-            count.retain(|name, _| known.contains(name));
-        }
+        let namespace = self.objects.namespace();
+        count.retain(|name, _| {
+            let named = ObjectRef::new(name).within(namespace);
+            self.known.get(&named).is_some()
+        });
         let now = i64::try_from(failures.count.len()).unwrap_or(i64::MAX);
         now - std::mem::replace(&mut failures.shown, now)
     }
 }
 
-/// A controller of `K` in the namespace of `objects`, to which the caller adds what else wakes it.
+/// What of its own objects wakes a controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wakes {
+    /// Every change.
+    All,
+    /// What is asked of it, and nothing in its status: for a kind whose status only its own controller writes, or whose
+    /// status asks nothing of it. Without this every look that writes the status would be followed by another one.
+    Asked,
+}
+
+/// A controller of `K` in the namespace of `objects` that every change of its objects wakes; the caller adds what else does.
 #[must_use]
 pub fn controller<K>(objects: &Objects) -> Controller<DeserializeGuard<K>>
 where
     K: Object + Send + Sync,
 {
+    controller_woken_by(objects, Wakes::All)
+}
+
+/// A controller of `K` in the namespace of `objects`, to which the caller adds what else wakes it.
+#[must_use]
+pub fn controller_woken_by<K>(objects: &Objects, wakes: Wakes) -> Controller<DeserializeGuard<K>>
+where
+    K: Object + Send + Sync,
+{
     let api: Api<DeserializeGuard<K>> = objects.api();
-    Controller::new(api, watcher::Config::default())
-        .with_config(Config::default().concurrency(CONCURRENT))
+    let (reader, writer) = reflector::store();
+    let all = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(lighten)
+        .reflect(writer)
+        .applied_objects();
+    let controller = match wakes {
+        Wakes::All => Controller::for_stream(all, reader),
+        Wakes::Asked => {
+            let asked = |guard: &DeserializeGuard<K>| Some(news::asked(guard.meta()));
+            let news = all.predicate_filter(asked, PredicateConfig::default());
+            Controller::for_stream(news, reader)
+        }
+    };
+    controller.with_config(Config::default().concurrency(CONCURRENT))
+}
+
+/// Drops what a kept object needs not have: the API server's notes on who wrote which field are the larger part of most
+/// objects, and nobody reads them from what was kept.
+pub fn lighten<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
 }
 
 /// Watch settings for objects that we made.

@@ -1,5 +1,6 @@
-//! Which words of a topology are news. Nodes repeat their report every few seconds with newer times, lags and clocks;
-//! nothing that a controller does follows from those, so they wake nobody.
+//! Which words of an object are news. Nodes repeat their report every few seconds with newer times, lags and clocks, and
+//! every look at a cluster may write into its status; nothing that others do follows from those, so they wake nobody. With
+//! many databases that is what keeps one from waking all the others.
 
 use std::{
     collections::BTreeMap,
@@ -8,9 +9,15 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::NamespaceResourceScope;
-use kube::{Resource, ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
-use meridian_api::crds::DatabaseTopology;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Pod, Secret},
+};
+use kube::{
+    Resource, ResourceExt as _, api::ObjectMeta, core::DeserializeGuard,
+    runtime::reflector::ObjectRef,
+};
+use meridian_api::crds::{DatabaseTopology, RedisEnterpriseCluster};
 use tokio::time::Instant;
 
 /// Names a topology to its controller.
@@ -47,18 +54,17 @@ fn hash(value: &impl serde::Serialize) -> u64 {
     hasher.finish()
 }
 
-/// What was heard last of each topology.
+/// What was heard last of each object of one kind.
 #[derive(Debug, Default)]
 struct Heard(Mutex<BTreeMap<String, (u64, u64)>>);
 
 impl Heard {
-    /// A repeated report has newer times and nothing else new. An event whose times are the old ones as well is not of a
-    /// node: the topology was deleted, or the watch began anew.
-    fn is_news(&self, topology: &DatabaseTopology) -> bool {
-        let (said, spoken) = (said(topology), spoken(topology));
+    /// Whether `name` says something new. `rest` is what it says besides, of which nothing follows: where that is new alone,
+    /// there is no news. An event that repeats both is no change of the object: it was deleted, or the watch began anew.
+    fn is_news(&self, name: String, said: u64, rest: u64) -> bool {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = heard.insert(topology.name_any(), (said, spoken));
-        before.is_none_or(|(known, at)| known != said || at == spoken)
+        let before = heard.insert(name, (said, rest));
+        before.is_none_or(|(known, besides)| known != said || besides == rest)
     }
 }
 
@@ -73,9 +79,78 @@ where
     move |guard| {
         // One that cannot be read may be about the database of its name.
         let news = guard.0.as_ref().map_or(true, |now| {
-            now.spec.database.namespace == namespace && heard.is_news(now)
+            now.spec.database.namespace == namespace
+                && heard.is_news(now.name_any(), said(now), spoken(now))
         });
         news.then(|| ObjectRef::new(&guard.name_any()).within(&namespace))
+    }
+}
+
+/// Names the REC of a topology whose spec is new or that is gone. Reports of the nodes, which come with every write of a
+/// client, say nothing about the pods.
+pub fn of_orders() -> impl Fn(&DeserializeGuard<DatabaseTopology>) -> Option<String> {
+    let heard = Heard::default();
+    move |guard| {
+        let topology = guard.0.as_ref().ok()?;
+        let meta = &topology.metadata;
+        let said = hash(&(&meta.uid, &meta.generation));
+        let rest = hash(&(&topology.status, &meta.annotations, &meta.labels));
+        let news = heard.is_news(topology.name_any(), said, rest);
+        news.then(|| topology.spec.cluster.clone())
+    }
+}
+
+/// What is asked of an object, as a hash: everything but its status and what the API server keeps about writes.
+#[must_use]
+pub fn asked(meta: &ObjectMeta) -> u64 {
+    let going = meta.deletion_timestamp.is_some();
+    hash(&(
+        (&meta.uid, &meta.generation, going),
+        (&meta.finalizers, &meta.annotations, &meta.labels),
+    ))
+}
+
+/// Tells of each event of a REC whether databases and what leads to them are concerned: what is asked of the REC is new, or
+/// whether its changes are suspended. Its counts, words and certificates change with every database and pod, and concern
+/// the REC alone.
+pub fn of_clusters() -> impl Fn(&DeserializeGuard<RedisEnterpriseCluster>) -> bool {
+    let heard = Heard::default();
+    move |guard| {
+        let status = guard.0.as_ref().ok().and_then(|rec| rec.status.as_ref());
+        let mut conditions = status.iter().flat_map(|status| &status.conditions);
+        let suspended = conditions
+            .find(|condition| condition.type_ == "Suspended")
+            .map(|condition| (&condition.status, &condition.message));
+        let said = hash(&(asked(guard.meta()), suspended));
+        heard.is_news(guard.name_any(), said, hash(&status))
+    }
+}
+
+/// Tells of each event of a pod whether it can be reached in another way than before: its address, readiness, place, labels
+/// or end. What else the kubelet and people write there concerns nobody who leads clients to it.
+pub fn of_pods() -> impl Fn(&Pod) -> bool {
+    let heard = Heard::default();
+    move |pod| {
+        let status = pod.status.as_ref();
+        let conditions = status.and_then(|status| status.conditions.as_ref());
+        let ready = conditions.map(|all| {
+            let mut all = all.iter().filter(|condition| condition.type_ == "Ready");
+            all.any(|condition| condition.status == "True")
+        });
+        let address = status.map(|status| (&status.pod_ip, &status.pod_ips));
+        let host = pod.spec.as_ref().map(|spec| &spec.node_name);
+        let (meta, grace) = (asked(&pod.metadata), pod.metadata.deletion_grace_period_seconds);
+        let said = hash(&(meta, grace, ready, address, host));
+        heard.is_news(pod.name_any(), said, hash(&status))
+    }
+}
+
+/// Tells of each event of a Secret whether another Secret stands there, or other people's marks on it, rather than other data.
+pub fn of_marks() -> impl Fn(&Secret) -> bool {
+    let heard = Heard::default();
+    move |secret| {
+        let said = hash(&(asked(&secret.metadata), &secret.type_));
+        heard.is_news(secret.name_any(), said, hash(&secret.data))
     }
 }
 
@@ -156,77 +231,4 @@ impl Gate {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const REST: Duration = Duration::from_secs(300);
-
-    fn topology(as_of: &str, lag_ms: i64, state: &str) -> DatabaseTopology {
-        let link = json!({"instanceId": 2, "name": "two", "state": state, "lagMs": lag_ms, "since": "0", "asOf": as_of});
-        let shard = json!({"id": 1, "role": "primary", "ready": true, "writable": true, "port": 10000, "clock": as_of});
-        let member = json!({"node": "rec-0", "topologyUid": "u", "epoch": 1, "generation": 1, "asOf": as_of,
-                            "shards": [shard], "links": [link]});
-        let spec = json!({
-            "database": {"kind": "RedisEnterpriseDatabase", "namespace": "ns", "name": "db", "uid": "u"},
-            "cluster": "rec", "epoch": 1, "port": 10000, "memoryBytes": 1, "evictionPolicy": "noeviction",
-            "persistence": "disabled", "replication": false, "shards": [],
-        });
-        serde_json::from_value(json!({
-            "apiVersion": "meridian.dev/v1alpha1", "kind": "DatabaseTopology",
-            "metadata": {"name": "db", "resourceVersion": as_of},
-            "spec": spec, "status": {"members": [member], "conditions": []},
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn a_repeated_report_is_no_news_and_a_turned_link_is() {
-        let heard = Heard::default();
-        assert!(heard.is_news(&topology("1", 0, "up")));
-        assert!(!heard.is_news(&topology("2", 7, "up")));
-        assert!(heard.is_news(&topology("3", 7, "down")));
-        assert!(!heard.is_news(&topology("4", 9, "down")));
-    }
-
-    #[test]
-    fn a_deleted_topology_is_news_although_it_says_what_it_said() {
-        let heard = Heard::default();
-        assert!(heard.is_news(&topology("1", 0, "up")));
-        let mut deleted = topology("1", 0, "up");
-        deleted.metadata.resource_version = Some("9".to_owned());
-        assert!(heard.is_news(&deleted));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_topology_is_looked_at_again_when_it_says_something_new_or_has_rested() {
-        let gate = Gate::default();
-        gate.leave(gate.enter(&topology("1", 0, "up")).unwrap(), REST);
-        tokio::time::advance(REST / 3).await;
-        assert_eq!(
-            gate.enter(&topology("2", 7, "up")).unwrap_err(),
-            REST - REST / 3
-        );
-        assert!(gate.enter(&topology("2", 7, "down")).is_ok());
-        tokio::time::advance(REST).await;
-        assert!(gate.enter(&topology("2", 7, "up")).is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_look_that_failed_or_was_overtaken_is_due_again() {
-        let gate = Gate::default();
-        let again = topology("2", 0, "up");
-        drop(gate.enter(&topology("1", 0, "up")).unwrap());
-        assert!(gate.enter(&again).is_ok(), "the first one failed");
-        let wakes = gate.opened_by(|()| Some(ObjectRef::new("db")));
-        let look = gate.enter(&again).unwrap();
-        assert_eq!(wakes(()).len(), 1);
-        gate.leave(look, REST);
-        let look = gate.enter(&again);
-        gate.leave(look.expect("a pod changed during the look before"), REST);
-        assert!(gate.enter(&again).is_err());
-        wakes(());
-        assert!(gate.enter(&again).is_ok());
-    }
-}
+mod tests;

@@ -69,9 +69,11 @@ impl Clusters {
         &self,
         rec: &RedisEnterpriseCluster,
         cluster: &Cluster,
-        world: &World,
+        mut world: World,
         why: &str,
     ) -> Result<Option<Duration>, ClusterError> {
+        world.shards = world::shards(&self.context.objects, &cluster.name).await?;
+        let world = &world;
         let template = world.set.as_ref().and_then(template_of).unwrap_or_default();
         let view = rollout_view(cluster, &template, true, world);
         let progress = rollout::progress(&view, shown(rec));
@@ -117,7 +119,8 @@ impl Clusters {
             Err(problem) => return self.invalid(rec, vec![problem]).await,
         };
 
-        let world = world::read(objects, &cluster.name).await?;
+        let mut world = world::read(objects, &cluster.name).await?;
+        world.shards = world::shards(objects, &cluster.name).await?;
         let template = template_of(&written.set).unwrap_or_default();
         let settled = world.seen().is_some_and(|set| set.settled);
         let phase = self.recover(rec, &cluster, &world).await?;

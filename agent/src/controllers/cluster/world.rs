@@ -9,7 +9,7 @@ use meridian_api::crds::DatabaseTopology;
 
 use super::{
     build::STORAGE,
-    observe::{Claim, Node, Set, Shard, shards},
+    observe::{self, Claim, Node, Set, Shard},
     version::Running,
 };
 use crate::k8s::{
@@ -27,7 +27,7 @@ pub(super) struct World {
     pub pods: Vec<Pod>,
     /// The same, reduced.
     pub nodes: Vec<Node>,
-    /// The shards of its databases.
+    /// The shards of its databases, once [`shards`] has read them.
     pub shards: Vec<Shard>,
     /// The claims of its pods, also of those that are not there now.
     pub claims: Vec<(PersistentVolumeClaim, Claim)>,
@@ -62,7 +62,7 @@ impl World {
     }
 }
 
-/// Reads the world around the REC `name`.
+/// Reads the world around the REC `name`, but for the shards.
 ///
 /// # Errors
 /// The API server refused or could not be reached.
@@ -77,12 +77,6 @@ pub(super) async fn read(objects: &Objects, name: &str) -> Result<World, ApplyEr
     let pods = objects.list::<Pod>(&selector).await?;
     let mut nodes: Vec<Node> = pods.iter().filter_map(Node::of).collect();
     nodes.sort_by_key(|node| node.ordinal);
-    let topologies = objects.list::<DatabaseTopology>("").await?;
-    let shards = topologies
-        .iter()
-        .filter(|topology| topology.spec.cluster == name)
-        .flat_map(shards)
-        .collect();
     let prefix = format!("{STORAGE}-{name}-");
     let claims = objects.list::<PersistentVolumeClaim>("").await?;
     let claims = claims
@@ -102,9 +96,21 @@ pub(super) async fn read(objects: &Objects, name: &str) -> Result<World, ApplyEr
         set,
         pods,
         nodes,
-        shards,
+        shards: Vec::new(),
         claims,
     })
+}
+
+/// Reads the shards of the databases of the REC `name`: with many databases that is more than everything else together.
+///
+/// # Errors
+/// The API server refused or could not be reached.
+pub(super) async fn shards(objects: &Objects, name: &str) -> Result<Vec<Shard>, ApplyError> {
+    let topologies = objects.list::<DatabaseTopology>("").await?;
+    let own = topologies
+        .iter()
+        .filter(|topology| topology.spec.cluster == name);
+    Ok(own.flat_map(observe::shards).collect())
 }
 
 /// The hosts of the Kubernetes cluster: the only thing outside the namespace, read only for racks.

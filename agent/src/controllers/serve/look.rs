@@ -27,7 +27,7 @@ use super::{
 };
 use crate::k8s::{
     apply::{ApplyError, Object, Objects},
-    drive::{self, End, Failure},
+    drive::{self, End, Failure, Wakes},
     fault::Fault,
     finalizer,
     names::{ClusterNames, DatabaseNames},
@@ -158,14 +158,18 @@ fn woken<K: Object>(
 }
 
 /// A controller of the databases of the kind `K` in `namespace`, woken by their topologies, Services and slices among
-/// `objects`, and by any REC.
+/// `objects`, and by what is asked of any REC.
 #[must_use]
-pub(crate) fn controller<K>(objects: &Objects, namespace: &str) -> Controller<DeserializeGuard<K>>
+pub(crate) fn controller<K>(
+    objects: &Objects,
+    namespace: &str,
+    wakes: Wakes,
+) -> Controller<DeserializeGuard<K>>
 where
     K: Object + Send + Sync,
 {
-    let controller = drive::controller::<K>(&objects.within(namespace));
-    let all = controller.store();
+    let controller = drive::controller_woken_by::<K>(&objects.within(namespace), wakes);
+    let (all, concerns) = (controller.store(), news::of_clusters());
     let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
     let topologies: Api<DeserializeGuard<DatabaseTopology>> = objects.api();
     controller
@@ -184,10 +188,11 @@ where
             drive::ours(),
             drive::database_in_labels(namespace),
         )
-        .watches(recs, watcher::Config::default(), move |_| {
-            all.state()
-                .iter()
-                .map(|database| ObjectRef::from_obj(database.as_ref()))
-                .collect::<Vec<_>>()
+        .watches(recs, watcher::Config::default(), move |rec| {
+            if concerns(&rec) {
+                woken(&all, |_| true)
+            } else {
+                Vec::new()
+            }
         })
 }
