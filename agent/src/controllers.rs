@@ -7,6 +7,7 @@ mod cluster;
 mod database;
 pub mod failover;
 mod inert;
+mod ledger;
 mod namespaces;
 mod placement;
 mod remote_cluster;
@@ -15,12 +16,11 @@ mod serve;
 mod stage;
 mod topology;
 
-use std::sync::Arc;
-
 use meridian_api::crds::shared::ClusterReference;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::ledger::Ledger;
 use crate::{
     k8s::{apply::Objects, drive::Report},
     namespaces::Selection,
@@ -40,8 +40,8 @@ pub struct Context {
     pub stop: CancellationToken,
     /// Databases whose primary is on its way.
     pub moves: failover::Moves,
-    /// Held while a place and a port are chosen and written: two databases at once would choose the same.
-    allocation: Arc<Mutex<()>>,
+    /// Who has which name, place and port: two databases that choose at once would choose the same.
+    ledger: Ledger,
 }
 
 impl Context {
@@ -60,7 +60,7 @@ impl Context {
             node_image,
             stop,
             moves,
-            allocation: Arc::default(),
+            ledger: Ledger::default(),
         }
     }
 }

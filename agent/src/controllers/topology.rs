@@ -59,10 +59,52 @@ pub(super) struct Found {
     pub memories: Vec<Memory>,
     /// Whether the database's status says that it has been served before.
     pub has_served: bool,
-    /// Every other topology of the REC; none are read where the database has one, whose place is given.
-    pub others: Vec<DatabaseTopology>,
+    /// What every other database of the REC has; not asked for where the database has a topology, whose place is given.
+    pub others: Vec<Given>,
     /// The REC's pods.
     pub nodes: Vec<Node>,
+}
+
+/// What a database has been given: the next one cannot have the same port, and finds less room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Given {
+    /// Name of the database.
+    pub name: String,
+    /// Name of its REC.
+    pub cluster: String,
+    /// Its port.
+    pub port: i32,
+    /// Memory that each copy may take, bytes.
+    pub memory_bytes: i64,
+    /// The pods that hold a copy.
+    pub pods: Vec<String>,
+}
+
+impl Given {
+    /// What `topology` gives its database.
+    #[must_use]
+    pub(super) fn of(topology: &DatabaseTopology) -> Self {
+        let spec = &topology.spec;
+        let shards = spec.shards.iter();
+        let pods = shards.flat_map(|shard| shard.primary.iter().chain(&shard.replicas));
+        Self {
+            name: spec.database.name.clone(),
+            cluster: spec.cluster.clone(),
+            port: spec.port,
+            memory_bytes: spec.memory_bytes,
+            pods: pods.cloned().collect(),
+        }
+    }
+
+    /// What its copies may take, where they are.
+    fn placed(&self) -> impl Iterator<Item = Placed> {
+        let bytes = self.memory_bytes;
+        let pods = self.pods.iter();
+        pods.map(move |pod| Placed {
+            pod: pod.clone(),
+            bytes,
+        })
+    }
 }
 
 /// What to do.
@@ -286,38 +328,20 @@ fn spec(wanted: &Wanted, at: i32, renewed: Renewed) -> DatabaseTopologySpec {
     }
 }
 
-/// What the shards of `topologies` may take, where they are.
-fn placed(topologies: &[DatabaseTopology]) -> Vec<Placed> {
-    topologies
-        .iter()
-        .flat_map(|other| {
-            let pods = other
-                .spec
-                .shards
-                .iter()
-                .flat_map(|shard| shard.primary.iter().chain(&shard.replicas));
-            pods.map(|pod| Placed {
-                pod: pod.clone(),
-                bytes: other.spec.memory_bytes,
-            })
-        })
-        .collect()
-}
-
 fn choose_node(wanted: &Wanted, found: &Found) -> Result<String, TopologyError> {
-    let placed = placed(&found.others);
+    let placed: Vec<Placed> = found.others.iter().flat_map(Given::placed).collect();
     place(&found.nodes, &placed, wanted.memory_bytes, &[])
         .map(str::to_owned)
         .map_err(TopologyError::NoPlace)
 }
 
-/// Where one more replica of `topology` can go; `all` are the topologies that share its nodes, itself or not.
+/// Where one more replica of `topology` can go; `all` is what those have that share its nodes, itself or not.
 ///
 /// # Errors
 /// [`NoPlace`]: nowhere now.
 pub(super) fn replica_place(
     topology: &DatabaseTopology,
-    all: &[DatabaseTopology],
+    all: &[Given],
     nodes: &[Node],
 ) -> Result<String, NoPlace> {
     let own = topology.spec.shards.iter();
@@ -325,16 +349,17 @@ pub(super) fn replica_place(
         .flat_map(|shard| shard.primary.iter().chain(&shard.replicas))
         .map(String::as_str)
         .collect();
-    place(nodes, &placed(all), topology.spec.memory_bytes, &holders).map(str::to_owned)
+    let placed: Vec<Placed> = all.iter().flat_map(Given::placed).collect();
+    place(nodes, &placed, topology.spec.memory_bytes, &holders).map(str::to_owned)
 }
 
 fn choose_port(wanted: &Wanted, found: &Found) -> Result<i32, TopologyError> {
-    let holder = |port: i32| found.others.iter().find(|other| other.spec.port == port);
+    let holder = |port: i32| found.others.iter().find(|other| other.port == port);
     match wanted.port {
         Some(port) => match holder(port) {
             Some(other) => Err(TopologyError::PortTaken {
                 port,
-                other: other.spec.database.name.clone(),
+                other: other.name.clone(),
             }),
             None => Ok(port),
         },

@@ -18,8 +18,9 @@ use super::{
 use crate::{
     controllers::{
         Context,
+        ledger::Claim,
         secrets::value,
-        topology::{self, Change, Memory, Wanted},
+        topology::{self, Change, Memory, TopologyError, Wanted},
     },
     k8s::{
         apply::{ApplyError, Object, Objects},
@@ -185,20 +186,69 @@ pub(crate) async fn local<K: Object>(
     local: &Local<'_>,
     world: &World,
 ) -> Result<DatabaseTopology, ServeError> {
-    if world.topology.existing.is_some() {
-        return everything(&context.objects, database, local, world).await;
+    let objects = &context.objects;
+    let found = topology::Found {
+        has_served: local.has_served,
+        ..world.topology.clone()
+    };
+    if found.existing.is_some() {
+        let change = topology::decide(local.wanted, &found);
+        return everything(objects, database, local, world, change).await;
     }
-    // Names, places and ports are given out one at a time, from what stands in the API now.
-    let alone = context.allocation.lock().await;
+    let (change, world, claim) = choose(context, local, world, found).await?;
+    let written = everything(objects, database, local, &world, change).await;
+    drop(claim);
+    written
+}
+
+type Chosen = (Result<Change, TopologyError>, World, Option<Claim>);
+
+/// Chooses name, place and port of a database that has no topology. They are given out one at a time, from what stands in
+/// the API now and what is being written; to write them takes longer, and nobody waits for that.
+async fn choose(
+    context: &Context,
+    local: &Local<'_>,
+    world: &World,
+    before: topology::Found,
+) -> Result<Chosen, ServeError> {
+    let objects = &context.objects;
     let Wanted {
         cluster,
         database: named,
         ..
     } = local.wanted;
-    let world = fetch::world(&context.objects, cluster, &named.name, database.meta()).await?;
-    let written = everything(&context.objects, database, local, &world).await;
-    drop(alone);
-    written
+    let turn = context.ledger.turn().await;
+    let (existing, nodes) = tokio::try_join!(
+        objects.get::<DatabaseTopology>(&named.name),
+        fetch::nodes(objects, cluster)
+    )?;
+    let mut found = topology::Found {
+        existing,
+        nodes,
+        ..before
+    };
+    let is_new = found.existing.is_none();
+    let mut known = false;
+    if is_new {
+        (found.others, known) = turn.others(objects, cluster, &named.name).await?;
+    }
+    let mut change = topology::decide(local.wanted, &found);
+    if change.is_err() && known {
+        // What is refused is refused by what stands there now.
+        turn.forget();
+        (found.others, _) = turn.others(objects, cluster, &named.name).await?;
+        change = topology::decide(local.wanted, &found);
+    }
+    let claim = match &change {
+        Ok(Change::Create { topology, .. }) => Some(turn.claim(named, Some(topology))?),
+        Err(_) if is_new => Some(turn.claim(named, None)?),
+        Ok(Change::Keep(_) | Change::Swap(_)) | Err(_) => None,
+    };
+    let world = World {
+        topology: found,
+        ..world.clone()
+    };
+    Ok((change, world, claim))
 }
 
 async fn everything<K: Object>(
@@ -206,26 +256,23 @@ async fn everything<K: Object>(
     database: &K,
     local: &Local<'_>,
     world: &World,
+    change: Result<Change, TopologyError>,
 ) -> Result<DatabaseTopology, ServeError> {
     let Local {
         owner,
         wanted,
         credential,
         access,
-        has_served,
+        has_served: _,
     } = *local;
-    let found = topology::Found {
-        has_served,
-        ..world.topology.clone()
-    };
     let named = &wanted.database;
-    if let Some(existing) = &found.existing {
+    if let Some(existing) = &world.topology.existing {
         topology::refuse_taken(named, existing)?;
     }
     password(&objects.within(&named.namespace), owner, credential, world).await?;
     let entry = Some(&access.entry);
     users_entry(objects, &wanted.cluster, &named.name, entry).await?;
-    write(objects, database, topology::decide(wanted, &found)?).await
+    write(objects, database, change?).await
 }
 
 async fn write<K: Object>(

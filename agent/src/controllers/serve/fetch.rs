@@ -63,7 +63,7 @@ pub(crate) struct World {
     pub access: Option<Access>,
 }
 
-/// Reads the world around the database `name`.
+/// Reads the world around the database `name`, but for what others have: see [`crate::controllers::ledger`].
 ///
 /// # Errors
 /// The API server refused or could not be reached.
@@ -74,8 +74,13 @@ pub(crate) async fn world(
     meta: &ObjectMeta,
 ) -> Result<World, ApplyError> {
     let namespace = meta.namespace.as_deref().unwrap_or_default();
-    let owner = Owner::database(rec, namespace, name);
-    let slices = objects.list::<EndpointSlice>(&owner.selector()).await?;
+    let selector = Owner::database(rec, namespace, name).selector();
+    let (slices, existing, nodes, services) = tokio::try_join!(
+        objects.list::<EndpointSlice>(&selector),
+        objects.get::<DatabaseTopology>(name),
+        nodes(objects, rec),
+        objects.list(&selector),
+    )?;
     let mut memories: Vec<Memory> = Memory::read(meta).into_iter().collect();
     memories.extend(
         slices
@@ -85,31 +90,28 @@ pub(crate) async fn world(
     let reachable = slices
         .iter()
         .any(|slice| slice.endpoints.as_ref().is_some_and(|all| !all.is_empty()));
-    let existing = objects.get::<DatabaseTopology>(name).await?;
-    let mut others = Vec::new();
-    if existing.is_none() {
-        others = objects.list::<DatabaseTopology>("").await?;
-        others.retain(|other| other.spec.cluster == rec && other.name_any() != name);
-    }
-    let selector = format!("{CLUSTER}={rec},{}={}", ROLE_NODE.0, ROLE_NODE.1);
-    let nodes = objects
-        .list::<Pod>(&selector)
-        .await?
-        .iter()
-        .map(node)
-        .collect();
     Ok(World {
         topology: Found {
             existing,
             memories,
             has_served: false,
-            others,
+            others: Vec::new(),
             nodes,
         },
-        services: objects.list(&owner.selector()).await?,
+        services,
         reachable,
         access: None,
     })
+}
+
+/// The pods of the REC `rec`, as placement sees them.
+///
+/// # Errors
+/// The API server refused or could not be reached.
+pub(super) async fn nodes(objects: &Objects, rec: &str) -> Result<Vec<Node>, ApplyError> {
+    let selector = format!("{CLUSTER}={rec},{}={}", ROLE_NODE.0, ROLE_NODE.1);
+    let pods = objects.list::<Pod>(&selector).await?;
+    Ok(pods.iter().map(node).collect())
 }
 
 /// A pod as placement sees it.

@@ -82,7 +82,10 @@ fn new_databases_are_golden() {
 #[test]
 fn a_new_database_gets_the_first_free_port_the_emptiest_node_and_epoch_one() {
     let found = Found {
-        others: vec![other("a", 10_000, "rec-0"), other("b", 10_002, "rec-1")],
+        others: [other("a", 10_000, "rec-0"), other("b", 10_002, "rec-1")]
+            .iter()
+            .map(Given::of)
+            .collect(),
         ..fresh()
     };
     let topology = created(decide(&wanted(), &found).unwrap());
@@ -98,7 +101,7 @@ fn a_new_database_gets_the_first_free_port_the_emptiest_node_and_epoch_one() {
 #[test]
 fn a_port_of_another_database_is_refused_with_its_name() {
     let found = Found {
-        others: vec![other("a", 12_000, "rec-0")],
+        others: vec![Given::of(&other("a", 12_000, "rec-0"))],
         ..fresh()
     };
     let refused = decide(
@@ -340,7 +343,7 @@ fn the_memory_of_replicas_counts_as_well() {
     big.spec.memory_bytes = 6_950;
     big.spec.shards[0].replicas = vec!["rec-1".to_owned()];
     let found = Found {
-        others: vec![big],
+        others: vec![Given::of(&big)],
         ..fresh()
     };
     let topology = created(decide(&wanted(), &found).unwrap());

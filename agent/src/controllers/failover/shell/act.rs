@@ -23,6 +23,7 @@ use crate::{
             watch::{PodFacts, Watch},
             write,
         },
+        ledger::Turn,
         serve::apply::remember,
         topology::Memory,
     },
@@ -114,11 +115,11 @@ impl Act {
         // Two databases that look for room at once would find the same. Who is primary never waits for that, and everything
         // is read only once nobody else chooses.
         let alone = if self.places {
-            Some(self.context.allocation.lock().await)
+            Some(self.context.ledger.turn().await)
         } else {
             None
         };
-        let Some(evidence) = self.read().await? else {
+        let Some(evidence) = self.read(alone.as_ref()).await? else {
             return Ok(Acted::nothing(&self.name));
         };
         let topology = &evidence.topology;
@@ -150,7 +151,7 @@ impl Act {
     }
 
     /// Reads everything at once; `None`: the topology is gone, or about something else by now.
-    async fn read(&self) -> Result<Option<Evidence>, ApplyError> {
+    async fn read(&self, turn: Option<&Turn<'_>>) -> Result<Option<Evidence>, ApplyError> {
         let objects = &self.context.objects;
         let selector = format!("{CLUSTER}={},{}={}", self.rec, ROLE_NODE.0, ROLE_NODE.1);
         let (topology, pods, set, database) = tokio::try_join!(
@@ -165,9 +166,12 @@ impl Act {
         let Some(topology) = topology.filter(same) else {
             return Ok(None);
         };
-        let spare = if self.places {
-            let all = objects.list::<DatabaseTopology>("").await?;
-            place(&topology, &all, &pods).ok()
+        let spare = if let Some(turn) = turn {
+            // Before it is read, and again for whoever comes next: what is given here is written down by nobody.
+            turn.forget();
+            let (others, _) = turn.others(objects, &self.rec, "").await?;
+            turn.forget();
+            place(&topology, &others, &pods).ok()
         } else {
             None
         };

@@ -29,7 +29,7 @@ use crate::{
         failover::watch::PodFacts,
         placement::{self, Node},
         serve::fetch,
-        topology::replica_place,
+        topology::{Given, replica_place},
     },
     k8s::{
         apply::Objects,
@@ -164,7 +164,7 @@ impl World {
             .iter()
             .map(|pod| fetch::node(pod))
             .collect();
-        let all: Vec<DatabaseTopology> = readable(&self.topologies()).cloned().collect();
+        let all: Vec<Given> = readable(&self.topologies()).map(Given::of).collect();
         replica_place(topology, &all, &nodes).ok()
     }
 }
@@ -187,7 +187,10 @@ where
     K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
 {
     let (reader, writer) = reflector::store();
-    let stream = reflector::reflector(writer, watcher(api, config)).default_backoff();
+    let stream = watcher(api, config)
+        .default_backoff()
+        .modify(drive::lighten)
+        .reflect(writer);
     let (changed, stop) = (Arc::clone(changed), stop.clone());
     tokio::spawn(async move {
         let mut stream = std::pin::pin!(stream.take_until(stop.cancelled_owned()));
@@ -204,7 +207,7 @@ where
 /// Where a replica may go, judged on what was read: `pods` are the REC's.
 pub(super) fn place(
     topology: &DatabaseTopology,
-    all: &[DatabaseTopology],
+    all: &[Given],
     pods: &[Pod],
 ) -> Result<String, placement::NoPlace> {
     let nodes: Vec<Node> = pods.iter().map(fetch::node).collect();
