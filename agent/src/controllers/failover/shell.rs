@@ -6,10 +6,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
-use kube::ResourceExt;
+use kube::{ResourceExt, core::DeserializeGuard};
 use meridian_api::crds::{DatabaseTopology, DatabaseTopologyStatus};
 use tokio::{
     sync::mpsc,
@@ -57,6 +58,8 @@ type Facts = BTreeMap<String, PodFacts>;
 #[derive(Debug, Default)]
 struct Entry {
     uid: Option<String>,
+    /// What was looked at last.
+    looked: Option<Arc<DeserializeGuard<DatabaseTopology>>>,
     watch: Watch,
     /// A step is being taken.
     busy: bool,
@@ -68,6 +71,16 @@ struct Entry {
     wrote: Option<(i64, Instant)>,
     /// What was laid before a person last.
     person: Option<Vec<Loss>>,
+}
+
+/// Which topologies are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// All of them: time has passed, or a pod has answered.
+    All,
+    /// Those that a watch has changed since they were looked at, or whose pods it has changed. Where many databases are made
+    /// at once, each change of one would be a look at all of them otherwise.
+    Changed,
 }
 
 /// A task of the loop that ended.
@@ -85,6 +98,8 @@ struct Shell {
     context: Context,
     world: World,
     entries: BTreeMap<String, Entry>,
+    /// What was known about the pods of each REC when it was looked at last.
+    facts: BTreeMap<String, Facts>,
     start: Instant,
     work: JoinSet<Done>,
     probing: BTreeSet<String>,
@@ -99,6 +114,7 @@ pub(in crate::controllers) async fn run(context: Context) {
         world: World::watch(&context.objects, &stop),
         context,
         entries: BTreeMap::new(),
+        facts: BTreeMap::new(),
         start: Instant::now(),
         work: JoinSet::new(),
         probing: BTreeSet::new(),
@@ -108,15 +124,24 @@ pub(in crate::controllers) async fn run(context: Context) {
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        let at = tokio::select! {
             () = stop.cancelled() => break,
-            () = shell.world.changed() => {}
-            _ = tick.tick() => {}
-            _ = probe.tick() => shell.probe(),
-            Some((pod, asked, shards)) = answered.recv() => shell.heard(&pod, asked, shards.as_ref()),
-            Some(done) = shell.work.join_next() => shell.done(done),
-        }
-        shell.look();
+            () = shell.world.changed() => At::Changed,
+            _ = tick.tick() => At::All,
+            _ = probe.tick() => {
+                shell.probe();
+                At::All
+            }
+            Some((pod, asked, shards)) = answered.recv() => {
+                shell.heard(&pod, asked, shards.as_ref());
+                At::All
+            }
+            Some(done) = shell.work.join_next() => {
+                shell.done(done);
+                At::Changed
+            }
+        };
+        shell.look(at);
     }
     // A write that has begun is brought to its end, so that nobody finds half of it.
     while shell.work.join_next().await.is_some() {}
@@ -170,20 +195,38 @@ impl Shell {
         }
     }
 
-    fn look(&mut self) {
+    fn look(&mut self, at: At) {
         let all = self.world.topologies();
         let names: BTreeSet<String> = readable(&all).map(ResourceExt::name_any).collect();
         self.entries
             .retain(|name, entry| entry.at_work() || names.contains(name));
+        let mut looked: BTreeMap<String, Facts> = BTreeMap::new();
+        for guard in &all {
+            let Ok(topology) = &guard.0 else { continue };
+            let rec = &topology.spec.cluster;
+            if !looked.contains_key(rec) {
+                looked.insert(rec.clone(), self.world.facts(rec));
+            }
+            let pods = &looked[rec];
+            let name = topology.name_any();
+            let same = |entry: &Entry| {
+                let before = entry.looked.as_ref();
+                before.is_some_and(|before| Arc::ptr_eq(before, guard))
+            };
+            if at == At::Changed
+                && self.facts.get(rec) == Some(pods)
+                && self.entries.get(&name).is_some_and(same)
+            {
+                continue;
+            }
+            self.consider(name.clone(), topology, pods);
+            if let Some(entry) = self.entries.get_mut(&name) {
+                entry.looked = Some(Arc::clone(guard));
+            }
+        }
+        self.facts = looked;
         let moving = readable(&all).filter(|topology| moves::is_moving(topology));
         let mut moving: BTreeSet<String> = moving.map(ResourceExt::name_any).collect();
-        let mut facts: BTreeMap<&str, Facts> = BTreeMap::new();
-        for topology in readable(&all) {
-            let rec = topology.spec.cluster.as_str();
-            let of_rec = || self.world.facts(rec);
-            let pods = facts.entry(rec).or_insert_with(of_rec);
-            self.consider(topology.name_any(), topology, pods);
-        }
         let busy = self.entries.iter().filter(|(_, entry)| entry.busy);
         moving.extend(busy.map(|(name, _)| name.clone()));
         self.context.moves.are(moving);
@@ -268,6 +311,7 @@ impl Shell {
             Ok(Done::Showed(name)) => {
                 if let Some(entry) = self.entries.get_mut(&name) {
                     entry.showing = false;
+                    entry.looked = None;
                     entry.show_not_before = Some(Instant::now() + AGAIN);
                 }
                 return;
@@ -289,6 +333,7 @@ impl Shell {
         let now = self.millis(Instant::now());
         if let Some(entry) = self.entries.get_mut(&acted.name) {
             entry.busy = false;
+            entry.looked = None;
             // Also when the fresh read asked for nothing: the watch lags behind it.
             entry.not_before = acted.wrote.is_none().then(|| Instant::now() + AGAIN);
             entry.wrote = acted.wrote.map(|generation| (generation, Instant::now()));
