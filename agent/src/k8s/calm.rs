@@ -95,10 +95,9 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_millis(500);
 
-    fn calmed() -> (
-        mpsc::UnboundedSender<Result<(&'static str, u32), Infallible>>,
-        impl Stream<Item = Result<(&'static str, u32), Infallible>>,
-    ) {
+    type Change = Result<(&'static str, u32), Infallible>;
+
+    fn calmed() -> (mpsc::UnboundedSender<Change>, impl Stream<Item = Change>) {
         let (send, changes) = mpsc::unbounded_channel();
         let of = |change: &(&'static str, u32)| (change.0 != "x").then(|| change.0.to_owned());
         (send, calm(UnboundedReceiverStream::new(changes), of, PAUSE))

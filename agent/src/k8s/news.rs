@@ -139,7 +139,10 @@ pub fn of_pods() -> impl Fn(&Pod) -> bool {
         });
         let address = status.map(|status| (&status.pod_ip, &status.pod_ips));
         let host = pod.spec.as_ref().map(|spec| &spec.node_name);
-        let (meta, grace) = (asked(&pod.metadata), pod.metadata.deletion_grace_period_seconds);
+        let (meta, grace) = (
+            asked(&pod.metadata),
+            pod.metadata.deletion_grace_period_seconds,
+        );
         let said = hash(&(meta, grace, ready, address, host));
         heard.is_news(pod.name_any(), said, hash(&status))
     }

@@ -51,20 +51,56 @@ fn list(items: &[serde_json::Value]) -> (u16, serde_json::Value) {
     (200, list)
 }
 
-#[tokio::test]
-async fn nothing_is_written_for_a_database_whose_name_another_was_given_meanwhile() {
+fn context() -> (Context, testing::Server) {
     let (objects, server) = objects();
     let report = Report {
         events: Events::new(objects.client(), "a"),
         metrics: std::sync::Arc::default(),
     };
-    let context = Context::new(
-        objects,
-        report,
-        String::new(),
-        CancellationToken::new(),
-        Moves::default(),
-    );
+    let (image, stop) = (String::new(), CancellationToken::new());
+    let context = Context::new(objects, report, image, stop, Moves::default());
+    (context, server)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_was_given_back_a_moment_ago_is_not_refused() {
+    let (context, server) = context();
+    let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound", "message": "x"});
+    let pod = json!({"metadata": {"name": "rec-0"}, "spec": {"containers": []},
+                     "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    let mut other = held();
+    other["metadata"]["name"] = json!("other");
+    let answers = vec![list(&[other]), (404, gone), list(&[pod]), list(&[])];
+    let asked = tokio::spawn(answer(server, answers));
+    let turn = context.ledger.turn().await;
+    let (others, _) = turn.others(&context.objects, "rec", "db").await.unwrap();
+    assert_eq!(others[0].port, 10_000);
+    drop(turn);
+    let wanted = Wanted {
+        port: Some(10_000),
+        ..wanted("ns")
+    };
+    let side = Local {
+        owner: &Owner::database("rec", "ns", "db"),
+        wanted: &wanted,
+        credential: &Credential::Ours {
+            secret: "redb-db".to_owned(),
+            password: b"word".to_vec(),
+        },
+        access: &Access::default(),
+        has_served: false,
+    };
+    let found = World::default();
+    let chosen = choose(&context, &side, &found, found.topology.clone()).await;
+    let (change, ..) = chosen.unwrap();
+    assert!(matches!(change, Ok(Change::Create { .. })), "{change:?}");
+    drop(context);
+    assert_eq!(asked.await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn nothing_is_written_for_a_database_whose_name_another_was_given_meanwhile() {
+    let (context, server) = context();
     // The topology and the pods: as they stand once it is this database's turn.
     let answers = vec![(200, held()), list(&[])];
     let asked = tokio::spawn(answer(server, answers));
