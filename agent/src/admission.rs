@@ -23,19 +23,19 @@ use axum::{
     routing::{get, post},
 };
 use kube::Client;
+use meridian_tls::TlsListener;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
     time::{Instant, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     certificate::Live,
     judge::Verdict,
     keep::Keeper,
-    listener::TlsListener,
     review::{Request, Review, ReviewError},
 };
 use crate::{
@@ -108,8 +108,10 @@ pub async fn run(
         .map_err(|source| AdmissionError::Listen(listen, source))?;
     let tls = listener::config(Arc::clone(&live))?;
     let ended = CancellationToken::new();
+    let tracker = TaskTracker::new();
     let server = axum::serve(
-        TlsListener::start(tcp, tls, ended.clone()),
+        TlsListener::start(tcp, tls, listener::LIMITS, &tracker, ended.clone())
+            .map_err(|source| AdmissionError::Listen(listen, source))?,
         router(Server {
             objects: Objects::new(client.clone(), &namespace),
             board: board.clone(),

@@ -5,12 +5,13 @@ use crate::tree::{Finding, Tree, finding};
 /// Manifest → own crates that it may name.
 const CRATES: &[(&str, &[&str])] = &[
     ("api/Cargo.toml", &[]),
-    ("hub/Cargo.toml", &["meridian-api"]),
+    ("hub/Cargo.toml", &["meridian-api", "meridian-tls"]),
     ("hub/cli/Cargo.toml", &["meridian-api"]),
-    ("agent/Cargo.toml", &["meridian-api"]),
+    ("agent/Cargo.toml", &["meridian-api", "meridian-tls"]),
     ("engine/crdt/Cargo.toml", &[]),
     ("engine/module/Cargo.toml", &["meridian-crdt"]),
-    ("engine/node/Cargo.toml", &["meridian-api"]),
+    ("engine/node/Cargo.toml", &["meridian-api", "meridian-tls"]),
+    ("tls/Cargo.toml", &[]),
 ];
 const OURS: &[&str] = &[
     "meridian-api",
@@ -20,6 +21,7 @@ const OURS: &[&str] = &[
     "meridian-crdt",
     "crdt-module",
     "meridian-node",
+    "meridian-tls",
 ];
 
 /// Path prefix → crates and modules that nothing below it may use, and why.

@@ -7,17 +7,18 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use axum::serve::Listener as _;
+use meridian_tls::TlsListener;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::tls::Certificates;
+use super::internal::LIMITS;
+use super::tls::{Certificates, Newest};
 use crate::backoff::API;
-
-/// How long a handshake may take.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves at `address` for the shard behind `socket` until `stop`.
 pub(super) async fn serve(
@@ -38,9 +39,15 @@ async fn accept(
     certificates: &Arc<Certificates>,
     stop: &CancellationToken,
 ) {
+    let tracker = TaskTracker::new();
     let mut failures = 0_u32;
-    let listener = loop {
-        match TcpListener::bind(address).await {
+    let mut listener = loop {
+        // Every certificate of the cluster's own authority is a node of this cluster.
+        let known = Newest(Arc::clone(certificates));
+        let listener = TcpListener::bind(address)
+            .await
+            .and_then(|tcp| TlsListener::start(tcp, known, LIMITS, &tracker, stop.clone()));
+        match listener {
             Ok(listener) => break listener,
             Err(error) => {
                 warn!(%address, %error, "no replica can follow by TLS yet; trying on");
@@ -50,41 +57,22 @@ async fn accept(
         }
     };
     loop {
-        let (stream, from) = match listener.accept().await {
-            Ok(connection) => connection,
-            Err(error) => {
-                // Out of file descriptors, most likely: give others time to end.
-                warn!(%address, %error, "a replica's connection was not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (socket, certificates, stop) =
-            (socket.to_owned(), Arc::clone(certificates), stop.clone());
-        drop(tokio::spawn(async move {
+        let (replica, from) = listener.accept().await;
+        let (socket, stop) = (socket.to_owned(), stop.clone());
+        tracker.spawn(async move {
             let passed = tokio::select! {
                 () = stop.cancelled() => return,
-                passed = pass(stream, &socket, &certificates) => passed,
+                passed = pass(replica, &socket) => passed,
             };
             match passed {
                 Ok(()) => info!(%from, "a replica that followed by TLS has left"),
-                Err(error) => {
-                    warn!(%from, error = crate::run::chain(error.as_ref()), "a replica's connection ended");
-                }
+                Err(error) => warn!(%from, %error, "a replica's connection ended"),
             }
-        }));
+        });
     }
 }
 
-/// Every certificate of the cluster's own authority is a node of this cluster.
-async fn pass(
-    stream: TcpStream,
-    socket: &Path,
-    certificates: &Certificates,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    stream.set_nodelay(true)?;
-    let acceptor = tokio_rustls::TlsAcceptor::from(certificates.current()?.server());
-    let mut replica = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await??;
+async fn pass(mut replica: TlsStream<TcpStream>, socket: &Path) -> std::io::Result<()> {
     let mut shard = UnixStream::connect(socket).await?;
     tokio::io::copy_bidirectional_with_sizes(&mut replica, &mut shard, BUFFER, BUFFER).await?;
     Ok(())
