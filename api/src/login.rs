@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::crds::cluster::SCRAPES_IN_FLIGHT;
+
 /// Key of the Secret under which [`Login`] stands as JSON.
 pub const LOGIN_KEY: &str = "login.json";
 /// Key of the Secret under which [`ClusterFacts`] stand as JSON.
@@ -49,6 +51,14 @@ pub struct ClusterFacts {
     pub memory_bytes: u64,
     /// Its pods are spread over racks.
     pub rack_aware: bool,
+    /// Scrapes that each node answers at once; 0: any number.
+    #[serde(default = "scrapes_of_before")]
+    pub scrapes: u32,
+}
+
+/// What holds where an agent of an earlier release, which had no such setting, wrote the facts.
+fn scrapes_of_before() -> u32 {
+    SCRAPES_IN_FLIGHT
 }
 
 /// The number by which the API calls the database that listens on `port`. Ports are never changed and never shared within a

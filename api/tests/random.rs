@@ -257,6 +257,7 @@ fn surroundings(choices: &mut Choices<'_>) -> Surroundings {
     });
     Surroundings {
         databases: neighbours.collect(),
+        gives_roles: [(text(choices), choices.one_in(2))].into(),
         own_modules: [text(choices)].into(),
         remote_clusters: [(text(choices), choices.one_in(2))].into(),
         secrets: [text(choices)].into(),

@@ -54,6 +54,11 @@ async fn surroundings(objects: &Objects, request: &Request) -> Result<Surroundin
     let ports = given_ports(&topologies.readable);
     let mut around = Surroundings {
         databases: neighbours(&databases, &active_active, &ports),
+        gives_roles: clusters
+            .readable
+            .iter()
+            .map(|rec| (rec.name_any(), rec.spec.gives_roles()))
+            .collect(),
         own_modules: clusters
             .readable
             .iter()

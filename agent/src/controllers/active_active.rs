@@ -27,7 +27,7 @@ use super::{
         clients, fetch,
         look::{self, LookError},
         remove::{self, Removal},
-        settings::{self, Settings},
+        settings::{self, Policy, Settings},
     },
     topology::is_of,
 };
@@ -155,10 +155,19 @@ impl ActiveActive {
         // A named Secret is the same in every cluster: it is brought here, never invented here.
         let credential = fetch::credential(objects, &owner, &settings.password, false).await?;
 
-        let wanted = build::topology(reaadb, instance, settings, world.topology.existing.as_ref());
+        let policy = Policy::of(objects.get(rec).await?.as_ref());
+        let existing = world.topology.existing.as_ref();
+        let wanted = build::topology(reaadb, instance, settings, &policy, existing);
 
-        let mut access =
-            access::access(&self.context, reaadb, rec, &credential, &settings.roles).await?;
+        let mut access = access::access(
+            &self.context,
+            reaadb,
+            rec,
+            &credential,
+            &settings.roles,
+            &policy,
+        )
+        .await?;
         access.entry.certificates =
             clients::certificates(objects, &settings.client_certificates).await?;
         let local = Local {

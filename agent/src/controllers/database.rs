@@ -24,7 +24,7 @@ use super::{
         clients, fetch,
         look::{self, LookError},
         remove::{self, Removal},
-        settings::{self, Settings},
+        settings::{self, Policy, Settings},
     },
 };
 use crate::{
@@ -124,18 +124,26 @@ impl Databases {
         if let Some(why) = cluster::suspended(&rec) {
             return Err(ServeError::Suspended(why));
         }
+        let policy = Policy::of(Some(&rec));
         let rec = rec.name_any();
         let namespace = redb.namespace().unwrap_or_default();
         let owner = Owner::database(&rec, &namespace, &redb.name_any());
         let own = objects.within(&namespace);
         let mut world = fetch::world(objects, &rec, &redb.name_any(), &redb.metadata).await?;
         let credential = fetch::credential(&own, &owner, &settings.password, true).await?;
-        let mut access =
-            access::access(&self.context, redb, &rec, &credential, &settings.roles).await?;
+        let mut access = access::access(
+            &self.context,
+            redb,
+            &rec,
+            &credential,
+            &settings.roles,
+            &policy,
+        )
+        .await?;
         access.entry.certificates =
             clients::certificates(&own, &settings.client_certificates).await?;
 
-        let wanted = build::topology(redb, &rec, settings);
+        let wanted = build::topology(redb, &rec, settings, &policy);
 
         let local = Local {
             owner: &owner,

@@ -5,6 +5,8 @@
 //! deleted is therefore rebuilt on the node that holds the data, with a higher epoch than any before; a database that
 //! has served but of which nobody remembers where is not placed anew, because a new place would be an empty one.
 
+use std::collections::BTreeMap;
+
 use meridian_api::crds::shared::Persistence;
 use meridian_api::crds::topology::{
     ActiveActiveMembership, DatabaseReference, DatabaseTls, DatabaseTopology, DatabaseTopologySpec,
@@ -44,6 +46,8 @@ pub(super) struct Wanted {
     pub persistence: Persistence,
     /// What is encrypted.
     pub tls: Option<DatabaseTls>,
+    /// Labels that metrics show of it.
+    pub metric_labels: BTreeMap<String, String>,
     /// Each shard has a replica.
     pub replication: bool,
     /// Membership in an Active-Active database.
@@ -309,6 +313,7 @@ fn spec(wanted: &Wanted, at: i32, renewed: Renewed) -> DatabaseTopologySpec {
         eviction_policy,
         persistence,
         tls,
+        metric_labels,
         replication,
         active_active,
     } = wanted.clone();
@@ -322,6 +327,7 @@ fn spec(wanted: &Wanted, at: i32, renewed: Renewed) -> DatabaseTopologySpec {
         eviction_policy,
         persistence,
         tls,
+        metric_labels,
         replication,
         shards: vec![renewed.shard],
         active_active,

@@ -17,11 +17,13 @@ use k8s_openapi::api::core::v1::{
     Container, EnvVar, HostAlias, PodAntiAffinity, PodSpec, Toleration, Volume, VolumeMount,
 };
 
+mod metrics;
 mod network;
 mod operation;
 mod security;
 mod status;
 
+pub use metrics::*;
 pub use network::*;
 pub use operation::*;
 pub use security::*;
@@ -51,6 +53,9 @@ pub use status::*;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RedisEnterpriseClusterSpec {
+    /// Who may be given access, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_control: Option<AccessControl>,
     /// Addresses for Active-Active databases made by hand (older way; exclusive with `ingressOrRouteSpec`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_active: Option<LegacyActiveActive>,
@@ -91,6 +96,13 @@ pub struct RedisEnterpriseClusterSpec {
     /// Whether the service account is made by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_service_account: Option<bool>,
+    /// Certificates alone identify clients to databases.
+    #[serde(
+        rename = "dmcExternalCBAAuthentication",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub dmc_external_cba_authentication: Option<bool>,
     /// Databases encrypt traffic between nodes unless they say otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_internode_encryption: Option<bool>,
@@ -142,6 +154,9 @@ pub struct RedisEnterpriseClusterSpec {
     /// Secret with the licence under `license`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license_secret_name: Option<String>,
+    /// What the metrics of the nodes show, and to how many at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_config: Option<MetricsConfig>,
     /// Labels of the hosts that pods may run on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,

@@ -58,7 +58,7 @@ pub struct RedisEnterpriseDatabaseSpec {
     /// Port of the database's Services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_service_port: Option<i64>,
-    /// Auditing of connections.
+    /// Auditing of connections and operations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auditing: Option<DatabaseAuditing>,
     /// Secret with `password`; `redb-<name>` if unset.
@@ -154,13 +154,55 @@ pub struct RedisEnterpriseDatabaseSpec {
     pub resp3: Option<bool>,
 }
 
-/// Auditing of connections.
+/// Auditing of connections and operations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseAuditing {
+    /// What is audited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_mode: Option<AuditMode>,
     /// Whether connections are audited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub db_conns_auditing: Option<bool>,
+    /// Operations of which addresses are audited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_ip_filter: Option<SourceIpFilter>,
+    /// Operations of which users are audited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username_filter: Option<UsernameFilter>,
+}
+
+/// Operations of which addresses are audited.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceIpFilter {
+    /// Whether the filter is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Those listed, or all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter_type: Option<AuditFilterType>,
+    /// Addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ip_addresses: Vec<String>,
+    /// Networks such as `10.0.1.0/24`, at most 512.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cidr_ranges: Vec<String>,
+}
+
+/// Operations of which users are audited.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsernameFilter {
+    /// Whether the filter is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Those listed, or all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter_type: Option<AuditFilterType>,
+    /// Names of users, at most 512.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usernames: Vec<String>,
 }
 
 /// A module to load.
@@ -258,6 +300,28 @@ pub struct ActiveActiveLink {
     pub name: String,
     /// Name of this participant.
     pub participating_cluster_name: String,
+}
+
+open_enum! {
+    /// What is audited.
+    pub closed enum AuditMode {
+        /// Nothing.
+        Disabled = "disabled",
+        /// Connections and logins.
+        Connection = "connection",
+        /// The same and what is read and written.
+        ConnectionAndCrud = "connection_and_crud",
+    }
+}
+
+open_enum! {
+    /// Whether a filter lists those that are audited or those that are not.
+    pub closed enum AuditFilterType {
+        /// Those listed.
+        Inclusive = "inclusive",
+        /// All others.
+        Exclusive = "exclusive",
+    }
 }
 
 open_enum! {

@@ -5,6 +5,8 @@
 //! apply on the status subresource with its pod name as field manager. A topology that is missing, older than one that a node
 //! obeyed, or of another `metadata.uid` is *unknown* to the node, not an order.
 
+use std::collections::BTreeMap;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,6 +61,9 @@ pub struct DatabaseTopologySpec {
     pub tls: Option<DatabaseTls>,
     /// Each shard has a replica.
     pub replication: bool,
+    /// Labels of the metric `db_tags` of the database: its tags, as far as the cluster shows them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metric_labels: BTreeMap<String, String>,
     /// The shards.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub shards: Vec<ShardAssignment>,

@@ -1,5 +1,6 @@
 //! Rules of `RedisEnterpriseCluster`.
 
+mod metrics;
 mod pods;
 
 use super::{
@@ -34,6 +35,9 @@ pub fn cluster(cluster: &RedisEnterpriseCluster) -> Vec<FieldError> {
     check_words(&mut check, spec);
     check_rigger(&mut check, spec);
     check_ranges(&mut check, spec);
+    if let Some(config) = &spec.metrics_config {
+        metrics::check(&mut check, config);
+    }
     pods::check_parts(&mut check, spec);
     let volume = spec
         .persistent_spec

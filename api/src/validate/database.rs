@@ -1,5 +1,7 @@
 //! Rules of `RedisEnterpriseDatabase`, and of the same settings inside an Active-Active database.
 
+mod audit;
+
 use super::{Check, FieldError, memory, quoted, tags};
 use crate::crds::{
     Persistence, RedisEnterpriseDatabase, RedisEnterpriseDatabaseSpec,
@@ -129,6 +131,9 @@ pub(super) fn check_settings(check: &mut Check, at: &str, spec: &RedisEnterprise
     check_type(check, at, spec);
     check_lists(check, at, spec);
     check_connections(check, at, spec);
+    if let Some(auditing) = &spec.auditing {
+        audit::check(check, &format!("{at}.auditing"), auditing);
+    }
     if let Some(backup) = &spec.backup {
         check_backup(check, &format!("{at}.backup"), backup);
     }

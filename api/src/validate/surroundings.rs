@@ -54,6 +54,8 @@ pub struct Neighbour {
 pub struct Surroundings {
     /// Every database (REDB and REAADB) that the agent serves.
     pub databases: Vec<Neighbour>,
+    /// The RECs by name, and whether each lets databases give access by their own `rolesPermissions`.
+    pub gives_roles: BTreeMap<String, bool>,
     /// Modules that the RECs bring themselves, by name.
     pub own_modules: BTreeSet<String>,
     /// Names of the RERCs, and whether each is this cluster's own.
@@ -83,6 +85,7 @@ pub fn database_among(
     };
     let cluster = named(new.spec.redis_enterprise_cluster.as_ref());
     check_port_is_free(&mut check, &me, cluster, &settings, around);
+    check_roles(&mut check, &me, cluster, &settings, around);
     check_modules(&mut check, &settings, around);
     check.errors
 }
@@ -121,6 +124,7 @@ pub fn active_active_database_among(
         };
         let cluster = named(new.spec.redis_enterprise_cluster.as_ref());
         check_port_is_free(&mut check, &me, cluster, &settings, around);
+        check_roles(&mut check, &me, cluster, &settings, around);
         check_modules(&mut check, &settings, around);
         check_secrets(&mut check, &settings, around);
     }
@@ -262,6 +266,45 @@ fn check_port_is_free(
                 other.place
             ),
             "choose another port from 10000 to 19999, or remove the field to be given one",
+        );
+    }
+}
+
+/// A cluster may keep to itself who is given access. Where it is not known which one serves the database, one that gives roles
+/// may well be the one.
+fn check_roles(
+    check: &mut Check,
+    me: &Place,
+    cluster: Option<&str>,
+    settings: &Change<'_>,
+    around: &Surroundings,
+) {
+    let served = around.databases.iter().find(|other| other.place == *me);
+    let cluster = cluster.or_else(|| served?.cluster.as_deref());
+    let gives = match cluster {
+        Some(cluster) => around.gives_roles.get(cluster).copied().unwrap_or(true),
+        None => around.gives_roles.is_empty() || around.gives_roles.values().any(|gives| *gives),
+    };
+    let had = |entry| {
+        settings
+            .old
+            .is_some_and(|old| old.roles_permissions.contains(entry))
+    };
+    let added = settings
+        .new
+        .roles_permissions
+        .iter()
+        .filter(|entry| !had(entry));
+    let roles: Vec<&str> = added.map(|entry| entry.role.as_str()).collect();
+    if !gives && !roles.is_empty() {
+        check.refuse(
+            format!("{}.rolesPermissions", settings.at),
+            format!("entries of the roles {}", roles.join(", ")),
+            &format!(
+                "nothing new while spec.accessControl.policy.allowREDBRolesPermissions of the cluster (REC) {} is false",
+                cluster.unwrap_or("of this namespace")
+            ),
+            "remove them, or have the cluster's owner set allowREDBRolesPermissions to true",
         );
     }
 }

@@ -42,6 +42,7 @@ impl fmt::Display for Warning {
 
 const CLUSTER: Table = Table {
     effective: &[
+        "accessControl.policy.allowREDBRolesPermissions",
         "antiAffinityAdditionalTopologyKeys",
         "certificates.apiCertificateSecretName",
         "certificates.cmCertificateSecretName",
@@ -60,6 +61,9 @@ const CLUSTER: Table = Table {
         "ingressOrRouteSpec.method",
         "license",
         "licenseSecretName",
+        "metricsConfig.exposeDatabaseTags",
+        "metricsConfig.maxRequestsInFlight",
+        "metricsConfig.metricsTagKeysExposed",
         "nodeSelector",
         "nodes",
         "persistentSpec.enablePersistentVolumeResize",
@@ -95,6 +99,7 @@ const CLUSTER: Table = Table {
         ("dataInternodeEncryption", Plain::Flag(false)),
         ("encryptPkeys", Plain::Flag(false)),
         ("containerTimezone.timezoneName", Plain::Word("UTC")),
+        ("dmcExternalCBAAuthentication", Plain::Flag(false)),
         ("enforceIPv4", Plain::Flag(false)),
         (
             "securityContext.readOnlyRootFilesystemPolicy.enabled",
@@ -104,6 +109,9 @@ const CLUSTER: Table = Table {
             "securityContext.resourceLimits.allowAutoAdjustment",
             Plain::Flag(false),
         ),
+        ("metricsConfig.keyDistributionEnabled", Plain::Flag(false)),
+        ("metricsConfig.keyItemsBuckets", Plain::Word("")),
+        ("metricsConfig.keySizeBuckets", Plain::Word("")),
         ("redisOnFlashSpec.enabled", Plain::Flag(false)),
         ("resp3Default", Plain::Flag(true)),
         ("slaveHA.slaveHAGracePeriod", Plain::Number(600)),
@@ -131,12 +139,36 @@ const CLUSTER: Table = Table {
             "the nodes keep UTC: times in their logs and reports are UTC everywhere",
         ),
         (
+            "dmcExternalCBAAuthentication",
+            "a certificate alone logs nobody in: users of databases have passwords, certificates come on top of them",
+        ),
+        (
             "enforceIPv4",
             "addresses are of the family of the pod network: none is forced",
         ),
         (
             "ldap",
             "nobody signs in by LDAP: accounts are those of the cluster's and the databases' Secrets",
+        ),
+        (
+            "metricsConfig.keyDistributionEnabled",
+            "no keys are measured: metrics have no histograms of sizes and items",
+        ),
+        (
+            "metricsConfig.keyItemsBuckets",
+            "no keys are measured: metrics have no histograms of sizes and items",
+        ),
+        (
+            "metricsConfig.keySizeBuckets",
+            "no keys are measured: metrics have no histograms of sizes and items",
+        ),
+        (
+            "metricsConfig.localStorageMaxSizeMb",
+            "nodes keep no metrics: each scrape is answered with what is true then",
+        ),
+        (
+            "metricsConfig.localStorageRetentionDays",
+            "nodes keep no metrics: each scrape is answered with what is true then",
         ),
         ("ocspConfiguration", "no certificate is asked about by OCSP"),
         (
@@ -257,10 +289,14 @@ const DATABASE: Table = Table {
         "redisEnterpriseCluster.name",
         "replication",
         "rolesPermissions",
+        "tags",
         "tlsMode",
     ],
     neutral: &[
+        ("auditing.auditMode", Plain::Word("disabled")),
         ("auditing.dbConnsAuditing", Plain::Flag(false)),
+        ("auditing.sourceIpFilter.enabled", Plain::Flag(false)),
+        ("auditing.usernameFilter.enabled", Plain::Flag(false)),
         ("isRof", Plain::Flag(false)),
         ("ossCluster", Plain::Flag(false)),
         (
@@ -289,7 +325,10 @@ const DATABASE: Table = Table {
             "alertSettings",
             "no alert is raised by the database: put the limits into alerting rules over the metrics",
         ),
-        ("auditing", "no connection of this database is audited"),
+        (
+            "auditing",
+            "neither connections nor operations of this database are audited",
+        ),
         (
             "connectionSettings",
             "clients are connected to the shard itself: there is no proxy whose connections could be tuned",
@@ -341,10 +380,6 @@ const DATABASE: Table = Table {
         (
             "shardsPlacement",
             "databases have one shard for now: there is nothing to spread",
-        ),
-        (
-            "tags",
-            "kept in the object only: metrics carry no such labels",
         ),
         (
             "redisVersion",

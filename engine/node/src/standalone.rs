@@ -160,6 +160,7 @@ fn spec(region: &Region, before: Option<&ActiveActiveMembership>) -> DatabaseTop
         eviction_policy: "noeviction".to_owned(),
         persistence,
         tls: None,
+        metric_labels: BTreeMap::new(),
         replication: false,
         shards: vec![ShardAssignment {
             id: 1,

@@ -183,7 +183,10 @@ pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), 
     let mut answering = tokio::spawn(inward(node.clone(), settings.clone(), inside, stop.clone()));
     if let Some(address) = settings.metrics_listen {
         let listener = bind(address, "metrics").await?;
-        let (pages, stop) = (exporter::router(node.clone()), stop.clone());
+        let (pages, stop) = (
+            exporter::router(node.clone(), Arc::clone(&observed)),
+            stop.clone(),
+        );
         match source {
             Source::Kubernetes => {
                 let own = Arc::clone(&own);

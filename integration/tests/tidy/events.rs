@@ -48,7 +48,7 @@ const CHOICES: &[(&str, &str, &str, &[&str])] = &[
     (
         "agent/src/controllers/serve/access.rs",
         "const INCOMPLETE",
-        ";",
+        "\n\n",
         &[],
     ),
     (

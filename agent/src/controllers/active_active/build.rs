@@ -6,7 +6,10 @@ use meridian_api::crds::{
     topology::{ActiveActiveMembership, DatabaseReference, TopologyMember},
 };
 
-use crate::controllers::{serve::settings::Settings, topology::Wanted};
+use crate::controllers::{
+    serve::settings::{Policy, Settings},
+    topology::Wanted,
+};
 
 /// Kind of the database in its topology.
 pub(super) const KIND: &str = "RedisEnterpriseActiveActiveDatabase";
@@ -17,6 +20,7 @@ pub(super) fn topology(
     reaadb: &RedisEnterpriseActiveActiveDatabase,
     instance: &ActiveActiveInstance,
     settings: &Settings,
+    policy: &Policy,
     existing: Option<&DatabaseTopology>,
 ) -> Wanted {
     Wanted {
@@ -32,6 +36,7 @@ pub(super) fn topology(
         eviction_policy: settings.eviction_policy.clone(),
         persistence: persistence(&settings.persistence),
         tls: settings.tls.clone(),
+        metric_labels: policy.metrics.labels(&settings.tags),
         replication: settings.replication,
         active_active: Some(newest(instance, existing)),
     }
@@ -107,7 +112,13 @@ mod tests {
         let mut reaadb = RedisEnterpriseActiveActiveDatabase::new("db", Default::default());
         reaadb.metadata.namespace = Some("ns".to_owned());
         let settings = settings::read(&Default::default(), "db").unwrap();
-        topology(&reaadb, &instance(version), &settings, existing)
+        topology(
+            &reaadb,
+            &instance(version),
+            &settings,
+            &Policy::of(None),
+            existing,
+        )
     }
 
     #[test]
@@ -165,12 +176,19 @@ mod tests {
             "metadata": {"name": "db", "namespace": "ns"},
             "spec": {"participatingClusters": [{"name": "eu"}], "globalConfigurations": {
                 "databasePort": 12_345, "memorySize": "200MB", "evictionPolicy": "allkeys-lfu",
-                "persistence": "aofAlways", "replication": true}},
+                "persistence": "aofAlways", "replication": true, "tags": {"env": "prod", "app": "a"}}},
         }))
         .unwrap();
         let settings =
             settings::read(reaadb.spec.global_configurations.as_ref().unwrap(), "db").unwrap();
-        let wanted = topology(&reaadb, &instance(1), &settings, None);
+        let rec = json!({"metadata": {"name": "rec"}, "spec": {"metricsConfig": {
+            "exposeDatabaseTags": true, "metricsTagKeysExposed": ["env"]}}});
+        let policy = Policy::of(Some(&serde_json::from_value(rec).unwrap()));
+        let wanted = topology(&reaadb, &instance(1), &settings, &policy, None);
+        assert_eq!(
+            wanted.metric_labels,
+            [("env".to_owned(), "prod".to_owned())].into()
+        );
         assert_eq!(
             (
                 wanted.port,

@@ -180,6 +180,7 @@ fn facts(cluster: &Cluster) -> ClusterFacts {
             .and_then(|bytes| u64::try_from(bytes).ok())
             .unwrap_or(0),
         rack_aware: cluster.scheduling.rack_label.is_some(),
+        scrapes: cluster.scrapes.unwrap_or(0),
     }
 }
 
@@ -191,10 +192,12 @@ mod tests {
     use crate::controllers::cluster::{validate::validate, version::Choice};
 
     fn cluster() -> Cluster {
-        let rec = serde_json::from_value(
-            json!({"metadata": {"name": "rec", "namespace": "ns"}, "spec": {}}),
-        )
-        .unwrap();
+        cluster_of(&json!({}))
+    }
+
+    fn cluster_of(spec: &serde_json::Value) -> Cluster {
+        let rec = json!({"metadata": {"name": "rec", "namespace": "ns"}, "spec": spec});
+        let rec = serde_json::from_value(rec).unwrap();
         let choice = Choice {
             image: "i".to_owned(),
             release: "0.2.0".to_owned(),
@@ -248,6 +251,19 @@ mod tests {
         let kept = decide(&cluster, Some(&written(&first)), None).unwrap();
         assert_eq!(kept, first);
         assert_eq!(decide(&cluster, None, None).unwrap().login, None);
+    }
+
+    #[test]
+    fn nodes_learn_how_many_scrapes_the_cluster_answers_at_once() {
+        for (spec, scrapes) in [
+            (json!({}), 2),
+            (json!({"metricsConfig": {}}), 2),
+            (json!({"metricsConfig": {"maxRequestsInFlight": 9}}), 9),
+            (json!({"metricsConfig": {"maxRequestsInFlight": 0}}), 0),
+        ] {
+            let told = decide(&cluster_of(&spec), None, None).unwrap();
+            assert_eq!(told.facts.scrapes, scrapes, "{spec}");
+        }
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub(super) struct Cluster {
     pub certificates: BTreeMap<Role, String>,
     /// When the REC was created, RFC 3339.
     pub created: String,
+    /// Scrapes that each node answers at once; `None`: any number.
+    pub scrapes: Option<u32>,
     /// Type of the Service of the API.
     pub api_service: String,
     /// Type and further annotations of the Service of the status page.
@@ -217,6 +219,7 @@ pub(super) fn validate(
         outside: outside(spec),
         network_policy: rec.annotations().get(NETWORK_POLICY).map(String::as_str) == Some("true"),
         created: created(rec),
+        scrapes: spec.metrics_config.clone().unwrap_or_default().scrapes(),
         api_service: api_service(spec),
         ui_service: ui_service(spec),
         name,

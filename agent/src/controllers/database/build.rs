@@ -3,14 +3,22 @@
 use kube::ResourceExt as _;
 use meridian_api::crds::{RedisEnterpriseDatabase, topology::DatabaseReference};
 
-use crate::controllers::{serve::settings::Settings, topology::Wanted};
+use crate::controllers::{
+    serve::settings::{Policy, Settings},
+    topology::Wanted,
+};
 
 /// Kind of the database in its topology.
 pub(super) const KIND: &str = "RedisEnterpriseDatabase";
 
-/// The topology that `redb` asks for from the REC `rec`.
+/// The topology that `redb` asks for from the REC `rec`, as far as `policy` lets it.
 #[must_use]
-pub(super) fn topology(redb: &RedisEnterpriseDatabase, rec: &str, settings: &Settings) -> Wanted {
+pub(super) fn topology(
+    redb: &RedisEnterpriseDatabase,
+    rec: &str,
+    settings: &Settings,
+    policy: &Policy,
+) -> Wanted {
     Wanted {
         database: DatabaseReference {
             kind: KIND.to_owned(),
@@ -24,6 +32,7 @@ pub(super) fn topology(redb: &RedisEnterpriseDatabase, rec: &str, settings: &Set
         eviction_policy: settings.eviction_policy.clone(),
         persistence: settings.persistence.clone(),
         tls: settings.tls.clone(),
+        metric_labels: policy.metrics.labels(&settings.tags),
         replication: settings.replication,
         active_active: None,
     }
@@ -42,11 +51,14 @@ mod tests {
         let redb: RedisEnterpriseDatabase = serde_json::from_value(json!({
             "metadata": {"name": "db", "namespace": "ns", "uid": "U"},
             "spec": {"databasePort": 12_345, "memorySize": "200MB", "evictionPolicy": "allkeys-lfu",
-                     "persistence": "aofAlways", "replication": true},
+                     "persistence": "aofAlways", "replication": true, "tags": {"env": "prod", "app": "a"}},
         }))
         .unwrap();
         let settings = settings::read(&redb.spec, "db").unwrap();
-        let wanted = topology(&redb, "rec", &settings);
+        let rec = json!({"metadata": {"name": "rec"}, "spec": {"metricsConfig": {
+            "exposeDatabaseTags": true, "metricsTagKeysExposed": ["env"]}}});
+        let policy = Policy::of(Some(&serde_json::from_value(rec).unwrap()));
+        let wanted = topology(&redb, "rec", &settings, &policy);
         assert_eq!(
             wanted,
             Wanted {
@@ -62,6 +74,7 @@ mod tests {
                 eviction_policy: "allkeys-lfu".to_owned(),
                 persistence: Persistence::AofAlways,
                 tls: None,
+                metric_labels: [("env".to_owned(), "prod".to_owned())].into(),
                 replication: true,
                 active_active: None,
             }

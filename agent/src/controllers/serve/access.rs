@@ -13,7 +13,7 @@ use meridian_api::{
     crds::database::RolePermission,
 };
 
-use super::fetch::Credential;
+use super::{fetch::Credential, settings::Policy};
 use crate::{
     controllers::{
         Context,
@@ -63,6 +63,8 @@ pub(crate) struct Access {
     asked: usize,
     /// Users that they made.
     granted: usize,
+    /// The cluster lets databases give no roles.
+    ignored: bool,
     /// What is wrong with the others: object, field, found, expected, next step.
     pub problems: Vec<String>,
 }
@@ -84,8 +86,13 @@ impl Access {
             let text = format!("{} entries, {} users", self.asked, self.granted);
             Finding::yes(CONDITION, "Granted", text)
         } else {
-            Finding::no(CONDITION, INCOMPLETE, self.told())
+            Finding::no(CONDITION, self.reason(), self.told())
         })
+    }
+
+    /// Reason of the condition and of the Event where something is wrong.
+    fn reason(&self) -> &'static str {
+        if self.ignored { IGNORED } else { INCOMPLETE }
     }
 
     /// What is wrong, in one text.
@@ -99,8 +106,10 @@ impl Access {
 }
 
 const CONDITION: &str = "RolesPermissions";
-/// Reason of the condition and of the Event where something is wrong.
+/// Some entries cannot be resolved.
 const INCOMPLETE: &str = "RolesIncomplete";
+/// The cluster lets databases give no roles.
+const IGNORED: &str = "RolesPermissionsIgnored";
 
 /// Reads and resolves; what is wrong becomes an Event about `database`.
 ///
@@ -112,15 +121,43 @@ pub(crate) async fn access<K: Object>(
     rec: &str,
     credential: &Credential,
     entries: &[RolePermission],
+    policy: &Policy,
 ) -> Result<Access, ApplyError> {
     let roles = roles(&context.objects, rec, entries).await?;
-    let access = resolve(credential, entries, rec, &roles);
+    let access = decide(credential, entries, rec, &roles, policy);
     if !access.problems.is_empty() {
         let about = database.object_ref(&());
         let events = &context.report.events;
-        events.warning(&about, INCOMPLETE, &access.told()).await;
+        events
+            .warning(&about, access.reason(), &access.told())
+            .await;
     }
     Ok(access)
+}
+
+/// Makes the users of a database, as far as the cluster lets it give access. Pure.
+#[must_use]
+fn decide(
+    credential: &Credential,
+    entries: &[RolePermission],
+    rec: &str,
+    roles: &Roles,
+    policy: &Policy,
+) -> Access {
+    if policy.gives_roles || entries.is_empty() {
+        return resolve(credential, entries, rec, roles);
+    }
+    Access {
+        asked: entries.len(),
+        ignored: true,
+        problems: vec![format!(
+            "rolesPermissions: found {} entries, expected none while spec.accessControl.policy.allowREDBRolesPermissions of the \
+             RedisEnterpriseCluster `{rec}` is false: no user has access by them; remove them, or have the cluster's owner allow \
+             them",
+            entries.len()
+        )],
+        ..resolve(credential, &[], rec, roles)
+    }
 }
 
 /// Makes the users of a database. Pure.
@@ -187,6 +224,7 @@ fn resolve(
         },
         asked: entries.len(),
         granted,
+        ignored: false,
         problems,
     }
 }
@@ -318,6 +356,35 @@ mod tests {
             .collect();
         assert_eq!(shown, [("cart", 1), ("dba", 1), ("shop", 2)]);
         assert!(users[0].rules.contains("+@write ~cart:*"));
+    }
+
+    #[test]
+    fn a_cluster_that_gives_no_roles_gives_those_of_no_database() {
+        let roles = given(&[secret("s1", "app", "shop", "one")], &json!({}));
+        let entries = json!([{"role": "app", "acl": "Full Access", "type": "redis-enterprise"}]);
+        let entries: Vec<RolePermission> = serde_json::from_value(entries).unwrap();
+        let decided = |allowed: &Value, entries: &[RolePermission]| {
+            let rec = json!({"metadata": {"name": "rec"}, "spec": {"accessControl": {
+                "policy": {"allowREDBRolesPermissions": allowed}}}});
+            let policy = Policy::of(Some(&serde_json::from_value(rec).unwrap()));
+            decide(&Credential::NoUser, entries, "rec", &roles, &policy)
+        };
+        for allowed in [Value::Null, json!(true)] {
+            let access = decided(&allowed, &entries);
+            assert!(access.entry.users.contains("shop"), "{access:?}");
+            assert_eq!(access.finding().map(|told| told.reason), Some("Granted"));
+        }
+        let access = decided(&json!(false), &entries);
+        assert_eq!(access.entry.users, "");
+        assert_eq!(access.entry.login, NO_DEFAULT_USER);
+        let told = access.finding().unwrap();
+        assert_eq!(told.reason, "RolesPermissionsIgnored");
+        assert!(
+            told.message.contains("found 1 entries") && told.message.contains("`rec` is false"),
+            "{}",
+            told.message
+        );
+        assert_eq!(decided(&json!(false), &[]).finding(), None);
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! What a database's spec asks for, with every default in its place. Pure.
 
+use std::collections::BTreeMap;
+
 use meridian_api::{
     crds::{
-        Persistence, RedisEnterpriseDatabaseSpec,
+        Persistence, RedisEnterpriseCluster, RedisEnterpriseClusterSpec,
+        RedisEnterpriseDatabaseSpec,
+        cluster::MetricsConfig,
         database::{RolePermission, TlsMode},
         topology::DatabaseTls,
     },
@@ -31,10 +35,35 @@ pub(crate) struct Settings {
     pub password: Password,
     /// Roles with access.
     pub roles: Vec<RolePermission>,
+    /// Tags; how many of them metrics show is the cluster's to say.
+    pub tags: BTreeMap<String, String>,
     /// What is encrypted.
     pub tls: Option<DatabaseTls>,
     /// Secrets with the certificates of clients; empty: none is asked for.
     pub client_certificates: Vec<String>,
+}
+
+/// What a REC lets its databases have of what they ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Policy {
+    /// Databases give access by their own `rolesPermissions`.
+    pub gives_roles: bool,
+    /// Which tags metrics show.
+    pub metrics: MetricsConfig,
+}
+
+impl Policy {
+    /// The policy of a REC; one that is gone forbids nothing and shows nothing.
+    #[must_use]
+    pub(crate) fn of(rec: Option<&RedisEnterpriseCluster>) -> Self {
+        let spec = rec.map(|rec| &rec.spec);
+        Self {
+            gives_roles: spec.is_none_or(RedisEnterpriseClusterSpec::gives_roles),
+            metrics: spec
+                .and_then(|spec| spec.metrics_config.clone())
+                .unwrap_or_default(),
+        }
+    }
 }
 
 /// Where the default user's password is.
@@ -86,6 +115,7 @@ pub(crate) fn read(
         port,
         password,
         roles: spec.roles_permissions.clone(),
+        tags: spec.tags.clone(),
         tls: tls(spec),
         client_certificates: if asks_for_certificates(spec) {
             spec.client_authentication_certificates.clone()
@@ -132,6 +162,7 @@ mod tests {
                 port: None,
                 password: Password::Ours("redb-db".to_owned()),
                 roles: Vec::new(),
+                tags: BTreeMap::new(),
                 tls: None,
                 client_certificates: Vec::new(),
             }

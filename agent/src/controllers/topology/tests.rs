@@ -17,6 +17,7 @@ fn wanted() -> Wanted {
         eviction_policy: "noeviction".to_owned(),
         persistence: Persistence::AofEverySecond,
         tls: None,
+        metric_labels: Default::default(),
         replication: false,
         active_active: None,
     }

@@ -3,7 +3,42 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::RedisEnterpriseClusterSpec;
 use crate::crds::open_enum::open_enum;
+
+/// Who may be given access, and how.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessControl {
+    /// Which ways of giving access are open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<AccessControlPolicy>,
+}
+
+/// Which ways of giving access are open.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessControlPolicy {
+    /// Databases give access by their own `rolesPermissions`; true if unset.
+    #[serde(
+        rename = "allowREDBRolesPermissions",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub allow_redb_roles_permissions: Option<bool>,
+}
+
+impl RedisEnterpriseClusterSpec {
+    /// Whether databases of the cluster give access by their own `rolesPermissions`.
+    #[must_use]
+    pub fn gives_roles(&self) -> bool {
+        let policy = self
+            .access_control
+            .as_ref()
+            .and_then(|all| all.policy.as_ref());
+        policy.and_then(|policy| policy.allow_redb_roles_permissions) != Some(false)
+    }
+}
 
 /// Auditing of database connections.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -220,6 +220,64 @@ fn more_than_one_participant_goes_only_by_name() {
 }
 
 #[test]
+fn a_cluster_that_gives_no_roles_by_databases_lets_none_be_added() {
+    let role =
+        |name: &str| json!({ "role": name, "acl": "Full Access", "type": "redis-enterprise" });
+    let with = |roles: &[&str]| {
+        let roles: Vec<_> = roles.iter().map(|name| role(name)).collect();
+        redb(json!({ "rolesPermissions": roles }))
+    };
+    let around = |clusters: &[(&str, bool)], serves: Option<&str>| Surroundings {
+        databases: vec![neighbour("RedisEnterpriseDatabase", "redb", serves, &[])],
+        gives_roles: clusters
+            .iter()
+            .map(|(name, gives)| ((*name).to_owned(), *gives))
+            .collect(),
+        ..Surroundings::default()
+    };
+    let closed = around(&[("rec", false)], Some("rec"));
+    assert_eq!(
+        texts(database_among(None, &with(&["app", "ops"]), &closed)),
+        [
+            "spec.rolesPermissions: found entries of the roles app, ops, expected nothing new while \
+             spec.accessControl.policy.allowREDBRolesPermissions of the cluster (REC) rec is false; remove them, or have the \
+             cluster's owner set allowREDBRolesPermissions to true"
+        ]
+    );
+    let old = with(&["app"]);
+    assert_eq!(
+        database_among(Some(&old), &with(&["app"]), &closed),
+        [],
+        "what is there already does not keep the database from being changed"
+    );
+    refuses(
+        database_among(Some(&old), &with(&["app", "ops"]), &closed),
+        "spec.rolesPermissions",
+    );
+    let mut active = closed.clone();
+    active.joined = true;
+    refuses(
+        active_active_database_among(
+            None,
+            &reaadb(json!({ "rolesPermissions": [role("app")] })),
+            &active,
+        ),
+        "spec.globalConfigurations.rolesPermissions",
+    );
+    let two = [("rec", false), ("open", true)];
+    for (clusters, serves, refused) in [
+        (&two[..1], None, true),
+        (&two[..], None, false),
+        (&two[..], Some("open"), false),
+        (&two[..], Some("rec"), true),
+        (&[][..], None, false),
+    ] {
+        let errors = database_among(None, &with(&["app"]), &around(clusters, serves));
+        assert_eq!(!errors.is_empty(), refused, "{clusters:?} {serves:?}");
+    }
+}
+
+#[test]
 fn reserved_tags_are_the_products() {
     let tagged = |key: &str| json!({ "tags": { key: "x" } });
     let own = [

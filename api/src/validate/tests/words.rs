@@ -150,6 +150,103 @@ fn each_word_and_range_of_a_database_names_its_field() {
 }
 
 #[test]
+fn each_word_and_range_of_metrics_names_its_field() {
+    let keys = |keys: &[&str]| json!({ "metricsConfig": { "metricsTagKeysExposed": keys } });
+    let many: Vec<String> = (0..51).map(|n| format!("k{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let long = "k".repeat(65);
+    let at = "spec.metricsConfig.metricsTagKeysExposed";
+    let one = |field: &str, value: Value| json!({ "metricsConfig": { field: value } });
+    let mut cases = vec![
+        (keys(&many), at.to_owned()),
+        (keys(&many[..50]), String::new()),
+        (keys(&["cost centre", "a.b+c@d:e-f_1"]), String::new()),
+    ];
+    for wrong in ["", "  ", "é", "db", "cluster", "__x", long.as_str()] {
+        cases.push((keys(&["env", wrong]), format!("{at}[1]")));
+    }
+    for twice in [["env", "Env"], ["a.b", "a-b"]] {
+        cases.push((keys(&twice), format!("{at}[1]")));
+    }
+    for (field, low) in [
+        ("maxRequestsInFlight", 0),
+        ("localStorageMaxSizeMb", 1),
+        ("localStorageRetentionDays", 1),
+    ] {
+        cases.push((one(field, json!(low)), String::new()));
+        cases.push((
+            one(field, json!(low - 1)),
+            format!("spec.metricsConfig.{field}"),
+        ));
+    }
+    for field in ["keySizeBuckets", "keyItemsBuckets"] {
+        for right in ["", "128M,512M", "1, 2B,1K", "1023E"] {
+            cases.push((one(field, json!(right)), String::new()));
+        }
+        for wrong in ["1K,1K", "2,1", "1024", "0", "K", "1k", "1,,2", "-1"] {
+            cases.push((
+                one(field, json!(wrong)),
+                format!("spec.metricsConfig.{field}"),
+            ));
+        }
+    }
+    for (spec, field) in &cases {
+        holds(|spec| cluster(&rec(spec)), [(spec.clone(), field.as_str())]);
+    }
+}
+
+#[test]
+fn each_word_and_range_of_auditing_names_its_field() {
+    let filter = |name: &str, part: Value| json!({ "auditing": { name: part } });
+    let many = vec!["u"; 513];
+    let at = |rest: &str| format!("spec.auditing.{rest}");
+    let ip = "sourceIpFilter";
+    for (spec, field) in [
+        (
+            json!({ "auditing": { "auditMode": "all" } }),
+            at("auditMode"),
+        ),
+        (
+            json!({ "auditing": { "auditMode": "connection_and_crud" } }),
+            String::new(),
+        ),
+        (
+            filter(ip, json!({ "filterType": "some" })),
+            at("sourceIpFilter.filterType"),
+        ),
+        (
+            filter(ip, json!({ "ipAddresses": ["::1", "a"] })),
+            at("sourceIpFilter.ipAddresses[1]"),
+        ),
+        (
+            filter(ip, json!({ "cidrRanges": ["10.0.1.0/24", "::/129"] })),
+            at("sourceIpFilter.cidrRanges[1]"),
+        ),
+        (
+            filter(ip, json!({ "cidrRanges": ["10.0.1.0/+4"] })),
+            at("sourceIpFilter.cidrRanges[0]"),
+        ),
+        (
+            filter(ip, json!({ "cidrRanges": vec!["::/0"; 513] })),
+            at("sourceIpFilter.cidrRanges"),
+        ),
+        (
+            filter(
+                "usernameFilter",
+                json!({ "filterType": "inclusive", "usernames": ["a"] }),
+            ),
+            String::new(),
+        ),
+        (
+            filter("usernameFilter", json!({ "usernames": many })),
+            at("usernameFilter.usernames"),
+        ),
+    ] {
+        holds(|spec| database(&redb(spec)), [(spec, field.as_str())]);
+    }
+}
+
+#[test]
 fn each_part_of_a_participant_names_its_field() {
     for (part, field) in [
         (

@@ -1,7 +1,9 @@
 //! `/metrics`: made anew at each scrape from what the node and its shards say. `/v2`: only the names that users of Redis Enterprise
 //! know, at the path where they look for them. `/info`: what each shard says of itself, for people. Labels come from
-//! [`LABELS`] only: names of objects and closed words, never an address, never an error text.
+//! [`LABELS`] only: names of objects and closed words, never an address, never an error text. The one metric `db_tags` has the tags
+//! that the cluster shows besides, one series a database, so that tags multiply no other series.
 
+mod gate;
 mod info;
 mod known;
 mod ours;
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -21,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::node::Node;
+use super::observed::Observed;
+use gate::Gate;
 pub use page::{LABELS, families};
 pub use text::{Family, Kind};
 
@@ -34,11 +39,15 @@ pub(super) async fn serve(listener: TcpListener, pages: Router, stop: Cancellati
     }
 }
 
-/// The pages of a node.
-pub(super) fn router(node: Arc<Node>) -> Router {
+/// The pages of a node; `observed` knows how many scrapes are answered at once.
+pub(super) fn router(node: Arc<Node>, observed: Arc<Observed>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/v2", get(known_metrics))
+        .route_layer(middleware::from_fn_with_state(
+            Arc::new(Gate::new(observed)),
+            gate::pass,
+        ))
         .route("/info", get(infos))
         .with_state(node)
 }

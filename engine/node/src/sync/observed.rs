@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Secret;
+use meridian_api::crds::cluster::SCRAPES_IN_FLIGHT;
 use meridian_api::crds::topology::DatabaseTopology;
 use meridian_api::login::{ClusterFacts, FACTS_KEY, LOGIN_KEY, Login};
 use serde::de::DeserializeOwned;
@@ -43,6 +44,12 @@ impl Observed {
     /// Who may log in.
     pub(super) fn login(&self) -> Option<Arc<Login>> {
         self.known().login.clone()
+    }
+
+    /// Scrapes that are answered at once; `None`: any number. The usual number until the cluster has told its own.
+    pub(super) fn scrapes(&self) -> Option<u32> {
+        let told = self.known().facts.as_ref().map(|facts| facts.scrapes);
+        Some(told.unwrap_or(SCRAPES_IN_FLIGHT)).filter(|most| *most > 0)
     }
 
     /// The watch of the topologies is alive and knows these.

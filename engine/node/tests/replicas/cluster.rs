@@ -126,6 +126,7 @@ pub(crate) fn first_topology() -> Topology {
             // A process that starts anew has nothing: the hardest case.
             persistence: Persistence::Disabled,
             tls: None,
+            metric_labels: Default::default(),
             replication: true,
             shards: vec![shard],
             active_active: None,

@@ -24,6 +24,12 @@ const fn counter(name: &'static str, help: &'static str, value: Value) -> ShardF
 pub(super) const NODE_UP: Family =
     Family::gauge("node_metrics_up", "1 as long as this node answers");
 
+/// Tags of a database.
+pub(super) const TAGS: Family = Family::gauge(
+    "db_tags",
+    "1; tags of the database that the cluster shows are labels, told by the node of its primary",
+);
+
 /// Lag of a link.
 pub(super) const LAG: Family = Family::gauge(
     "database_syncer_lag_ms",

@@ -1,12 +1,16 @@
 //! The page of one scrape. Pure.
 
+use std::fmt::Display;
+
+use meridian_api::crds::cluster::tag_label;
+
 use super::known;
 use super::ours::{self, ShardFamily, float};
 use super::snapshot::{LinkSample, ShardSample, Snapshot};
 use super::text::{Family, Labels, Page};
 use crate::sync::link::State;
 
-/// Every label that a metric may have.
+/// Every label that a metric may have; `db_tags` has tags of databases besides.
 pub const LABELS: &[&str] = &[
     "cluster",
     "db",
@@ -34,6 +38,7 @@ const STATES: [State; 6] = [
 /// Families that are not one number per shard.
 const OTHERS: [Family; 15] = [
     known::NODE_UP,
+    known::TAGS,
     known::LAG,
     known::STATUS,
     known::INGRESS,
@@ -65,6 +70,7 @@ pub(super) fn of(snapshot: &Snapshot, wanted: impl Fn(&Family) -> bool) -> Strin
         wanted,
     };
     writer.node();
+    writer.tags();
     for family in known::SHARDS {
         writer.shards(family, known_labels);
     }
@@ -83,7 +89,11 @@ struct Writer<'a, F> {
 }
 
 impl<F: Fn(&Family) -> bool> Writer<'_, F> {
-    fn family(&mut self, family: &Family, samples: impl IntoIterator<Item = (Labels, f64)>) {
+    fn family<Name: Display>(
+        &mut self,
+        family: &Family,
+        samples: impl IntoIterator<Item = (Vec<(Name, String)>, f64)>,
+    ) {
         if (self.wanted)(family) {
             self.page.family(family, samples);
         }
@@ -109,6 +119,23 @@ impl<F: Fn(&Family) -> bool> Writer<'_, F> {
             starts.map(|(starts, _)| counted(starts)),
         );
         self.family(&ours::SYNC_HANGS, starts.map(|(_, hangs)| counted(hangs)));
+    }
+
+    /// Without the node among the labels: queries join other series to this one by cluster and database.
+    fn tags(&mut self) {
+        let snapshot = self.snapshot;
+        let tagged = snapshot.tags.iter().filter_map(|(database, tags)| {
+            let mut labels = vec![
+                ("cluster".to_owned(), snapshot.cluster.clone()),
+                ("db".to_owned(), database.clone()),
+            ];
+            // One name that no label may have would make the whole page unreadable.
+            let valid = |label: &str| tag_label(label).as_deref() == Some(label);
+            let tags = tags.iter().filter(|(label, _)| valid(label));
+            labels.extend(tags.map(|(label, value)| (label.clone(), value.clone())));
+            (labels.len() > 2).then_some((labels, 1.0))
+        });
+        self.family(&known::TAGS, tagged);
     }
 
     fn shards(&mut self, family: &ShardFamily, labels: fn(&Snapshot, &ShardSample) -> Labels) {

@@ -1,5 +1,6 @@
 //! What one scrape is about: the node's view with what each shard says of itself at that moment.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub(super) struct Snapshot {
     pub(super) node: String,
     pub(super) shards: Vec<ShardSample>,
     pub(super) links: Vec<LinkSample>,
+    /// Labels of the databases whose primary is here.
+    pub(super) tags: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) refused: usize,
     pub(super) problems: usize,
     /// Starts, and hangs.
@@ -70,13 +73,17 @@ impl ShardSample {
 /// Asks every shard at once.
 pub(super) async fn take(node: &Node) -> Snapshot {
     let asked = join_all(node.measured().into_iter().map(ask)).await;
-    of(
+    let taken = of(
         node.view(),
         node.cluster_name().to_owned(),
         asked,
         node.sync_starts(),
         crate::clock::boot_ms(),
-    )
+    );
+    Snapshot {
+        tags: node.tags(),
+        ..taken
+    }
 }
 
 /// The `INFO` of every shard as it prints it, for a person.

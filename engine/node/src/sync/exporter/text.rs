@@ -1,7 +1,7 @@
 //! The text format of Prometheus, version 0.0.4. Written here because names that people know from the vendor's exporter are counters
 //! without the suffix that libraries for the newer format force upon them. Pure.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// The content type of a [`Page`].
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -61,10 +61,10 @@ pub(super) struct Page {
 
 impl Page {
     /// Adds a family with its samples; nothing if there are none.
-    pub(super) fn family(
+    pub(super) fn family<Name: Display>(
         &mut self,
         family: &Family,
-        samples: impl IntoIterator<Item = (Labels, f64)>,
+        samples: impl IntoIterator<Item = (Vec<(Name, String)>, f64)>,
     ) {
         let mut samples = samples.into_iter().peekable();
         if samples.peek().is_none() {
@@ -124,7 +124,7 @@ mod tests {
     fn a_family_without_samples_is_not_named_and_values_are_escaped() {
         let mut page = Page::default();
         let one = Family::gauge("one_bytes", "The first");
-        page.family(&one, []);
+        page.family(&one, [] as [(Labels, f64); 0]);
         let label = vec![("db", "a\"b\\c\nd".to_owned())];
         page.family(&one, [(label, 3.0), (Labels::new(), f64::INFINITY)]);
         assert_eq!(

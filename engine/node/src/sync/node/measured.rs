@@ -1,6 +1,8 @@
 //! What the exporter needs of each shard beside the view: how to ask it, and numbers that are only counted.
 
-use super::{Node, ShardName};
+use std::collections::BTreeMap;
+
+use super::{Node, ShardName, Topology};
 use crate::sync::shard::Shard;
 
 /// One shard that runs here.
@@ -29,6 +31,15 @@ impl Node {
         units.get("sync").map(|unit| (unit.starts, unit.hangs))
     }
 
+    /// Labels of the databases whose primary is here, by the newest order: of one database only one node tells them.
+    pub(in crate::sync) fn tags(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let inner = self.inner();
+        let topologies = inner.followed.values();
+        topologies
+            .filter_map(|topology| tags(topology, &self.settings.node))
+            .collect()
+    }
+
     /// Every shard that runs here.
     pub(in crate::sync) fn measured(&self) -> Vec<Measured> {
         let inner = self.inner();
@@ -51,5 +62,33 @@ impl Node {
             }
         });
         measured.collect()
+    }
+}
+
+/// Name and labels of a database whose first shard is led by `node`.
+fn tags(topology: &Topology, node: &str) -> Option<(String, BTreeMap<String, String>)> {
+    let spec = &topology.spec;
+    let first = spec.shards.iter().min_by_key(|shard| shard.id)?;
+    let here = first.primary.as_deref() == Some(node);
+    here.then(|| (topology.name.clone(), spec.metric_labels.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_told_by_the_node_of_the_primary_alone() {
+        let topology: Topology = serde_json::from_value(serde_json::json!({
+            "name": "db", "uid": "u", "generation": 1, "spec": {
+                "database": {"kind": "K", "namespace": "ns", "name": "db", "uid": "d"}, "cluster": "rec", "epoch": 1,
+                "port": 12000, "memoryBytes": 1, "evictionPolicy": "noeviction", "persistence": "disabled",
+                "replication": true, "metricLabels": {"env": "prod"},
+                "shards": [{"id": 0, "slots": "0-16383", "primary": "rec-0", "replicas": ["rec-1"]}]}}))
+        .unwrap();
+        let labels = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
+        assert_eq!(tags(&topology, "rec-0"), Some(("db".to_owned(), labels)));
+        assert_eq!(tags(&topology, "rec-1"), None);
+        assert_eq!(tags(&topology, "rec-2"), None);
     }
 }

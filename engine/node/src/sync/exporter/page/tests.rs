@@ -45,6 +45,11 @@ fn shard(role: &'static str, process: Option<Process>) -> ShardSample {
     }
 }
 
+fn tagged(database: &str, tags: &[(&str, &str)]) -> BTreeMap<String, BTreeMap<String, String>> {
+    let tag = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    [(database.to_owned(), tags.iter().map(tag).collect())].into()
+}
+
 fn snapshot() -> Snapshot {
     let now = crate::clock::now();
     let mut status = LinkStatus::new(now, 0);
@@ -68,6 +73,7 @@ fn snapshot() -> Snapshot {
             database: "db".to_owned(),
             row,
         }],
+        tags: tagged("db", &[("env", "prod"), ("cost_centre", "42")]),
         refused: 1,
         problems: 0,
         sync_starts: Some((1, 0)),
@@ -141,7 +147,11 @@ fn a_full_page_is_valid_and_shows_every_family_once() {
         let (name, labels, _) = sample(line);
         assert!(is_name(&name), "{line}");
         for (label, value) in &labels {
-            assert!(LABELS.contains(&label.as_str()), "label {label} in {line}");
+            let tag = name == "db_tags" && ["env", "cost_centre"].contains(&label.as_str());
+            assert!(
+                tag || LABELS.contains(&label.as_str()),
+                "label {label} in {line}"
+            );
             assert!(
                 !value.contains("refused") && !value.contains("error"),
                 "{line}"
@@ -151,6 +161,22 @@ fn a_full_page_is_valid_and_shows_every_family_once() {
     }
     let missing: Vec<_> = families.iter().map(|f| f.name).collect();
     assert!(missing.is_empty(), "shown by no full page: {missing:?}");
+}
+
+#[test]
+fn tags_are_labels_of_one_metric_at_the_primary_and_of_no_other() {
+    let line = "db_tags{cluster=\"rec\",db=\"db\",cost_centre=\"42\",env=\"prod\"} 1";
+    for wanted in [|_: &Family| true, Family::is_known] {
+        let text = of(&snapshot(), wanted);
+        assert!(text.lines().any(|found| found == line), "{text}");
+        let with = text.lines().filter(|line| line.contains("prod")).count();
+        assert_eq!(with, 1, "{text}");
+    }
+    let mut other = snapshot();
+    other.tags = tagged("db", &[]);
+    assert!(!of(&other, |_| true).contains("db_tags"));
+    other.tags = tagged("db", &[("db", "x"), ("a-b", "x"), ("__name__", "x")]);
+    assert!(!of(&other, |_| true).contains("db_tags"), "no such label");
 }
 
 #[test]
