@@ -36,7 +36,7 @@ const STATES: [State; 6] = [
 ];
 
 /// Families that are not one number per shard.
-const OTHERS: [Family; 15] = [
+const OTHERS: [Family; 16] = [
     known::NODE_UP,
     known::TAGS,
     known::LAG,
