@@ -23,14 +23,13 @@ use axum::{
     routing::{get, post},
 };
 use kube::Client;
-use meridian_tls::TlsListener;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
     time::{Instant, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use self::{
     certificate::Live,
@@ -106,12 +105,9 @@ pub async fn run(
     let tcp = TcpListener::bind(listen)
         .await
         .map_err(|source| AdmissionError::Listen(listen, source))?;
-    let tls = listener::config(Arc::clone(&live))?;
     let ended = CancellationToken::new();
-    let tracker = TaskTracker::new();
     let server = axum::serve(
-        TlsListener::start(tcp, tls, listener::LIMITS, &tracker, ended.clone())
-            .map_err(|source| AdmissionError::Listen(listen, source))?,
+        listener::listen(tcp, Arc::clone(&live), ended.clone())?,
         router(Server {
             objects: Objects::new(client.clone(), &namespace),
             board: board.clone(),

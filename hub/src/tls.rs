@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 
-pub use listener::{PeerAddress, TlsListener};
+pub use listener::{PeerAddress, TlsListener, listen};
 
 use crate::ca::ServerIdentity;
 

@@ -21,7 +21,7 @@ use crate::tasks::driver::{Triggers, drive};
 use crate::tasks::liveness::Liveness;
 use crate::tasks::plan::{self, Planning};
 use crate::tasks::{Task, deliver};
-use crate::tls::{self, LiveCertificate, TlsListener};
+use crate::tls::{self, LiveCertificate};
 use crate::web::{ConnectedCount, WebState};
 
 /// The work of one reign.
@@ -98,7 +98,7 @@ impl Office {
         };
         let address = link.local_addr()?;
         let config = tls::link_config(certificate, self.app.ca().root())?;
-        let link = TlsListener::start(link, config, &self.tracker, self.stop.clone())?;
+        let link = tls::listen(link, config, &self.tracker, self.stop.clone());
         let router = server::router(context, self.tracker.clone());
         let stop = self.stop.clone();
         serve_on(&mut self.parts, "the link", link, router, stop);

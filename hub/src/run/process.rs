@@ -59,7 +59,7 @@ impl Process {
         let address = web.local_addr()?;
         let config = tls::web_config(Arc::clone(&process.certificate))?;
         let stop = process.stop.clone();
-        let listener = TlsListener::start(web, config, &process.tracker, stop.clone())?;
+        let listener = tls::listen(web, config, &process.tracker, stop.clone());
         let router = Arc::clone(&process.front).router();
         serve_on(&mut process.parts, "the web API", listener, router, stop);
         let certificate = Arc::clone(&process.certificate);

@@ -20,7 +20,7 @@ use meridian_hub::{
         sessions::Sessions,
     },
     store::{Store, memory::MemoryStore},
-    tls::{self, LiveCertificate, PeerAddress, TlsListener},
+    tls::{self, LiveCertificate, PeerAddress},
 };
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -72,7 +72,7 @@ impl Hub {
             LiveCertificate::new(app.ca().issue_server(&names, app.now()).unwrap()).unwrap();
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let config = tls::link_config(certificate, app.ca().root()).unwrap();
-        let listener = TlsListener::start(tcp, config, &tracker, stop.clone()).unwrap();
+        let listener = tls::listen(tcp, config, &tracker, stop.clone());
         let context = Context {
             app: Arc::clone(&app),
             sessions: Sessions::default(),

@@ -5,23 +5,23 @@ use crate::tree::{Finding, Tree, finding};
 /// Manifest → own crates that it may name.
 const CRATES: &[(&str, &[&str])] = &[
     ("api/Cargo.toml", &[]),
+    ("tls/Cargo.toml", &[]),
     ("hub/Cargo.toml", &["meridian-api", "meridian-tls"]),
     ("hub/cli/Cargo.toml", &["meridian-api"]),
     ("agent/Cargo.toml", &["meridian-api", "meridian-tls"]),
     ("engine/crdt/Cargo.toml", &[]),
     ("engine/module/Cargo.toml", &["meridian-crdt"]),
     ("engine/node/Cargo.toml", &["meridian-api", "meridian-tls"]),
-    ("tls/Cargo.toml", &[]),
 ];
 const OURS: &[&str] = &[
     "meridian-api",
+    "meridian-tls",
     "meridian-hub",
     "meridian-cli",
     "meridian-agent",
     "meridian-crdt",
     "crdt-module",
     "meridian-node",
-    "meridian-tls",
 ];
 
 /// Path prefix → crates and modules that nothing below it may use, and why.

@@ -12,12 +12,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use meridian_tls::{Incoming, Limits};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tracing::{info, warn};
@@ -30,14 +31,15 @@ use super::sni::{Greeted, RELAY_MARK, Rewound, greet};
 use super::tls::{Certificates, spiffe_id};
 use super::topology::{Membership, Route};
 
-/// Handshakes at once; more wait. Each costs a signature and some kilobytes.
-const HANDSHAKES: usize = 64;
+/// Each handshake costs a signature and some kilobytes.
+const LIMITS: Limits = Limits {
+    purpose: "replication",
+    handshake: Duration::from_secs(10),
+    at_once: 64,
+};
 
-/// How long a handshake, or a connection to another pod, may take.
+/// How long a connection to another pod may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Accepted connections that wait for the server, which takes them at once.
-const ACCEPT_QUEUE: usize = 16;
 
 /// A database that other regions may pull from here.
 #[derive(Clone, Debug)]
@@ -100,7 +102,10 @@ impl Endpoint {
         listener: TcpListener,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
-        let (accepted, incoming) = mpsc::channel(ACCEPT_QUEUE);
+        let endpoint = self.clone();
+        let receive = move |stream, from| endpoint.clone().receive(stream, from);
+        let tasks = TaskTracker::new();
+        let incoming = Incoming::start(listener, LIMITS, &tasks, stop.clone(), receive);
         let service = ReplicationServer::new(service::Pull::new(Arc::clone(&self.table)))
             .max_decoding_message_size(proto::MESSAGE_MAX);
         let server = Server::builder()
@@ -108,51 +113,16 @@ impl Endpoint {
             .http2_keepalive_timeout(Some(proto::PING_TIMEOUT))
             .initial_stream_window_size(Some(1 << 20))
             .add_service(service)
-            .serve_with_incoming(ReceiverStream::new(incoming));
+            .serve_with_incoming(incoming.connections());
         tokio::select! {
             () = stop.cancelled() => Ok(()),
-            () = self.accept(listener, accepted) => Ok(()),
             ended = server => ended,
-        }
-    }
-
-    async fn accept(
-        &self,
-        listener: TcpListener,
-        accepted: mpsc::Sender<std::io::Result<Accepted>>,
-    ) {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-        loop {
-            let (stream, from) = match listener.accept().await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    // Out of file descriptors, most likely: give others time to end.
-                    warn!(%error, "a replication connection was not accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
-                return;
-            };
-            let (endpoint, accepted) = (self.clone(), accepted.clone());
-            drop(tokio::spawn(async move {
-                match endpoint.receive(stream, from).await {
-                    // The server ends only together with this task.
-                    Ok(Some(connection)) => drop(accepted.send(Ok(connection)).await),
-                    Ok(None) => {}
-                    Err(error) => {
-                        warn!(%from, error = crate::run::chain(error.as_ref()), "a replication connection was refused")
-                    }
-                }
-                drop(permit);
-            }));
         }
     }
 
     /// `None`: the connection was passed on and is not ours.
     async fn receive(
-        &self,
+        self,
         stream: TcpStream,
         from: SocketAddr,
     ) -> Result<Option<Accepted>, Box<dyn std::error::Error + Send + Sync>> {
@@ -190,7 +160,7 @@ impl Endpoint {
         database: String,
     ) -> Result<Accepted, Box<dyn std::error::Error + Send + Sync>> {
         let acceptor = tokio_rustls::TlsAcceptor::from(certificates.current()?.server());
-        let stream = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await??;
+        let stream = acceptor.accept(stream).await?;
         let certificate = stream
             .get_ref()
             .1

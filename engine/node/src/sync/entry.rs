@@ -7,18 +7,23 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::serve::Listener as _;
-use meridian_tls::TlsListener;
+use meridian_tls::{Limits, TlsListener};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::internal::LIMITS;
-use super::tls::{Certificates, Newest};
+use super::tls::Certificates;
 use crate::backoff::API;
+
+const LIMITS: Limits = Limits {
+    purpose: "replicas",
+    handshake: Duration::from_secs(2),
+    at_once: 16,
+};
 
 /// Serves at `address` for the shard behind `socket` until `stop`.
 pub(super) async fn serve(
@@ -39,15 +44,9 @@ async fn accept(
     certificates: &Arc<Certificates>,
     stop: &CancellationToken,
 ) {
-    let tracker = TaskTracker::new();
     let mut failures = 0_u32;
-    let mut listener = loop {
-        // Every certificate of the cluster's own authority is a node of this cluster.
-        let known = Newest(Arc::clone(certificates));
-        let listener = TcpListener::bind(address)
-            .await
-            .and_then(|tcp| TlsListener::start(tcp, known, LIMITS, &tracker, stop.clone()));
-        match listener {
+    let listener = loop {
+        match TcpListener::bind(address).await {
             Ok(listener) => break listener,
             Err(error) => {
                 warn!(%address, %error, "no replica can follow by TLS yet; trying on");
@@ -56,10 +55,14 @@ async fn accept(
             }
         }
     };
-    loop {
-        let (replica, from) = listener.accept().await;
+    // Every certificate of the cluster's own authority is a node of this cluster.
+    let certificates = Arc::clone(certificates);
+    let newest = move || Ok(certificates.current()?.server());
+    let tasks = TaskTracker::new();
+    let mut replicas = TlsListener::tls(listener, LIMITS, &tasks, stop.clone(), newest);
+    while let Some((replica, from)) = replicas.next().await {
         let (socket, stop) = (socket.to_owned(), stop.clone());
-        tracker.spawn(async move {
+        drop(tokio::spawn(async move {
             let passed = tokio::select! {
                 () = stop.cancelled() => return,
                 passed = pass(replica, &socket) => passed,
@@ -68,7 +71,7 @@ async fn accept(
                 Ok(()) => info!(%from, "a replica that followed by TLS has left"),
                 Err(error) => warn!(%from, %error, "a replica's connection ended"),
             }
-        });
+        }));
     }
 }
 

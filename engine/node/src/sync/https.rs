@@ -13,11 +13,11 @@ use tracing::error;
 
 use super::certificates::Own;
 
-/// Pages for a few people and their monitoring.
-const LIMITS: Limits = Limits {
-    handshake: Duration::from_secs(4),
-    handshakes: 16,
-};
+/// How long a handshake may take.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Handshakes at once; more wait.
+const HANDSHAKES: usize = 16;
 
 /// Serves `router` with the certificate of `role` until `stop`.
 pub(super) async fn serve(
@@ -35,15 +35,14 @@ pub(super) async fn serve(
         }
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let tracker = TaskTracker::new();
-    let listener =
-        match TlsListener::start(listener, Arc::new(config), LIMITS, &tracker, stop.clone()) {
-            Ok(listener) => listener,
-            Err(error) => {
-                error!(role = role.name(), %error, "is not served");
-                return;
-            }
-        };
+    let limits = Limits {
+        purpose: role.name(),
+        handshake: PATIENCE,
+        at_once: HANDSHAKES,
+    };
+    let (config, tasks) = (Arc::new(config), TaskTracker::new());
+    let newest = move || Ok(Arc::clone(&config));
+    let listener = TlsListener::tls(listener, limits, &tasks, stop.clone(), newest);
     let served = axum::serve(listener, router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await;

@@ -15,17 +15,17 @@ use tonic::{Request, Response, Status};
 
 use super::proto::nodes::nodes_server::{Nodes, NodesServer};
 use super::proto::nodes::{GrantReply, GrantRequest};
-use super::tls::{Certificates, Newest};
+use super::tls::Certificates;
 
 pub(super) use members::Members;
 
-/// How long another node may be silent, in a handshake as well.
+/// How long a handshake, and an answer, may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A cluster has few nodes.
-pub(super) const LIMITS: Limits = Limits {
+const LIMITS: Limits = Limits {
+    purpose: "other nodes",
     handshake: PATIENCE,
-    handshakes: 16,
+    at_once: 16,
 };
 
 /// Questions and answers are a few hundred bytes.
@@ -53,31 +53,20 @@ impl Nodes for Service {
     }
 }
 
-/// Why other nodes get no answers.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum InternalError {
-    /// The socket is none.
-    #[error("the listener for other nodes could not be started")]
-    Listen(#[from] std::io::Error),
-    /// The server ended by itself.
-    #[error("the server for other nodes ended")]
-    Serve(#[from] tonic::transport::Error),
-}
-
 /// Serves until `stop`.
 ///
 /// # Errors
-/// See [`InternalError`].
+/// The error of the server, if it ends by itself.
 pub(super) async fn serve(
     listener: TcpListener,
     certificates: Arc<Certificates>,
     grants: Arc<dyn Grants>,
     stop: CancellationToken,
-) -> Result<(), InternalError> {
-    let tracker = TaskTracker::new();
+) -> Result<(), tonic::transport::Error> {
     // Every certificate of the cluster's own authority is a node of this cluster.
-    let known = Newest(certificates);
-    let incoming = TlsListener::start(listener, known, LIMITS, &tracker, stop.clone())?;
+    let newest = move || Ok(certificates.current()?.server());
+    let tasks = TaskTracker::new();
+    let incoming = TlsListener::tls(listener, LIMITS, &tasks, stop.clone(), newest);
     let service = Service {
         grants,
         stop: stop.clone(),
@@ -86,10 +75,10 @@ pub(super) async fn serve(
         .http2_keepalive_interval(Some(PATIENCE))
         .http2_keepalive_timeout(Some(PATIENCE))
         .add_service(NodesServer::new(service).max_decoding_message_size(MESSAGE_MAX))
-        .serve_with_incoming(incoming);
+        .serve_with_incoming(incoming.connections());
     tokio::select! {
         () = stop.cancelled() => Ok(()),
-        ended = server => Ok(ended?),
+        ended = server => ended,
     }
 }
 

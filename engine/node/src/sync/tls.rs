@@ -77,16 +77,6 @@ pub(super) struct Certificates {
     current: ArcSwapOption<Material>,
 }
 
-/// Certificates that are in use at the moment of each handshake.
-#[derive(Debug)]
-pub(super) struct Newest(pub(super) Arc<Certificates>);
-
-impl meridian_tls::Settings for Newest {
-    fn current(&self) -> Result<Arc<ServerConfig>, meridian_tls::Refusal> {
-        Ok(self.0.current()?.server())
-    }
-}
-
 impl Certificates {
     /// Certificates from `tls.crt`, `tls.key` and `ca.crt` in `directory`; nothing is read yet.
     #[must_use]
