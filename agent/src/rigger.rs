@@ -16,7 +16,7 @@ mod shortcut;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -140,7 +140,7 @@ impl Driver for Rigger {
                 }
             }
         }
-        let began = self.shortcut.begin();
+        let began = self.shortcut.begin(&topology.name_any());
         let Some(world) = fetch::fetch(&self.objects, topology).await? else {
             return Ok(None);
         };
@@ -345,18 +345,6 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     let namespace = objects.namespace().to_owned();
     let controller = drive::controller::<DatabaseTopology>(&objects);
     let (by_pod, by_rec, known) = (controller.store(), controller.store(), controller.store());
-    let of_rec = |all: &[std::sync::Arc<DeserializeGuard<DatabaseTopology>>], rec: &str| {
-        let served = |guard: &&std::sync::Arc<DeserializeGuard<DatabaseTopology>>| {
-            guard
-                .0
-                .as_ref()
-                .is_ok_and(|topology| topology.spec.cluster == rec)
-        };
-        all.iter()
-            .filter(served)
-            .map(|guard| ObjectRef::from_obj(guard.as_ref()))
-            .collect::<Vec<_>>()
-    };
     let gate = Gate::default();
     let shortcut = Shortcut::default();
     // What is remembered of a database goes with whatever wakes its complete look.
@@ -367,7 +355,7 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     let (pod_concerns, rec_concerns) = (news::of_pods(), news::of_clusters());
     let of_rec_itself = shortcut.forgotten_by(move |rec: Guarded<RedisEnterpriseCluster>| {
         if rec_concerns(&rec) {
-            of_rec(&by_rec.state(), &rec.name_any())
+            of_rec(&by_rec.state(), &rec.name_any(), &|_| true)
         } else {
             Vec::new()
         }
@@ -383,7 +371,8 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     let of_pod = move |pod: Pod| {
         pods.saw(&pod);
         let rec = pod.labels().get(CLUSTER).filter(|_| pod_concerns(&pod));
-        rec.map(|rec| of_rec(&by_pod.state(), rec))
+        let led_to = |topology: &DatabaseTopology| pods.concerns(topology, &pod.name_any());
+        rec.map(|rec| of_rec(&by_pod.state(), rec, &led_to))
             .unwrap_or_default()
     };
     let all = watcher::Config::default;
@@ -410,6 +399,22 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
         stop,
     )
     .await;
+}
+
+/// The topologies of a cluster that `concerned` picks.
+fn of_rec(
+    all: &[Arc<Guarded<DatabaseTopology>>],
+    rec: &str,
+    concerned: &dyn Fn(&DatabaseTopology) -> bool,
+) -> Vec<ObjectRef<Guarded<DatabaseTopology>>> {
+    let served = |guard: &&Arc<Guarded<DatabaseTopology>>| {
+        let readable = guard.0.as_ref();
+        readable.is_ok_and(|topology| topology.spec.cluster == rec && concerned(topology))
+    };
+    all.iter()
+        .filter(served)
+        .map(|guard| ObjectRef::from_obj(guard.as_ref()))
+        .collect()
 }
 
 /// Maps a database whose spec changed, or that is going, to its topology.

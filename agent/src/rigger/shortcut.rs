@@ -46,8 +46,8 @@ struct Seen {
     known: BTreeMap<String, Known>,
     /// By name; `None`: clients cannot be led to it.
     pods: BTreeMap<String, Option<Target>>,
-    /// Rises whenever something of any database is forgotten.
-    forgotten: u64,
+    /// How often something of a database was forgotten.
+    forgotten: BTreeMap<String, u64>,
 }
 
 /// What the last complete look at a database found and made.
@@ -65,9 +65,20 @@ pub(super) struct Known {
     pub(super) at: Instant,
 }
 
+impl Known {
+    fn leads_to(&self, pod: &str) -> bool {
+        let decided = matches!(&self.decision, Decision::Lead(target) if target.pod == pod);
+        let endpoints = self.slices.iter().flat_map(|slice| &slice.endpoints);
+        let mut targets = endpoints
+            .flatten()
+            .filter_map(|one| one.target_ref.as_ref());
+        decided || targets.any(|target| target.name.as_deref() == Some(pod))
+    }
+}
+
 /// A complete look that has begun.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Began(u64);
+pub(super) struct Began(Option<u64>);
 
 impl Shortcut {
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -84,7 +95,8 @@ impl Shortcut {
     pub(super) fn forget(&self, database: &str) {
         let mut seen = self.lock();
         seen.known.remove(database);
-        seen.forgotten = seen.forgotten.wrapping_add(1);
+        let times = seen.forgotten.entry(database.to_owned()).or_default();
+        *times = times.wrapping_add(1);
     }
 
     /// Passes on whom `mapper` names, and forgets what is known of each.
@@ -104,17 +116,26 @@ impl Shortcut {
         }
     }
 
-    /// A complete look begins.
-    pub(super) fn begin(&self) -> Began {
-        Began(self.lock().forgotten)
+    /// A complete look at a database begins.
+    pub(super) fn begin(&self, database: &str) -> Began {
+        Began(self.lock().forgotten.get(database).copied())
     }
 
-    /// What the look that began found, unless something changed meanwhile.
+    /// What the look that began found, unless something of the database changed meanwhile.
     pub(super) fn remember(&self, began: Began, database: &str, known: Known) {
         let mut seen = self.lock();
-        if seen.forgotten == began.0 {
+        if seen.forgotten.get(database).copied() == began.0 {
             seen.known.insert(database.to_owned(), known);
         }
+    }
+
+    /// Whether clients of the topology are led to this pod, or will be.
+    pub(super) fn concerns(&self, topology: &DatabaseTopology, pod: &str) -> bool {
+        let mut shards = topology.spec.shards.iter();
+        let leads = shards.any(|shard| shard.primary.as_deref() == Some(pod));
+        let seen = self.lock();
+        let known = seen.known.get(&topology.name_any());
+        leads || known.is_some_and(|known| known.leads_to(pod))
     }
 
     /// What to do at once; `home` is the namespace of which every change is seen.
@@ -202,7 +223,7 @@ mod tests {
         let shortcut = Shortcut::default();
         shortcut.saw(&pod("rec-0", "10.0.0.1"));
         shortcut.saw(&pod("rec-1", "10.0.0.2"));
-        shortcut.remember(shortcut.begin(), "db", found("rec-0", slices));
+        shortcut.remember(shortcut.begin("db"), "db", found("rec-0", slices));
         shortcut
     }
 
@@ -244,10 +265,27 @@ mod tests {
         assert_eq!(found.metadata.uid.as_deref(), Some("S"));
     }
 
+    #[tokio::test]
+    async fn a_pod_wakes_the_databases_whose_clients_are_led_to_it_and_no_others() {
+        let shortcut = Shortcut::default();
+        let woken = |shortcut: &Shortcut| {
+            ["rec-0", "rec-1", "rec-2"].map(|pod| shortcut.concerns(&topology(1), pod))
+        };
+        assert_eq!(woken(&shortcut), [false, true, false], "the primary");
+        shortcut.remember(shortcut.begin("db"), "db", found("rec-0", ours()));
+        assert_eq!(woken(&shortcut), [true, true, false], "the one before");
+        let mut slice = slice("db-meridian", "10.0.0.3");
+        let target = json!({"kind": "Pod", "name": "rec-2"});
+        let endpoints = slice.endpoints.as_mut().unwrap();
+        endpoints[0].target_ref = serde_json::from_value(target).unwrap();
+        shortcut.remember(shortcut.begin("db"), "db", found("rec-1", vec![slice]));
+        assert_eq!(woken(&shortcut), [false, true, true], "what was found");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_stands_costs_nothing_until_it_has_rested() {
         let shortcut = known(ours());
-        shortcut.remember(shortcut.begin(), "db", found("rec-1", ours()));
+        shortcut.remember(shortcut.begin("db"), "db", found("rec-1", ours()));
         assert_eq!(shortcut.way(&topology(2), "ns"), Way::Stands);
         assert_eq!(
             shortcut.way(&topology(2), "home"),
@@ -268,10 +306,14 @@ mod tests {
         let shortcut = known(ours());
         shortcut.forget("db");
         assert_eq!(at_once(&shortcut), Way::None, "it changed");
-        let began = shortcut.begin();
+        let began = shortcut.begin("db");
         shortcut.forget("db");
         shortcut.remember(began, "db", found("rec-0", ours()));
         assert_eq!(at_once(&shortcut), Way::None, "overtaken by a change");
+        let began = shortcut.begin("db");
+        shortcut.forget("another");
+        shortcut.remember(began, "db", found("rec-0", ours()));
+        assert_ne!(at_once(&shortcut), Way::None, "another database changed");
         let other = known(vec![slice("other-meridian", "10.0.0.1")]);
         assert_eq!(at_once(&other), Way::None, "a slice is missing");
         let mut going = pod("rec-1", "10.0.0.2");
