@@ -50,6 +50,7 @@ scenarios: ## Scenario tests on real clusters
 	@tools/prerequisites.sh
 	@$(MAKE) --no-print-directory build images
 	@cargo test --workspace --features meridian-hub/lab --lib store::etcd
+	@cargo test --workspace --features meridian-hub/lab --test hub_replicas -- --test-threads=2
 	@cargo test -p meridian-integration --features lab --lib --test lab
 	@cargo test -p meridian-integration --features lab --test admission -- --test-threads=2
 	@target/debug/demo down

@@ -1,6 +1,6 @@
 //! What of a database is audited.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use super::{Check, quoted};
 use crate::crds::database::{AuditFilterType, AuditMode, DatabaseAuditing};

@@ -1,4 +1,4 @@
-//! Processes of etcd for tests, and three of them that are one store. `hub/tests/replicas.rs` includes this file too.
+//! Processes of etcd for tests, and three of them that are one store. `hub/tests/hub_replicas.rs` includes this file too.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@
 
 #[path = "../src/store/etcd/tests/group.rs"]
 mod group;
-#[path = "replicas/hubs.rs"]
+#[path = "hub_replicas/hubs.rs"]
 mod hubs;
 
 use std::time::{Duration, Instant};
