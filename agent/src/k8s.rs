@@ -18,6 +18,7 @@ pub mod own;
 pub mod permitted;
 pub mod quantity;
 mod theirs;
+mod told;
 
 #[cfg(test)]
 pub(crate) mod testing;

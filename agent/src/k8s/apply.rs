@@ -23,6 +23,7 @@ use super::{
     fault::Fault,
     own::{FIELD_MANAGER, Owner, Ownership},
     theirs,
+    told::Told,
 };
 
 /// A kind that the agent writes: namespaced, known at compile time.
@@ -127,6 +128,7 @@ impl ApplyError {
 pub struct Objects {
     client: Client,
     namespace: String,
+    told: Told,
 }
 
 impl Debug for Objects {
@@ -144,13 +146,17 @@ impl Objects {
         Self {
             client,
             namespace: namespace.to_owned(),
+            told: Told::default(),
         }
     }
 
     /// The objects of another namespace, through the same client.
     #[must_use]
     pub fn within(&self, namespace: &str) -> Self {
-        Self::new(self.client.clone(), namespace)
+        Self {
+            namespace: namespace.to_owned(),
+            ..self.clone()
+        }
     }
 
     fn where_it_is<K: Object>(&self, target: &K) -> Api<K> {
@@ -431,12 +437,13 @@ impl Objects {
             name: name.clone(),
             source,
         })?;
-        if current.as_ref() == Some(&wanted) {
+        if current.as_ref() == Some(&wanted) && self.told.agrees(target, &wanted) {
             return Ok(false);
         }
-        self.status_as(FIELD_MANAGER, target, &wanted)
-            .await
-            .map(|()| true)
+        let written = self.status_as(FIELD_MANAGER, target, &wanted).await;
+        self.told
+            .remember(target, written.as_ref().ok().map(|()| wanted));
+        written.map(|()| true)
     }
 
     /// Applies the part `wanted` of the status of `target` that the field manager `manager` owns; what it owned before and

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::{
-    core::v1::{ConfigMap, Secret, Service},
+    core::v1::{ConfigMap, Pod, Secret, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -25,14 +25,17 @@ use super::{
     ServeError,
     remove::{self, Removal},
 };
-use crate::k8s::{
-    apply::{ApplyError, Object, Objects},
-    drive::{self, End, Failure, Wakes},
-    fault::Fault,
-    finalizer,
-    names::{ClusterNames, DatabaseNames},
-    news,
-    own::{DATABASE, ROLE},
+use crate::{
+    controllers::topology::Memory,
+    k8s::{
+        apply::{ApplyError, Object, Objects},
+        drive::{self, End, Failure, Wakes},
+        fault::Fault,
+        finalizer,
+        names::{ClusterNames, DatabaseNames},
+        news,
+        own::{DATABASE, ROLE, ROLE_NODE},
+    },
 };
 
 /// Pause before the next look at a deletion in progress.
@@ -157,8 +160,18 @@ fn woken<K: Object>(
         .collect()
 }
 
+/// The databases whose data the pod holds, and those of which it is not known who does.
+fn held_by<K: Object>(
+    all: &Store<DeserializeGuard<K>>,
+    pod: &str,
+) -> Vec<ObjectRef<DeserializeGuard<K>>> {
+    woken(all, |database| {
+        Memory::read(database.meta()).is_none_or(|memory| memory.primary == pod)
+    })
+}
+
 /// A controller of the databases of the kind `K` in `namespace`, woken by their topologies, Services and slices among
-/// `objects`, and by what is asked of any REC.
+/// `objects`, by the pods that hold their data, and by what is asked of any REC.
 #[must_use]
 pub(crate) fn controller<K>(
     objects: &Objects,
@@ -170,6 +183,8 @@ where
 {
     let controller = drive::controller_woken_by::<K>(&objects.within(namespace), wakes);
     let (all, concerns) = (controller.store(), news::of_clusters());
+    let (kept, changed) = (controller.store(), news::of_pods());
+    let nodes = watcher::Config::default().labels(&format!("{}={}", ROLE_NODE.0, ROLE_NODE.1));
     let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
     let topologies: Api<DeserializeGuard<DatabaseTopology>> = objects.api();
     controller
@@ -188,6 +203,13 @@ where
             drive::ours(),
             drive::database_in_labels(namespace),
         )
+        .watches(objects.api::<Pod>(), nodes, move |pod: Pod| {
+            if changed(&pod) {
+                held_by(&kept, &pod.name_any())
+            } else {
+                Vec::new()
+            }
+        })
         .watches(recs, watcher::Config::default(), move |rec| {
             if concerns(&rec) {
                 woken(&all, |_| true)
@@ -195,4 +217,32 @@ where
                 Vec::new()
             }
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use meridian_api::crds::RedisEnterpriseDatabase;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_wakes_the_databases_that_it_holds_and_those_of_an_unknown_place() {
+        let (store, mut writer) = kube::runtime::reflector::store();
+        for (name, primary) in [("a", Some("rec-0")), ("b", Some("rec-1")), ("c", None)] {
+            let memory =
+                primary.map(|pod| json!({"epoch": 1, "primary": pod, "port": 1}).to_string());
+            let annotations = memory.map(|memory| json!({crate::k8s::own::MEMORY: memory}));
+            let metadata = json!({"name": name, "namespace": "ns", "annotations": annotations});
+            let redb: DeserializeGuard<RedisEnterpriseDatabase> =
+                serde_json::from_value(json!({"metadata": metadata, "spec": {}})).unwrap();
+            writer.apply_watcher_event(&watcher::Event::Apply(redb));
+        }
+        let mut woken: Vec<String> = held_by(&store, "rec-0")
+            .into_iter()
+            .map(|one| one.name)
+            .collect();
+        woken.sort();
+        assert_eq!(woken, ["a", "c"]);
+    }
 }

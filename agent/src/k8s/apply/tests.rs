@@ -129,3 +129,30 @@ async fn an_equal_status_costs_no_request() {
     drop(objects);
     assert!(!written && asked.await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_status_that_was_overtaken_is_written_although_the_kept_object_still_shows_it() {
+    let (objects, server) = objects();
+    let object = json!({"metadata": {"name": "db", "uid": "u1"}});
+    let kept: Service = serde_json::from_value(object.clone()).unwrap();
+    let asked = tokio::spawn(answer(server, vec![(200, object.clone()), (200, object)]));
+    let (well, unwell) = (json!({"status": "active"}), json!({"status": "recovery"}));
+    let elsewhere = objects.within("ns");
+    let told = |objects: Objects, wanted: Value| {
+        let (kept, well) = (kept.clone(), well.clone());
+        async move { objects.status(&kept, Some(&well), &wanted).await.unwrap() }
+    };
+    assert!(!told(objects.clone(), well.clone()).await, "it stands");
+    assert!(told(objects.clone(), unwell).await);
+    assert!(
+        told(elsewhere, well.clone()).await,
+        "the watch has not shown the last one yet"
+    );
+    assert!(
+        !told(objects.clone(), well.clone()).await,
+        "it stands again"
+    );
+    drop(objects);
+    let asked = asked.await.unwrap();
+    assert_eq!(asked[1].2["status"]["status"], "active");
+}

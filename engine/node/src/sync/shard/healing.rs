@@ -8,8 +8,12 @@
 /// The sections of `INFO` that are looked at.
 pub(super) const SECTIONS: &[&str] = &["persistence", "errorstats"];
 
-/// Between two attempts, in looks.
+/// Between two attempts, in looks: after each that did not go well, twice as long as before. What is too large for the disk would
+/// otherwise fill it again and again.
 const REST: u32 = 15;
+
+/// How often the rest is doubled.
+const DOUBLED: u32 = 7;
 
 /// What the shard says of its append-only file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +58,8 @@ pub(super) struct Healing {
     owed: bool,
     /// How often it had begun to be made anew when that was asked for.
     asked: Option<u64>,
+    /// Attempts since it went well.
+    attempts: u32,
     rest: u32,
     refusals: u64,
 }
@@ -64,30 +70,30 @@ impl Healing {
         self.rest = self.rest.saturating_sub(1);
         let refused = seen.refusals > std::mem::replace(&mut self.refusals, seen.refusals);
         if !seen.enabled {
-            self.settle(false);
+            *self = Self {
+                refusals: self.refusals,
+                ..Self::default()
+            };
             return false;
         }
         if refused || !seen.written {
-            self.settle(true);
+            // What is being made may lack what was refused just now.
+            (self.owed, self.asked) = (true, None);
         }
-        if !self.owed || !seen.written || seen.running || self.rest > 0 {
+        if !self.owed || !seen.written || seen.running {
             return false;
         }
         if self.asked.is_some_and(|asked| seen.begun > asked) && seen.made {
-            self.settle(false);
+            (self.owed, self.asked, self.attempts) = (false, None, 0);
+            return false;
+        }
+        if self.rest > 0 {
             return false;
         }
         self.asked = Some(seen.begun);
-        self.rest = REST;
+        self.rest = REST << self.attempts.min(DOUBLED);
+        self.attempts = self.attempts.saturating_add(1);
         true
-    }
-
-    fn settle(&mut self, owed: bool) {
-        *self = Self {
-            owed,
-            refusals: self.refusals,
-            ..Self::default()
-        };
     }
 }
 
@@ -142,8 +148,28 @@ mod tests {
         let asked = (0..REST).filter(|_| healing.looked(&again)).count();
         assert_eq!(asked, 1, "after a rest");
         let done = Seen { begun: 5, ..WELL };
-        assert!((0..=REST).all(|_| !healing.looked(&done)));
+        assert!((0..=4 * REST).all(|_| !healing.looked(&done)));
         assert_eq!(healing, Healing::default());
+    }
+
+    #[test]
+    fn a_disk_that_is_too_small_for_a_new_file_is_filled_ever_more_rarely() {
+        let mut healing = Healing::default();
+        let mut seen = WELL;
+        let mut asked = Vec::new();
+        for look in 0..16 * REST {
+            if healing.looked(&seen) {
+                asked.push(look);
+            }
+            // Each attempt fills the disk for a moment: it fails, and writes are refused.
+            seen = Seen {
+                refusals: seen.refusals + 1,
+                made: false,
+                ..seen
+            };
+        }
+        let pauses: Vec<u32> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+        assert_eq!(pauses, [REST, 2 * REST, 4 * REST, 8 * REST]);
     }
 
     #[test]
