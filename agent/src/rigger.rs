@@ -10,6 +10,7 @@ mod build;
 mod endpoints;
 mod entry;
 mod fetch;
+mod follow;
 mod memo;
 mod orphans;
 mod shortcut;
@@ -49,7 +50,8 @@ use self::{
     build::{Built, NameProblem},
     endpoints::Decision,
     fetch::World,
-    memo::{Unconfirmed, Written},
+    follow::Follower,
+    memo::Unconfirmed,
     shortcut::{Known, Shortcut, Way},
 };
 use crate::{
@@ -104,7 +106,7 @@ type Guarded<K> = DeserializeGuard<K>;
 struct Rigger {
     objects: Objects,
     gate: Gate,
-    written: Written,
+    follower: Follower,
     unconfirmed: Unconfirmed,
     known: Store<DeserializeGuard<DatabaseTopology>>,
     shortcut: Shortcut,
@@ -135,7 +137,7 @@ impl Driver for Rigger {
                 }
             }
             Way::Lead(writes) => {
-                if self.hurry(topology, writes).await {
+                if self.follower.lead(topology, writes).await {
                     return Ok(Some(AFTER));
                 }
             }
@@ -189,22 +191,6 @@ impl Rigger {
         self.gate.leave(look, rest);
     }
 
-    /// Follows a new primary by what the last complete look found; tells whether that went well.
-    async fn hurry(
-        &self,
-        topology: &DatabaseTopology,
-        writes: Vec<(EndpointSlice, EndpointSlice)>,
-    ) -> bool {
-        let owner = Owner::of(&topology.spec);
-        let writes = writes
-            .iter()
-            .map(|(wanted, found)| self.write(wanted, Some(found), &owner));
-        let written: Result<Vec<()>, ApplyError> = join_all(writes).await.into_iter().collect();
-        // Where something is not as it was, the complete look finds what, and says so.
-        self.shortcut.forget(&topology.name_any());
-        written.is_ok()
-    }
-
     /// Writes what was built; when all of it stands, removes Services of the database that are not wanted any more, so
     /// that a new name or type that cannot be had takes nothing away. A name that is taken keeps none of the others from
     /// being made; the first error is returned.
@@ -255,26 +241,12 @@ impl Rigger {
         }
         if let Some(slice) = slice {
             let found = named(&world.slices, &slice);
-            self.write(&slice, found, owner).await?;
+            self.follower.write(&slice, found, owner).await?;
         }
-        self.write(&service, found, owner).await
+        self.follower.write(&service, found, owner).await
     }
 
     /// Writes an object unless it still is as it was after the same was written last.
-    async fn write<K: Object>(
-        &self,
-        desired: &K,
-        found: Option<&K>,
-        owner: &Owner,
-    ) -> Result<(), ApplyError> {
-        if self.written.stands(desired, found) {
-            return Ok(());
-        }
-        let now = self.objects.ensure_over(desired, found, owner).await?;
-        self.written.remember(desired, &now);
-        Ok(())
-    }
-
     async fn show(
         &self,
         topology: &DatabaseTopology,
@@ -343,10 +315,12 @@ pub async fn run(objects: Objects, report: Report, stop: CancellationToken) {
 
 async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     let namespace = objects.namespace().to_owned();
-    let controller = drive::controller::<DatabaseTopology>(&objects);
+    let shortcut = Shortcut::default();
+    let follower = Follower::new(objects.clone(), shortcut.clone());
+    let (tell, follow) = follower.clone().start(stop.clone());
+    let controller = drive::controller_that_tells::<DatabaseTopology>(&objects, tell);
     let (by_pod, by_rec, known) = (controller.store(), controller.store(), controller.store());
     let gate = Gate::default();
-    let shortcut = Shortcut::default();
     // What is remembered of a database goes with whatever wakes its complete look.
     let named = drive::named_in_label::<Service, _>(DATABASE, &namespace);
     let of_service = shortcut.forgotten_by(named);
@@ -384,11 +358,11 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
         .watches(objects.api(), all(), gate.opened_by(of_rec_itself))
         .watches(objects.api(), all(), gate.opened_by(of_redb))
         .watches(objects.api(), all(), gate.opened_by(of_reaadb));
-    drive::run(
+    let looks = drive::run(
         Rigger {
             objects: objects.clone(),
             gate,
-            written: Written::default(),
+            follower,
             unconfirmed: Unconfirmed::default(),
             known,
             shortcut,
@@ -397,8 +371,8 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
         objects,
         report,
         stop,
-    )
-    .await;
+    );
+    tokio::join!(looks, follow);
 }
 
 /// The topologies of a cluster that `concerned` picks.

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
 use kube::{
     Api, Resource, ResourceExt as _,
@@ -169,13 +169,7 @@ pub fn controller_woken_by<K>(objects: &Objects, wakes: Wakes) -> Controller<Des
 where
     K: Object + Send + Sync,
 {
-    let api: Api<DeserializeGuard<K>> = objects.api();
-    let (reader, writer) = reflector::store();
-    let all = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(lighten)
-        .reflect(writer)
-        .applied_objects();
+    let (all, reader) = changes(objects);
     let controller = match wakes {
         Wakes::All => Controller::for_stream(all, reader),
         Wakes::Asked => {
@@ -185,6 +179,44 @@ where
         }
     };
     controller.with_config(Config::default().concurrency(CONCURRENT))
+}
+
+/// As [`controller`]; `tell` hears of each readable object when the watch shows it, before its look waits for its turn.
+#[must_use]
+pub fn controller_that_tells<K>(
+    objects: &Objects,
+    tell: impl Fn(&K) + Send + 'static,
+) -> Controller<DeserializeGuard<K>>
+where
+    K: Object + Send + Sync,
+{
+    let (all, reader) = changes(objects);
+    let told = all.inspect(move |change| {
+        if let Ok(Ok(object)) = change.as_ref().map(|guard| guard.0.as_ref()) {
+            tell(object);
+        }
+    });
+    Controller::for_stream(told, reader).with_config(Config::default().concurrency(CONCURRENT))
+}
+
+/// Every change of the objects of a kind, and what is kept of them.
+fn changes<K>(
+    objects: &Objects,
+) -> (
+    impl Stream<Item = watcher::Result<DeserializeGuard<K>>> + Send + 'static,
+    Store<DeserializeGuard<K>>,
+)
+where
+    K: Object + Send + Sync,
+{
+    let api: Api<DeserializeGuard<K>> = objects.api();
+    let (reader, writer) = reflector::store();
+    let all = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(lighten)
+        .reflect(writer)
+        .applied_objects();
+    (all, reader)
 }
 
 /// Drops what a kept object needs not have: the API server's notes on who wrote which field are the larger part of most

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,8 +18,8 @@ use crate::k8s::apply::Object;
 const CONFIRMS: Duration = Duration::from_secs(2);
 
 /// What was written last: by kind and name, its hash and the version that it became.
-#[derive(Debug, Default)]
-pub(super) struct Written(Mutex<BTreeMap<(String, String), (u64, String)>>);
+#[derive(Debug, Default, Clone)]
+pub(super) struct Written(Arc<Mutex<BTreeMap<(String, String), (u64, String)>>>);
 
 impl Written {
     /// Whether the same was written last and nobody changed the object since.

@@ -90,13 +90,14 @@ fn world(spec: &Value) -> (Rigger, Store) {
 }
 
 fn rigger(objects: Objects) -> Rigger {
+    let shortcut = Shortcut::default();
     Rigger {
+        follower: Follower::new(objects.clone(), shortcut.clone()),
         objects,
         gate: Gate::default(),
-        written: Written::default(),
         unconfirmed: Unconfirmed::default(),
         known: kube::runtime::reflector::store().0,
-        shortcut: Shortcut::default(),
+        shortcut,
     }
 }
 
