@@ -282,3 +282,42 @@ async fn a_look_that_finds_everything_as_it_was_written_writes_nothing() {
         "a slice that was changed by hand is put back"
     );
 }
+
+#[tokio::test]
+async fn a_new_primary_is_followed_before_its_complete_look_has_its_turn() {
+    let (rigger, store) = world(&json!({}));
+    look(&rigger).await.unwrap();
+    // The first one made the slices, the second one finds them.
+    rigger.shortcut.forget("db");
+    look(&rigger).await.unwrap();
+    let labels = json!({CLUSTER: "rec", ROLE_NODE.0: ROLE_NODE.1});
+    for (name, address) in [("rec-0", "10.0.0.1"), ("rec-1", "10.0.0.2")] {
+        let pod = json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": []}, "status": {"podIP": address}});
+        rigger.shortcut.saw(&serde_json::from_value(pod).unwrap());
+    }
+    let mut moved = topology();
+    moved.spec.epoch = 2;
+    moved.spec.shards[0].primary = Some("rec-1".to_owned());
+    let members = &mut moved.status.as_mut().unwrap().members;
+    (members[0].node, members[0].epoch) = ("rec-1".to_owned(), 2);
+
+    let stop = CancellationToken::new();
+    let (tell, follow) = rigger.follower.clone().start(stop.clone());
+    tell(&moved);
+    let led = async {
+        loop {
+            let slice = store.get(SLICES, "db-meridian").unwrap();
+            let leads = slice["endpoints"][0]["addresses"] == json!(["10.0.0.2"]);
+            // Nothing is remembered any more: a complete look follows.
+            if leads && rigger.shortcut.way(&moved, "ns") == Way::None {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = follow => panic!("it ended by itself"),
+        led = tokio::time::timeout(Duration::from_secs(30), led) => led.unwrap(),
+    }
+    stop.cancel();
+}
