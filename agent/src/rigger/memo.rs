@@ -19,7 +19,10 @@ const CONFIRMS: Duration = Duration::from_secs(2);
 
 /// What was written last: by kind and name, its hash and the version that it became.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Written(Arc<Mutex<BTreeMap<(String, String), (u64, String)>>>);
+pub(super) struct Written(Arc<Mutex<Last>>);
+
+/// By kind and name, hash and version.
+type Last = BTreeMap<(String, String), (u64, String)>;
 
 impl Written {
     /// Whether the same was written last and nobody changed the object since.
