@@ -27,6 +27,7 @@ use crate::app::members::{Admission, Mode};
 use crate::app::reign::Reign;
 use crate::app::{App, AppError};
 use crate::domain::cluster::Presence;
+use crate::store::StoreError;
 use outbound::Window;
 
 /// Frames that may wait for the network. The session stops reading new work while they do, so this bounds its memory.
@@ -114,6 +115,9 @@ impl From<AppError> for End {
     fn from(error: AppError) -> Self {
         if let AppError::Refused(reason) = error {
             return Self::bye(codes::REVOKED, reason);
+        }
+        if let AppError::Store(StoreError::NotLeading | StoreError::Fenced { .. }) = error {
+            return Self::bye(codes::NOT_LEADER, error);
         }
         // The agent comes back, and the hub may have recovered by then.
         tracing::error!(

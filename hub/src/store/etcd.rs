@@ -3,7 +3,7 @@
 //! Revisions are etcd's own: one counter for everything that the etcd cluster holds, so that they rise and need not be
 //! without gaps. Every transaction compares the term under `<root>/term` beside its own checks, and raises it in the same
 //! transaction: a hub whose term is over can write nothing, whatever it still believes. The replica that leads writes
-//! through a store that compares its seat as well ([`seat`]), which ends with its lease. Reads are linearizable.
+//! and reads through a store that compares its seat as well ([`seat`]), which ends with its lease. Reads are linearizable.
 //!
 //! Needs etcd 3.6: earlier versions can lose the deletion at a compacted revision.
 
@@ -101,13 +101,6 @@ impl EtcdStore {
         }
     }
 
-    async fn read(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
-        self.client
-            .range(request)
-            .await
-            .map_err(|status| StoreError::unavailable("read from etcd", status))
-    }
-
     async fn read_term(&self) -> Result<(HeldTerm, Revision), StoreError> {
         let request = RangeRequest {
             key: self.term_key().into(),
@@ -173,7 +166,11 @@ impl EtcdStore {
                 limit: PAGE,
                 revision: *at,
             };
-            let page = self.client.range(request).await.map_err(Listing::of)?;
+            let page = match *at {
+                0 => self.read(request).await.map_err(Listing::Failed)?,
+                // What the first page was read under holds for the others: they are of its revision.
+                _ => self.client.range(request).await.map_err(Listing::of)?,
+            };
             if *at == 0 {
                 *at = page.header.unwrap_or_default().revision;
             }
@@ -330,10 +327,13 @@ fn at_revision(key: Vec<u8>, revision: i64) -> proto::Compare {
 }
 
 fn get(key: Vec<u8>) -> proto::RequestOp {
-    let request = RangeRequest {
+    range(RangeRequest {
         key: key.into(),
         ..RangeRequest::default()
-    };
+    })
+}
+
+fn range(request: RangeRequest) -> proto::RequestOp {
     proto::RequestOp {
         request: Some(request_op::Request::Range(request)),
     }
@@ -452,4 +452,4 @@ impl Store for EtcdStore {
 
 #[cfg(test)]
 #[cfg(feature = "lab")]
-mod tests;
+pub(crate) mod tests;

@@ -2,6 +2,8 @@
 
 mod ends;
 mod observe;
+#[cfg(feature = "lab")]
+mod replicas;
 mod reports;
 
 use meridian_api::crds::active_active::RedisEnterpriseActiveActiveDatabaseStatus;
@@ -53,19 +55,7 @@ impl World {
             timing: Timing::default(),
             stop: self.stop.clone(),
         };
-        let (to_hub, incoming) = mpsc::channel(64);
-        let (outgoing, from_hub) = mpsc::channel(OUTGOING);
-        let served = tokio::spawn(serve(
-            context,
-            uid(cluster),
-            ReceiverStream::new(incoming),
-            outgoing,
-        ));
-        Agent {
-            to_hub,
-            from_hub,
-            served,
-        }
+        Agent::of(context, uid(cluster))
     }
 
     async fn welcomed(&self, last: Option<Position>) -> (Agent, proto::Welcome) {
@@ -99,6 +89,18 @@ impl World {
 }
 
 impl Agent {
+    fn of(context: Context, cluster: ClusterUid) -> Self {
+        let (to_hub, incoming) = mpsc::channel(64);
+        let (outgoing, from_hub) = mpsc::channel(OUTGOING);
+        let incoming = ReceiverStream::new(incoming);
+        let served = tokio::spawn(serve(context, cluster, incoming, outgoing));
+        Self {
+            to_hub,
+            from_hub,
+            served,
+        }
+    }
+
     async fn say(&self, frame: FromAgent) {
         self.to_hub
             .send(Ok(proto::AgentFrame { frame: Some(frame) }))

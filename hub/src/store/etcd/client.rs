@@ -72,13 +72,29 @@ impl Client {
 
     /// Reads, from another member if this one fails.
     pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Status> {
+        self.read(request, |channel, request| async move {
+            large(KvClient::new(channel)).range(request).await
+        })
+        .await
+    }
+
+    /// Carries out a transaction that writes nothing, with another member if this one fails.
+    pub(super) async fn range_if(&self, request: TxnRequest) -> Result<TxnResponse, Status> {
+        self.read(request, |channel, request| async move {
+            large(KvClient::new(channel)).txn(request).await
+        })
+        .await
+    }
+
+    async fn read<Q, A, F, Fut>(&self, request: Q, send: F) -> Result<A, Status>
+    where
+        Q: Clone,
+        F: Fn(Channel, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
         let mut tried = 0;
         loop {
-            let answer = self
-                .call(request.clone(), |channel, request| async move {
-                    large(KvClient::new(channel)).range(request).await
-                })
-                .await;
+            let answer = self.call(request.clone(), &send).await;
             tried += 1;
             match answer {
                 Err(status) if is_away(&status) && tried < self.members.len() => {}

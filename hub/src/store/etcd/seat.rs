@@ -1,5 +1,5 @@
 //! The seat of the replica that leads: one record, bound to a lease. It is taken in one transaction with the next term,
-//! and every transaction of a leader demands that it still stands.
+//! and every transaction and every read of a leader demands that it still stands.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    EtcdStore, RangeRequest, RangeResponse, TxnRequest, at_revision, fenced, proto, ranges,
+    EtcdStore, RangeRequest, RangeResponse, TxnRequest, at_revision, fenced, proto, range, ranges,
     request_op, term_of,
 };
 use crate::domain::election::{Lease, Moment};
@@ -137,7 +137,7 @@ impl EtcdStore {
     }
 
     /// Takes the seat if it is empty, raises the term to that of the fence and carries out the transaction: all or nothing.
-    /// The result is the store of the leader, which writes as long as the seat and the tenure stand.
+    /// The result is the store of the leader, which reads and writes as long as the seat and the tenure stand.
     ///
     /// # Errors
     /// [`StoreError::NotLeading`] if somebody has the seat, [`StoreError::Fenced`] if the term is not above every other, and
@@ -212,6 +212,33 @@ impl EtcdStore {
             check.verify(found.kvs.first().map(|it| super::revision(it.mod_revision)))?;
         }
         Ok(StoreError::NotLeading)
+    }
+
+    /// Reads, in the store of a leader only while it leads.
+    ///
+    /// This is what a leader's words to its members rest on. All that it had heard before the read is of a revision that
+    /// the store had reached by then, and a successor's term begins above that: a leader that was stopped and wakes up
+    /// late can tell nobody of anything beyond its own term.
+    pub(super) async fn read(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
+        let failed = |status| StoreError::unavailable("read from etcd", status);
+        let Some(seat) = &self.seat else {
+            return self.client.range(request).await.map_err(failed);
+        };
+        if !seat.tenure.holds() {
+            return Err(StoreError::NotLeading);
+        }
+        let request = TxnRequest {
+            compare: vec![at_revision(self.seat_key(), seat.revision)],
+            success: vec![range(request)],
+            failure: Vec::new(),
+        };
+        let answer = self.client.range_if(request).await.map_err(failed)?;
+        if !answer.succeeded {
+            return Err(StoreError::NotLeading);
+        }
+        let header = answer.header;
+        let found = ranges(answer).into_iter().next().unwrap_or_default();
+        Ok(RangeResponse { header, ..found })
     }
 
     /// Whether the seat stands, after a transaction that demands it was refused.

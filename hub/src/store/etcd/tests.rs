@@ -2,7 +2,7 @@
 
 mod group;
 mod seat;
-mod server;
+pub(crate) mod server;
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use super::group::{answers, end, free_port, member};
 
 /// Whom an etcd lets in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(crate) enum Access {
     /// Everybody.
     Open,
     /// Who shows a certificate.
@@ -23,7 +23,7 @@ pub(super) enum Access {
 }
 
 /// An etcd of one member. Ends with the test.
-pub(super) struct Etcd {
+pub(crate) struct Etcd {
     dir: TempDir,
     access: Access,
     client: u16,
@@ -31,7 +31,7 @@ pub(super) struct Etcd {
 }
 
 impl Etcd {
-    pub(super) async fn start(access: Access) -> Self {
+    pub(crate) async fn start(access: Access) -> Self {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let dir = tempfile::tempdir().unwrap();
         let (client, peer) = (free_port(), free_port());
@@ -70,7 +70,7 @@ impl Etcd {
         etcd
     }
 
-    pub(super) fn settings(&self) -> EtcdSettings {
+    pub(crate) fn settings(&self) -> EtcdSettings {
         let file = |name: &str| self.dir.path().join(name);
         let tls = if self.access == Access::Certificates {
             Tls {
