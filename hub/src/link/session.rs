@@ -1,4 +1,4 @@
-//! One connected agent as a value: `init` reads Hello and lets the session in, `run` speaks until something ends it,
+//! One connected agent as a value: `init` reads Hello and lets the session in, `run` welcomes it and speaks until something ends it,
 //! and leaving always gives the seat up and writes down that the member is unreachable. Generic over what comes in, so
 //! that tests need no network.
 
@@ -70,8 +70,10 @@ pub struct Context {
     pub sessions: Sessions,
     /// Intervals.
     pub timing: Timing,
-    /// Cancelled when the hub stops.
+    /// Cancelled when the hub stops or leads no more: every session says goodbye, whatever it waits for.
     pub stop: CancellationToken,
+    /// Cancelled when the time for goodbyes is over: a session that still stands is dropped.
+    pub cut: CancellationToken,
 }
 
 /// Where a session's frames go.
@@ -150,15 +152,45 @@ struct Session<In> {
     started: Instant,
 }
 
+/// What a session begins with.
+struct Opening {
+    proto: u32,
+    admission: Admission,
+    hello: proto::Hello,
+}
+
 /// Serves one stream of the member with this certificate until it ends.
 pub async fn serve<In>(context: Context, cluster: ClusterUid, incoming: In, outgoing: Outgoing)
 where
     In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin + Send,
 {
+    let cut = context.cut.clone();
+    tokio::select! {
+        biased;
+        () = cut.cancelled() => tracing::warn!(%cluster, "a session was cut off"),
+        () = speak(context, cluster, incoming, outgoing) => {}
+    }
+}
+
+async fn speak<In>(context: Context, cluster: ClusterUid, incoming: In, outgoing: Outgoing)
+where
+    In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin + Send,
+{
     let farewell = outgoing.clone();
-    let end = match Session::init(context, cluster, incoming, outgoing).await {
-        Ok(mut session) => {
-            let end = session.run().await;
+    let stop = context.stop.clone();
+    // Around all that a session waits for: the store, the member, and a network that takes nothing.
+    let begun = tokio::select! {
+        biased;
+        end = stopped(&stop) => Err(end),
+        begun = Session::init(context, cluster, incoming, outgoing) => begun,
+    };
+    let end = match begun {
+        Ok((mut session, opening)) => {
+            let end = tokio::select! {
+                biased;
+                end = stopped(&stop) => end,
+                end = session.run(opening) => end,
+            };
             session.leave(&end).await;
             end
         }
@@ -174,6 +206,11 @@ where
     }
 }
 
+async fn stopped(stop: &CancellationToken) -> End {
+    stop.cancelled().await;
+    End::bye(codes::SHUTDOWN, "the hub stops")
+}
+
 impl<In> Session<In>
 where
     In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin + Send,
@@ -183,12 +220,11 @@ where
         cluster: ClusterUid,
         mut incoming: In,
         outgoing: Outgoing,
-    ) -> Result<Self, End> {
-        let hello = tokio::select! {
-            () = context.stop.cancelled() => return Err(End::bye(codes::SHUTDOWN, "the hub stops")),
-            hello = timeout(context.timing.hello, read_hello(&mut incoming)) => hello
-                .map_err(|_| End::bye(codes::PROTOCOL_ERROR, format!("no Hello within {:?}", context.timing.hello)))??,
-        };
+    ) -> Result<(Self, Opening), End> {
+        let within = context.timing.hello;
+        let hello = timeout(within, read_hello(&mut incoming)).await;
+        let late = |_| End::bye(codes::PROTOCOL_ERROR, format!("no Hello within {within:?}"));
+        let hello = hello.map_err(late)??;
         check_identity(cluster, &hello.kube_system_uid)?;
         let proto =
             negotiate(hello.proto_min, hello.proto_max).map_err(|e| End::bye(codes::VERSION, e))?;
@@ -203,7 +239,7 @@ where
             .sessions
             .take_seat(cluster, admission.epoch, context.app.now());
         let seat = seat.map_err(|e| End::bye(codes::SUPERSEDED, e))?;
-        let mut session = Self {
+        let session = Self {
             cluster,
             incoming,
             outgoing,
@@ -219,22 +255,27 @@ where
             started: Instant::now(),
             context,
         };
-        let welcomed = session.welcome(proto, &admission, hello).await;
-        match welcomed {
-            Ok(()) => Ok(session),
-            Err(end) => {
-                session.leave(&end).await;
-                Err(end)
-            }
+        let opening = Opening {
+            proto,
+            admission,
+            hello,
+        };
+        Ok((session, opening))
+    }
+
+    async fn run(&mut self, opening: Opening) -> End {
+        match self.welcome(opening).await {
+            Ok(()) => self.go_on().await,
+            Err(end) => end,
         }
     }
 
-    async fn welcome(
-        &mut self,
-        proto: u32,
-        admission: &Admission,
-        hello: proto::Hello,
-    ) -> Result<(), End> {
+    async fn welcome(&mut self, opening: Opening) -> Result<(), End> {
+        let Opening {
+            proto,
+            admission,
+            hello,
+        } = opening;
         let app = Arc::clone(&self.context.app);
         app.presence(self.cluster, Presence::Connected, self.epoch)
             .await?;
@@ -244,7 +285,7 @@ where
             Mode::Full | Mode::Adopt { .. } => (proto::SyncMode::Full, Revision(0), String::new()),
             Mode::Observe(reason) => (proto::SyncMode::Observe, Revision(0), reason.clone()),
         };
-        let welcome = self.welcome_frame(proto, admission, mode, desired.revision, reason);
+        let welcome = self.welcome_frame(proto, &admission, mode, desired.revision, reason);
         self.send(Frame::Welcome(welcome)).await?;
         if let Mode::Adopt { approval } = &admission.mode {
             self.send(outbound::adoption(approval)).await?;
@@ -272,7 +313,7 @@ where
         Ok(())
     }
 
-    async fn run(&mut self) -> End {
+    async fn go_on(&mut self) -> End {
         let mut reign_changes = self.context.app.reign_changes();
         if self.context.app.reign() != self.reign {
             return End::bye(
@@ -287,7 +328,6 @@ where
             let room = !self.observing && self.window.has_room();
             let step = tokio::select! {
                 biased;
-                () = self.context.stop.cancelled() => Err(End::bye(codes::SHUTDOWN, "the hub stops")),
                 () = self.seat.superseded.cancelled() => {
                     Err(End::bye(codes::SUPERSEDED, "a newer session of this cluster took over"))
                 }

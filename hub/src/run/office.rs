@@ -31,6 +31,8 @@ pub(super) struct Office {
     sessions: Sessions,
     parts: Parts,
     stop: CancellationToken,
+    /// Ends the sessions that did not end when they were told to.
+    cut: CancellationToken,
     tracker: TaskTracker,
 }
 
@@ -48,6 +50,7 @@ impl Office {
             sessions: Sessions::default(),
             parts: JoinSet::new(),
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
             tracker: TaskTracker::new(),
         };
         office.serve_link(certificate, link)?;
@@ -79,10 +82,12 @@ impl Office {
         failed(&mut self.parts).await
     }
 
-    /// Ends every session and all work.
+    /// Ends every session and all work: nothing of it is left afterwards.
     pub(super) async fn close(self, within: Duration) {
         self.stop.cancel();
-        finish(self.parts, &self.tracker, within).await;
+        if !finish(self.parts, &self.tracker, within).await {
+            self.cut.cancel();
+        }
     }
 
     fn serve_link(
@@ -95,6 +100,7 @@ impl Office {
             sessions: self.sessions.clone(),
             timing: Timing::default(),
             stop: self.stop.clone(),
+            cut: self.cut.clone(),
         };
         let address = link.local_addr()?;
         let config = tls::link_config(certificate, self.app.ca().root())?;
@@ -151,5 +157,31 @@ impl Office {
             work.await;
             (T::NAME, Ok(()))
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::testing::TestHub;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_end_with_an_office_in_time_is_cut_off() {
+        let office = Office {
+            app: TestHub::new().await.app,
+            metrics: Arc::default(),
+            sessions: Sessions::default(),
+            parts: JoinSet::new(),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+        };
+        let tracker = office.tracker.clone();
+        tracker.spawn(office.cut.clone().cancelled_owned());
+        let begun = Instant::now();
+        let within = Duration::from_millis(400);
+        office.close(within).await;
+        tracker.wait().await;
+        assert_eq!(begun.elapsed(), within);
     }
 }

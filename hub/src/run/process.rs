@@ -127,20 +127,23 @@ pub(super) async fn failed(parts: &mut Parts) -> anyhow::Error {
     }
 }
 
-/// Waits until everything that was told to stop has stopped, and cuts off what does not in time.
-pub(super) async fn finish(mut parts: Parts, tracker: &TaskTracker, within: Duration) {
+/// Waits until everything that was told to stop has stopped, and cuts off the parts that do not in time. Whether all has
+/// stopped.
+pub(super) async fn finish(mut parts: Parts, tracker: &TaskTracker, within: Duration) -> bool {
     tracker.close();
     let farewell = async {
         tracker.wait().await;
         while parts.join_next().await.is_some() {}
     };
-    if timeout(within, farewell).await.is_err() {
+    let ended = timeout(within, farewell).await.is_ok();
+    if !ended {
         tracing::warn!(
             tasks = tracker.len(),
             parts = parts.len(),
             "work did not end in time and is cut off"
         );
     }
+    ended
 }
 
 /// Serves on a listener until told to stop.

@@ -31,6 +31,7 @@ struct World {
     hub: TestHub,
     sessions: Sessions,
     stop: CancellationToken,
+    cut: CancellationToken,
 }
 
 impl World {
@@ -39,6 +40,7 @@ impl World {
             hub,
             sessions: Sessions::default(),
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
         }
     }
 
@@ -54,6 +56,7 @@ impl World {
             sessions: self.sessions.clone(),
             timing: Timing::default(),
             stop: self.stop.clone(),
+            cut: self.cut.clone(),
         };
         Agent::of(context, uid(cluster))
     }

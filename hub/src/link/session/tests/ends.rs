@@ -30,3 +30,51 @@ async fn a_member_whose_registration_is_removed_is_told_when_and_what_to_do() {
     }
     agent.served.await.unwrap();
 }
+
+/// Fills the way to the member, who reads nothing, until a report that it sent waits for a place there.
+async fn deaf(world: &World) -> Agent {
+    let (agent, _) = world.welcomed(None).await;
+    // Each page is answered, because the hub knows no such object.
+    for n in 1..=40 {
+        agent.holds(vec![entry(n)]).await;
+    }
+    while agent.from_hub.len() < OUTGOING {
+        tokio::task::yield_now().await;
+    }
+    agent
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_with_its_hub_whatever_it_waits_for() {
+    let world = World::new().await;
+    let deaf = deaf(&world).await;
+    let begun = Instant::now();
+    world.stop.cancel();
+    deaf.served.await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert!(world.sessions.connected().is_empty());
+    let member = world.hub.app.member_views().await.unwrap().value.remove(0);
+    assert!(!member.is_connected(), "its end was written down");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_hub_lets_no_session_in() {
+    let world = World::new().await;
+    world.stop.cancel();
+    let mut agent = world.connect(LAB_1);
+    agent.say(FromAgent::Hello(hello(LAB_1, None))).await;
+    assert_eq!(agent.bye().await.code, codes::SHUTDOWN);
+    agent.served.await.unwrap();
+    assert!(world.sessions.connected().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_cut_off_is_gone_at_once() {
+    let world = World::new().await;
+    let deaf = deaf(&world).await;
+    let begun = Instant::now();
+    world.cut.cancel();
+    deaf.served.await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert!(world.sessions.connected().is_empty());
+}

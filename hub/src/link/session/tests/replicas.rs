@@ -59,6 +59,7 @@ impl Leader {
             sessions: self.sessions.clone(),
             timing: Timing::default(),
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
         }
     }
 
