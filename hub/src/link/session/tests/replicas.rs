@@ -95,19 +95,21 @@ async fn a_former_leader_that_wakes_up_tells_its_members_nothing_of_its_successo
     let late = successor.want(2).await;
     let (_, begun) = successor.app.line().await.unwrap().starts[&successor.app.reign().term];
     assert!(late > begun);
-    let bye = loop {
-        match agent.hear_more().await {
-            Frame::Apply(apply) => {
-                let upto = apply.upto.unwrap();
-                assert!(
-                    upto.revision < begun.0,
-                    "{upto:?} of a term that ended at {begun}"
-                );
-            }
-            Frame::Bye(bye) => break bye,
-            other => panic!("{other:?}"),
+    let mut bye = None;
+    while let Some(frame) = agent.from_hub.recv().await {
+        let frame = frame.unwrap().frame;
+        if let Some(Frame::Apply(apply)) = &frame {
+            let upto = apply.upto.as_ref().unwrap();
+            assert!(
+                upto.revision < begun.0,
+                "{upto:?} of a term that ended at {begun}"
+            );
         }
-    };
+        if let Some(Frame::Bye(said)) = frame {
+            bye = Some(said);
+        }
+    }
+    let bye = bye.expect("a goodbye");
     assert_eq!(bye.code, codes::NOT_LEADER, "{bye:?}");
     agent.served.await.unwrap();
     stop.cancel();
