@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use crate::desired::Unreadable;
 use crate::pid1::Source;
 
 /// Runs the databases of one node, in a pod or standalone.
@@ -227,9 +228,9 @@ pub struct ShardArgs {
     /// The last process ended with an error: look first whether its files can be read
     #[arg(long)]
     pub examine: bool,
-    /// It follows a primary: files that cannot be read are set aside
-    #[arg(long)]
-    pub follows: bool,
+    /// What becomes of files that cannot be read
+    #[arg(long, value_enum)]
+    pub unreadable: Unreadable,
 }
 
 /// Another region on the command line.

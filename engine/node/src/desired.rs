@@ -74,6 +74,34 @@ impl DesiredDatabase {
             .map_or(0, |fence| fence.epoch)
             .max(self.epoch)
     }
+
+    /// What becomes of files of `shard`, one of this database's, that Valkey does not load.
+    #[must_use]
+    pub fn unreadable(&self, shard: &DesiredShard) -> Unreadable {
+        match (&shard.role, &shard.replication) {
+            (Role::Replica { .. }, Some(replication)) => {
+                let moves = self.highest_epoch() > self.epoch;
+                if moves || replication.counts_on_me() {
+                    Unreadable::Wait
+                } else {
+                    Unreadable::CopyAnew
+                }
+            }
+            (Role::Primary, _) | (Role::Replica { .. }, None) => Unreadable::Stay,
+        }
+    }
+}
+
+/// What becomes of files that Valkey does not load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Unreadable {
+    /// They stay and the shard stays away: nobody else is known to have what they hold.
+    Stay,
+    /// They stay and the shard stays away until nobody counts on this copy any more: one that began anew with nothing would still
+    /// pass for one that may take over.
+    Wait,
+    /// They are set aside, and everything is copied from the primary.
+    CopyAnew,
 }
 
 /// A failover in progress.
@@ -159,6 +187,13 @@ pub struct Replication {
     pub as_is: bool,
 }
 
+impl Replication {
+    /// This node may become primary, or is about to be able to.
+    fn counts_on_me(&self) -> bool {
+        self.in_sync.contains(&self.me) || self.joining.contains(&self.me)
+    }
+}
+
 impl DesiredShard {
     /// The shard without what changes with roles: what its settings are made of.
     #[must_use]
@@ -205,12 +240,6 @@ impl DesiredShard {
                 .replication
                 .as_ref()
                 .is_some_and(|r| !r.in_sync.is_empty())
-    }
-
-    /// It follows a primary, which has everything that it could have to offer.
-    #[must_use]
-    pub fn may_copy_anew(&self) -> bool {
-        self.replication.is_some() && matches!(self.role, Role::Replica { .. })
     }
 
     /// `true` if a running shard must be started again to become `wanted`; everything else is changed while it runs.

@@ -2,7 +2,8 @@
 //!
 //! Valkey ends at once when it meets a damaged file, and would do so at every later start. It cuts off a last record that was not
 //! written to its end by itself; nothing else is lost without somebody deciding so. A shard that follows a primary has nothing that
-//! its primary lacks: its files are set aside, and it copies anew. Anybody else stays away and says what the file is.
+//! its primary lacks: its files are set aside, and it copies anew, once nobody counts on its copy any more. Anybody else stays away
+//! and says what the file is.
 //!
 //! Files are looked at only after Valkey has ended with an error, by the process that becomes Valkey and holds the directory's lock.
 
@@ -41,6 +42,9 @@ pub struct Damage {
 pub struct Refused {
     /// The file.
     pub damage: Damage,
+    /// It copies everything anew as soon as nobody counts on this copy.
+    #[serde(default)]
+    pub waits: bool,
     /// Where all of them lie now, if the shard began without them.
     pub aside: Option<PathBuf>,
 }
@@ -89,6 +93,11 @@ impl Refused {
             file.display()
         );
         match (&self.aside, repair) {
+            (None, _) if self.waits => format!(
+                "{found}; nothing was thrown away. It stays away as long as it is in the in-sync set or about to join it, or a \
+                 failover is under way, and then copies everything anew from its primary; if no primary is left, restore a copy \
+                 of the directory"
+            ),
             (Some(aside), _) => format!(
                 "{found}; they are kept in {} until somebody deletes them, and it copies everything anew from its primary",
                 aside.display()

@@ -66,9 +66,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             dir,
             valkey_server,
             examine,
-            follows,
+            unreadable,
         }) => {
-            let left = shard_exec::Left { examine, follows };
+            let left = shard_exec::Left {
+                examine,
+                unreadable,
+            };
             match shard_exec::exec(&dir, &valkey_server, left)? {}
         }
     }

@@ -9,6 +9,7 @@ use std::process::Command;
 use tracing::warn;
 
 use crate::atomic_file::{self, FileError};
+use crate::desired::Unreadable;
 use crate::kept::{self, KeptError, Refused};
 use crate::layout::{Layout, ShardLayout};
 use crate::lock::{Lock, LockError};
@@ -48,8 +49,8 @@ pub enum ShardExecError {
 pub struct Left {
     /// It ended with an error, perhaps because it could not load them.
     pub examine: bool,
-    /// The shard follows a primary, which has all that they hold.
-    pub follows: bool,
+    /// What becomes of them if it could not.
+    pub unreadable: Unreadable,
 }
 
 /// Becomes Valkey with the configuration in `directory`.
@@ -101,9 +102,10 @@ fn judge(files: &ShardLayout, left: Left) -> Result<(), ShardExecError> {
     };
     let mut refused = Refused {
         damage,
+        waits: left.unreadable == Unreadable::Wait,
         aside: None,
     };
-    if !left.follows {
+    if left.unreadable != Unreadable::CopyAnew {
         atomic_file::write_json(&path, &refused)?;
         return Err(ShardExecError::Refused(refused.text()));
     }

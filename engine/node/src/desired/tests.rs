@@ -79,6 +79,57 @@ fn what_can_change_while_running_needs_no_restart() {
 }
 
 #[test]
+fn only_a_copy_that_nobody_counts_on_begins_anew_without_its_files() {
+    let replica = |replication: Replication| DesiredShard {
+        role: Role::Replica {
+            host: "h".to_owned(),
+        },
+        replication: Some(replication),
+        ..shard()
+    };
+    let me = || BTreeSet::from(["b".to_owned()]);
+    let among = Replication {
+        me: "b".to_owned(),
+        replicas: me(),
+        ..Replication::default()
+    };
+    let in_sync = Replication {
+        in_sync: me(),
+        ..among.clone()
+    };
+    let joining = Replication {
+        joining: me(),
+        ..among.clone()
+    };
+    let primary = DesiredShard {
+        role: Role::Primary,
+        ..replica(among.clone())
+    };
+    // (shard, epoch of a fence, what becomes of its files)
+    let cases = [
+        (replica(among.clone()), None, Unreadable::CopyAnew),
+        (replica(among.clone()), Some(4), Unreadable::Wait),
+        // What became of that failover is known.
+        (replica(among), Some(3), Unreadable::CopyAnew),
+        (replica(in_sync), None, Unreadable::Wait),
+        (replica(joining), None, Unreadable::Wait),
+        (primary, None, Unreadable::Stay),
+        (shard(), None, Unreadable::Stay),
+    ];
+    for (shard, fence, wanted) in cases {
+        let database = DesiredDatabase {
+            fence: fence.map(|epoch| Fence {
+                epoch,
+                candidate: "c".to_owned(),
+                planned: false,
+            }),
+            ..database("u", 3, 9, 0)
+        };
+        assert_eq!(database.unreadable(&shard), wanted, "{fence:?} {shard:?}");
+    }
+}
+
+#[test]
 fn a_file_of_the_version_before_replication_is_read() {
     let text = r#"{"format":1,"databases":{"db":{"topologyUid":"u","epoch":1,"generation":1,"owner":"o","shards":{"1":{
         "role":"primary","bind":"0.0.0.0","port":1,"maxMemoryBytes":0,"evictionPolicy":"noeviction",

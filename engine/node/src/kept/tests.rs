@@ -50,6 +50,7 @@ fn a_person_reads_which_file_how_much_of_it_and_what_to_do() {
     let damage = change(&files, "a.2.incr.aof", broken).unwrap();
     let mut refused = Refused {
         damage,
+        waits: false,
         aside: None,
     };
     let text = refused.text();
@@ -62,11 +63,18 @@ fn a_person_reads_which_file_how_much_of_it_and_what_to_do() {
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
+    refused.waits = true;
+    let text = refused.text();
+    assert!(
+        text.contains("in-sync set") && !text.contains("--fix"),
+        "nobody is told to give writes up that others have: {text}"
+    );
     refused.aside = Some(files.aside());
     assert!(refused.text().contains("set-aside until somebody deletes"));
     let base = change(&files, "a.1.base.rdb", b"REDIS0011\xff\0\0\0\0\0\0\0\x01").unwrap();
     let refused = Refused {
         damage: base,
+        waits: false,
         aside: None,
     };
     assert!(refused.text().contains("no tool repairs this file"));

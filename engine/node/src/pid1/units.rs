@@ -14,7 +14,7 @@ use super::shards::{self, ShardError};
 use super::socket::UnitReport;
 use crate::backoff::RESTART;
 use crate::clock;
-use crate::desired::{DesiredShard, DesiredState, ShardName};
+use crate::desired::{DesiredShard, DesiredState, ShardName, Unreadable};
 use crate::supervisor::{Action, Event, Phase, attempts_after, deadline, next};
 
 /// The child holds nothing that needs long to put away.
@@ -57,8 +57,15 @@ struct Unit {
     last_end: Option<String>,
     /// It ended by itself with an error: a shard perhaps because of its files.
     failed: bool,
-    /// What a shard is configured as, and whose data it serves.
-    shard: Option<(String, DesiredShard)>,
+    shard: Option<Assigned>,
+}
+
+/// What a shard is to be.
+struct Assigned {
+    /// Whose data it serves.
+    owner: String,
+    desired: DesiredShard,
+    unreadable: Unreadable,
 }
 
 /// All processes of a node.
@@ -98,10 +105,12 @@ impl Units {
     pub(super) fn follow(&mut self, desired: &DesiredState) -> Result<(), ShardError> {
         let mut wanted = BTreeMap::new();
         for (name, database, shard) in desired.shards() {
-            wanted.insert(
-                UnitName::Shard(name),
-                (database.owner.clone(), shard.clone()),
-            );
+            let assigned = Assigned {
+                owner: database.owner.clone(),
+                desired: shard.clone(),
+                unreadable: database.unreadable(shard),
+            };
+            wanted.insert(UnitName::Shard(name), assigned);
         }
         let known: Vec<UnitName> = self.units.keys().cloned().collect();
         for name in known {
@@ -113,8 +122,9 @@ impl Units {
         for (name, shard) in wanted {
             let event = match self.units.get(&name) {
                 Some(unit) => match &unit.shard {
-                    Some((owner, running))
-                        if *owner == shard.0 && !running.needs_restart(&shard.1) =>
+                    Some(running)
+                        if running.owner == shard.owner
+                            && !running.desired.needs_restart(&shard.desired) =>
                     {
                         Event::Want
                     }
@@ -144,10 +154,11 @@ impl Units {
         let UnitName::Shard(shard_name) = name else {
             return Ok(());
         };
-        let Some((_, shard)) = self.units.get(name).and_then(|u| u.shard.as_ref()) else {
+        let Some(shard) = self.units.get(name).and_then(|u| u.shard.as_ref()) else {
             return Ok(());
         };
-        shards::write_files(&self.config, shard_name, shard, &self.internal_secret)
+        let secret = &self.internal_secret;
+        shards::write_files(&self.config, shard_name, &shard.desired, secret)
     }
 
     pub(super) fn send_all(&mut self, event: Event) {
@@ -238,14 +249,14 @@ impl Units {
             }
             UnitName::Shard(shard_name) => {
                 let unit = self.units.get(name);
-                let (owner, shard) = unit
+                let shard = unit
                     .and_then(|unit| unit.shard.as_ref())
                     .ok_or("it has no configuration: this is a defect of the supervisor")?;
                 shards::prepare(
                     &self.config,
                     shard_name,
-                    owner,
-                    shard,
+                    &shard.owner,
+                    &shard.desired,
                     &self.internal_secret,
                 )?;
                 let files = layout.shard(shard_name.as_str());
@@ -254,12 +265,11 @@ impl Units {
                     .arg("--dir")
                     .arg(files.directory)
                     .arg("--valkey-server")
-                    .arg(&self.config.valkey);
+                    .arg(&self.config.valkey)
+                    .arg("--unreadable")
+                    .arg(word(shard.unreadable));
                 if unit.is_some_and(|unit| unit.failed) {
                     command.arg("--examine");
-                }
-                if shard.may_copy_anew() {
-                    command.arg("--follows");
                 }
             }
         }
@@ -372,6 +382,12 @@ impl Units {
             .map(|(name, unit)| (name.to_string(), report(unit)))
             .collect()
     }
+}
+
+/// As the command line of a shard spells it.
+fn word(unreadable: Unreadable) -> String {
+    let value = clap::ValueEnum::to_possible_value(&unreadable);
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 fn restart_wait(phase: &Phase) -> Duration {

@@ -62,6 +62,12 @@ async fn damage(node: &Node) -> PathBuf {
     file
 }
 
+/// How often its shard has ended by itself.
+fn tries(node: &Node) -> usize {
+    let log = fs::read_to_string(node.log()).unwrap();
+    log.matches("ended by itself unit=db-0").count()
+}
+
 async fn stays_away(node: &Node) -> ShardReport {
     node.reports(1, "that its files cannot be read", |shard| {
         let says = |text: &String| text.contains("cannot be read");
@@ -71,14 +77,32 @@ async fn stays_away(node: &Node) -> ShardReport {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_sets_files_aside_that_cannot_be_read_and_copies_anew() {
-    let cluster = keeping(&["b"], None).await;
+async fn a_replica_whose_files_cannot_be_read_stays_away_until_nobody_counts_on_it_and_copies_anew()
+{
+    let mut cluster = keeping(&["b"], None).await;
     write(&mut cluster.client("a").await, 0..100).await;
     cluster.holds("b", 100).await;
     let node = cluster.node("b");
     let file = damage(node).await;
     let name = file.file_name().unwrap();
     let kept = node.shard_dir().join("set-aside/appendonlydir").join(name);
+    let report = stays_away(node).await;
+    let problem = report.problem.unwrap();
+    assert!(problem.contains("in-sync set"), "{problem}");
+    assert_eq!(report.following, None, "the agent sees that it is gone");
+    let tried = tries(node);
+    until("it was tried again and again", SOON, async || {
+        (tries(node) >= tried + 3)
+            .then_some(())
+            .ok_or("not yet".to_owned())
+    })
+    .await;
+    stays_away(node).await;
+    assert!(file.exists() && !kept.exists(), "it may have to lead");
+    // As the agent does with one that has not followed for a while.
+    cluster.shard().in_sync.clear();
+    cluster.publish();
+    let node = cluster.node("b");
     until("the files are set aside", SOON, async || {
         kept.exists().then_some(()).ok_or("not yet".to_owned())
     })
@@ -91,12 +115,17 @@ async fn a_replica_sets_files_aside_that_cannot_be_read_and_copies_anew() {
     })
     .await;
     cluster.holds("b", 100).await;
-    assert!(node.logged("copies everything anew from its primary"));
+    assert!(
+        cluster
+            .node("b")
+            .logged("and it copies everything anew from its primary")
+    );
     assert!(
         fs::read(&kept).unwrap()[1_000..1_048]
             .iter()
             .all(|byte| *byte == 0)
     );
+    cluster.grow("b").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,13 +168,9 @@ async fn a_primary_without_a_copy_keeps_its_files_and_says_what_can_be_done() {
         assert!(problem.contains(words), "{words}: {problem}");
     }
     let before = fs::read(&file).unwrap();
-    let tries = || {
-        let log = fs::read_to_string(node.log()).unwrap();
-        log.matches("ended by itself unit=db-0").count()
-    };
-    let tried = tries();
+    let tried = tries(node);
     until("it was tried again and again", SOON, async || {
-        (tries() >= tried + 3)
+        (tries(node) >= tried + 3)
             .then_some(())
             .ok_or("not yet".to_owned())
     })

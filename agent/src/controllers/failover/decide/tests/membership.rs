@@ -74,6 +74,14 @@ fn the_set_shrinks_by_one_that_is_gone_while_the_primary_is_there() {
         ),
         ("gone", down(case()).after(APART_MS), "shrink rec-1"),
         (
+            "it does not start with its files",
+            case()
+                .replica("ready", json!(false))
+                .replica("following", json!(null))
+                .after(APART_MS),
+            "shrink rec-1",
+        ),
+        (
             "behind for a moment",
             lagging(LEAVE_LAG_BYTES).after(APART_MS - 1),
             "nothing",
