@@ -21,6 +21,8 @@ mod namespaces;
 mod observe;
 #[path = "clusters/recovery.rs"]
 mod recovery;
+#[path = "clusters/restored.rs"]
+mod restored;
 #[path = "clusters/rollout.rs"]
 mod rollout;
 #[path = "clusters/services.rs"]

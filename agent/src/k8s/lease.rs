@@ -7,6 +7,10 @@
 //!
 //! A standby asks for nothing while the leader renews: a watch tells it each renewal, and it reads the record itself only
 //! when it was told none for a whole lease. A watch that breaks or lags thus makes it read, or wait longer, never less.
+//!
+//! The Lease also tells when the cluster's etcd was put back from a snapshot: its resource version, which only grows
+//! (KEP-5504), is then lower than before. Every watch of this process waits behind a version of the lost future, and the
+//! API server says nothing to it until its counter has caught up, so the process ends and lists everything anew.
 
 use std::time::Duration;
 
@@ -111,6 +115,20 @@ pub enum ElectionError {
         /// What was found.
         why: String,
     },
+    /// The API server's store is older than it was.
+    #[error(
+        "the Lease `{name}` has resource version {found} after {newest}: the cluster's etcd was put back from a \
+         snapshot. This process ends and starts again, because its watches would stay silent until the versions \
+         have caught up; restart other controllers of this cluster too"
+    )]
+    WentBack {
+        /// Name of the Lease.
+        name: String,
+        /// Its highest resource version seen before.
+        newest: u64,
+        /// Its resource version now.
+        found: u64,
+    },
 }
 
 /// One replica's part in the election.
@@ -125,12 +143,16 @@ pub struct Elector {
     /// The Lease as this replica wrote it last: a renewal needs no look before, because its write is refused if
     /// anybody else wrote since.
     held: Option<Lease>,
+    /// The highest resource version that the Lease had.
+    newest: u64,
+    /// The first lower one that it had afterwards.
+    went_back_to: Option<u64>,
     /// When the record is to be looked at or renewed next.
     due: Instant,
 }
 
-/// What a watch tells of the Lease: its record, or that it is gone.
-type News = BoxStream<'static, Option<LeaseSpec>>;
+/// What a watch tells of the Lease: how it is, or that it is gone.
+type News = BoxStream<'static, Option<Lease>>;
 
 impl Elector {
     /// A replica called `me` that wants the Lease `name`.
@@ -145,6 +167,8 @@ impl Elector {
             seen_at,
             renewed_at: None,
             held: None,
+            newest: 0,
+            went_back_to: None,
             due: seen_at,
         }
     }
@@ -153,7 +177,8 @@ impl Elector {
     /// need not wait for it to end.
     ///
     /// # Errors
-    /// [`ElectionError::Lost`]: this replica led and does not any more.
+    /// [`ElectionError::Lost`]: this replica led and does not any more. [`ElectionError::WentBack`]: the API server's store
+    /// was put back.
     pub async fn run(
         mut self,
         role: watch::Sender<Role>,
@@ -168,6 +193,7 @@ impl Elector {
                 }
                 told = next(&mut news) => {
                     self.hear(told);
+                    self.goes_on()?;
                     continue;
                 }
                 () = tokio::time::sleep_until(self.due) => {}
@@ -175,7 +201,9 @@ impl Elector {
             let started = Instant::now();
             self.due = started + PERIOD;
             let limit = (started + REQUEST).min(self.deadline());
-            let found = match tokio::time::timeout_at(limit, self.turn()).await {
+            let turn = tokio::time::timeout_at(limit, self.turn()).await;
+            self.goes_on()?;
+            let found = match turn {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) if error.fault() == Fault::Conflict => continue,
                 Ok(Err(error)) => self.failed(&error.to_string())?,
@@ -224,7 +252,7 @@ impl Elector {
         watcher(self.objects.api::<Lease>(), only)
             .default_backoff()
             .filter_map(async |event| match event.ok()? {
-                Event::Apply(lease) | Event::InitApply(lease) => Some(lease.spec),
+                Event::Apply(lease) | Event::InitApply(lease) => Some(Some(lease)),
                 Event::Delete(_) => Some(None),
                 Event::Init | Event::InitDone => None,
             })
@@ -232,7 +260,9 @@ impl Elector {
     }
 
     /// A watch told a standby of the record: a change is a sign of life, and one that nobody holds is taken at once.
-    fn hear(&mut self, record: Option<LeaseSpec>) {
+    fn hear(&mut self, lease: Option<Lease>) {
+        self.notice(lease.as_ref());
+        let record = lease.and_then(|lease| lease.spec);
         let held = record
             .as_ref()
             .and_then(|record| record.holder_identity.as_ref());
@@ -251,6 +281,10 @@ impl Elector {
             Some(held) => Some(held),
             None => self.objects.get::<Lease>(&self.name).await?,
         };
+        self.notice(current.as_ref());
+        if self.went_back_to.is_some() {
+            return Ok(Role::Unknown);
+        }
         let record = current.as_ref().and_then(|lease| lease.spec.clone());
         if record != self.seen {
             self.seen.clone_from(&record);
@@ -297,10 +331,35 @@ impl Elector {
                     .await?
             }
         };
+        self.notice(Some(&written));
         self.seen.clone_from(&written.spec);
         self.seen_at = Instant::now();
         self.held = Some(written);
         Ok(())
+    }
+
+    /// Compares the Lease's resource version with the highest one it had. One that is no number says nothing.
+    fn notice(&mut self, lease: Option<&Lease>) {
+        let version = lease.and_then(|lease| lease.metadata.resource_version.as_deref());
+        let Some(version) = version.and_then(|version| version.parse().ok()) else {
+            return;
+        };
+        if version < self.newest {
+            self.went_back_to = Some(version);
+        }
+        self.newest = self.newest.max(version);
+    }
+
+    /// Refuses to go on in a store that was put back.
+    fn goes_on(&self) -> Result<(), ElectionError> {
+        match self.went_back_to {
+            None => Ok(()),
+            Some(found) => Err(ElectionError::WentBack {
+                name: self.name.clone(),
+                newest: self.newest,
+                found,
+            }),
+        }
     }
 
     fn failed(&self, why: &str) -> Result<Role, ElectionError> {
@@ -360,7 +419,7 @@ impl Elector {
 }
 
 /// What the watch tells next; never, where there is none or it ended.
-async fn next(news: &mut Option<News>) -> Option<LeaseSpec> {
+async fn next(news: &mut Option<News>) -> Option<Lease> {
     if let Some(stream) = news {
         if let Some(told) = stream.next().await {
             return told;

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Service};
 use kube::Api;
 use kube::runtime::reflector::{self, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -168,15 +168,17 @@ where
         + Sync
         + 'static,
 {
-    let (store, writer) = reflector::store();
+    let (store, mut writer) = reflector::store();
     let changed = Arc::clone(changed);
-    let stream = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .reflect(writer);
     tasks.spawn(async move {
-        let mut stream = std::pin::pin!(stream);
-        while stream.next().await.is_some() {
-            changed.notify_one();
+        loop {
+            let mut events = std::pin::pin!(watcher(api.clone(), watcher::Config::default()));
+            while let Some(Ok(event)) = events.next().await {
+                writer.apply_watcher_event(&event);
+                changed.notify_one();
+            }
+            // From a list on: a store that was put back tells nothing to who goes on from a version that it lost.
+            tokio::time::sleep(TICK).await;
         }
     });
     store

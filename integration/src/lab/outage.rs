@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use rustix::process::Signal;
 
 use super::bring_up::BringUp;
@@ -19,6 +20,9 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 const START_WITHIN: Duration = Duration::from_secs(30);
 const API_SERVER: &str = "kube-apiserver";
 const STORE: &str = "etcd";
+/// What follows the API on a control plane and on a node.
+const FOLLOWERS: [&str; 3] = ["kube-controller-manager", "kube-scheduler", "coredns"];
+const NODE_FOLLOWERS: [&str; 2] = ["kubelet", "kube-proxy"];
 
 impl Lab {
     /// Pulls a node's cable: no packet enters or leaves it, and everything on it runs on. What talks within the node does
@@ -111,7 +115,8 @@ impl Lab {
     }
 
     /// Puts back what [`Lab::snapshot_store`] copied: everything that was written since is forgotten. Returns once the
-    /// API server answers again.
+    /// API server answers again, and the cluster's own components were started anew: their watches wait behind versions of
+    /// the lost future, as etcd's guide to recovery says. What runs in pods is left to itself.
     pub async fn restore_store(&self, cluster: &str, folder: &Path) -> Result<()> {
         let unit = format!("{cluster}-control-plane");
         let place = self.place(&unit)?;
@@ -129,7 +134,28 @@ impl Lab {
         files::remove(&store)?;
         copy(folder, &store).await?;
         self.start_process(&unit, STORE).await?;
-        self.start_process(&unit, API_SERVER).await
+        self.start_process(&unit, API_SERVER).await?;
+        let own = self.own("restarting a cluster's components")?;
+        let (_, nodes) = own
+            .state
+            .plans()?
+            .into_iter()
+            .find(|(plan, _)| plan.name == cluster)
+            .unwrap_or((place.cluster, Vec::new()));
+        let nodes = nodes
+            .into_iter()
+            .map(|node| self.restart(node.name, &NODE_FOLLOWERS));
+        let (control_plane, nodes) =
+            tokio::join!(self.restart(unit, &FOLLOWERS), try_join_all(nodes));
+        control_plane.and(nodes.map(drop))
+    }
+
+    async fn restart(&self, unit: String, names: &[&str]) -> Result<()> {
+        for name in names {
+            self.stop_process(&unit, name).await?;
+            self.start_process(&unit, name).await?;
+        }
+        Ok(())
     }
 
     /// Limits a volume (the name of the PersistentVolume) to so many MiB for pods that are started on this node from now on.

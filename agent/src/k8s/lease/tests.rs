@@ -117,9 +117,15 @@ async fn a_standby_reads_again_a_whole_lease_after_the_last_sign_of_life_or_when
     let (objects, server) = crate::k8s::testing::objects();
     drop(server);
     let mut standby = Elector::new(objects, "l", "me");
-    let renewed = |at: i64| LeaseSpec {
-        renew_time: Some(MicroTime(Timestamp::from_second(at).unwrap())),
-        ..record("other", 0)
+    let told = |spec: LeaseSpec| Lease {
+        spec: Some(spec),
+        ..Lease::default()
+    };
+    let renewed = |at: i64| {
+        told(LeaseSpec {
+            renew_time: Some(MicroTime(Timestamp::from_second(at).unwrap())),
+            ..record("other", 0)
+        })
     };
     standby.hear(Some(renewed(1)));
     assert_eq!(standby.due, Instant::now() + DURATION);
@@ -133,8 +139,60 @@ async fn a_standby_reads_again_a_whole_lease_after_the_last_sign_of_life_or_when
     standby.hear(Some(renewed(2)));
     assert_eq!(standby.due, Instant::now() + DURATION);
     assert_eq!(standby.seen_at.elapsed(), Duration::ZERO);
-    for free in [Some(record("", 0)), None] {
+    for free in [Some(told(record("", 0))), None] {
         standby.hear(free);
         assert_eq!(standby.due, Instant::now());
     }
+}
+
+/// Runs an elector against the answers, and tells how it ended and which requests it made.
+async fn ends(answers: Vec<(u16, serde_json::Value)>) -> (ElectionError, Vec<String>) {
+    let (objects, server) = crate::k8s::testing::objects();
+    let asked = tokio::spawn(crate::k8s::testing::answer(server, answers));
+    let (role, _roles) = watch::channel(Role::Unknown);
+    let ended = Elector::new(objects, "l", "me")
+        .run(role, CancellationToken::new())
+        .await;
+    let asked = asked.await.unwrap();
+    let seen = asked.iter().map(|(method, _, _)| method.to_string());
+    (ended.unwrap_err(), seen.collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_put_back_ends_the_leader_before_it_writes_again() {
+    let conflict = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409,
+                                      "reason": "Conflict", "message": "the object has been modified"});
+    let (error, asked) = ends(vec![
+        (200, lease("700")),
+        (200, lease("1000")),
+        (409, conflict),
+        (200, lease("999")),
+    ])
+    .await;
+    assert!(
+        matches!(
+            error,
+            ElectionError::WentBack {
+                newest: 1000,
+                found: 999,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(asked, ["GET", "PUT", "PUT", "GET"]);
+}
+
+#[tokio::test]
+async fn a_standby_hears_that_the_store_was_put_back() {
+    let (objects, server) = crate::k8s::testing::objects();
+    drop(server);
+    let mut standby = Elector::new(objects, "l", "me");
+    let told = |version| serde_json::from_value(lease(version)).unwrap();
+    for version in ["9", "10", "10", "no number"] {
+        standby.hear(Some(told(version)));
+        assert!(standby.goes_on().is_ok(), "{version}");
+    }
+    standby.hear(Some(told("9")));
+    assert!(standby.goes_on().is_err());
 }

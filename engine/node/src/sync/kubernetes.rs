@@ -6,7 +6,7 @@ mod state;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
@@ -106,8 +106,9 @@ pub(super) async fn learn(
 type Events<K> = std::pin::Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
 
 fn topologies(client: &Client, settings: &Settings) -> Events<DeserializeGuard<DatabaseTopology>> {
-    let api = Api::namespaced(client.clone(), &settings.namespace);
-    Box::pin(with_back_off(watcher(api, watcher::Config::default())))
+    let api: Api<DeserializeGuard<DatabaseTopology>> =
+        Api::namespaced(client.clone(), &settings.namespace);
+    anew_after_failures(move || watcher(api.clone(), watcher::Config::default()))
 }
 
 /// Passes the Secret `<rec>-<suffix>` on whenever it changes, until `stop`. One that is gone says nothing: what was known
@@ -147,33 +148,38 @@ pub(super) async fn follow_secret(
 
 /// The Secret `<rec>-<suffix>`.
 fn secret(client: &Client, settings: &Settings, suffix: &str) -> Events<Secret> {
-    let api = Api::namespaced(client.clone(), &settings.namespace);
+    let api: Api<Secret> = Api::namespaced(client.clone(), &settings.namespace);
     let name = format!("metadata.name={}-{suffix}", settings.cluster);
-    Box::pin(with_back_off(watcher(
-        api,
-        watcher::Config::default().fields(&name),
-    )))
+    let only = watcher::Config::default().fields(&name);
+    anew_after_failures(move || watcher(api.clone(), only.clone()))
 }
 
-/// Waits between failures, longer each time, until something succeeds.
-fn with_back_off<K: Send + 'static>(
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
-) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
-    let mut failures = 0_u32;
-    events.then(move |event| {
-        failures = if event.is_err() {
-            failures.saturating_add(1)
-        } else {
-            0
-        };
-        let wait = event.is_err().then(|| API.delay(failures, rand::random()));
-        async move {
-            if let Some(wait) = wait {
-                tokio::time::sleep(wait).await;
+/// A watch that lists everything anew after each failure, waiting longer each time until something succeeds.
+///
+/// Going on from the last resource version would save the list, but an API server whose etcd was put back from a snapshot
+/// meanwhile takes that version for one of the future: it accepts the watch and tells nothing until its counter has caught
+/// up. A store is put back only while the API server is away, and that no watch survives.
+fn anew_after_failures<K, S>(start: impl Fn() -> S + Send + 'static) -> Events<K>
+where
+    K: Send + 'static,
+    S: Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+{
+    let begin = (Box::pin(start()), start, 0_u32);
+    Box::pin(stream::unfold(
+        begin,
+        |(mut events, start, mut failures)| async move {
+            let event = events.next().await?;
+            failures = match event {
+                Ok(_) => 0,
+                Err(_) => failures.saturating_add(1),
+            };
+            if failures > 0 {
+                tokio::time::sleep(API.delay(failures, rand::random())).await;
+                events = Box::pin(start());
             }
-            event
-        }
-    })
+            Some((event, (events, start, failures)))
+        },
+    ))
 }
 
 impl Authority for Kubernetes {
@@ -228,3 +234,6 @@ async fn write(
         .await
         .map(drop)
 }
+
+#[cfg(test)]
+mod tests;

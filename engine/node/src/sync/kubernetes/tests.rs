@@ -1,0 +1,37 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::*;
+
+/// A watch that fails, as kube's does, and would go on from where it was.
+fn watch(number: usize) -> impl Stream<Item = watcher::Result<Event<usize>>> {
+    stream::iter([
+        Ok(Event::Init),
+        Ok(Event::InitApply(number)),
+        Ok(Event::InitDone),
+        Err(watcher::Error::NoResourceVersion),
+        Ok(Event::Apply(99)),
+    ])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_failed_lists_everything_anew() {
+    let started = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&started);
+    let events = anew_after_failures(move || watch(count.fetch_add(1, Ordering::SeqCst)));
+    let told: Vec<_> = events.take(12).collect().await;
+    let shown: Vec<_> = told
+        .iter()
+        .map(|event| match event {
+            Ok(Event::InitApply(number)) => number.to_string(),
+            Ok(Event::Apply(number)) => format!("went on: {number}"),
+            Ok(_) => String::new(),
+            Err(_) => "failed".to_owned(),
+        })
+        .filter(|word| !word.is_empty())
+        .collect();
+    assert_eq!(shown, ["0", "failed", "1", "failed", "2", "failed"]);
+    assert_eq!(started.load(Ordering::SeqCst), 4);
+}
