@@ -127,7 +127,9 @@ impl Driver for Rigger {
         };
         match self.shortcut.way(topology, self.objects.namespace()) {
             Way::None => {}
-            Way::Stands => {
+            Way::Stands(decision) => {
+                // Who waits for the Services to follow compares generations: also those of which nothing follows.
+                self.show(topology, &decision, None).await?;
                 self.leave(look);
                 return Ok(None);
             }
@@ -246,7 +248,7 @@ impl Rigger {
         self.follower.write(&service, found, owner).await
     }
 
-    /// Writes an object unless it still is as it was after the same was written last.
+    /// Says in the topology's conditions where its Services lead, unless that stands there.
     async fn show(
         &self,
         topology: &DatabaseTopology,

@@ -31,8 +31,8 @@ pub(super) enum Way {
     None,
     /// Nothing, because its primary has not confirmed yet; a complete look would find the same.
     Wait,
-    /// Nothing: everything stands as the last complete look left it.
-    Stands,
+    /// Nothing but to say so: everything stands as the last complete look left it, which led clients there.
+    Stands(Decision),
     /// Write these slices over those that were found.
     Lead(Vec<(EndpointSlice, EndpointSlice)>),
 }
@@ -158,7 +158,11 @@ impl Shortcut {
             let fresh = known.at.elapsed() < drive::REST;
             let all_seen = topology.spec.database.namespace == home;
             let stands = fresh && all_seen && built == known.built;
-            return if stands { Way::Stands } else { Way::None };
+            return if stands {
+                Way::Stands(decision)
+            } else {
+                Way::None
+            };
         }
         let slices = built.into_iter().filter_map(|one| one.slice);
         let over = slices.map(|slice| {
@@ -286,7 +290,8 @@ mod tests {
     async fn what_stands_costs_nothing_until_it_has_rested() {
         let shortcut = known(ours());
         shortcut.remember(shortcut.begin("db"), "db", found("rec-1", ours()));
-        assert_eq!(shortcut.way(&topology(2), "ns"), Way::Stands);
+        let stands = shortcut.way(&topology(2), "ns");
+        assert!(matches!(stands, Way::Stands(_)), "{stands:?}");
         assert_eq!(
             shortcut.way(&topology(2), "home"),
             Way::None,

@@ -284,6 +284,37 @@ async fn a_look_that_finds_everything_as_it_was_written_writes_nothing() {
 }
 
 #[tokio::test]
+async fn an_order_that_changes_nothing_of_the_services_is_followed_once_that_is_said() {
+    let (rigger, store) = world(&json!({}));
+    let pod = store.get("v1/pods", "rec-0").unwrap();
+    rigger.shortcut.saw(&serde_json::from_value(pod).unwrap());
+    let mut ordered = topology();
+    let mut told = async |generation: i64| {
+        ordered.metadata.generation = Some(generation);
+        rigger.look(&ordered).await.unwrap();
+        let status = store.get(TOPOLOGIES, "db").unwrap()["status"].take();
+        ordered.status.as_mut().unwrap().conditions =
+            serde_json::from_value(status["conditions"].clone()).unwrap();
+        (
+            status["conditions"][0]["observedGeneration"].as_i64(),
+            store.writes(),
+        )
+    };
+    assert_eq!(told(1).await.0, Some(1));
+    // Each is another order to the copies, and the Services stand.
+    rigger.shortcut.forget("db");
+    assert_eq!(told(2).await.0, Some(2), "a complete look");
+    let status =
+        "/apis/meridian.dev/v1alpha1/namespaces/ns/databasetopologies/db/status".to_owned();
+    assert_eq!(
+        told(3).await,
+        (Some(3), vec![status]),
+        "a look that finds that they stand"
+    );
+    assert_eq!(told(3).await, (Some(3), vec![]), "nothing new");
+}
+
+#[tokio::test]
 async fn a_new_primary_is_followed_before_its_complete_look_has_its_turn() {
     let (rigger, store) = world(&json!({}));
     look(&rigger).await.unwrap();
