@@ -8,7 +8,7 @@
 
 mod make;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
@@ -32,6 +32,8 @@ const RENEWED: &str = "renewed";
 const RENEW: &str = "meridian.dev/renew";
 /// The least time between two steps: nodes without a shard say nothing, and see a changed Secret within two minutes.
 const PAUSE: SignedDuration = SignedDuration::from_mins(5);
+/// Pause between two questions whether the nodes have taken a step over: no watch of the REC tells.
+const ASKED_AGAIN: Duration = Duration::from_secs(10);
 /// The least length of a password that a person may choose.
 const PASSWORD_LENGTH: usize = 16;
 
@@ -82,6 +84,14 @@ impl Internal {
         named.iter().any(|key| self.0.contains_key(*key)) || self.authorities().len() > 1
     }
 
+    /// How soon the next step of a renewal that is on its way may be taken; `None`: none is on its way.
+    #[must_use]
+    pub(super) fn step_in(&self, now: Timestamp) -> Option<Duration> {
+        let until = self.pause_until().unwrap_or(now);
+        let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+        self.is_changing().then(|| left.max(ASKED_AGAIN))
+    }
+
     /// What the Secret shall hold after `self`: what is missing or cannot be used is made anew at once, and a renewal is begun
     /// when it is due (or `ordered`, see [`order`]) or goes its next step if `taken_over` says so.
     ///
@@ -99,8 +109,7 @@ impl Internal {
             return Ok(mended);
         }
         if self.is_changing() {
-            let since = self.text(SINCE).and_then(|text| text.parse().ok());
-            let pause_is_over = since.is_none_or(|since: Timestamp| now >= since + PAUSE);
+            let pause_is_over = self.pause_until().is_none_or(|until| now >= until);
             return Ok(if taken_over && pause_is_over {
                 self.stepped(now)
             } else {
@@ -129,6 +138,12 @@ impl Internal {
 
     fn text(&self, key: &str) -> Option<&str> {
         std::str::from_utf8(self.0.get(key)?).ok()
+    }
+
+    /// When the next step of a renewal may be taken; `None`: at once.
+    fn pause_until(&self) -> Option<Timestamp> {
+        let since: Timestamp = self.text(SINCE)?.parse().ok()?;
+        since.checked_add(PAUSE).ok()
     }
 
     fn authorities(&self) -> Vec<String> {

@@ -61,6 +61,8 @@ struct Written {
     certificates: Certificates,
     /// What keeps the administrator's credentials from being used.
     lacks: Option<String>,
+    /// How soon what the nodes trust each other by may go a step on.
+    renewal: Option<Duration>,
 }
 
 impl Clusters {
@@ -140,7 +142,7 @@ impl Clusters {
         sight.licence = self.licence(rec).await?;
         let under_way = phase.is_some() || progress != rollout::Progress::Current;
         self.show(rec, &Outcome::Seen(&sight)).await?;
-        Ok(under_way.then_some(SOON))
+        Ok(under_way.then_some(SOON).or(written.renewal))
     }
 
     async fn blocked(
@@ -181,6 +183,7 @@ impl Clusters {
         };
         let now = clock::now().0;
         let internal = fetch::internal(objects, cluster, now).await?;
+        let renewal = internal.step_in(now);
         let shown = rec.status.as_ref();
         let shown = shown.and_then(|status| status.certificates_status.as_ref()?.generation);
         let certificates = fetch::certificates(objects, cluster, shown, now).await?;
@@ -199,6 +202,7 @@ impl Clusters {
                 set: applied.stateful_set,
                 certificates: material.certificates,
                 lacks,
+                renewal,
             })),
             Err(error) => {
                 self.show(rec, &Outcome::Failed(&error)).await?;

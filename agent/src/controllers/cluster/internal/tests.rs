@@ -210,3 +210,26 @@ fn the_certificate_carries_the_name_that_nodes_ask_for() {
     let ended = now() + SignedDuration::from_hours(3 * 365 * 24);
     assert!(!is_good(&one.authorities()[0], pair, PLACE, ended));
 }
+
+#[test]
+fn while_it_is_renewed_a_look_comes_when_the_next_step_may_be_taken_and_then_again_and_again() {
+    let soon = |internal: &Internal, now| internal.step_in(now);
+    let old = fresh();
+    let due = now() + SignedDuration::from_hours(365 * 24);
+    assert_eq!(soon(&old, due), None, "nothing is on its way");
+    let mut step = next(&old, due);
+    assert_eq!(soon(&step, due), Some(Duration::from_mins(5)));
+    let later = due + SignedDuration::from_mins(4);
+    assert_eq!(soon(&step, later), Some(Duration::from_mins(1)));
+    assert_eq!(
+        soon(&step, due + PAUSE + PAUSE),
+        Some(ASKED_AGAIN),
+        "nodes have not taken it over"
+    );
+    step.0.remove(SINCE);
+    assert_eq!(soon(&step, due), Some(ASKED_AGAIN));
+    let step = next(&step, due + PAUSE);
+    assert_eq!(soon(&step, due + PAUSE), Some(Duration::from_mins(5)));
+    let step = next(&step, due + PAUSE + PAUSE);
+    assert_eq!(soon(&step, due + PAUSE + PAUSE), None, "it is over");
+}
