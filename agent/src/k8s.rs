@@ -19,6 +19,7 @@ pub mod permitted;
 pub mod quantity;
 mod theirs;
 mod told;
+pub mod touched;
 
 #[cfg(test)]
 pub(crate) mod testing;

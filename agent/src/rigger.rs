@@ -62,7 +62,8 @@ use crate::{
         drive::{self, Driver, Failure, Report},
         fault::Fault,
         news::{self, Gate, Look},
-        own::{CLUSTER, DATABASE, NAME_TAKEN, Owner, ROLE_NODE, SERVICES_READY},
+        own::{DATABASE, NAME_TAKEN, Owner, ROLE_NODE, SERVICES_READY},
+        touched::{self, Touched},
     },
 };
 
@@ -161,6 +162,10 @@ impl Driver for Rigger {
 
         let applied = self.apply(topology, built.clone(), &world).await;
         let error = applied.as_ref().err();
+        if error.is_some_and(|error| error.fault() == Fault::Conflict) {
+            // Somebody knows more: the next look, which comes at once, says what.
+            return applied.map(|()| None);
+        }
         if let (Decision::Keep { .. }, None) = (&decision, error) {
             // A new primary confirms within moments. Saying so at once would only hold up the look that follows it.
             if let Some(soon) = self.unconfirmed.wait(topology) {
@@ -243,7 +248,7 @@ impl Rigger {
         }
         if let Some(slice) = slice {
             let found = named(&world.slices, &slice);
-            self.follower.write(&slice, found, owner).await?;
+            self.follower.write_slice(&slice, found, owner).await?;
         }
         self.follower.write(&service, found, owner).await
     }
@@ -329,9 +334,11 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     let named = drive::named_in_label::<EndpointSlice, _>(DATABASE, &namespace);
     let of_slice = shortcut.forgotten_by(named);
     let (pod_concerns, rec_concerns) = (news::of_pods(), news::of_clusters());
-    let of_rec_itself = shortcut.forgotten_by(move |rec: Guarded<RedisEnterpriseCluster>| {
+    let of_rec = shortcut.forgotten_by(move |rec: Touched<Guarded<RedisEnterpriseCluster>>| {
         if rec_concerns(&rec) {
-            of_rec(&by_rec.state(), &rec.name_any(), &|_| true)
+            served(&by_rec.state(), |topology| {
+                topology.spec.cluster == rec.name()
+            })
         } else {
             Vec::new()
         }
@@ -344,20 +351,21 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     ));
     // Where clients can be led is remembered of each pod by itself.
     let pods = shortcut.clone();
-    let of_pod = move |pod: Pod| {
+    let of_pod = move |pod: Touched<Pod>| {
         pods.saw(&pod);
-        let rec = pod.labels().get(CLUSTER).filter(|_| pod_concerns(&pod));
-        let led_to = |topology: &DatabaseTopology| pods.concerns(topology, &pod.name_any());
-        rec.map(|rec| of_rec(&by_pod.state(), rec, &led_to))
-            .unwrap_or_default()
+        if pod_concerns(&pod) {
+            let name = pod.name();
+            served(&by_pod.state(), |topology| pods.concerns(topology, &name))
+        } else {
+            Vec::new()
+        }
     };
     let all = watcher::Config::default;
     let nodes = all().labels(&format!("{}={}", ROLE_NODE.0, ROLE_NODE.1));
-    let controller = controller
+    let controller = touched::wakes(controller, objects.api(), nodes, gate.opened_by(of_pod));
+    let controller = touched::wakes(controller, objects.api(), all(), gate.opened_by(of_rec))
         .watches(objects.api(), drive::ours(), gate.opened_by(of_service))
         .watches(objects.api(), drive::ours(), gate.opened_by(of_slice))
-        .watches(objects.api(), nodes, gate.opened_by(of_pod))
-        .watches(objects.api(), all(), gate.opened_by(of_rec_itself))
         .watches(objects.api(), all(), gate.opened_by(of_redb))
         .watches(objects.api(), all(), gate.opened_by(of_reaadb));
     let looks = drive::run(
@@ -377,18 +385,14 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     tokio::join!(looks, follow);
 }
 
-/// The topologies of a cluster that `concerned` picks.
-fn of_rec(
+/// The topologies that `concerned` picks.
+fn served(
     all: &[Arc<Guarded<DatabaseTopology>>],
-    rec: &str,
-    concerned: &dyn Fn(&DatabaseTopology) -> bool,
+    concerned: impl Fn(&DatabaseTopology) -> bool,
 ) -> Vec<ObjectRef<Guarded<DatabaseTopology>>> {
-    let served = |guard: &&Arc<Guarded<DatabaseTopology>>| {
-        let readable = guard.0.as_ref();
-        readable.is_ok_and(|topology| topology.spec.cluster == rec && concerned(topology))
-    };
+    let readable = |guard: &&Arc<Guarded<DatabaseTopology>>| guard.0.as_ref().is_ok_and(&concerned);
     all.iter()
-        .filter(served)
+        .filter(readable)
         .map(|guard| ObjectRef::from_obj(guard.as_ref()))
         .collect()
 }

@@ -303,7 +303,7 @@ fn is_approved(reaadb: &ObjectMeta) -> bool {
 pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
     let controller = look::controller::<RedisEnterpriseActiveActiveDatabase>(
-        &objects,
+        &context,
         objects.namespace(),
         Wakes::All,
     );

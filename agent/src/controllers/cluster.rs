@@ -73,6 +73,7 @@ use crate::{
         names::ClusterNames,
         news,
         own::{CLUSTER, DATABASE, ENTRY_READY, FIELD_MANAGER, MANAGED_BY, Owner, Ownership},
+        touched::{self, Touched},
     },
 };
 
@@ -323,14 +324,24 @@ fn uses_secret(guard: &DeserializeGuard<RedisEnterpriseCluster>, secret: &Secret
     if matches!(owner.judge(Some(&secret.metadata)), Ownership::Ours { .. }) {
         return true;
     }
+    names_secret(guard, &name)
+}
+
+/// Whether a REC lacks the Secret of this name, which is gone.
+fn lacks_secret(guard: &DeserializeGuard<RedisEnterpriseCluster>, name: &str) -> bool {
+    // Of its own ones nothing but the name is left, which begins with that of the REC.
+    name.starts_with(&guard.name_any()) || names_secret(guard, name)
+}
+
+fn names_secret(guard: &DeserializeGuard<RedisEnterpriseCluster>, name: &str) -> bool {
     guard.0.as_ref().is_ok_and(|rec| {
         let spec = &rec.spec;
         let alone = [
             &spec.cluster_credential_secret_name,
             &spec.license_secret_name,
         ];
-        certificates::names(spec.certificates.as_ref(), &name)
-            || alone.iter().any(|named| named.as_ref() == Some(&name))
+        certificates::names(spec.certificates.as_ref(), name)
+            || alone.iter().any(|named| named.as_deref() == Some(name))
     })
 }
 
@@ -370,7 +381,22 @@ pub(super) async fn run(context: Context) {
         drive::named_in_label(CLUSTER, &namespace),
         namespace.clone(),
     );
-    let controller = controller
+    let of_secret = move |secret: Touched<Secret>| {
+        let news = marks(&secret);
+        let recs = secrets_of.state();
+        let uses = recs.iter().filter(|rec| match &secret {
+            Touched::Is(secret) => {
+                // Its data are the databases' to write.
+                let users = ClusterNames(&rec.name_any()).users() == secret.name_any();
+                (news || !users) && uses_secret(rec, secret)
+            }
+            Touched::Gone(name) => lacks_secret(rec, name),
+        });
+        uses.map(|rec| ObjectRef::from_obj(rec.as_ref()))
+            .collect::<Vec<_>>()
+    };
+    let any = watcher::Config::default();
+    let controller = touched::wakes(controller, objects.api(), any, of_secret)
         .watches(
             objects.api::<StatefulSet>(),
             drive::ours(),
@@ -380,21 +406,6 @@ pub(super) async fn run(context: Context) {
             objects.api::<Service>(),
             drive::ours().labels(&format!("{MANAGED_BY}={FIELD_MANAGER},!{DATABASE}")),
             of_service,
-        )
-        .watches(
-            objects.api::<Secret>(),
-            watcher::Config::default(),
-            move |secret: Secret| {
-                let recs = secrets_of.state();
-                let news = marks(&secret);
-                let uses = recs.iter().filter(|rec| {
-                    // Its data are the databases' to write.
-                    let users = ClusterNames(&rec.name_any()).users() == secret.name_any();
-                    (news || !users) && uses_secret(rec, &secret)
-                });
-                uses.map(|rec| ObjectRef::from_obj(rec.as_ref()))
-                    .collect::<Vec<_>>()
-            },
         )
         .watches(
             objects.api::<Pod>(),
@@ -453,6 +464,14 @@ mod tests {
                 "{}",
                 secret.name_any()
             );
+        }
+        for (gone, expected) in [
+            ("rec", true),
+            ("rec-tls", true),
+            ("admin", true),
+            ("redb-db", false),
+        ] {
+            assert_eq!(lacks_secret(&rec, gone), expected, "{gone}");
         }
     }
 }

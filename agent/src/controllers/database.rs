@@ -203,8 +203,7 @@ impl Databases {
 /// Runs the controller of the databases in `namespace` until `stop`.
 pub(super) async fn run(context: Context, namespace: &str, stop: CancellationToken) {
     let own = context.objects.within(namespace);
-    let controller =
-        look::controller::<RedisEnterpriseDatabase>(&context.objects, namespace, Wakes::Asked);
+    let controller = look::controller::<RedisEnterpriseDatabase>(&context, namespace, Wakes::Asked);
     let mut controller =
         look::woken_by_access(controller, &context.objects, &own, |redb| Some(&redb.spec));
     if namespace != context.objects.namespace() {

@@ -4,6 +4,8 @@
 //! hundred databases that are made at once therefore cost a few lists of all topologies instead of one each, and what is
 //! chosen for one is written while the next one chooses.
 
+mod refused;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,6 +16,7 @@ use kube::ResourceExt as _;
 use meridian_api::crds::{DatabaseTopology, topology::DatabaseReference};
 use tokio::time::Instant;
 
+pub(super) use self::refused::{Refused, Want};
 use super::topology::{Given, TopologyError};
 use crate::k8s::apply::{ApplyError, Objects};
 
@@ -25,6 +28,8 @@ const HOLDS: Duration = Duration::from_secs(1);
 pub(super) struct Ledger {
     turn: Arc<tokio::sync::Mutex<()>>,
     books: Arc<Mutex<Books>>,
+    /// Who was given nothing because of what others have.
+    pub(super) refused: Refused,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +38,7 @@ struct Books {
     /// What stands in the API, by name of the topology; and since when, where it was not read but written here.
     given: BTreeMap<String, (Given, Option<Instant>)>,
     /// What is chosen and being written.
-    chosen: BTreeMap<String, (DatabaseReference, Option<Given>)>,
+    chosen: BTreeMap<String, (DatabaseReference, Given)>,
 }
 
 /// Whoever has it chooses, and nobody else does.
@@ -92,10 +97,7 @@ impl Turn<'_> {
             books.read = Some(began);
         }
         let books = self.ledger.books();
-        let chosen = books
-            .chosen
-            .iter()
-            .filter_map(|(name, (_, given))| Some((name, given.as_ref()?)));
+        let chosen = books.chosen.iter().map(|(name, (_, given))| (name, given));
         let given = books.given.iter().map(|(name, (given, _))| (name, given));
         let all: BTreeMap<&String, &Given> = given.chain(chosen).collect();
         let others = all
@@ -110,14 +112,14 @@ impl Turn<'_> {
         self.ledger.books().read = None;
     }
 
-    /// Gives the name of `database` to it, with the topology that was chosen for it, if any was.
+    /// Gives the name of `database` to it, with the topology that was chosen for it.
     ///
     /// # Errors
     /// [`TopologyError::NameTaken`]: another database is being given the name.
     pub(super) fn claim(
         &self,
         database: &DatabaseReference,
-        topology: Option<&DatabaseTopology>,
+        topology: &DatabaseTopology,
     ) -> Result<Claim, TopologyError> {
         let mut books = self.ledger.books();
         if let Some((holder, _)) = books.chosen.get(&database.name) {
@@ -127,7 +129,7 @@ impl Turn<'_> {
                 namespace: holder.namespace.clone(),
             });
         }
-        let entry = (database.clone(), topology.map(Given::of));
+        let entry = (database.clone(), Given::of(topology));
         books.chosen.insert(database.name.clone(), entry);
         Ok(Claim {
             ledger: self.ledger.clone(),
@@ -140,7 +142,7 @@ impl Drop for Claim {
     /// Whether the topology was written may be unknown. Until that is read what was chosen is not given again.
     fn drop(&mut self) {
         let mut books = self.ledger.books();
-        if let Some((_, Some(given))) = books.chosen.remove(&self.name) {
+        if let Some((_, given)) = books.chosen.remove(&self.name) {
             let entry = (given, Some(Instant::now()));
             books.given.insert(self.name.clone(), entry);
         }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use kube::{
     Api, ResourceExt as _,
     core::DeserializeGuard,
-    runtime::{reflector::ObjectRef, watcher},
+    runtime::{
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
 };
 use meridian_api::{
     crds::{
@@ -26,7 +29,7 @@ use crate::{
         conditions::{Finding, conditions},
         drive::{self, Driver, Failure},
         fault::Fault,
-        news,
+        news, touched,
     },
 };
 
@@ -149,6 +152,15 @@ fn status(
     }
 }
 
+fn all_of(
+    store: &Store<DeserializeGuard<RedisEnterpriseRemoteCluster>>,
+) -> Vec<ObjectRef<DeserializeGuard<RedisEnterpriseRemoteCluster>>> {
+    let all = store.state();
+    all.iter()
+        .map(|one| ObjectRef::from_obj(one.as_ref()))
+        .collect()
+}
+
 /// Runs the controller until the context stops.
 pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
@@ -157,24 +169,15 @@ pub(super) async fn run(context: Context) {
     let concerns = news::of_clusters();
     let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
     let instances: Api<DeserializeGuard<ActiveActiveInstance>> = objects.api();
-    let controller = controller
-        .watches(recs, watcher::Config::default(), move |rec| {
-            let all = if concerns(&rec) {
-                by_rec.state()
-            } else {
-                Vec::new()
-            };
-            all.iter()
-                .map(|rerc| ObjectRef::from_obj(rerc.as_ref()))
-                .collect::<Vec<_>>()
-        })
-        .watches(instances, watcher::Config::default(), move |_| {
-            by_instance
-                .state()
-                .iter()
-                .map(|rerc| ObjectRef::from_obj(rerc.as_ref()))
-                .collect::<Vec<_>>()
-        });
+    let of_rec = move |rec| match concerns(&rec) {
+        true => all_of(&by_rec),
+        false => Vec::new(),
+    };
+    let controller = touched::wakes(controller, recs, watcher::Config::default(), of_rec).watches(
+        instances,
+        watcher::Config::default(),
+        move |_| all_of(&by_instance),
+    );
     let (report, stop) = (context.report.clone(), context.stop.clone());
     drive::run(
         RemoteClusters { context },

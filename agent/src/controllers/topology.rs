@@ -233,7 +233,7 @@ pub(super) fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyE
 ///
 /// # Errors
 /// [`TopologyError::NameTaken`].
-pub(super) fn refuse_taken(
+fn refuse_taken(
     database: &DatabaseReference,
     existing: &DatabaseTopology,
 ) -> Result<(), TopologyError> {

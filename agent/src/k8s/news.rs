@@ -20,6 +20,8 @@ use kube::{
 use meridian_api::crds::{DatabaseTopology, RedisEnterpriseCluster};
 use tokio::time::Instant;
 
+use super::touched::Touched;
+
 /// Names a topology to its controller.
 type Topology = ObjectRef<DeserializeGuard<DatabaseTopology>>;
 
@@ -66,23 +68,38 @@ impl Heard {
         let before = heard.insert(name, (said, rest));
         before.is_none_or(|(known, besides)| known != said || besides == rest)
     }
+
+    /// Whether a change is news: `says` of an object that is there, and always of one that is gone, which is forgotten.
+    fn of<K>(&self, touched: &Touched<K>, says: impl FnOnce(&K) -> bool) -> bool {
+        match touched {
+            Touched::Is(object) => says(object),
+            Touched::Gone(name) => {
+                let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                heard.remove(name);
+                true
+            }
+        }
+    }
 }
 
-/// Maps a topology that says something new to its database of kind `K`, if that is in `namespace`.
+/// Maps a topology that says something new, or that is gone, to the database of its name of kind `K`, if that may be in
+/// `namespace`: another one of the name may have been refused for it.
 pub fn of_topologies<K>(
     namespace: &str,
-) -> impl Fn(DeserializeGuard<DatabaseTopology>) -> Option<ObjectRef<K>> + use<K>
+) -> impl Fn(&Touched<DeserializeGuard<DatabaseTopology>>) -> Option<ObjectRef<K>> + use<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
     let (namespace, heard) = (namespace.to_owned(), Heard::default());
-    move |guard| {
+    move |touched| {
         // One that cannot be read may be about the database of its name.
-        let news = guard.0.as_ref().map_or(true, |now| {
-            now.spec.database.namespace == namespace
-                && heard.is_news(now.name_any(), said(now), spoken(now))
+        let news = heard.of(touched, |guard| {
+            guard.0.as_ref().map_or(true, |now| {
+                now.spec.database.namespace == namespace
+                    && heard.is_news(now.name_any(), said(now), spoken(now))
+            })
         });
-        news.then(|| ObjectRef::new(&guard.name_any()).within(&namespace))
+        news.then(|| ObjectRef::new(&touched.name()).within(&namespace))
     }
 }
 
@@ -110,12 +127,12 @@ pub fn asked(meta: &ObjectMeta) -> u64 {
     ))
 }
 
-/// Tells of each event of a REC whether databases and what leads to them are concerned: what is asked of the REC is new, or
+/// Tells of each change of a REC whether databases and what leads to them are concerned: what is asked of the REC is new, or
 /// whether its changes are suspended. Its counts, words and certificates change with every database and pod, and concern
 /// the REC alone.
-pub fn of_clusters() -> impl Fn(&DeserializeGuard<RedisEnterpriseCluster>) -> bool {
+pub fn of_clusters() -> impl Fn(&Touched<DeserializeGuard<RedisEnterpriseCluster>>) -> bool {
     let heard = Heard::default();
-    move |guard| {
+    let says = |heard: &Heard, guard: &DeserializeGuard<RedisEnterpriseCluster>| {
         let status = guard.0.as_ref().ok().and_then(|rec| rec.status.as_ref());
         let mut conditions = status.iter().flat_map(|status| &status.conditions);
         let suspended = conditions
@@ -123,14 +140,15 @@ pub fn of_clusters() -> impl Fn(&DeserializeGuard<RedisEnterpriseCluster>) -> bo
             .map(|condition| (&condition.status, &condition.message));
         let said = hash(&(asked(guard.meta()), suspended));
         heard.is_news(guard.name_any(), said, hash(&status))
-    }
+    };
+    move |touched| heard.of(touched, |guard| says(&heard, guard))
 }
 
-/// Tells of each event of a pod whether it can be reached in another way than before: its address, readiness, place, labels
+/// Tells of each change of a pod whether it can be reached in another way than before: its address, readiness, place, labels
 /// or end. What else the kubelet and people write there concerns nobody who leads clients to it.
-pub fn of_pods() -> impl Fn(&Pod) -> bool {
+pub fn of_pods() -> impl Fn(&Touched<Pod>) -> bool {
     let heard = Heard::default();
-    move |pod| {
+    let says = |heard: &Heard, pod: &Pod| {
         let status = pod.status.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_ref());
         let ready = conditions.map(|all| {
@@ -145,16 +163,18 @@ pub fn of_pods() -> impl Fn(&Pod) -> bool {
         );
         let said = hash(&(meta, grace, ready, address, host));
         heard.is_news(pod.name_any(), said, hash(&status))
-    }
+    };
+    move |touched| heard.of(touched, |pod| says(&heard, pod))
 }
 
-/// Tells of each event of a Secret whether another Secret stands there, or other people's marks on it, rather than other data.
-pub fn of_marks() -> impl Fn(&Secret) -> bool {
+/// Tells of each change of a Secret whether another Secret stands there, or other people's marks on it, rather than other data.
+pub fn of_marks() -> impl Fn(&Touched<Secret>) -> bool {
     let heard = Heard::default();
-    move |secret| {
+    let says = |heard: &Heard, secret: &Secret| {
         let said = hash(&(asked(&secret.metadata), &secret.type_));
         heard.is_news(secret.name_any(), said, hash(&secret.data))
-    }
+    };
+    move |touched| heard.of(touched, |secret| says(&heard, secret))
 }
 
 /// Spares the controller of topologies themselves the looks at one that says nothing new. What else wakes it goes

@@ -7,6 +7,9 @@
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::ResourceExt as _;
 use meridian_api::crds::topology::{DatabaseTopology, MemberReport, ShardRole};
+use serde_json::Value;
+
+use crate::k8s::own::MEMORY;
 
 /// What the slices must say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +66,11 @@ pub(super) fn decide(
             Decision::Nowhere { why }
         }
     };
+    if let Some(led) = current.and_then(epoch_of).filter(|led| *led > epoch) {
+        return stays(format!(
+            "they were led in epoch {led}, and this look knows of epoch {epoch}"
+        ));
+    }
     let Some(member) = confirmed(topology, primary) else {
         return stays(format!("`{primary}` has not confirmed epoch {epoch} yet"));
     };
@@ -88,6 +96,13 @@ pub(super) fn decide(
             why: format!("the pod `{primary}` has no address"),
         },
     }
+}
+
+/// The epoch in which the slice was led to where it leads.
+fn epoch_of(slice: &EndpointSlice) -> Option<i64> {
+    let memory = slice.annotations().get(MEMORY)?;
+    let memory: Value = serde_json::from_str(memory).ok()?;
+    memory["epoch"].as_i64()
 }
 
 /// The report of `node`, if it obeys this very topology in its present epoch.
@@ -184,6 +199,20 @@ mod tests {
             Decision::Lead(_) => "lead",
             Decision::Keep { .. } => "keep",
             Decision::Nowhere { .. } => "nowhere",
+        }
+    }
+
+    #[test]
+    fn an_older_order_never_takes_the_endpoint_back() {
+        let pods = [("rec-0", "10.0.0.1"), ("rec-1", "10.0.0.2")];
+        let pods = pods.map(|(name, ip)| pod(name, Some(ip)).unwrap());
+        let ordered = topology(2, &[("rec-0", 2, "T", true)]);
+        for (led, expected) in [(1, "lead"), (2, "lead"), (3, "keep")] {
+            let mut slice = slice("10.0.0.2");
+            let memory = json!({"epoch": led, "primary": "rec-1", "port": 1}).to_string();
+            slice.metadata.annotations = Some([(MEMORY.to_owned(), memory)].into());
+            let decision = decide(&ordered, &pods, Some(&slice));
+            assert_eq!(kind(&decision), expected, "led in epoch {led}");
         }
     }
 

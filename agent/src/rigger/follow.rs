@@ -3,7 +3,7 @@
 
 use futures::{StreamExt as _, future::join_all};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use meridian_api::crds::DatabaseTopology;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -80,11 +80,24 @@ impl Follower {
         let owner = Owner::of(&topology.spec);
         let writes = writes
             .iter()
-            .map(|(wanted, found)| self.write(wanted, Some(found), &owner));
+            .map(|(wanted, found)| self.write_slice(wanted, Some(found), &owner));
         let written: Result<Vec<()>, ApplyError> = join_all(writes).await.into_iter().collect();
         // Where something is not as it was, the complete look finds what, and says so.
         self.shortcut.forget(&topology.name_any());
         written.is_ok()
+    }
+
+    /// Writes a slice over the very one that was found, unless it stands already. Another leader, or another look of this one,
+    /// may lead clients to another pod meanwhile and know more: then this answers with a conflict.
+    pub(super) async fn write_slice(
+        &self,
+        desired: &EndpointSlice,
+        found: Option<&EndpointSlice>,
+        owner: &Owner,
+    ) -> Result<(), ApplyError> {
+        let mut exactly = desired.clone();
+        exactly.metadata.resource_version = found.and_then(ResourceExt::resource_version);
+        self.put(desired, &exactly, found, owner).await
     }
 
     /// Writes `desired` over what was found, unless it stands already.
@@ -94,10 +107,20 @@ impl Follower {
         found: Option<&K>,
         owner: &Owner,
     ) -> Result<(), ApplyError> {
+        self.put(desired, desired, found, owner).await
+    }
+
+    async fn put<K: Object>(
+        &self,
+        desired: &K,
+        body: &K,
+        found: Option<&K>,
+        owner: &Owner,
+    ) -> Result<(), ApplyError> {
         if self.written.stands(desired, found) {
             return Ok(());
         }
-        let now = self.objects.ensure_over(desired, found, owner).await?;
+        let now = self.objects.ensure_over(body, found, owner).await?;
         self.written.remember(desired, &now);
         Ok(())
     }

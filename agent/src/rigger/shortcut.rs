@@ -19,7 +19,7 @@ use super::{
     endpoints::{self, Decision, Target},
     fetch,
 };
-use crate::k8s::drive;
+use crate::k8s::{drive, touched::Touched};
 
 /// Names a topology to its controller.
 type Topology = ObjectRef<DeserializeGuard<DatabaseTopology>>;
@@ -44,8 +44,8 @@ pub(super) struct Shortcut(Arc<Mutex<Seen>>);
 #[derive(Debug, Default)]
 struct Seen {
     known: BTreeMap<String, Known>,
-    /// By name; `None`: clients cannot be led to it.
-    pods: BTreeMap<String, Option<Target>>,
+    /// Those to which clients can be led, by name.
+    pods: BTreeMap<String, Target>,
     /// How often something of a database was forgotten.
     forgotten: BTreeMap<String, u64>,
 }
@@ -86,9 +86,16 @@ impl Shortcut {
     }
 
     /// A pod as a watch shows it.
-    pub(super) fn saw(&self, pod: &Pod) {
-        let target = endpoints::target(pod);
-        self.lock().pods.insert(pod.name_any(), target);
+    pub(super) fn saw(&self, pod: &Touched<Pod>) {
+        let target = match pod {
+            Touched::Is(pod) => endpoints::target(pod),
+            Touched::Gone(_) => None,
+        };
+        let mut seen = self.lock();
+        match target {
+            Some(target) => drop(seen.pods.insert(pod.name(), target)),
+            None => drop(seen.pods.remove(&pod.name())),
+        }
     }
 
     /// Something of the database changed that the next complete look will find.
@@ -144,7 +151,7 @@ impl Shortcut {
         let Some(known) = seen.known.get(&topology.name_any()) else {
             return Way::None;
         };
-        let pods: Vec<Target> = seen.pods.values().flatten().cloned().collect();
+        let pods: Vec<Target> = seen.pods.values().cloned().collect();
         let decision = endpoints::decide(topology, &pods, known.slices.first());
         let target = match &decision {
             Decision::Lead(target) => target,
@@ -225,8 +232,8 @@ mod tests {
     /// A shortcut after a look that led to `rec-0` and found these slices.
     fn known(slices: Vec<EndpointSlice>) -> Shortcut {
         let shortcut = Shortcut::default();
-        shortcut.saw(&pod("rec-0", "10.0.0.1"));
-        shortcut.saw(&pod("rec-1", "10.0.0.2"));
+        shortcut.saw(&Touched::Is(pod("rec-0", "10.0.0.1")));
+        shortcut.saw(&Touched::Is(pod("rec-1", "10.0.0.2")));
         shortcut.remember(shortcut.begin("db"), "db", found("rec-0", slices));
         shortcut
     }
@@ -325,7 +332,10 @@ mod tests {
         let time = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         going.metadata.deletion_timestamp = Some(time);
         let shortcut = known(ours());
-        shortcut.saw(&going);
+        shortcut.saw(&Touched::Is(going));
         assert_eq!(at_once(&shortcut), Way::None, "its pod is going");
+        let shortcut = known(ours());
+        shortcut.saw(&Touched::Gone("rec-1".to_owned()));
+        assert_eq!(at_once(&shortcut), Way::None, "its pod is gone");
     }
 }

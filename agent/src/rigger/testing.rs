@@ -83,6 +83,15 @@ impl Store {
             );
         }
         if method == "PATCH" {
+            let stands = kept.objects.get(object);
+            let stands = stands.map(|found| &found["metadata"]["resourceVersion"]);
+            let over = &body["metadata"]["resourceVersion"];
+            if !over.is_null() && stands != Some(over) {
+                return (
+                    409,
+                    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409, "reason": "Conflict", "message": path}),
+                );
+            }
             kept.writes.push((path.to_owned(), body.clone()));
             let entry = kept.objects.entry(object.to_owned()).or_insert(json!({}));
             for (field, value) in body.as_object().unwrap() {

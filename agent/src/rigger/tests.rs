@@ -3,6 +3,7 @@ use kube::api::ObjectMeta;
 use super::{testing::Store, *};
 use crate::k8s::{
     names::ClusterNames,
+    own::CLUSTER,
     testing::{answer, objects},
 };
 
@@ -287,7 +288,8 @@ async fn a_look_that_finds_everything_as_it_was_written_writes_nothing() {
 async fn an_order_that_changes_nothing_of_the_services_is_followed_once_that_is_said() {
     let (rigger, store) = world(&json!({}));
     let pod = store.get("v1/pods", "rec-0").unwrap();
-    rigger.shortcut.saw(&serde_json::from_value(pod).unwrap());
+    let pod = serde_json::from_value(pod).unwrap();
+    rigger.shortcut.saw(&Touched::Is(pod));
     let mut ordered = topology();
     let mut told = async |generation: i64| {
         ordered.metadata.generation = Some(generation);
@@ -314,8 +316,9 @@ async fn an_order_that_changes_nothing_of_the_services_is_followed_once_that_is_
     assert_eq!(told(3).await, (Some(3), vec![]), "nothing new");
 }
 
-#[tokio::test]
-async fn a_new_primary_is_followed_before_its_complete_look_has_its_turn() {
+/// A rigger that knows from complete looks that the Services of `db` lead to `rec-0`, and the order of epoch 2 that makes
+/// `rec-1` its primary, confirmed.
+async fn led() -> (Rigger, Store, DatabaseTopology) {
     let (rigger, store) = world(&json!({}));
     look(&rigger).await.unwrap();
     // The first one made the slices, the second one finds them.
@@ -324,25 +327,61 @@ async fn a_new_primary_is_followed_before_its_complete_look_has_its_turn() {
     let labels = json!({CLUSTER: "rec", ROLE_NODE.0: ROLE_NODE.1});
     for (name, address) in [("rec-0", "10.0.0.1"), ("rec-1", "10.0.0.2")] {
         let pod = json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": []}, "status": {"podIP": address}});
-        rigger.shortcut.saw(&serde_json::from_value(pod).unwrap());
+        store.put("v1/pods", pod.clone());
+        let pod = serde_json::from_value(pod).unwrap();
+        rigger.shortcut.saw(&Touched::Is(pod));
     }
     let mut moved = topology();
     moved.spec.epoch = 2;
     moved.spec.shards[0].primary = Some("rec-1".to_owned());
     let members = &mut moved.status.as_mut().unwrap().members;
     (members[0].node, members[0].epoch) = ("rec-1".to_owned(), 2);
+    (rigger, store, moved)
+}
 
+fn leads_to(store: &Store, address: &str) -> bool {
+    let slice = store.get(SLICES, "db-meridian").unwrap();
+    slice["endpoints"][0]["addresses"] == json!([address])
+}
+
+/// Somebody leads clients to a third pod.
+fn lead_elsewhere(store: &Store) {
+    let mut slice = store.get(SLICES, "db-meridian").unwrap();
+    slice["endpoints"][0]["addresses"] = json!(["10.0.0.3"]);
+    store.put(SLICES, slice);
+}
+
+#[tokio::test]
+async fn a_slice_that_somebody_led_elsewhere_is_not_overwritten_by_what_was_known_before() {
+    let (rigger, store, moved) = led().await;
+    lead_elsewhere(&store);
+    let Way::Lead(writes) = rigger.shortcut.way(&moved, "ns") else {
+        panic!("nothing was heard of that yet");
+    };
+    assert!(!rigger.follower.lead(&moved, writes).await);
+    assert!(leads_to(&store, "10.0.0.3"));
+    // Nor by a complete look that has read before; what it finds it leaves to the next one, which knows what stands.
+    let before = store.get(SLICES, "db-meridian").unwrap();
+    let before: EndpointSlice = serde_json::from_value(before).unwrap();
+    lead_elsewhere(&store);
+    let mut desired = before.clone();
+    desired.endpoints = None;
+    let owner = Owner::of(&moved.spec);
+    let written = rigger.follower.write_slice(&desired, Some(&before), &owner);
+    assert_eq!(written.await.unwrap_err().fault(), Fault::Conflict);
+    rigger.look(&moved).await.unwrap();
+    assert!(leads_to(&store, "10.0.0.2"));
+}
+
+#[tokio::test]
+async fn a_new_primary_is_followed_before_its_complete_look_has_its_turn() {
+    let (rigger, store, moved) = led().await;
     let stop = CancellationToken::new();
     let (tell, follow) = rigger.follower.clone().start(stop.clone());
     tell(&moved);
     let led = async {
-        loop {
-            let slice = store.get(SLICES, "db-meridian").unwrap();
-            let leads = slice["endpoints"][0]["addresses"] == json!(["10.0.0.2"]);
-            // Nothing is remembered any more: a complete look follows.
-            if leads && rigger.shortcut.way(&moved, "ns") == Way::None {
-                return;
-            }
+        // Nothing is remembered any more: a complete look follows.
+        while !leads_to(&store, "10.0.0.2") || rigger.shortcut.way(&moved, "ns") != Way::None {
             tokio::task::yield_now().await;
         }
     };

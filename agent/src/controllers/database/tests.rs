@@ -5,13 +5,17 @@ use std::{
 
 use futures::{StreamExt as _, stream};
 use http::Response;
-use kube::client::Body;
+use kube::{
+    client::Body,
+    core::DeserializeGuard,
+    runtime::{reflector, watcher},
+};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     controllers::failover::Moves,
-    k8s::{drive::Report, events::Events, own::ROLE_NODE, testing},
+    k8s::{drive::Report, events::Events, own::ROLE_NODE, testing, touched::Touched},
 };
 
 const PLACE: &str = "/namespaces/ns/";
@@ -219,6 +223,38 @@ async fn what_a_database_costs_does_not_grow_with_the_databases_that_are_made_be
         ports.dedup();
         assert_eq!(ports.len(), count, "a port was given twice");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_whose_port_another_has_is_woken_when_that_one_goes() {
+    let (databases, server) = world(0);
+    let (store, mut writer) = reflector::store();
+    for name in ["a", "b"] {
+        let redb = json!({"metadata": {"name": name, "namespace": "ns", "uid": "u", "generation": 1},
+                          "spec": {"redisEnterpriseCluster": {"name": "rec"}, "databasePort": 12_000}});
+        server.put(REDBS, "redisenterprisedatabases", redb.clone());
+        let redb: DeserializeGuard<RedisEnterpriseDatabase> = serde_json::from_value(redb).unwrap();
+        writer.apply_watcher_event(&watcher::Event::Apply(redb));
+    }
+    let refused = &databases.context.ledger.refused;
+    let helped = refused.helped_by::<RedisEnterpriseDatabase>("ns", store);
+    let woken = |touched| helped(&touched).into_iter().map(|one| one.name).collect();
+    let [first, second] = server.databases().try_into().unwrap();
+    databases.look(&first).await.unwrap();
+    let taken = databases.look(&second).await.unwrap_err();
+    assert!(
+        taken.to_string().contains("port of database `a`"),
+        "{taken}"
+    );
+
+    let path = format!("/apis/meridian.dev/v1alpha1{PLACE}databasetopologies/a");
+    let topology = server.0.lock().unwrap().objects.remove(&path).unwrap();
+    let topology = serde_json::from_value(topology).unwrap();
+    let nobody: Vec<String> = woken(Touched::Is(topology));
+    assert!(nobody.is_empty(), "{nobody:?}");
+    let woken: Vec<String> = woken(Touched::Gone("a".to_owned()));
+    assert_eq!(woken, ["b"]);
+    databases.look(&second).await.unwrap();
 }
 
 #[test]

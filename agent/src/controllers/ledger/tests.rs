@@ -49,7 +49,7 @@ async fn what_is_given_in_a_moment_is_read_once_and_nothing_is_given_twice() {
         assert!(!ports(&others).contains(&(10_000 + n)));
         assert_eq!(known, n > 1);
         let chosen = read(topology(&name, 10_000 + n));
-        let claim = turn.claim(&database(&name, "ns"), Some(&chosen)).unwrap();
+        let claim = turn.claim(&database(&name, "ns"), &chosen).unwrap();
         if n % 2 == 0 {
             drop(claim);
         } else {
@@ -99,11 +99,12 @@ async fn what_was_read_holds_for_a_moment_and_until_something_unknown_was_given(
 async fn a_name_is_given_to_one_database_at_a_time() {
     let ledger = Ledger::default();
     let turn = ledger.turn().await;
-    let claim = turn.claim(&database("db", "ns"), None).unwrap();
-    let refused = turn.claim(&database("db", "team-b"), None).unwrap_err();
+    let chosen = read(topology("db", 10_000));
+    let claim = turn.claim(&database("db", "ns"), &chosen).unwrap();
+    let refused = turn.claim(&database("db", "team-b"), &chosen).unwrap_err();
     assert!(refused.to_string().contains("`ns/db` has it"), "{refused}");
     drop(claim);
-    assert!(turn.claim(&database("db", "team-b"), None).is_ok());
+    assert!(turn.claim(&database("db", "team-b"), &chosen).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,10 +113,7 @@ async fn what_is_written_while_others_are_read_is_not_given_again() {
     let mut server = std::pin::pin!(server);
     let ledger = Ledger::default();
     let chosen = read(topology("a", 10_000));
-    let claim = ledger
-        .turn()
-        .await
-        .claim(&database("a", "ns"), Some(&chosen));
+    let claim = ledger.turn().await.claim(&database("a", "ns"), &chosen);
     let answer = async {
         // The API server has looked before the topology came; the answer comes after its writer has ended.
         let (_, send) = server.as_mut().next_request().await.unwrap();

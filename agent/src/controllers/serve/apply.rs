@@ -18,9 +18,9 @@ use super::{
 use crate::{
     controllers::{
         Context,
-        ledger::Claim,
+        ledger::{Claim, Want},
         secrets::value,
-        topology::{self, Change, Memory, TopologyError, Wanted},
+        topology::{self, Change, Memory, Wanted},
     },
     k8s::{
         apply::{ApplyError, Object, Objects},
@@ -175,8 +175,8 @@ pub(crate) struct Local<'a> {
     pub has_served: bool,
 }
 
-/// Writes the local side of `database`, and returns its topology as it stands then. Nothing is written for one whose
-/// name another has: not even a password, which would be the other's from then on.
+/// Writes the local side of `database`, and returns its topology as it stands then. Nothing is written for one that is
+/// refused: not even a password, which would be another's from then on where that has its name, or gets it.
 ///
 /// # Errors
 /// There is nothing that may be written now, or the API server refused or could not be reached.
@@ -191,8 +191,10 @@ pub(crate) async fn local<K: Object>(
         has_served: local.has_served,
         ..world.topology.clone()
     };
-    if found.existing.is_some() {
-        let change = topology::decide(local.wanted, &found);
+    let named = &local.wanted.database;
+    let own = |existing| topology::is_of(existing, &named.kind, &named.namespace);
+    if found.existing.as_ref().is_some_and(own) {
+        let change = topology::decide(local.wanted, &found)?;
         return everything(objects, database, local, world, change).await;
     }
     let (change, world, claim) = choose(context, local, world, found).await?;
@@ -201,7 +203,7 @@ pub(crate) async fn local<K: Object>(
     written
 }
 
-type Chosen = (Result<Change, TopologyError>, World, Option<Claim>);
+type Chosen = (Change, World, Option<Claim>);
 
 /// Chooses name, place and port of a database that has no topology. They are given out one at a time, from what stands in
 /// the API now and what is being written; to write them takes longer, and nobody waits for that.
@@ -218,6 +220,9 @@ async fn choose(
         ..
     } = local.wanted;
     let turn = context.ledger.turn().await;
+    let refused = &context.ledger.refused;
+    // Before anything is read: what is given back later wakes it.
+    refused.waits(named, cluster, Some(Want::Anything));
     let (existing, nodes) = tokio::try_join!(
         objects.get::<DatabaseTopology>(&named.name),
         fetch::nodes(objects, cluster)
@@ -227,9 +232,8 @@ async fn choose(
         nodes,
         ..before
     };
-    let is_new = found.existing.is_none();
     let mut known = false;
-    if is_new {
+    if found.existing.is_none() {
         (found.others, known) = turn.others(objects, cluster, &named.name).await?;
     }
     let mut change = topology::decide(local.wanted, &found);
@@ -239,10 +243,11 @@ async fn choose(
         (found.others, _) = turn.others(objects, cluster, &named.name).await?;
         change = topology::decide(local.wanted, &found);
     }
+    refused.waits(named, cluster, change.as_ref().err().and_then(Want::of));
+    let change = change?;
     let claim = match &change {
-        Ok(Change::Create { topology, .. }) => Some(turn.claim(named, Some(topology))?),
-        Err(_) if is_new => Some(turn.claim(named, None)?),
-        Ok(Change::Keep(_) | Change::Swap(_)) | Err(_) => None,
+        Change::Create { topology, .. } => Some(turn.claim(named, topology)?),
+        Change::Keep(_) | Change::Swap(_) => None,
     };
     let world = World {
         topology: found,
@@ -256,7 +261,7 @@ async fn everything<K: Object>(
     database: &K,
     local: &Local<'_>,
     world: &World,
-    change: Result<Change, TopologyError>,
+    change: Change,
 ) -> Result<DatabaseTopology, ServeError> {
     let Local {
         owner,
@@ -266,13 +271,10 @@ async fn everything<K: Object>(
         has_served: _,
     } = *local;
     let named = &wanted.database;
-    if let Some(existing) = &world.topology.existing {
-        topology::refuse_taken(named, existing)?;
-    }
     password(&objects.within(&named.namespace), owner, credential, world).await?;
     let entry = Some(&access.entry);
     users_entry(objects, &wanted.cluster, &named.name, entry).await?;
-    write(objects, database, change?).await
+    write(objects, database, change).await
 }
 
 async fn write<K: Object>(

@@ -26,7 +26,7 @@ use super::{
     remove::{self, Removal},
 };
 use crate::{
-    controllers::topology::Memory,
+    controllers::{Context, topology::Memory},
     k8s::{
         apply::{ApplyError, Object, Objects},
         drive::{self, End, Failure, Wakes},
@@ -35,6 +35,7 @@ use crate::{
         names::{ClusterNames, DatabaseNames},
         news,
         own::{DATABASE, ROLE, ROLE_NODE},
+        touched::{self, Touched},
     },
 };
 
@@ -170,29 +171,45 @@ fn held_by<K: Object>(
     })
 }
 
-/// A controller of the databases of the kind `K` in `namespace`, woken by their topologies, Services and slices among
-/// `objects`, by the pods that hold their data, and by what is asked of any REC.
+/// A controller of the databases of the kind `K` in `namespace`, woken by their topologies, Services and slices among the
+/// objects of the REC's namespace, by the pods that hold their data, by what is asked of any REC, and by other databases that
+/// give back what it was refused for.
 #[must_use]
 pub(crate) fn controller<K>(
-    objects: &Objects,
+    context: &Context,
     namespace: &str,
     wakes: Wakes,
 ) -> Controller<DeserializeGuard<K>>
 where
     K: Object + Send + Sync,
 {
+    let objects = &context.objects;
     let controller = drive::controller_woken_by::<K>(&objects.within(namespace), wakes);
     let (all, concerns) = (controller.store(), news::of_clusters());
     let (kept, changed) = (controller.store(), news::of_pods());
+    let refused = &context.ledger.refused;
+    let helped = refused.helped_by(namespace, controller.store());
+    let own = news::of_topologies(namespace);
     let nodes = watcher::Config::default().labels(&format!("{}={}", ROLE_NODE.0, ROLE_NODE.1));
     let recs: Api<DeserializeGuard<RedisEnterpriseCluster>> = objects.api();
     let topologies: Api<DeserializeGuard<DatabaseTopology>> = objects.api();
-    controller
-        .watches(
-            topologies,
-            watcher::Config::default(),
-            news::of_topologies(namespace),
-        )
+    let of_topology = move |touched| {
+        let mut woken = helped(&touched);
+        woken.extend(own(&touched));
+        woken
+    };
+    let of_pod = move |pod: Touched<Pod>| match changed(&pod) {
+        true => held_by(&kept, &pod.name()),
+        false => Vec::new(),
+    };
+    let of_rec = move |rec| match concerns(&rec) {
+        true => woken(&all, |_| true),
+        false => Vec::new(),
+    };
+    let any = watcher::Config::default;
+    let controller = touched::wakes(controller, topologies, any(), of_topology);
+    let controller = touched::wakes(controller, objects.api(), nodes, of_pod);
+    touched::wakes(controller, recs, any(), of_rec)
         .watches(
             objects.api::<Service>(),
             drive::ours(),
@@ -203,20 +220,6 @@ where
             drive::ours(),
             drive::database_in_labels(namespace),
         )
-        .watches(objects.api::<Pod>(), nodes, move |pod: Pod| {
-            if changed(&pod) {
-                held_by(&kept, &pod.name_any())
-            } else {
-                Vec::new()
-            }
-        })
-        .watches(recs, watcher::Config::default(), move |rec| {
-            if concerns(&rec) {
-                woken(&all, |_| true)
-            } else {
-                Vec::new()
-            }
-        })
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use meridian_api::crds::RedisEnterpriseDatabase;
 use serde_json::json;
 
 use super::*;
@@ -22,6 +23,10 @@ fn topology(as_of: &str, lag_ms: i64, state: &str) -> DatabaseTopology {
     .unwrap()
 }
 
+fn is<K>(object: K) -> Touched<K> {
+    Touched::Is(object)
+}
+
 fn news(heard: &Heard, topology: &DatabaseTopology) -> bool {
     heard.is_news(topology.name_any(), said(topology), spoken(topology))
 }
@@ -42,6 +47,21 @@ fn a_deleted_topology_is_news_although_it_says_what_it_said() {
     let mut deleted = topology("1", 0, "up");
     deleted.metadata.resource_version = Some("9".to_owned());
     assert!(news(&heard, &deleted));
+}
+
+#[test]
+fn what_is_gone_is_news_and_is_forgotten() {
+    let wakes = of_topologies::<DeserializeGuard<RedisEnterpriseDatabase>>("ns");
+    let named = |touched| wakes(&touched).map(|one| one.name);
+    let db = Some("db".to_owned());
+    assert_eq!(named(is(guarded(topology("1", 0, "up")))), db);
+    assert_eq!(named(is(guarded(topology("2", 0, "up")))), None);
+    assert_eq!(named(Touched::Gone("db".to_owned())), db);
+    assert_eq!(named(is(guarded(topology("3", 0, "up")))), db, "made again");
+    let heard = Heard::default();
+    assert!(heard.is_news("a".to_owned(), 1, 1));
+    assert!(heard.of(&Touched::<()>::Gone("a".to_owned()), |()| false));
+    assert!(heard.0.lock().unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,21 +139,27 @@ fn cluster(
 #[test]
 fn a_cluster_that_counts_its_shards_wakes_no_database() {
     let concerns = of_clusters();
-    assert!(concerns(&cluster(1, "False", 0)));
+    assert!(concerns(&is(cluster(1, "False", 0))));
     for shards in 1..200 {
-        assert!(!concerns(&cluster(1, "False", shards)), "{shards} shards");
+        assert!(
+            !concerns(&is(cluster(1, "False", shards))),
+            "{shards} shards"
+        );
     }
-    assert!(concerns(&cluster(2, "False", 199)), "a new spec");
-    assert!(concerns(&cluster(2, "True", 199)), "suspended");
+    assert!(concerns(&is(cluster(2, "False", 199))), "a new spec");
+    assert!(concerns(&is(cluster(2, "True", 199))), "suspended");
     assert!(
-        concerns(&cluster(2, "False", 200)),
+        concerns(&is(cluster(2, "False", 200))),
         "not suspended any more"
     );
-    assert!(concerns(&cluster(2, "False", 200)), "deleted, or told anew");
+    assert!(
+        concerns(&is(cluster(2, "False", 200))),
+        "deleted, or told anew"
+    );
     let mut going = cluster(2, "False", 201);
     going.meta_mut().deletion_timestamp =
         Some(serde_json::from_value(json!("2026-11-01T00:00:00Z")).unwrap());
-    assert!(concerns(&going));
+    assert!(concerns(&is(going)));
 }
 
 #[test]
@@ -149,20 +175,24 @@ fn a_pod_concerns_those_who_lead_clients_to_it_when_it_is_reached_in_another_way
     };
     let concerns = of_pods();
     let (one, two) = ("2026-11-01T00:00:00Z", "2026-11-01T00:01:00Z");
-    assert!(concerns(&pod("10.0.0.1", "True", "", one)));
-    assert!(!concerns(&pod("10.0.0.1", "True", "", two)), "a probe");
-    assert!(!concerns(&pod("10.0.0.1", "True", "x", two)), "a word");
-    assert!(concerns(&pod("10.0.0.1", "False", "x", two)), "not ready");
+    assert!(concerns(&is(pod("10.0.0.1", "True", "", one))));
+    assert!(!concerns(&is(pod("10.0.0.1", "True", "", two))), "a probe");
+    assert!(!concerns(&is(pod("10.0.0.1", "True", "x", two))), "a word");
     assert!(
-        concerns(&pod("10.0.0.2", "False", "x", two)),
+        concerns(&is(pod("10.0.0.1", "False", "x", two))),
+        "not ready"
+    );
+    assert!(
+        concerns(&is(pod("10.0.0.2", "False", "x", two))),
         "another address"
     );
     let mut going = pod("10.0.0.2", "False", "x", two);
     going.metadata.deletion_grace_period_seconds = Some(30);
-    assert!(concerns(&going));
+    assert!(concerns(&is(going.clone())));
     going.metadata.deletion_grace_period_seconds = Some(0);
-    assert!(concerns(&going), "without any grace");
-    assert!(concerns(&going), "gone");
+    assert!(concerns(&is(going.clone())), "without any grace");
+    assert!(concerns(&Touched::Gone("rec-0".to_owned())));
+    assert!(concerns(&is(going)), "there again");
 }
 
 #[test]
@@ -174,8 +204,9 @@ fn other_data_in_a_secret_are_not_another_secret() {
         .unwrap()
     };
     let marks = of_marks();
-    assert!(marks(&secret("u", "YQ==")));
-    assert!(!marks(&secret("u", "Yg==")));
-    assert!(marks(&secret("u", "Yg==")), "deleted");
-    assert!(marks(&secret("v", "Yg==")), "another");
+    assert!(marks(&is(secret("u", "YQ=="))));
+    assert!(!marks(&is(secret("u", "Yg=="))));
+    assert!(marks(&is(secret("u", "Yg=="))), "told anew");
+    assert!(marks(&Touched::Gone("rec-users".to_owned())));
+    assert!(marks(&is(secret("v", "Yg=="))), "another");
 }

@@ -94,7 +94,7 @@ async fn a_port_that_was_given_back_a_moment_ago_is_not_refused() {
     let found = World::default();
     let chosen = choose(&context, &side, &found, found.topology.clone()).await;
     let (change, ..) = chosen.unwrap();
-    assert!(matches!(change, Ok(Change::Create { .. })), "{change:?}");
+    assert!(matches!(change, Change::Create { .. }), "{change:?}");
     drop(context);
     assert_eq!(asked.await.unwrap().len(), 4);
 }
@@ -131,6 +131,43 @@ async fn nothing_is_written_for_a_database_whose_name_another_was_given_meanwhil
         asked.len() == 2 && asked.iter().all(|(method, ..)| method == Method::GET),
         "the password of the one that has the name stays: {asked:?}"
     );
+}
+
+#[tokio::test]
+async fn a_database_that_is_refused_writes_nothing_and_holds_no_name() {
+    let (context, server) = context();
+    let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound", "message": "x"});
+    // Neither topology nor pods.
+    let answers = vec![(404, gone), list(&[]), list(&[])];
+    let asked = tokio::spawn(answer(server, answers));
+    let mut redb = RedisEnterpriseDatabase::new("db", Default::default());
+    redb.metadata.namespace = Some("team-b".to_owned());
+    let (owner, wanted) = (Owner::database("rec", "team-b", "db"), wanted("team-b"));
+    let credential = Credential::Ours {
+        secret: "redb-db".to_owned(),
+        password: b"word".to_vec(),
+    };
+    let side = Local {
+        owner: &owner,
+        wanted: &wanted,
+        credential: &credential,
+        access: &Access::default(),
+        has_served: false,
+    };
+    let refused = local(&context, &redb, &side, &World::default()).await;
+    assert_eq!(refused.unwrap_err().fault(), Fault::Waiting);
+    let namesake = DatabaseReference {
+        namespace: "ns".to_owned(),
+        ..wanted.database.clone()
+    };
+    let chosen: DatabaseTopology = serde_json::from_value(held()).unwrap();
+    let turn = context.ledger.turn().await;
+    assert!(turn.claim(&namesake, &chosen).is_ok());
+    drop(turn);
+    drop(context);
+    let asked = asked.await.unwrap();
+    let reads = asked.iter().all(|(method, ..)| method == Method::GET);
+    assert!(asked.len() == 3 && reads, "{asked:?}");
 }
 
 #[test]
