@@ -1,9 +1,21 @@
-//! The one place where the hub reads the wall clock. Everything else takes a [`Clock`] or a moment as an argument.
+//! The one place where the hub reads the wall clock, and the clock that goes on while the machine is suspended. Everything else
+//! takes a [`Clock`] or a moment as an argument.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+
+/// Since this machine was started, suspensions included (CLOCK_BOOTTIME): what the life of a lease is counted by. The
+/// monotonic clock stands while a machine sleeps, and etcd's does not.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanoseconds) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    // The kernel counts both from zero upwards.
+    Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
+}
 
 /// Where the present moment comes from.
 pub trait Clock: Send + Sync + fmt::Debug {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use http::{StatusCode, header};
 use meridian_hub::store::etcd::{EtcdSettings, EtcdStore, Tls};
+use meridian_hub::store::{Fence, Store as _, Txn};
 use serde_json::Value;
 
 use hubs::{Hubs, PATIENCE, pause};
@@ -207,6 +208,37 @@ async fn a_leader_that_was_stopped_wakes_up_as_a_follower_and_writes_nothing() {
     )
     .await;
     assert_eq!(role(&hubs, second).await, ("leads".to_owned(), 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_term_was_raised_by_somebody_else_makes_way_for_one_that_can_write() {
+    let hubs = Hubs::start().await;
+    let leader = hubs.leader_among(&[0, 1, 2]).await;
+    hubs.write(leader, "before").await.unwrap();
+    // As a hub does that knows nothing of seats, or a transaction of this one whose answer is lost.
+    let store = EtcdStore::open(&hubs.etcd.settings()).await.unwrap();
+    let raising = Txn::new().put("/raised", "x");
+    store.commit(raising, Fence(50)).await.unwrap();
+    let begun = Instant::now();
+    for n in 0.. {
+        let answer = hubs.write(leader, &format!("after-{n}")).await.unwrap();
+        if answer.status == StatusCode::CREATED {
+            break;
+        }
+        let refused = answer.status == StatusCode::SERVICE_UNAVAILABLE;
+        assert!(
+            refused && begun.elapsed() < FAILOVER,
+            "{answer:?}\n{}",
+            hubs.logs()
+        );
+        pause().await;
+    }
+    println!(
+        "term raised: written again after {} ms",
+        begun.elapsed().as_millis()
+    );
+    let newest = hubs.leader_among(&[0, 1, 2]).await;
+    assert_eq!(role(&hubs, newest).await, ("leads".to_owned(), 51));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

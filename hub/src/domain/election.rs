@@ -2,7 +2,7 @@
 //!
 //! There is one seat. Its record is bound to a lease that the holder renews, so it is empty at most one lease's life after
 //! the holder is gone. A replica counts the life of its lease from the moment at which it **asked** for it, by its own
-//! monotonic clock, and steps down a margin before the end: whoever takes the seat next finds nobody acting in it as long
+//! clock, which never stands or goes back, and steps down a margin before the end: whoever takes the seat next finds nobody acting in it as long
 //! as no two clocks differ in speed by more than the margin is of the life. What a replica does in spite of that (it was
 //! stopped and woke up) the store refuses, because every transaction compares the seat and the term.
 //!
@@ -13,7 +13,7 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// A moment of the replica's monotonic clock, since an origin of its own.
+/// A moment of the replica's own clock, since an origin of its own.
 pub type Moment = Duration;
 
 /// A lease of the store.
@@ -67,6 +67,8 @@ pub enum Ask {
 pub enum Answer {
     /// To a look: the lease of who has the seat.
     Seat(Option<Lease>),
+    /// To a look: the same, and the term is above every one that this replica has written in.
+    Overtaken(Option<Lease>),
     /// A lease, and its life.
     Granted(Lease, Duration),
     /// The seat and the next term are the claimer's.
@@ -101,6 +103,10 @@ pub enum Why {
     /// The store knows the lease no more.
     #[error("its lease ended in the store")]
     Over,
+    /// Somebody has raised the term: a hub that knows nothing of seats, or this one with a transaction whose answer was
+    /// lost. In its own term it can write nothing any more.
+    #[error("the term was raised above its own, in which it can write nothing any more")]
+    Overtaken,
     /// The seat is empty or another's.
     #[error("the seat is not its own any more")]
     Unseated,
@@ -156,6 +162,8 @@ struct Reign {
     since: Moment,
     until: Moment,
     renewal: Pace,
+    /// The last look found the term above its own.
+    overtaken: bool,
 }
 
 /// The election as one replica sees it.
@@ -250,12 +258,21 @@ impl Election {
             return;
         };
         self.look.due = asked + self.rules.look_every;
-        let Answer::Seat(holder) = answer else {
-            self.look.due = now + self.rules.retry;
-            return;
+        let (holder, overtaken) = match answer {
+            Answer::Seat(holder) => (holder, false),
+            Answer::Overtaken(holder) => (holder, true),
+            Answer::Lost
+            | Answer::Granted(..)
+            | Answer::Claimed
+            | Answer::Refused
+            | Answer::Renewed(_)
+            | Answer::Over => {
+                self.look.due = now + self.rules.retry;
+                return;
+            }
         };
-        match self.role {
-            Role::Follower { retry_at } if holder.is_none() && now >= retry_at => {
+        match &mut self.role {
+            Role::Follower { retry_at } if holder.is_none() && now >= *retry_at => {
                 if !self.resigned {
                     self.role = Role::Granting { asked: now };
                     actions.push(Action::Ask(Ask::Grant));
@@ -265,10 +282,12 @@ impl Election {
             Role::Leader(reign) if asked > reign.since && holder != Some(reign.lease) => {
                 self.step_down(now, Why::Unseated, actions);
             }
-            Role::Follower { .. }
-            | Role::Granting { .. }
-            | Role::Claiming { .. }
-            | Role::Leader(_) => {}
+            // Once is not enough: the leader may have raised it just now and wait for the answer.
+            Role::Leader(reign) if reign.overtaken && overtaken => {
+                self.step_down(now, Why::Overtaken, actions);
+            }
+            Role::Leader(reign) => reign.overtaken = asked > reign.since && overtaken,
+            Role::Follower { .. } | Role::Granting { .. } | Role::Claiming { .. } => {}
         }
     }
 
@@ -308,6 +327,7 @@ impl Election {
                     since: now,
                     until,
                     renewal,
+                    overtaken: false,
                 });
                 actions.push(Action::Lead(lease));
             }
@@ -340,6 +360,7 @@ impl Election {
             Answer::Over => self.step_down(now, Why::Over, actions),
             Answer::Lost
             | Answer::Seat(_)
+            | Answer::Overtaken(_)
             | Answer::Granted(..)
             | Answer::Claimed
             | Answer::Refused => reign.renewal.due = now + rules.retry,

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::Identity;
 use super::office::Office;
 use super::process::{FAREWELL, LinkPort, Process, told_to_stop};
 use crate::app::reign::{BeginError, Reign, trusted};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, since_boot};
 use crate::domain::election::{Action, Answer, Ask, Election, Event, Lease, Moment, Rules, Why};
 use crate::store::etcd::EtcdStore;
 use crate::store::etcd::mirror::Mirror;
@@ -27,6 +27,8 @@ const CLAIM: Duration = Duration::from_secs(2);
 const STEP_DOWN: Duration = Duration::from_millis(400);
 /// Longest sleep of the election, for a moment that never comes.
 const NAP: Duration = Duration::from_secs(1);
+/// How much earlier than its tenure the work of a leader ends: what is left over for giving the seat back.
+const BEFORE_THE_END: Duration = Duration::from_millis(100);
 /// How long the seat may take to be given back when the process ends.
 const GIVE_BACK: Duration = Duration::from_secs(1);
 
@@ -78,7 +80,6 @@ pub(super) struct Replica {
     process: Process,
     link: LinkPort,
     election: Election,
-    origin: Instant,
     asked: JoinSet<anyhow::Result<Told>>,
     won: Option<Won>,
     office: Option<Office>,
@@ -94,13 +95,12 @@ impl Replica {
         link: LinkPort,
         web_address: String,
     ) -> Self {
-        let origin = Instant::now();
         let desk = Desk {
             identity,
             store,
             replica: format!("{:016x}", rand::random::<u64>()),
             web_address,
-            tenure: Tenure::new(origin),
+            tenure: Tenure::default(),
         };
         let mirror = Arc::new(Mirror::new(Arc::clone(&desk.store)));
         let fed = Arc::clone(&mirror);
@@ -110,7 +110,6 @@ impl Replica {
             process,
             link,
             election: Election::new(Rules::default()),
-            origin,
             asked: JoinSet::new(),
             won: None,
             office: None,
@@ -122,7 +121,7 @@ impl Replica {
     /// Leads or follows until told to stop, or until a part ends by itself.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let ended = self.take_part().await;
-        let resigned = self.step(Event::Resign, FAREWELL).await;
+        let resigned = self.step(Event::Resign).await;
         let giving_back = async { while self.asked.join_next().await.is_some() {} };
         if timeout(GIVE_BACK, giving_back).await.is_err() {
             tracing::warn!(
@@ -137,7 +136,11 @@ impl Replica {
         let stop = told_to_stop();
         tokio::pin!(stop);
         loop {
-            let wake = self.origin + self.election.wake_at().min(self.now() + NAP);
+            let nap = self
+                .election
+                .wake_at()
+                .saturating_sub(since_boot())
+                .min(NAP);
             let office = async {
                 match &mut self.office {
                     Some(office) => office.failed().await,
@@ -153,19 +156,17 @@ impl Replica {
                     self.won = told.won.or(self.won.take());
                     Event::Answered(told.ask, told.answer)
                 }
-                () = sleep_until(wake) => Event::Tick,
+                () = sleep(nap) => Event::Tick,
             };
-            self.step(event, STEP_DOWN).await?;
+            self.step(event).await?;
             self.follow().await?;
         }
     }
 
-    fn now(&self) -> Moment {
-        self.origin.elapsed()
-    }
-
-    async fn step(&mut self, event: Event, farewell: Duration) -> anyhow::Result<()> {
-        let actions = self.election.step(self.now(), event);
+    async fn step(&mut self, event: Event) -> anyhow::Result<()> {
+        let now = since_boot();
+        let until = self.election.leads_until().unwrap_or_default();
+        let actions = self.election.step(now, event);
         // Before anything that takes time: who has stepped down writes nothing from here on. Who resigns has its seat until
         // it gives it back, and writes down until then how its sessions end.
         if !actions.contains(&Action::StepDown(Why::Resigned)) {
@@ -179,7 +180,7 @@ impl Replica {
                     self.asked.spawn(async move { desk.ask(ask).await });
                 }
                 Action::Lead(lease) => self.lead(lease)?,
-                Action::StepDown(why) => self.step_down(why, farewell).await,
+                Action::StepDown(why) => self.step_down(why, farewell(why, until, now)).await,
             }
         }
         Ok(())
@@ -247,8 +248,14 @@ impl Desk {
     async fn ask(&self, ask: Ask) -> anyhow::Result<Told> {
         let answer = match ask {
             Ask::Look => {
-                let seat = self.store.seat().await;
-                seat.map(|seat| Answer::Seat(seat.map(|(lease, _)| lease)))
+                let looked = self.store.look().await;
+                looked.map(|looked| {
+                    let holder = looked.seat.map(|(lease, _)| lease);
+                    if looked.term > self.tenure.term() {
+                        return Answer::Overtaken(holder);
+                    }
+                    Answer::Seat(holder)
+                })
             }
             Ask::Grant => {
                 let granted = self.store.grant(Rules::default().life).await;
@@ -311,12 +318,22 @@ impl Desk {
     }
 }
 
+/// How long the work of a leader may go on that leads no more. Who resigns has its seat until it gives it back, but its lease
+/// is not renewed meanwhile: its work ends before its time is over, `until`.
+fn farewell(why: Why, until: Moment, now: Moment) -> Duration {
+    match why {
+        Why::Resigned => FAREWELL.min(until.saturating_sub(now + BEFORE_THE_END)),
+        Why::Overdue | Why::Over | Why::Overtaken | Why::Unseated => STEP_DOWN,
+    }
+}
+
 fn refused_or_lost(ask: Ask, error: &StoreError) -> Answer {
     let refused = matches!(
         error,
         StoreError::NotLeading | StoreError::Fenced { .. } | StoreError::Conflict { .. }
     );
     if refused {
+        tracing::info!(%error, "the seat was not taken");
         return Answer::Refused;
     }
     lost(ask, error)
@@ -331,4 +348,23 @@ fn lost(ask: Ask, error: &StoreError) -> Answer {
         tracing::warn!(?ask, error, "the store did not answer a replica of the hub");
     }
     Answer::Lost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_resigns_ends_its_work_before_its_time_is_over() {
+        let now = Duration::from_secs(100);
+        let until = now + Duration::from_millis(2400);
+        let given = farewell(Why::Resigned, until, now);
+        assert_eq!(now + given + BEFORE_THE_END, until);
+        let over = farewell(Why::Resigned, now, now);
+        assert_eq!(over, Duration::ZERO);
+        let margin = Rules::default().margin;
+        for why in [Why::Overdue, Why::Over, Why::Overtaken, Why::Unseated] {
+            assert!(farewell(why, until, now) < margin, "{why}");
+        }
+    }
 }

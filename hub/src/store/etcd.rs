@@ -93,12 +93,10 @@ impl EtcdStore {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Terms only rise, so that of two readings the later one is the higher one.
+    /// What was read last counts, also if it is lower: an older copy of etcd may have been put back. A reading that is
+    /// overtaken does no harm, because every transaction compares it and reads it anew if it is wrong.
     fn learn(&self, held: HeldTerm) {
-        let mut known = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.revision > known.revision {
-            *known = held;
-        }
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 
     async fn read_term(&self) -> Result<(HeldTerm, Revision), StoreError> {
@@ -107,7 +105,7 @@ impl EtcdStore {
             ..RangeRequest::default()
         };
         let response = self.read(request).await?;
-        let held = term_of(&response)?;
+        let held = term_of(response.kvs.first())?;
         self.learn(held);
         Ok((held, head_of(&response)))
     }
@@ -238,10 +236,13 @@ impl EtcdStore {
                         revision: head,
                     });
                 }
+                if let Some(seat) = &self.seat {
+                    seat.tenure.reached(fence.0);
+                }
                 return Ok(revision(head));
             }
             let found = ranges(response);
-            let now = found.first().map(term_of).transpose()?.unwrap_or_default();
+            let now = term_of(found.first().and_then(|it| it.kvs.first()))?;
             self.learn(now);
             fenced(fence, now)?;
             self.seated(found.get(1))?;
@@ -291,8 +292,8 @@ fn fenced(fence: Fence, held: HeldTerm) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn term_of(response: &RangeResponse) -> Result<HeldTerm, StoreError> {
-    let Some(found) = response.kvs.first() else {
+fn term_of(found: Option<&proto::KeyValue>) -> Result<HeldTerm, StoreError> {
+    let Some(found) = found else {
         return Ok(HeldTerm::default());
     };
     let text = String::from_utf8_lossy(&found.value);

@@ -99,6 +99,23 @@ fn a_leader_whose_seat_is_anothers_or_empty_steps_down_but_not_for_an_older_look
 }
 
 #[test]
+fn a_leader_whose_term_was_overtaken_in_two_looks_steps_down_and_in_one_does_not() {
+    let mut election = leader();
+    let mut look = |at: u64, answer: Answer| {
+        let asked = election.step(ms(at), Event::Tick);
+        assert!(asked.contains(&Action::Ask(Ask::Look)), "{asked:?}");
+        election.step(ms(at + 10), answered(Ask::Look, answer))
+    };
+    let overtaken = Answer::Overtaken(Some(OURS));
+    // The answer to what raised it was on its way.
+    assert_eq!(look(600, overtaken), []);
+    assert_eq!(look(1200, Answer::Seat(Some(OURS))), []);
+    assert_eq!(look(1800, overtaken), []);
+    let ended = look(2400, overtaken);
+    assert_eq!(ended.first(), Some(&Action::StepDown(Why::Overtaken)));
+}
+
+#[test]
 fn a_claim_whose_answer_is_lost_is_given_back_and_a_late_one_leads_nobody() {
     let mut election = Election::new(Rules::default());
     drop(election.step(ms(0), Event::Tick));
@@ -139,6 +156,7 @@ proptest! {
         world.run(Duration::from_secs(30), Faults::All);
         world.run(Duration::from_secs(5), Faults::None);
         prop_assert_eq!(world.leaders().len(), 1);
+        prop_assert_eq!(world.writers(), world.leaders());
         prop_assert!(world.faults().is_empty(), "{:#?}", world.faults());
     }
 }

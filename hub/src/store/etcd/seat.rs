@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::{
     EtcdStore, RangeRequest, RangeResponse, TxnRequest, at_revision, fenced, proto, range, ranges,
     request_op, term_of,
 };
+use crate::clock::since_boot;
 use crate::domain::election::{Lease, Moment};
 use crate::store::txn::Parts;
 use crate::store::{Fence, StoreError, Txn};
@@ -30,24 +30,15 @@ pub struct Seat {
     pub term: u64,
 }
 
-/// Until when a leader may act, by the monotonic clock of this process. Clones share it.
-#[derive(Clone)]
+/// Until when a leader may act, by [`since_boot`], and the term that it has reached. Clones share it.
+#[derive(Clone, Default)]
 pub struct Tenure {
-    origin: Instant,
-    /// Milliseconds since the origin.
+    /// Milliseconds.
     until: Arc<AtomicU64>,
+    term: Arc<AtomicU64>,
 }
 
 impl Tenure {
-    /// A tenure that has not begun. Moments count from `origin`.
-    #[must_use]
-    pub fn new(origin: Instant) -> Self {
-        Self {
-            origin,
-            until: Arc::default(),
-        }
-    }
-
     /// Sets its end; zero ends it at once.
     pub fn set(&self, until: Moment) {
         let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
@@ -57,7 +48,17 @@ impl Tenure {
     /// Whether it stands now.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.origin.elapsed() < Duration::from_millis(self.until.load(Ordering::Acquire))
+        since_boot() < Duration::from_millis(self.until.load(Ordering::Acquire))
+    }
+
+    /// The highest term that was written in it: that of the seat, or a later one that a person let begin.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::Acquire)
+    }
+
+    pub(super) fn reached(&self, term: u64) {
+        self.term.fetch_max(term, Ordering::AcqRel);
     }
 }
 
@@ -65,8 +66,18 @@ impl fmt::Debug for Tenure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tenure")
             .field("holds", &self.holds())
+            .field("term", &self.term())
             .finish_non_exhaustive()
     }
+}
+
+/// What a look found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// Who has the seat.
+    pub seat: Option<(Lease, Seat)>,
+    /// The highest term that has written.
+    pub term: u64,
 }
 
 /// A seat that was taken.
@@ -87,20 +98,35 @@ impl EtcdStore {
     /// # Errors
     /// [`StoreError::Unavailable`], and soon: a failed look is repeated.
     pub async fn seat(&self) -> Result<Option<(Lease, Seat)>, StoreError> {
+        Ok(self.look().await?.seat)
+    }
+
+    /// Who has the seat, and the term, of one moment.
+    ///
+    /// # Errors
+    /// As [`EtcdStore::seat`].
+    pub async fn look(&self) -> Result<Looked, StoreError> {
+        // No other key of ours lies between the two.
         let request = RangeRequest {
             key: self.seat_key().into(),
+            range_end: super::after(&self.term_key()).into(),
             ..RangeRequest::default()
         };
         let answer = self.client.look(request).await;
         let answer = answer.map_err(|e| StoreError::unavailable("look who leads", e))?;
-        let Some(found) = answer.kvs.into_iter().next() else {
-            return Ok(None);
-        };
-        let seat = serde_json::from_slice(&found.value).map_err(|e| StoreError::Record {
-            key: String::from_utf8_lossy(&found.key).into_owned(),
-            reason: e.to_string(),
-        })?;
-        Ok(Some((Lease(found.lease), seat)))
+        let of = |key: Vec<u8>| answer.kvs.iter().find(move |found| found.key == key);
+        let held = term_of(of(self.term_key()))?;
+        let seat = of(self.seat_key()).map(|found| {
+            let seat = serde_json::from_slice(&found.value).map_err(|e| StoreError::Record {
+                key: String::from_utf8_lossy(&found.key).into_owned(),
+                reason: e.to_string(),
+            });
+            Ok((Lease(found.lease), seat?))
+        });
+        Ok(Looked {
+            seat: seat.transpose()?,
+            term: held.term,
+        })
     }
 
     /// A new lease, and the life that etcd gives it.
@@ -167,6 +193,7 @@ impl EtcdStore {
             term: fence.0,
             revision,
         });
+        tenure.reached(fence.0);
         Ok(Self {
             client: Arc::clone(&self.client),
             root: self.root.clone(),
@@ -205,7 +232,7 @@ impl EtcdStore {
         fence: Fence,
         found: &[RangeResponse],
     ) -> Result<StoreError, StoreError> {
-        let now = found.first().map(term_of).transpose()?.unwrap_or_default();
+        let now = term_of(found.first().and_then(|it| it.kvs.first()))?;
         self.learn(now);
         fenced(fence, now)?;
         for (check, found) in parts.checks.iter().zip(found.iter().skip(2)) {

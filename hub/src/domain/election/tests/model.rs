@@ -90,7 +90,10 @@ impl Etcd {
     fn answer(&mut self, now: Moment, ask: Ask, life: Duration) -> Answer {
         self.expire(now);
         match ask {
-            Ask::Look => Answer::Seat(self.seat),
+            Ask::Look => match self.seat {
+                Some(lease) if self.terms[&lease] < self.term => Answer::Overtaken(self.seat),
+                holder => Answer::Seat(holder),
+            },
             Ask::Grant => {
                 self.next += 1;
                 self.leases.insert(Lease(self.next), now + life);
@@ -172,6 +175,12 @@ impl World {
         (0..3).filter(|at| leads(&self.replicas[*at])).collect()
     }
 
+    /// Who could write: they act in the term that etcd has.
+    pub(super) fn writers(&self) -> Vec<usize> {
+        let writes = |it: &Replica| it.acts_in == Some(self.etcd.term);
+        (0..3).filter(|at| writes(&self.replicas[*at])).collect()
+    }
+
     pub(super) fn run(&mut self, length: Duration, mode: Faults) {
         self.mode = mode;
         let end = self.now + length;
@@ -198,6 +207,10 @@ impl World {
             }
             if mode == Faults::All && self.random.thousandth(1) {
                 self.stop_one();
+            }
+            // Who has the seat raised it and heard no answer, or a hub did that knows nothing of seats.
+            if mode == Faults::All && self.random.thousandth(1) {
+                self.etcd.term += 1;
             }
             self.judge();
         }

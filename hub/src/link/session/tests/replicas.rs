@@ -36,8 +36,8 @@ impl Leader {
             term: reign.term.0,
         };
         let (lease, _) = store.grant(Duration::from_secs(60)).await.unwrap();
-        let tenure = Tenure::new(Instant::now());
-        tenure.set(Duration::from_secs(3600));
+        let tenure = Tenure::default();
+        tenure.set(Duration::MAX);
         let seated = store.claim(lease, &seat, txn, tenure).await.unwrap();
         let settings = Settings {
             link_addresses: vec!["hub:8444".to_owned()],

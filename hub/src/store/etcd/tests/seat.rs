@@ -22,8 +22,8 @@ fn seat(replica: &str, term: u64) -> Seat {
 
 /// A tenure that outlasts the test: only etcd refuses then.
 fn endless() -> Tenure {
-    let tenure = Tenure::new(Instant::now());
-    tenure.set(Duration::from_secs(3600));
+    let tenure = Tenure::default();
+    tenure.set(Duration::MAX);
     tenure
 }
 
@@ -140,4 +140,66 @@ async fn a_lease_lives_as_long_as_it_is_renewed_and_takes_the_seat_along() {
     }
     assert!(renewed.elapsed() >= LIFE, "{:?}", renewed.elapsed());
     assert_eq!(store.renew(ours).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_leader_sees_that_its_term_was_overtaken_and_by_itself_it_is_not() {
+    let etcd = Etcd::start(Access::Open).await;
+    let store = EtcdStore::open(&etcd.settings()).await.unwrap();
+    let (ours, tenure) = (lease(&store).await, endless());
+    let claimed = store
+        .claim(ours, &seat("a", 1), Txn::new(), tenure.clone())
+        .await;
+    let leader = claimed.unwrap();
+    assert_eq!(store.look().await.unwrap().term, tenure.term());
+    // A person lets the hub go on: the next term is the leader's own.
+    leader.commit(put("/a", "1"), Fence(2)).await.unwrap();
+    assert_eq!((store.look().await.unwrap().term, tenure.term()), (2, 2));
+
+    let older = EtcdStore::open(&etcd.settings()).await.unwrap();
+    older.commit(put("/a", "2"), Fence(7)).await.unwrap();
+    let refused = leader.commit(put("/a", "3"), Fence(2)).await;
+    assert!(
+        matches!(refused, Err(StoreError::Fenced { given: 2, held: 7 })),
+        "{refused:?}"
+    );
+    let looked = store.look().await.unwrap();
+    assert_eq!(looked.seat, Some((ours, seat("a", 1))));
+    assert_eq!((looked.term, tenure.term()), (7, 2));
+}
+
+#[tokio::test]
+async fn the_seat_can_be_taken_after_an_older_copy_of_etcd_was_put_back() {
+    let mut etcd = Etcd::start(Access::Open).await;
+    let store = EtcdStore::open(&etcd.settings()).await.unwrap();
+    let reign = async |term: u64| {
+        let ours = lease(&store).await;
+        let claimed = store
+            .claim(ours, &seat("a", term), Txn::new(), endless())
+            .await;
+        claimed.unwrap();
+        store.revoke(ours).await.unwrap();
+    };
+    reign(1).await;
+    let older = tempfile::tempdir().unwrap();
+    let copy = older.path().join("copy");
+    etcd.stopped(|data| copied(data, &copy)).await;
+    reign(2).await;
+    reign(3).await;
+    etcd.stopped(|data| {
+        std::fs::remove_dir_all(data).unwrap();
+        copied(&copy, data);
+    })
+    .await;
+    assert_eq!(store.term().await.unwrap(), Fence(1));
+    reign(2).await;
+}
+
+fn copied(from: &std::path::Path, to: &std::path::Path) {
+    let done = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status();
+    assert!(done.unwrap().success());
 }

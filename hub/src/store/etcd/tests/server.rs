@@ -22,11 +22,14 @@ pub(crate) enum Access {
     Login,
 }
 
+const NAME: &str = "one";
+
 /// An etcd of one member. Ends with the test.
 pub(crate) struct Etcd {
     dir: TempDir,
     access: Access,
     client: u16,
+    peer: u16,
     process: Child,
 }
 
@@ -48,12 +51,13 @@ impl Etcd {
             }
             more.push("--client-cert-auth".to_owned());
         }
-        let scheme = scheme(access);
-        let process = member(dir.path(), "one", scheme, (client, peer), "", &more);
+        let ports = (client, peer);
+        let process = member(dir.path(), NAME, scheme(access), ports, "", &more);
         let etcd = Self {
             dir,
             access,
             client,
+            peer,
             process,
         };
         match access {
@@ -93,6 +97,15 @@ impl Etcd {
                 password: "word".to_owned().into(),
             }),
         }
+    }
+
+    /// Stops it, does something with the directory of its data, and starts it again. Only where everybody is let in.
+    pub(crate) async fn stopped(&mut self, with: impl FnOnce(&Path)) {
+        end(&mut self.process);
+        with(&self.dir.path().join(NAME));
+        let ports = (self.client, self.peer);
+        self.process = member(self.dir.path(), NAME, scheme(self.access), ports, "", &[]);
+        answers(&self.settings()).await;
     }
 
     async fn demand_login(&self) {
