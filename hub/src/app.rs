@@ -4,6 +4,7 @@
 pub mod databases;
 pub mod enroll;
 pub mod members;
+pub mod peers;
 pub mod reads;
 pub mod reign;
 pub mod tokens;
@@ -126,6 +127,8 @@ pub struct Settings {
     pub link_addresses: Vec<String>,
     /// Address of the web API, `host:port`, as people reach it.
     pub web_address: String,
+    /// Hosts that the hub's own certificate is for: no member is given one for any of them.
+    pub names: Vec<String>,
 }
 
 /// The hub's use cases over one store.

@@ -24,6 +24,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
 
+pub use identity::must_be_a_hubs;
 pub use root::Origin;
 
 /// How far certificates are back-dated, so that a member whose clock is behind can use them at once.

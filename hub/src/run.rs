@@ -67,6 +67,7 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
     });
     let replica_web = replica_web.unwrap_or_else(|| web_address.clone());
     let settings = Settings {
+        names: names(&advertise_link, &web_address, &replica_web),
         link_addresses: advertise_link,
         web_address,
     };
@@ -80,7 +81,7 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
     // The store first, then the authority: one that is older than its store means that the store was lost.
     let state = State::open(&data_dir, etcd).await?;
     let identity = Identity::open(&data_dir, ca_dir, &trust_domain, settings)?;
-    let names = names(&identity.settings, &replica_web);
+    let names = identity.settings.names.clone();
     let process = Process::start(Arc::clone(&identity.ca), names, web)?;
     match state {
         State::File(store) => alone(identity, store, process, link).await,

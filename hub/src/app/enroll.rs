@@ -10,7 +10,6 @@ use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
-use meridian_api::identity::{RecName, SpiffeId};
 use meridian_api::ids::ClusterUid;
 use meridian_api::link::enroll::{Purpose as Signed, Transcript, transcript};
 
@@ -400,46 +399,6 @@ impl App {
         let cluster = self.member(cluster).await?;
         let issued = self.ca().issue_agent(cluster.uid, csr, self.now())?;
         Ok(Enrolled { cluster, issued })
-    }
-
-    /// Signs the peer identity of a REC of a member.
-    ///
-    /// # Errors
-    /// As [`App::renew`].
-    pub async fn issue_peer(
-        &self,
-        cluster: ClusterUid,
-        rec: (&str, &str),
-        dns_names: &[String],
-        csr: &[u8],
-    ) -> Result<Issued, AppError> {
-        let cluster = self.member(cluster).await?.uid;
-        let (namespace, name) = rec;
-        let rec = RecName::new(namespace, name).map_err(|e| AppError::Refused(e.to_string()))?;
-        let names = match dns_names {
-            [] => self.suffix_names(cluster, namespace, name).await?,
-            given => given.to_vec(),
-        };
-        let identity = SpiffeId::peer(self.ca().trust_domain().clone(), cluster, rec);
-        Ok(self.ca().issue_peer(identity, &names, csr, self.now())?)
-    }
-
-    /// The wildcard of the REC's reported replication suffix, if it is known.
-    async fn suffix_names(
-        &self,
-        cluster: ClusterUid,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Vec<String>, AppError> {
-        let inventory = records::get(self.store().as_ref(), &keys::recs(cluster)).await?;
-        let recs = inventory.map(|held| held.record.recs).unwrap_or_default();
-        let suffixes = recs
-            .into_iter()
-            .filter(|rec| rec.namespace == namespace && rec.name == name);
-        Ok(suffixes
-            .filter(|rec| rec.suffix.starts_with('.'))
-            .map(|rec| format!("*{}", rec.suffix))
-            .collect())
     }
 }
 

@@ -61,6 +61,9 @@ impl TestHub {
         let settings = Settings {
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
+            names: ["hub", "hub.example.com", "replica-1.example.com"]
+                .map(str::to_owned)
+                .to_vec(),
         };
         let app = App::new(
             Arc::new(store.clone()),

@@ -12,23 +12,7 @@ pub(super) fn of_certificate(
     certificate: &CertificateDer<'_>,
     domain: &TrustDomain,
 ) -> Result<SpiffeId, CaError> {
-    let unreadable = |e: &dyn fmt::Display| CaError::Identity(format!("cannot be read: {e}"));
-    let (_, parsed) =
-        x509_parser::parse_x509_certificate(certificate).map_err(|e| unreadable(&e))?;
-    let names = parsed
-        .subject_alternative_name()
-        .map_err(|e| unreadable(&e))?;
-    let uris: Vec<_> = names
-        .iter()
-        .flat_map(|names| &names.value.general_names)
-        .filter_map(|name| {
-            if let GeneralName::URI(uri) = name {
-                Some(*uri)
-            } else {
-                None
-            }
-        })
-        .collect();
+    let uris = uris(certificate)?;
     match uris.as_slice() {
         [uri] => in_domain(uri, domain),
         uris => Err(CaError::Identity(format!(
@@ -36,6 +20,40 @@ pub(super) fn of_certificate(
             uris.len()
         ))),
     }
+}
+
+/// Refuses a certificate that carries an identity: an agent's or a peer's, which speaks for a member and never for the hub,
+/// whatever other names are in it.
+///
+/// # Errors
+/// [`CaError::Identity`].
+pub fn must_be_a_hubs(certificate: &CertificateDer<'_>) -> Result<(), CaError> {
+    match uris(certificate)?.first() {
+        None => Ok(()),
+        Some(uri) => Err(CaError::Identity(format!(
+            "is that of the member {uri}, expected one of a hub"
+        ))),
+    }
+}
+
+fn uris(certificate: &CertificateDer<'_>) -> Result<Vec<String>, CaError> {
+    let unreadable = |e: &dyn fmt::Display| CaError::Identity(format!("cannot be read: {e}"));
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(certificate).map_err(|e| unreadable(&e))?;
+    let names = parsed
+        .subject_alternative_name()
+        .map_err(|e| unreadable(&e))?;
+    let uris = names
+        .iter()
+        .flat_map(|names| &names.value.general_names)
+        .filter_map(|name| {
+            if let GeneralName::URI(uri) = name {
+                Some((*uri).to_owned())
+            } else {
+                None
+            }
+        });
+    Ok(uris.collect())
 }
 
 fn in_domain(uri: &str, domain: &TrustDomain) -> Result<SpiffeId, CaError> {

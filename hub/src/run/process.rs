@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::office::Office;
-use crate::app::{App, Settings};
+use crate::app::App;
 use crate::ca::{Authority, SERVER_LIFE};
 use crate::clock::{Clock as _, SystemClock};
 use crate::metrics::Metrics;
@@ -223,9 +223,9 @@ pub(super) fn host(address: &str) -> &str {
 }
 
 /// Names in the server certificate: what is advertised, what the other replicas know, and this machine's own.
-pub(super) fn names(settings: &Settings, replica_web: &str) -> Vec<String> {
-    let link = settings.link_addresses.iter().map(String::as_str);
-    let advertised = link.chain([settings.web_address.as_str(), replica_web]);
+pub(super) fn names(link: &[String], web: &str, replica_web: &str) -> Vec<String> {
+    let advertised = link.iter().map(String::as_str);
+    let advertised = advertised.chain([web, replica_web]);
     let mut names: Vec<_> = advertised
         .map(host)
         .chain(["localhost", "127.0.0.1", "::1"])

@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::answer::Failure;
 use super::{BODY, WebState};
+use crate::ca::must_be_a_hubs;
 use crate::store::etcd::mirror::Mirror;
 use crate::tls::{self, TlsError};
 
@@ -121,7 +122,13 @@ impl Client {
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
         let name = name.map_err(std::io::Error::other)?;
         let stream = TcpStream::connect(address).await?;
-        self.0.connect(name, stream).await
+        let stream = self.0.connect(name, stream).await?;
+        // The caller's token goes to a hub and to nobody else that the authority has signed for.
+        let shown = stream.get_ref().1.peer_certificates();
+        let shown = shown.and_then(|chain| chain.first());
+        let shown = shown.ok_or_else(|| std::io::Error::other("no certificate was presented"))?;
+        must_be_a_hubs(shown).map_err(std::io::Error::other)?;
+        Ok(stream)
     }
 }
 
@@ -250,3 +257,6 @@ fn nobody_leads() -> Fault {
         retry_after_ms: 1000,
     }
 }
+
+#[cfg(test)]
+mod tests;

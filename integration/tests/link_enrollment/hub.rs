@@ -59,6 +59,7 @@ impl Hub {
         let settings = Settings {
             link_addresses: vec![address.clone()],
             web_address: "127.0.0.1:8443".to_owned(),
+            names: ["127.0.0.1"].map(str::to_owned).to_vec(),
         };
         let app = Arc::new(App::new(
             store,
@@ -78,6 +79,7 @@ impl Hub {
             sessions: Sessions::default(),
             timing: Timing::default(),
             stop: stop.clone(),
+            cut: CancellationToken::new(),
         };
         let service =
             server::router(context, tracker).into_make_service_with_connect_info::<PeerAddress>();

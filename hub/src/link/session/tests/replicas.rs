@@ -42,6 +42,7 @@ impl Leader {
         let settings = Settings {
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
+            names: ["hub"].map(str::to_owned).to_vec(),
         };
         let clock = Arc::new(SystemClock);
         let app = App::new(Arc::new(seated), Arc::new(ca), clock, settings, reign);
