@@ -228,6 +228,9 @@ pub struct ShardArgs {
     /// The last process ended with an error: look first whether its files can be read
     #[arg(long)]
     pub examine: bool,
+    /// It is configured to write append-only files
+    #[arg(long)]
+    pub appends: bool,
     /// What becomes of files that cannot be read
     #[arg(long, value_enum)]
     pub unreadable: Unreadable,

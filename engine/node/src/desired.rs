@@ -307,6 +307,17 @@ pub enum Persistence {
     SnapshotEveryHours(u8),
 }
 
+impl Persistence {
+    /// Every write goes to an append-only file.
+    #[must_use]
+    pub fn appends(self) -> bool {
+        match self {
+            Self::AofEverySecond | Self::AofAlways => true,
+            Self::Disabled | Self::SnapshotEveryHours(_) => false,
+        }
+    }
+}
+
 /// Who may log in as the default user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,20 +5,27 @@
 //! its primary lacks: its files are set aside, and it copies anew, once nobody counts on its copy any more. Anybody else stays away
 //! and says what the file is.
 //!
-//! Files are looked at only after Valkey has ended with an error, by the process that becomes Valkey and holds the directory's lock.
+//! Files are looked at by the process that becomes Valkey and holds the directory's lock: whole only after Valkey has ended with an
+//! error, and before every start where Valkey itself would make things worse. Of an append-only file that is not the last it cuts off
+//! the end as well, refuses to start once, and the next time starts as if nothing were missing there.
 
 mod aof;
+mod examination;
+mod manifest;
 mod rdb;
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::{self, FileError};
 use crate::layout::ShardLayout;
-use aof::{End, Kind};
+
+pub use aof::is_command;
+pub(crate) use examination::is_manifest_unreadable;
+pub use examination::{Loads, Look, examine, loads};
 
 /// A file that Valkey will not load.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +39,11 @@ pub struct Damage {
     pub whole_up_to: u64,
     /// What is wrong there.
     pub what: String,
-    /// The manifest to repair by cutting the file off there; `None`: no tool can.
+    /// What to name to the tool that cuts the file off there; `None`: no tool can.
     pub repair: Option<PathBuf>,
+    /// Only Valkey itself knows whether it is damage.
+    #[serde(default)]
+    pub doubtful: bool,
 }
 
 /// Why a shard did not load the files that it left.
@@ -87,6 +97,7 @@ impl Refused {
             whole_up_to,
             what,
             repair,
+            doubtful: _,
         } = &self.damage;
         let found = format!(
             "its files cannot be read: {} is whole up to byte {whole_up_to} of {size}, {what}",
@@ -99,14 +110,15 @@ impl Refused {
                  of the directory"
             ),
             (Some(aside), _) => format!(
-                "{found}; they are kept in {} until somebody deletes them, and it copies everything anew from its primary",
+                "{found}; they are kept in {} until somebody deletes them or a later whole copy that cannot be read takes their place, and it copies \
+                 everything anew from its primary",
                 aside.display()
             ),
-            (None, Some(manifest)) => format!(
+            (None, Some(named)) => format!(
                 "{found}; nothing was thrown away. Where there is a copy, restore it; else copy the directory, and then run \
                  `valkey-check-aof --fix {}`, which loses the writes in the last {} bytes of the file; it is tried again by \
                  itself",
-                manifest.display(),
+                named.display(),
                 size.saturating_sub(*whole_up_to)
             ),
             (None, None) => format!(
@@ -123,107 +135,9 @@ pub fn refused(path: &Path) -> Option<Refused> {
     atomic_file::read_json(path).ok().flatten()
 }
 
-/// The first file that Valkey will not load.
-///
-/// # Errors
-/// [`KeptError`] if a file cannot be read at all.
-pub fn examine(files: &ShardLayout) -> Result<Option<Damage>, KeptError> {
-    let directory = files.append_only();
-    let manifest = directory.join("appendonly.aof.manifest");
-    let text = match fs::read_to_string(&manifest) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return examine_snapshot(&files.snapshot(), false);
-        }
-        Err(error) => return Err(io("read", &manifest)(error)),
-    };
-    let Some(parts) = aof::parts(&text) else {
-        let size = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        return Ok(Some(Damage {
-            file: manifest,
-            size,
-            whole_up_to: 0,
-            what: "and is no manifest of append-only files".to_owned(),
-            repair: None,
-        }));
-    };
-    let last = parts.len().saturating_sub(1);
-    for (index, (name, kind)) in parts.iter().enumerate() {
-        let path = directory.join(name);
-        let damage = match kind {
-            Kind::Base => examine_snapshot(&path, true)?,
-            Kind::Increment => examine_increment(&path, &manifest, index == last)?,
-        };
-        if damage.is_some() {
-            return Ok(damage);
-        }
-    }
-    Ok(None)
-}
-
-/// A file and its length; `None`: there is none.
-fn open(path: &Path) -> Result<Option<(BufReader<File>, u64)>, KeptError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io("open", path)(error)),
-    };
-    let size = file.metadata().map_err(io("look at", path))?.len();
-    Ok(Some((BufReader::new(file), size)))
-}
-
-fn absent(file: &Path) -> Damage {
-    Damage {
-        file: file.to_owned(),
-        size: 0,
-        whole_up_to: 0,
-        what: "because it is not there".to_owned(),
-        repair: None,
-    }
-}
-
-/// `needed`: it is damage if there is none.
-fn examine_snapshot(path: &Path, needed: bool) -> Result<Option<Damage>, KeptError> {
-    let Some((file, size)) = open(path)? else {
-        return Ok(needed.then(|| absent(path)));
-    };
-    let fits = rdb::is_whole(file, size).map_err(io("read", path))?;
-    Ok((!fits).then(|| Damage {
-        file: path.to_owned(),
-        size,
-        whole_up_to: 0,
-        what: "its checksum does not fit".to_owned(),
-        repair: None,
-    }))
-}
-
-fn examine_increment(
-    path: &Path,
-    manifest: &Path,
-    last: bool,
-) -> Result<Option<Damage>, KeptError> {
-    let Some((file, size)) = open(path)? else {
-        return Ok(Some(absent(path)));
-    };
-    let scan = aof::scan(file).map_err(io("read", path))?;
-    let what = match scan.end {
-        End::Whole => return Ok(None),
-        // Valkey cuts it off by itself.
-        End::Cut if last => return Ok(None),
-        End::Cut => "where it ends in the middle of a record although a later file goes on",
-        End::Broken => "where something begins that is no record",
-    };
-    Ok(Some(Damage {
-        file: path.to_owned(),
-        size,
-        whole_up_to: scan.whole,
-        what: what.to_owned(),
-        repair: last.then(|| manifest.to_owned()),
-    }))
-}
-
 /// Moves everything that the shard left into a folder of its own, and returns that. There is one such folder at most: a newer one
-/// takes the place of an older one only if what is moved was once a whole copy; otherwise it is worth nothing and goes.
+/// takes the place of an older one only if what is moved was once a whole copy; otherwise it is worth nothing and goes. What the shard
+/// begins with afterwards is noted as unfinished until [`finished`].
 ///
 /// # Errors
 /// [`KeptError`] naming the step; it can be repeated.
@@ -237,7 +151,8 @@ pub fn set_aside(files: &ShardLayout) -> Result<PathBuf, KeptError> {
         remove(&aside)?;
         fs::rename(&beside, &aside).map_err(io("rename", &beside))?;
     }
-    let was_whole = files.held().exists() || beside.join("held.json").exists();
+    // What is moved was whole if the moving has begun.
+    let was_whole = beside.exists() || !files.unfinished().exists();
     if aside.exists() && !was_whole {
         for path in files.left() {
             remove(&path)?;
@@ -245,6 +160,8 @@ pub fn set_aside(files: &ShardLayout) -> Result<PathBuf, KeptError> {
         return Ok(aside);
     }
     fs::create_dir_all(&beside).map_err(io("make", &beside))?;
+    // Whatever comes now is an unfinished copy until it has everything.
+    atomic_file::write(&files.unfinished(), b"")?;
     // The record of what they hold goes first: it must never speak of files that are gone.
     for path in files.left().iter().filter(|path| path.exists()) {
         fs::rename(path, beside.join(name(path))).map_err(io("move aside", path))?;
@@ -255,6 +172,26 @@ pub fn set_aside(files: &ShardLayout) -> Result<PathBuf, KeptError> {
         .and_then(|directory| directory.sync_all())
         .map_err(io("fsync", &files.directory))?;
     Ok(aside)
+}
+
+/// Moves append-only files out of the way that are not to be loaded and whose manifest cannot be read: Valkey reads it all the same,
+/// and does not start.
+///
+/// # Errors
+/// [`KeptError`] naming the step; it can be repeated.
+pub fn set_manifest_aside(files: &ShardLayout) -> Result<PathBuf, KeptError> {
+    let (directory, aside) = (files.append_only(), files.append_only_aside());
+    remove(&aside)?;
+    fs::rename(&directory, &aside).map_err(io("move aside", &directory))?;
+    Ok(aside)
+}
+
+/// Notes that the shard has everything that it should have. `unfinished` is [`ShardLayout::unfinished`].
+///
+/// # Errors
+/// [`KeptError`] if the note cannot be made.
+pub fn finished(unfinished: &Path) -> Result<(), KeptError> {
+    remove(unfinished)
 }
 
 fn remove(path: &Path) -> Result<(), KeptError> {

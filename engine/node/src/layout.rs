@@ -179,6 +179,18 @@ impl ShardLayout {
         self.directory.join("appendonlydir")
     }
 
+    /// The list of the append-only files, as Valkey names it.
+    #[must_use]
+    pub fn manifest(&self) -> PathBuf {
+        self.append_only().join("appendonly.aof.manifest")
+    }
+
+    /// Append-only files that are not loaded and whose list cannot be read, out of the way.
+    #[must_use]
+    pub fn append_only_aside(&self) -> PathBuf {
+        self.directory.join("appendonlydir.unreadable")
+    }
+
     /// Whom Valkey believes: certificates of clients, and the authority of the cluster's nodes. Written by PID 1.
     #[must_use]
     pub fn trusted(&self) -> PathBuf {
@@ -231,6 +243,12 @@ impl ShardLayout {
     #[must_use]
     pub fn aside(&self) -> PathBuf {
         self.directory.join("set-aside")
+    }
+
+    /// Says that what the shard has began anew without its files and was never whole since.
+    #[must_use]
+    pub fn unfinished(&self) -> PathBuf {
+        self.directory.join("unfinished")
     }
 
     /// What a process of the shard leaves to the next, the record of how much that is first.

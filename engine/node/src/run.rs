@@ -66,10 +66,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             dir,
             valkey_server,
             examine,
+            appends,
             unreadable,
         }) => {
             let left = shard_exec::Left {
                 examine,
+                appends,
                 unreadable,
             };
             match shard_exec::exec(&dir, &valkey_server, left)? {}

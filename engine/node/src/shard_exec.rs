@@ -10,10 +10,9 @@ use tracing::warn;
 
 use crate::atomic_file::{self, FileError};
 use crate::desired::Unreadable;
-use crate::kept::{self, KeptError, Refused};
+use crate::kept::{self, KeptError, Loads, Look, Refused};
 use crate::layout::{Layout, ShardLayout};
 use crate::lock::{Lock, LockError};
-use crate::valkey::starts_without_aof;
 
 /// Why the shard did not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +48,8 @@ pub enum ShardExecError {
 pub struct Left {
     /// It ended with an error, perhaps because it could not load them.
     pub examine: bool,
+    /// The configuration has append-only files on.
+    pub appends: bool,
     /// What becomes of them if it could not.
     pub unreadable: Unreadable,
 }
@@ -73,8 +74,7 @@ pub fn exec(directory: &Path, valkey: &Path, left: Left) -> Result<Infallible, S
     judge(&files, left)?;
     let mut command = Command::new(valkey);
     command.arg(files.config());
-    let has = |name: &str| directory.join(name).exists();
-    if starts_without_aof(has("dump.rdb"), has("appendonlydir")) {
+    if left.appends && kept::loads(&files, true)? == Loads::Snapshot {
         command.args(["--appendonly", "no"]);
     }
     let source = command.exec();
@@ -87,11 +87,17 @@ pub fn exec(directory: &Path, valkey: &Path, left: Left) -> Result<Infallible, S
 /// Sees to it that there is nothing that Valkey would not load, or says what that is.
 fn judge(files: &ShardLayout, left: Left) -> Result<(), ShardExecError> {
     let path = files.refused();
-    let damage = if left.examine {
-        kept::examine(files)?
+    let loads = kept::loads(files, left.appends)?;
+    let look = if left.examine {
+        Look::Closely
     } else {
-        None
+        Look::ForGaps
     };
+    let damage = kept::examine(files, loads, look)?;
+    if loads == Loads::Snapshot && kept::is_manifest_unreadable(files)? {
+        let aside = kept::set_manifest_aside(files)?;
+        warn!(aside = %aside.display(), "append-only files that are not loaded have no manifest that Valkey understands");
+    }
     let Some(damage) = damage else {
         return match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -107,6 +113,10 @@ fn judge(files: &ShardLayout, left: Left) -> Result<(), ShardExecError> {
     };
     if left.unreadable != Unreadable::CopyAnew {
         atomic_file::write_json(&path, &refused)?;
+        if refused.damage.doubtful {
+            warn!(directory = %files.directory.display(), "{}", refused.text());
+            return Ok(());
+        }
         return Err(ShardExecError::Refused(refused.text()));
     }
     refused.aside = Some(files.aside());

@@ -5,6 +5,6 @@ mod ping;
 mod replication;
 
 pub(crate) use config::managed;
-pub use config::{ShardFiles, needs_module, render_acl, render_config, starts_without_aof};
+pub use config::{ShardFiles, needs_module, render_acl, render_config};
 pub use ping::{Answer, ping};
 pub use replication::{Copy, Replicated};

@@ -2,25 +2,38 @@
 //!
 //! Source: the loader of Valkey 8.1. A record is an array of bulk strings; a line that begins with `#` is a remark. Here the end of
 //! each string is looked at as well, which the loader skips: a record that swallowed a part of the next one is found where it begins.
+//! A transaction counts as one record, as it does for the loader.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read as _};
 
 /// The longest line of lengths, or remark, that is one.
 const LINE_MAX: u64 = 1024;
 
+/// The commands of Valkey 8.1, one on each line.
+const COMMANDS: &str = include_str!("commands.txt");
+
+/// With this the names of the module's commands begin.
+const MODULE: &str = "crdt.";
+
+/// The longest name of a command that is looked at, bytes.
+const NAME_MAX: u64 = 64;
+
 /// How a file ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// With its last record.
     Whole,
-    /// In the middle of a record.
+    /// In the middle of a record or of a transaction.
     Cut,
     /// Something is no record.
     Broken,
+    /// A record is no command that Valkey or the module knows: its name, as far as it can be shown.
+    Unknown(String),
 }
 
 /// What was found in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scan {
     /// The records up to here are whole, bytes.
     pub(super) whole: u64,
@@ -28,86 +41,98 @@ pub(super) struct Scan {
     pub(super) end: End,
 }
 
-/// What a file of the manifest is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A snapshot with which the others begin.
-    Base,
-    /// Records.
-    Increment,
-}
-
-/// The files of a manifest in the order in which they are loaded; `None`: it is no manifest.
-pub(super) fn parts(manifest: &str) -> Option<Vec<(String, Kind)>> {
-    let mut parts = Vec::new();
-    for line in manifest.lines().filter(|line| !line.starts_with('#')) {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let after = |key| {
-            let mut pairs = words.chunks_exact(2);
-            pairs.find(|pair| pair[0] == key).map(|pair| pair[1])
-        };
-        let name = after("file")?;
-        match after("type")? {
-            "b" => parts.insert(0, (name.to_owned(), Kind::Base)),
-            "i" => parts.push((name.to_owned(), Kind::Increment)),
-            // On its way to be deleted.
-            "h" => {}
-            _ => return None,
-        }
-    }
-    Some(parts)
+/// Whether Valkey or the module has a command of this name.
+#[must_use]
+pub fn is_command(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.starts_with(MODULE) || COMMANDS.lines().any(|known| known == name)
 }
 
 /// Reads to the end, or to the first thing that is no record.
 pub(super) fn scan(mut file: impl BufRead) -> io::Result<Scan> {
-    let mut whole = 0;
-    loop {
-        let (end, read) = record(&mut file)?;
-        match end {
-            Some(end) => return Ok(Scan { whole, end }),
-            None => whole += read,
+    let (mut whole, mut read) = (0, 0);
+    let mut transaction = false;
+    let mut known = BTreeSet::new();
+    let end = loop {
+        let name = match record(&mut file)? {
+            Record::Remark(bytes) => {
+                read += bytes;
+                None
+            }
+            Record::Command(name, bytes) => {
+                read += bytes;
+                Some(name)
+            }
+            Record::None(End::Whole) if transaction => break End::Cut,
+            Record::None(end) => break end,
+        };
+        if let Some(name) = name {
+            let text = String::from_utf8_lossy(&name);
+            if !known.contains(&name) && !is_command(&text) {
+                break End::Unknown(text.escape_debug().to_string());
+            }
+            transaction |= name.eq_ignore_ascii_case(b"multi");
+            transaction &= !name.eq_ignore_ascii_case(b"exec");
+            known.insert(name);
         }
-    }
+        if !transaction {
+            whole = read;
+        }
+    };
+    Ok(Scan { whole, end })
 }
 
-/// Reads one record: how the file ends, if it does, and how many bytes were read.
-fn record(file: &mut impl BufRead) -> io::Result<(Option<End>, u64)> {
-    let (line, mut read) = match line(file)? {
-        Line::Read(line) if line.is_empty() => return Ok((Some(End::Whole), 0)),
-        Line::Read(line) => {
-            let read = line.len() as u64;
-            (line, read)
-        }
-        Line::Cut => return Ok((Some(End::Cut), 0)),
-        Line::Broken => return Ok((Some(End::Broken), 0)),
+/// What was read, with its length in bytes.
+enum Record {
+    /// Nobody executes it.
+    Remark(u64),
+    /// The first of its strings, as far as it is looked at.
+    Command(Vec<u8>, u64),
+    /// Nothing: this is how the file ends.
+    None(End),
+}
+
+fn record(file: &mut impl BufRead) -> io::Result<Record> {
+    let line = match line(file)? {
+        Line::Read(line) if line.is_empty() => return Ok(Record::None(End::Whole)),
+        Line::Read(line) => line,
+        Line::Cut => return Ok(Record::None(End::Cut)),
+        Line::Broken => return Ok(Record::None(End::Broken)),
     };
+    let mut read = line.len() as u64;
     if line.starts_with(b"#") {
-        return Ok((None, read));
+        return Ok(Record::Remark(read));
     }
     let Some(strings) = number(&line, b'*').filter(|count| *count > 0) else {
-        return Ok((Some(End::Broken), 0));
+        return Ok(Record::None(End::Broken));
     };
+    let mut first = None;
     for _ in 0..strings {
         let line = match self::line(file)? {
             Line::Read(line) if !line.is_empty() => line,
-            Line::Read(_) | Line::Cut => return Ok((Some(End::Cut), 0)),
-            Line::Broken => return Ok((Some(End::Broken), 0)),
+            Line::Read(_) | Line::Cut => return Ok(Record::None(End::Cut)),
+            Line::Broken => return Ok(Record::None(End::Broken)),
         };
         let Some(length) = number(&line, b'$') else {
-            return Ok((Some(End::Broken), 0));
+            return Ok(Record::None(End::Broken));
         };
-        let skipped = io::copy(&mut file.take(length), &mut io::sink())?;
+        let mut begin = Vec::new();
+        let shown = if first.is_none() { NAME_MAX } else { 0 };
+        file.take(length.min(shown)).read_to_end(&mut begin)?;
+        let rest = length - begin.len() as u64;
+        let skipped = io::copy(&mut file.take(rest), &mut io::sink())?;
+        first.get_or_insert(begin);
         let mut behind = Vec::with_capacity(2);
         file.take(2).read_to_end(&mut behind)?;
-        if skipped < length || b"\r\n".starts_with(&behind) && behind.len() < 2 {
-            return Ok((Some(End::Cut), 0));
+        if skipped < rest || b"\r\n".starts_with(&behind) && behind.len() < 2 {
+            return Ok(Record::None(End::Cut));
         }
         if behind != b"\r\n" {
-            return Ok((Some(End::Broken), 0));
+            return Ok(Record::None(End::Broken));
         }
         read += line.len() as u64 + length + 2;
     }
-    Ok((None, read))
+    Ok(Record::Command(first.unwrap_or_default(), read))
 }
 
 enum Line {
@@ -151,8 +176,12 @@ mod tests {
     }
 
     fn records() -> impl Strategy<Value = Vec<Vec<u8>>> {
-        let words = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 1..4);
-        let one = words.prop_map(|words| record(&words));
+        let words = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..3);
+        let names = prop::sample::select(vec!["SET", "hset", "CRDT.INCR"]);
+        let one = (names, words).prop_map(|(name, mut words)| {
+            words.insert(0, name.into());
+            record(&words)
+        });
         prop::collection::vec(one, 1..6)
     }
 
@@ -197,27 +226,41 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_is_whole_with_its_end_alone() {
+        let command = |name: &str| record(&[name.into()]);
+        let before = [command("PING"), command("multi"), command("PING")].concat();
+        let whole = command("PING").len() as u64;
+        let end = End::Cut;
+        assert_eq!(scan(&*before).unwrap(), Scan { whole, end });
+        let after = [before.clone(), command("EXEC"), command("PING")].concat();
+        let whole = after.len() as u64;
+        let end = End::Whole;
+        assert_eq!(scan(&*after).unwrap(), Scan { whole, end });
+        let broken = [before, vec![0; 9]].concat();
+        let whole = command("PING").len() as u64;
+        let end = End::Broken;
+        assert_eq!(scan(&*broken).unwrap(), Scan { whole, end });
+    }
+
+    #[test]
+    fn a_command_that_nobody_knows_is_named() {
+        let mut all = record(&[b"SET".to_vec(), b"k".to_vec(), b"PXNG".to_vec()]);
+        let whole = all.len() as u64;
+        // One bit of a name has turned.
+        all.extend(record(&[b"SE\x14".to_vec()]));
+        let end = End::Unknown("SE\\u{14}".to_owned());
+        assert_eq!(scan(&*all).unwrap(), Scan { whole, end });
+        let long = record(&[vec![b's'; 1_000]]);
+        let end = End::Unknown("s".repeat(64));
+        assert_eq!(scan(&*long).unwrap(), Scan { whole: 0, end });
+    }
+
+    #[test]
     fn zeros_that_a_lost_machine_left_are_no_record() {
         let mut all = record(&[b"PING".to_vec()]);
         let whole = all.len() as u64;
         all.extend([0; 4_096]);
         let end = End::Broken;
         assert_eq!(scan(&*all).unwrap(), Scan { whole, end });
-    }
-
-    #[test]
-    fn a_manifest_names_what_is_loaded_in_its_order() {
-        let text = "file a.2.incr.aof seq 2 type i\nfile a.1.base.rdb seq 1 type b\nfile a.1.incr.aof seq 1 type h\n\
-                    file a.3.incr.aof seq 3 type i startoffset 12\n";
-        let own = |(name, kind): (&str, Kind)| (name.to_owned(), kind);
-        let wanted = [
-            ("a.1.base.rdb", Kind::Base),
-            ("a.2.incr.aof", Kind::Increment),
-            ("a.3.incr.aof", Kind::Increment),
-        ];
-        assert_eq!(parts(text), Some(wanted.map(own).to_vec()));
-        for text in ["file a seq 1", "nonsense", "file a seq 1 type x"] {
-            assert_eq!(parts(text), None, "{text}");
-        }
     }
 }

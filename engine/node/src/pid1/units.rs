@@ -268,6 +268,9 @@ impl Units {
                     .arg(&self.config.valkey)
                     .arg("--unreadable")
                     .arg(word(shard.unreadable));
+                if shard.desired.persistence.appends() {
+                    command.arg("--appends");
+                }
                 if unit.is_some_and(|unit| unit.failed) {
                     command.arg("--examine");
                 }

@@ -98,6 +98,8 @@ struct Roles {
     problem: Option<String>,
     /// What this life was started without, until it has a whole copy again.
     without: Option<Refused>,
+    /// It was never whole since it began anew.
+    unfinished: bool,
     answers: mpsc::Sender<Event>,
     shown: watch::Sender<RoleView>,
 }
@@ -131,6 +133,7 @@ pub(super) async fn run(
         progress: Progress::default(),
         problem: None,
         without: None,
+        unfinished: false,
         answers,
         shown,
     };
@@ -238,6 +241,7 @@ impl Roles {
                 self.replicated = Some(replicated);
                 self.problem = None;
                 self.without = kept::refused(&self.shared.address.refused);
+                self.unfinished = self.shared.address.unfinished.exists();
                 Some(Event::Up(life))
             }
             Err(error) => {
@@ -309,6 +313,7 @@ impl Roles {
         let counted = self.progress.count(&core.members, self.replicated.as_ref());
         core.counts.retain(|member| counted.contains(member));
         let problem = self.problem(core.complete);
+        self.note_if_finished(core.complete);
         let view = RoleView {
             order: self.order.clone(),
             view: core,
@@ -325,6 +330,22 @@ impl Roles {
         });
         if edge {
             self.shared.edges.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Until it is noted, what becomes of its files is decided as if they were half a copy.
+    fn note_if_finished(&mut self, complete: bool) {
+        if !(self.unfinished && complete) {
+            return;
+        }
+        // If it fails, the next connection finds the note again.
+        self.unfinished = false;
+        if let Err(error) = kept::finished(&self.shared.address.unfinished) {
+            let error = crate::run::chain(&error);
+            warn!(
+                shard = self.shared.address.name,
+                error, "is whole, and it cannot be noted"
+            );
         }
     }
 

@@ -79,6 +79,8 @@ pub(super) struct ShardAddress {
     pub saved: PathBuf,
     /// Why it did not load its files at its newest start.
     pub refused: PathBuf,
+    /// The note that it began anew and was never whole since.
+    pub unfinished: PathBuf,
     /// The certificate that its clients see, and its key.
     pub client_pair: [PathBuf; 2],
     /// Whom it believes.

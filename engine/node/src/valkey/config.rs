@@ -117,14 +117,14 @@ pub(crate) fn managed(shard: &DesiredShard) -> Vec<(&'static str, String)> {
 }
 
 fn persistence(persistence: Persistence) -> Vec<(&'static str, String)> {
-    let (appendonly, appendfsync, save) = match persistence {
-        Persistence::Disabled => ("no", "everysec", String::new()),
-        Persistence::AofEverySecond => ("yes", "everysec", String::new()),
-        Persistence::AofAlways => ("yes", "always", String::new()),
+    let (appendfsync, save) = match persistence {
+        Persistence::Disabled | Persistence::AofEverySecond => ("everysec", String::new()),
+        Persistence::AofAlways => ("always", String::new()),
         Persistence::SnapshotEveryHours(hours) => {
-            ("no", "everysec", format!("{} 1", u32::from(hours) * 3600))
+            ("everysec", format!("{} 1", u32::from(hours) * 3600))
         }
     };
+    let appendonly = if persistence.appends() { "yes" } else { "no" };
     vec![
         ("appendfsync", appendfsync.to_owned()),
         ("save", save),
@@ -226,13 +226,6 @@ pub fn render_acl(shard: &DesiredShard, internal_secret: &str, replicas: &[Strin
         );
     }
     text
-}
-
-/// `true` if Valkey must be started with its AOF off although the configuration has it on: there is a snapshot but no AOF yet,
-/// and Valkey would begin with an empty one and forget the snapshot. The AOF is then switched on while it runs.
-#[must_use]
-pub fn starts_without_aof(has_snapshot: bool, has_aof: bool) -> bool {
-    has_snapshot && !has_aof
 }
 
 /// Only a shard that nobody gave a password to, and that was not declared open, is kept to this machine.
@@ -476,12 +469,5 @@ mod tests {
                 .ends_with(" +set +crdt.set -del -crdt.del ~* -@admin -migrate -script|debug -client|import-source +crdt.refused"),
             "{acl}"
         );
-    }
-
-    #[test]
-    fn a_snapshot_is_not_forgotten_when_the_aof_comes_later() {
-        assert!(starts_without_aof(true, false));
-        assert!(!starts_without_aof(true, true));
-        assert!(!starts_without_aof(false, false));
     }
 }

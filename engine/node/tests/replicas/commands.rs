@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use meridian_api::access::OPERATOR;
 use meridian_api::crds::topology::{ActiveActiveMembership, TopologyMember};
+use meridian_node::kept;
 use meridian_node::sync::topology::Topology;
 
 use crate::cluster::{Cluster, PORT, first_topology};
@@ -72,6 +73,11 @@ async fn check(name: &str, topology: Topology) {
     let before = cluster.node("a").pid("db-0").unwrap();
     let (mut open, mut closed) = (BTreeSet::new(), BTreeSet::new());
     for (command, arity) in commands(&cluster).await {
+        let whole = command.split('|').next().unwrap();
+        assert!(
+            kept::is_command(whole),
+            "{whole} would be taken for damage: add it to src/kept/commands.txt"
+        );
         let answer = answer(&host, &command, arity).await;
         let list = if is_closed(&answer) {
             &mut closed

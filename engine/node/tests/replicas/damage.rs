@@ -125,7 +125,117 @@ async fn a_replica_whose_files_cannot_be_read_stays_away_until_nobody_counts_on_
             .iter()
             .all(|byte| *byte == 0)
     );
+    let unfinished = cluster.node("b").shard_dir().join("unfinished");
+    until("it is noted that the copy is whole", SOON, async || {
+        (!unfinished.exists())
+            .then_some(())
+            .ok_or("not yet".to_owned())
+    })
+    .await;
     cluster.grow("b").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_between_append_only_files_is_neither_made_nor_loaded() {
+    let cluster = keeping(&[], None).await;
+    let node = cluster.node("a");
+    write(&mut cluster.client("a").await, 0..100).await;
+    let first = newest(node, 2_000).await;
+    // As a machine leaves it that was lost while the file was made anew: what was written last is there, and what was before is not.
+    let manifest = node
+        .shard_dir()
+        .join("appendonlydir/appendonly.aof.manifest");
+    let second = first.with_file_name("second.incr.aof");
+    fs::write(&second, "*3\r\n$3\r\nSET\r\n$5\r\nlater\r\n$1\r\nv\r\n").unwrap();
+    let listed = fs::read_to_string(&manifest).unwrap() + "file second.incr.aof seq 99 type i\n";
+    fs::write(&manifest, listed).unwrap();
+    let whole = fs::metadata(&first).unwrap().len();
+    let mut open = File::options().append(true).open(&first).unwrap();
+    open.write_all(b"*3\r\n$3\r\nSET\r\n$4\r\nlo").unwrap();
+    node.signal("db-0", Signal::KILL);
+    let tried = tries(node);
+    let problem = stays_away(node).await.problem.unwrap();
+    let named = format!("{} is whole up to byte {whole}", first.display());
+    assert!(problem.contains(&named), "{problem}");
+    until("it was tried again and again", SOON, async || {
+        (tries(node) >= tried + 3)
+            .then_some(())
+            .ok_or("not yet".to_owned())
+    })
+    .await;
+    stays_away(node).await;
+    let now = fs::metadata(&first).unwrap().len();
+    assert!(now > whole, "a person has to decide what is cut off");
+    open.set_len(whole).unwrap();
+    node.reports(1, "that it serves", |shard| {
+        shard.ready && shard.problem.is_none()
+    })
+    .await;
+    cluster.holds("a", 101).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_nobody_knows_is_named_and_valkey_has_the_last_word() {
+    let cluster = keeping(&[], None).await;
+    let node = cluster.node("a");
+    write(&mut cluster.client("a").await, 0..100).await;
+    let file = newest(node, 2_000).await;
+    let whole = fs::metadata(&file).unwrap().len();
+    let mut open = File::options().append(true).open(&file).unwrap();
+    open.write_all(b"*1\r\n$4\r\nPXNG\r\n").unwrap();
+    node.signal("db-0", Signal::KILL);
+    let problem = stays_away(node).await.problem.unwrap();
+    assert!(problem.contains("`PXNG` begins"), "{problem}");
+    let refusals = || {
+        let log = fs::read_to_string(node.shard_dir().join("valkey.log")).unwrap();
+        log.matches("unknown command 'PXNG'").count()
+    };
+    let before = refusals();
+    until("Valkey was asked again", SOON, async || {
+        (refusals() > before)
+            .then_some(())
+            .ok_or("not yet".to_owned())
+    })
+    .await;
+    open.set_len(whole).unwrap();
+    cluster.holds("a", 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn append_only_files_of_an_earlier_time_neither_stop_a_snapshot_nor_hide_that_it_is_damaged()
+{
+    let mut topology = first_topology();
+    topology.spec.persistence = Persistence::SnapshotEvery1Hour;
+    topology.spec.replication = false;
+    topology.spec.shards[0].replicas.clear();
+    let cluster = Cluster::serving(topology, &[]).await;
+    let node = cluster.node("a");
+    let directory = node.shard_dir().join("appendonlydir");
+    let manifest = directory.join("appendonly.aof.manifest");
+    fs::create_dir(&directory).unwrap();
+    fs::write(&manifest, [0; 64]).unwrap();
+    node.signal("db-0", Signal::KILL);
+    until("the manifest is out of the way", SOON, async || {
+        let aside = node.shard_dir().join("appendonlydir.unreadable");
+        aside.exists().then_some(()).ok_or("not yet".to_owned())
+    })
+    .await;
+    write(&mut cluster.client("a").await, 0..1).await;
+    fs::create_dir(&directory).unwrap();
+    fs::write(&manifest, "file a.incr.aof seq 1 type i\n").unwrap();
+    fs::write(directory.join("a.incr.aof"), "").unwrap();
+    let snapshot = node.shard_dir().join("dump.rdb");
+    fs::write(&snapshot, "REDIS0011 and no more").unwrap();
+    node.signal("db-0", Signal::KILL);
+    let problem = stays_away(node).await.problem.unwrap();
+    assert!(
+        problem.contains("dump.rdb is whole up to byte 0"),
+        "{problem}"
+    );
+    assert!(
+        snapshot.exists() && manifest.exists(),
+        "nothing is thrown away"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

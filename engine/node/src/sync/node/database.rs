@@ -106,7 +106,7 @@ impl Database {
         stop: &CancellationToken,
     ) -> Self {
         let (append_only, facts, saved) = (files.append_only(), files.facts(), files.saved());
-        let (held, refused) = (files.held(), files.refused());
+        let (held, refused, unfinished) = (files.held(), files.refused(), files.unfinished());
         let trusted = files.trusted();
         let name = files
             .directory
@@ -121,6 +121,7 @@ impl Database {
             append_only,
             saved,
             refused,
+            unfinished,
             client_pair: layout.client_pair(),
             trusted,
             replica_pair: ["tls.crt", "tls.key"].map(|file| internal.join(file)),

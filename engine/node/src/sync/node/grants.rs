@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Inner, Node};
 use crate::clock;
-use crate::desired::{
-    DesiredDatabase, DesiredShard, Persistence, Replication, Role as DesiredRole, ShardName,
-};
+use crate::desired::{DesiredDatabase, DesiredShard, Replication, Role as DesiredRole, ShardName};
 use crate::permission::grant::{self, Obeyed};
 use crate::permission::{Duty, Millis, Role};
 use crate::sync::internal::Grants;
@@ -34,10 +32,7 @@ pub(super) fn assigned(
             joining: replication.joining.clone(),
             copies: others(replication),
             as_is: replication.as_is,
-            keeps: matches!(
-                shard.persistence,
-                Persistence::AofEverySecond | Persistence::AofAlways
-            ),
+            keeps: shard.persistence.appends(),
         },
         generation: database.generation,
         port: shard.replication_port(),

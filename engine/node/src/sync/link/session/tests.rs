@@ -75,6 +75,7 @@ async fn shard(dir: &Path) -> Shard {
         socket,
         secret,
         refused: dir.join("refused"),
+        unfinished: dir.join("unfinished"),
         append_only: dir.join("aof"),
         saved: dir.join("saved"),
         client_pair: [dir.join("crt"), dir.join("key")],
