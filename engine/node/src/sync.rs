@@ -4,6 +4,7 @@
 //! of its [`roles`] and a [`durable`] clock reporter, per other region a [`link`]; one [`endpoint`] for other regions and one
 //! ([`internal`]) for the other nodes of the cluster.
 
+mod alive;
 mod api;
 mod authority;
 pub mod certificates;
@@ -178,6 +179,7 @@ pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), 
     )?;
     // First of all what was followed before: shards are served and replicated while nobody can be asked.
     node.resume().await;
+    tasks.spawn(alive::run(layout.supervisor_socket(), stop.clone()));
     let control = control::serve(&layout.control_socket(), node.clone())?;
     let mut serving = tokio::spawn(outward(node.clone(), settings.clone(), stop.clone()));
     let mut answering = tokio::spawn(inward(node.clone(), settings.clone(), inside, stop.clone()));

@@ -60,7 +60,10 @@ fn file(line: &str) -> Option<(String, u64, u8)> {
     let name = after("file").filter(|name| !name.contains('/'))?;
     let number = after("seq")?.parse().ok().filter(|number| *number > 0)?;
     let kind = after("type")?.bytes().next()?;
-    words.len().is_multiple_of(2).then(|| (name.to_owned(), number, kind))
+    words
+        .len()
+        .is_multiple_of(2)
+        .then(|| (name.to_owned(), number, kind))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::desired::{Access, DesiredState, Mutual};
 use crate::pid1::{AskError, Verb, ask};
 use crate::secret;
+use crate::sync::alive::on_disk;
 use crate::sync::topology::{NodeFacts, Topology, propose};
 
 /// The newest orders.
@@ -107,12 +108,12 @@ impl Node {
         };
         let (proposal, problems) = propose(&orders.topologies, &facts, &last.unwrap_or_default());
         self.set_problems(problems);
-        atomic_file::write_json(&self.layout.proposed(), &proposal)?;
+        on_disk(|| atomic_file::write_json(&self.layout.proposed(), &proposal))?;
         let owed = self.learn(Verb::Apply, Some(&orders.topologies)).await?;
         // Without this file a start without the Kubernetes API would not replicate.
         let followed = self.inner().followed.clone();
         if self.stored_topologies()? != followed {
-            atomic_file::write_json(&self.layout.topologies(), &followed)?;
+            on_disk(|| atomic_file::write_json(&self.layout.topologies(), &followed))?;
         }
         owed.map_or(Ok(()), |why| Err(OrderError::Supervisor(why)))
     }

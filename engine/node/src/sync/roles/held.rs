@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use super::RoleView;
 use crate::atomic_file;
+use crate::sync::alive::on_disk;
 use crate::sync::durable::make_durable;
 use crate::sync::shard::{Shard, ShardAddress, ShardError};
 
@@ -105,12 +106,14 @@ async fn rounds(
             forget(path, address);
         } else if last.as_ref() != Some(&now) {
             match make_durable(&shard, address).await? {
-                Ok(()) if current(&shown.borrow()) => match atomic_file::write_json(path, &now) {
-                    Ok(()) => last = Some(now),
-                    Err(error) => {
-                        warn!(shard = address.name, error = %crate::run::chain(&error), "how much is on disk is not recorded");
+                Ok(()) if current(&shown.borrow()) => {
+                    match on_disk(|| atomic_file::write_json(path, &now)) {
+                        Ok(()) => last = Some(now),
+                        Err(error) => {
+                            warn!(shard = address.name, error = %crate::run::chain(&error), "how much is on disk is not recorded");
+                        }
                     }
-                },
+                }
                 Ok(()) => return Ok(()),
                 Err(reason) => {
                     debug!(

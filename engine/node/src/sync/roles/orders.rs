@@ -6,6 +6,7 @@ use super::{Event, Order, Position, Roles};
 use crate::atomic_file;
 use crate::permission::Following;
 use crate::secret::replication_password;
+use crate::sync::alive::on_disk;
 use crate::sync::shard::ShardError;
 use crate::valkey::Replicated;
 
@@ -16,7 +17,7 @@ impl Roles {
             info!(shard = self.shared.address.name, ?order, "role");
         }
         if let Order::Record(facts) = &order {
-            return match atomic_file::write_json(&self.shared.facts, facts) {
+            return match on_disk(|| atomic_file::write_json(&self.shared.facts, facts)) {
                 Ok(()) => vec![Event::Done],
                 Err(error) => {
                     let text = crate::run::chain(&error);
