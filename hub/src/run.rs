@@ -1,33 +1,28 @@
 //! The composition root: opens the state, serves, and ends when told to or when a part ends by itself. A hub on a file is
 //! the leader as long as it runs; one on etcd is a replica that may lead.
 
+mod identity;
 mod office;
 mod process;
 mod replica;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use tracing_subscriber::EnvFilter;
-use zeroize::Zeroizing;
 
 use crate::app::reign::{Reign, trusted};
 use crate::app::{App, Settings, tokens};
 use crate::args::{Command, Etcd, Init, LogFormat, Serve};
 use crate::ca::{Authority, Origin, root};
 use crate::clock::{Clock as _, SystemClock};
-use crate::domain::access::ApiToken;
 use crate::store::etcd::{EtcdSettings, EtcdStore};
 use crate::store::redb::RedbStore;
-use crate::store::{Store, StoreError, keys, records};
+use crate::store::{Store, StoreError};
+use identity::{FIRST_ADMIN, FIRST_TOKEN, Identity};
 use process::{LinkPort, Process, names};
 use replica::Replica;
-
-/// Holder of the token that the first start writes.
-const FIRST_ADMIN: &str = "admin";
-/// File of the first administrator's token, in the data directory or beside the authority that was given.
-const FIRST_TOKEN: &str = "admin-token";
 
 /// Does what the command line says.
 ///
@@ -80,7 +75,8 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
     root::make_private_dir(&data_dir)?;
     // The store first, then the authority: one that is older than its store means that the store was lost.
     let state = State::open(&data_dir, etcd).await?;
-    let identity = Identity::open(&data_dir, ca_dir, &trust_domain, settings)?;
+    let identity =
+        Identity::open(state.store(), &data_dir, ca_dir, &trust_domain, settings).await?;
     let names = identity.settings.names.clone();
     let process = Process::start(Arc::clone(&identity.ca), names, web)?;
     match state {
@@ -146,10 +142,10 @@ async fn alone(
 ) -> anyhow::Result<()> {
     let now = SystemClock.now();
     let reign = Reign::begin(store.as_ref(), &identity.ca, identity.origin, now).await?;
-    let kept = identity.first_token(store.as_ref()).await?;
+    let first = identity.first_token(store.as_ref()).await?;
     let app = identity.app(store, reign);
-    if let Some(kept) = kept {
-        app.keep_api_token(&kept).await?;
+    if let Some(first) = first {
+        app.keep_api_token(&first.kept).await?;
     }
     let office = process.open_office(Arc::new(app), link.listen()?)?;
     process.serve_alone(office).await
@@ -174,74 +170,12 @@ impl State {
             RedbStore::open(&path).with_context(|| format!("could not open {}", path.display()))?;
         Ok(Self::File(Arc::new(store)))
     }
-}
 
-/// What makes this process a hub, whether it leads or not.
-struct Identity {
-    ca: Arc<Authority>,
-    origin: Origin,
-    settings: Settings,
-    /// Where the first administrator's token is looked for, and where it is written if it is nowhere.
-    tokens: (Vec<PathBuf>, PathBuf),
-}
-
-impl Identity {
-    fn open(
-        data_dir: &Path,
-        ca_dir: Option<PathBuf>,
-        trust_domain: &str,
-        settings: Settings,
-    ) -> anyhow::Result<Self> {
-        let own = data_dir.join(FIRST_TOKEN);
-        let mut there = vec![own.clone()];
-        let (ca, origin) = match ca_dir {
-            None => Authority::open(
-                &data_dir.join("ca"),
-                trust_domain.parse()?,
-                SystemClock.now(),
-            )?,
-            Some(dir) => {
-                there.insert(0, dir.join(FIRST_TOKEN));
-                Authority::given(&dir, trust_domain.parse()?)
-                    .with_context(|| format!("no certificate authority in {} (--ca-dir); `meridian-hub init --ca-dir DIR` makes one", dir.display()))?
-            }
-        };
-        tracing::info!(fingerprint = ca.fingerprint(), "the certificate authority");
-        Ok(Self {
-            ca: Arc::new(ca),
-            origin,
-            settings,
-            tokens: (there, own),
-        })
-    }
-
-    fn app(&self, store: Arc<dyn Store>, reign: Reign) -> App {
-        let clock = Arc::new(SystemClock);
-        let settings = self.settings.clone();
-        App::new(store, Arc::clone(&self.ca), clock, settings, reign)
-    }
-
-    /// The first administrator's token, to be kept in a store that has none. It is in a file that only the owner reads
-    /// before it is kept, so a start that ends in between is repeated and locks nobody out. A token that is there already
-    /// is taken into a new store: who could administer the hub before its store was lost can do so afterwards, and also
-    /// once the old store is put back.
-    async fn first_token(&self, store: &dyn Store) -> anyhow::Result<Option<ApiToken>> {
-        if !records::list(store, &keys::users()).await?.value.is_empty() {
-            return Ok(None);
+    fn store(&self) -> &dyn Store {
+        match self {
+            Self::File(store) => store.as_ref(),
+            Self::Etcd(store) => store.as_ref(),
         }
-        let now = SystemClock.now();
-        let (there, own) = &self.tokens;
-        for path in there {
-            let clear = std::fs::read_to_string(path).map(Zeroizing::new).ok();
-            if let Some(kept) = clear.and_then(|clear| tokens::read(&clear, FIRST_ADMIN, now)) {
-                tracing::info!(path = %path.display(), "the first administrator's token is taken from its file");
-                return Ok(Some(kept));
-            }
-        }
-        let (clear, kept) = tokens::draw(FIRST_ADMIN, now);
-        root::write_file(own, clear.as_bytes(), 0o600)?;
-        tracing::info!(path = %own.display(), "the first administrator's token was written");
-        Ok(Some(kept))
     }
 }
 

@@ -4,6 +4,7 @@
 //! it is known to have gone back in time if a member obeyed something that is not in its line.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -32,6 +33,37 @@ pub enum BeginError {
         /// Fingerprint of this hub's authority.
         ours: String,
         /// Fingerprint that the store holds.
+        theirs: String,
+    },
+    /// The store has a past, and this hub has no authority.
+    #[error(
+        "this store was begun before, but there is no certificate authority in {}: members that joined trust the one that it \
+         was begun with{theirs}. Nothing was written. Put its files root.key and root.crt there, from a backup or from \
+         another replica, or name the directory that has them (--ca-dir); to begin anew give the hub another prefix in etcd \
+         (--etcd-root) or, if its state is a file, another data directory",
+        dir.display()
+    )]
+    NoAuthority {
+        /// Where it was looked for.
+        dir: PathBuf,
+        /// Its fingerprint, if the store holds it.
+        theirs: String,
+    },
+    /// The authority is new, the store is not and names none.
+    #[error(
+        "this store was begun before, but this hub has just made its certificate authority: members that joined trust \
+         another. Put its files root.key and root.crt in place of the new ones"
+    )]
+    NewAuthority,
+    /// The identities of the members are of another trust domain.
+    #[error(
+        "the identities of this store's members are of the trust domain {theirs:?}, but this hub has {ours:?}: give every \
+         replica --trust-domain {theirs}"
+    )]
+    OtherTrustDomain {
+        /// This hub's.
+        ours: String,
+        /// The store's.
         theirs: String,
     },
     /// The store failed or refused.
@@ -85,12 +117,17 @@ impl Reign {
         let birth = records::get(store, &keys::birth()).await?;
         let term = Term(store.term().await?.0 + 1);
         // A store that names no authority yet is bound to this one.
-        let mut txn = match trusted(store, ca).await? {
-            Some(held) => Txn::new().unchanged(&held),
-            None => {
-                let fingerprint = ca.fingerprint();
-                Txn::new().create(&keys::anchor(), &Anchor { fingerprint })?
-            }
+        let anchor = Anchor {
+            fingerprint: ca.fingerprint(),
+            trust_domain: Some(ca.trust_domain().to_string()),
+        };
+        let held = trusted(store, ca).await?;
+        if held.is_none() && birth.is_some() && origin == Origin::Created {
+            return Err(BeginError::NewAuthority);
+        }
+        let mut txn = match held {
+            Some(held) if held.record == anchor => Txn::new().unchanged(&held),
+            held => Txn::new().upsert(&keys::anchor(), held.as_ref(), &anchor)?,
         };
         let store_id = birth
             .as_ref()
@@ -155,7 +192,7 @@ impl Reign {
     }
 }
 
-/// Refuses an authority that is not the store's. What the store holds, if it names one already.
+/// Refuses an authority, or a trust domain, that is not the store's. What the store holds, if it names one already.
 ///
 /// # Errors
 /// [`BeginError`].
@@ -170,8 +207,34 @@ pub async fn trusted(
             let theirs = held.record.fingerprint.clone();
             Err(BeginError::OtherAuthority { ours, theirs })
         }
+        Some(Held {
+            record:
+                Anchor {
+                    trust_domain: Some(theirs),
+                    ..
+                },
+            ..
+        }) if *theirs != ca.trust_domain().to_string() => Err(BeginError::OtherTrustDomain {
+            ours: ca.trust_domain().to_string(),
+            theirs: theirs.clone(),
+        }),
         Some(_) | None => Ok(held),
     }
+}
+
+/// Refuses a store that was begun before, for a hub that has no authority in `dir` and would make one.
+///
+/// # Errors
+/// [`BeginError::NoAuthority`].
+pub async fn must_be_new(store: &dyn Store, dir: &Path) -> Result<(), BeginError> {
+    if records::get(store, &keys::birth()).await?.is_none() {
+        return Ok(());
+    }
+    let held = records::get(store, &keys::anchor()).await?;
+    Err(BeginError::NoAuthority {
+        dir: dir.to_owned(),
+        theirs: held.map_or_else(String::new, |held| format!(", {}", held.record.fingerprint)),
+    })
 }
 
 fn new_store_id() -> StoreId {
@@ -385,45 +448,4 @@ impl App {
 }
 
 #[cfg(test)]
-mod tests {
-    use meridian_api::identity::TrustDomain;
-
-    use super::*;
-    use crate::store::memory::MemoryStore;
-
-    fn authority(dir: &tempfile::TempDir) -> (Authority, Origin) {
-        let now = "2026-11-22T12:00:00Z".parse().unwrap();
-        Authority::open(dir.path(), TrustDomain::default(), now).unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_store_of_another_authority_is_refused_with_both_fingerprints() {
-        let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (theirs, origin) = authority(&theirs);
-        let store = MemoryStore::new();
-        let now = Timestamp::UNIX_EPOCH;
-        Reign::begin(&store, &theirs, origin, now).await.unwrap();
-        let again = Reign::begin(&store, &theirs, Origin::Loaded, now).await;
-        assert_eq!(again.unwrap().term, Term(2));
-
-        let (ours, origin) = authority(&ours);
-        let refused = Reign::begin(&store, &ours, origin, now).await.unwrap_err();
-        let told = refused.to_string();
-        for part in [ours.fingerprint(), theirs.fingerprint()] {
-            assert!(told.contains(&part), "{told}");
-        }
-        assert_eq!(store.term().await.unwrap(), Fence(2), "no reign began");
-    }
-
-    #[tokio::test]
-    async fn a_given_authority_may_be_older_than_its_store() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(authority(&dir));
-        let store = MemoryStore::new();
-        let (given, origin) = Authority::given(dir.path(), TrustDomain::default()).unwrap();
-        let now = Timestamp::UNIX_EPOCH;
-        Reign::begin(&store, &given, origin, now).await.unwrap();
-        let doubts = records::list(&store, &keys::doubts()).await.unwrap();
-        assert!(doubts.value.is_empty());
-    }
-}
+mod tests;

@@ -63,7 +63,7 @@ impl Authority {
     ) -> Result<(Self, Origin), CaError> {
         make_private_dir(dir)?;
         let (key_path, certificate_path) = (dir.join(KEY_FILE), dir.join(CERTIFICATE_FILE));
-        let origin = if key_path.exists() {
+        let origin = if Self::is_in(dir) {
             Origin::Loaded
         } else {
             Origin::Created
@@ -85,6 +85,12 @@ impl Authority {
             write_file(&certificate_path, certificate.pem().as_bytes(), 0o644)?;
         }
         Ok((Self::read(dir, trust_domain, OWNER)?, origin))
+    }
+
+    /// Whether the directory holds the root's key: [`Authority::open`] would read it, and not make one.
+    #[must_use]
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(KEY_FILE).exists()
     }
 
     /// Reads the root from a directory of which nothing is changed: the same files serve several replicas.

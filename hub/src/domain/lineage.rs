@@ -27,6 +27,9 @@ pub struct Birth {
 pub struct Anchor {
     /// Fingerprint of its public key.
     pub fingerprint: String,
+    /// Trust domain of every identity that it signs; `None` in stores that are older than this field.
+    #[serde(default)]
+    pub trust_domain: Option<String>,
 }
 
 /// One start of the hub.

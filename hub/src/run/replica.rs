@@ -298,10 +298,14 @@ impl Desk {
         let (reign, mut txn) = prepared.map_err(|error| match error {
             // As every other failure of the store, by which a claim is lost and not the process.
             BeginError::Store(error) => anyhow::Error::from(error),
-            other @ BeginError::OtherAuthority { .. } => other.into(),
+            other @ (BeginError::OtherAuthority { .. }
+            | BeginError::NoAuthority { .. }
+            | BeginError::NewAuthority
+            | BeginError::OtherTrustDomain { .. }) => other.into(),
         })?;
-        if let Some(kept) = self.identity.first_token(store).await? {
-            txn = txn.create(&keys::user(&kept.id), &kept)?;
+        let first = self.identity.first_token(store).await?;
+        if let Some(first) = &first {
+            txn = txn.create(&keys::user(&first.kept.id), &first.kept)?;
         }
         let seat = Seat {
             replica: self.replica.clone(),
@@ -309,7 +313,14 @@ impl Desk {
             term: reign.term.0,
         };
         let tenure = self.tenure.clone();
-        let store = self.store.claim(lease, &seat, txn, tenure).await?;
+        let claimed = self.store.claim(lease, &seat, txn, tenure).await;
+        // Not after an error that leaves open whether it was kept.
+        if let (Err(error), Some(first)) = (&claimed, first)
+            && is_refusal(error)
+        {
+            first.withdraw();
+        }
+        let store = claimed?;
         Ok(Won {
             lease,
             store,
@@ -327,12 +338,16 @@ fn farewell(why: Why, until: Moment, now: Moment) -> Duration {
     }
 }
 
-fn refused_or_lost(ask: Ask, error: &StoreError) -> Answer {
-    let refused = matches!(
+/// Whether a claim was certainly not carried out.
+fn is_refusal(error: &StoreError) -> bool {
+    matches!(
         error,
         StoreError::NotLeading | StoreError::Fenced { .. } | StoreError::Conflict { .. }
-    );
-    if refused {
+    )
+}
+
+fn refused_or_lost(ask: Ask, error: &StoreError) -> Answer {
+    if is_refusal(error) {
         tracing::info!(%error, "the seat was not taken");
         return Answer::Refused;
     }

@@ -72,7 +72,11 @@ impl EtcdStore {
             held: Arc::default(),
             seat: None,
         };
-        store.term().await.map_err(SettingsError::Unreachable)?;
+        let answered = store.term().await;
+        answered.map_err(|source| SettingsError::Unreachable {
+            endpoints: settings.endpoints.clone(),
+            source,
+        })?;
         Ok(store)
     }
 

@@ -341,13 +341,23 @@ fn tls(settings: &EtcdSettings) -> Result<ClientTlsConfig, SettingsError> {
 }
 
 fn member(address: &str, tls: ClientTlsConfig) -> Result<Channel, SettingsError> {
-    let wrong = |source| SettingsError::Endpoint {
+    let wrong = |reason: &dyn std::fmt::Display| SettingsError::Endpoint {
         endpoint: address.to_owned(),
-        source,
+        reason: reason.to_string(),
     };
-    let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(wrong)?;
-    if address.starts_with("https://") {
-        endpoint = endpoint.tls_config(tls).map_err(wrong)?;
+    let uri: http::Uri = address.parse().map_err(|error| wrong(&error))?;
+    let is_tls = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        Some(other) => return Err(wrong(&format!("etcd does not speak {other}"))),
+        None => return Err(wrong(&"it names no scheme")),
+    };
+    if uri.port().is_none() {
+        return Err(wrong(&"it names no port"));
+    }
+    let mut endpoint = Endpoint::from(uri);
+    if is_tls {
+        endpoint = endpoint.tls_config(tls).map_err(|error| wrong(&error))?;
     }
     Ok(endpoint
         .connect_timeout(CONNECT_WITHIN)

@@ -101,13 +101,15 @@ pub enum SettingsError {
     )]
     NoEndpoint,
     /// An endpoint that is no address.
-    #[error("etcd endpoint {endpoint:?}: expected http://HOST:PORT or https://HOST:PORT")]
+    #[error(
+        "--etcd-endpoints: {endpoint:?} is no address of a member of etcd: {reason}; expected http://HOST:PORT or \
+         https://HOST:PORT"
+    )]
     Endpoint {
         /// What was found.
         endpoint: String,
         /// Why.
-        #[source]
-        source: tonic::transport::Error,
+        reason: String,
     },
     /// A prefix that is none.
     #[error(
@@ -128,7 +130,15 @@ pub enum SettingsError {
     },
     /// No endpoint answers as it should.
     #[error(
-        "etcd does not answer; look whether it runs, and at the endpoints, certificates and login that are given"
+        "no member of etcd answers at {} (--etcd-endpoints); look whether it runs there, and at the certificates and the login \
+         that are given",
+        endpoints.join(", ")
     )]
-    Unreachable(#[source] StoreError),
+    Unreachable {
+        /// Where they were looked for.
+        endpoints: Vec<String>,
+        /// What the last one said, or that it said nothing.
+        #[source]
+        source: StoreError,
+    },
 }

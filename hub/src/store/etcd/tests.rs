@@ -73,7 +73,7 @@ async fn a_hub_shows_its_certificate_and_checks_that_of_etcd() {
     };
     let refused = EtcdStore::open(&without).await.unwrap_err();
     assert!(
-        matches!(refused, SettingsError::Unreachable(_)),
+        matches!(refused, SettingsError::Unreachable { .. }),
         "{refused:?}"
     );
     let stranger = Etcd::start(Access::Certificates).await;
@@ -83,7 +83,7 @@ async fn a_hub_shows_its_certificate_and_checks_that_of_etcd() {
     };
     let refused = EtcdStore::open(&distrusting).await.unwrap_err();
     assert!(
-        matches!(refused, SettingsError::Unreachable(_)),
+        matches!(refused, SettingsError::Unreachable { .. }),
         "{refused:?}"
     );
 }
@@ -107,11 +107,30 @@ async fn a_hub_logs_in_and_again_when_its_token_has_run_out() {
     store.commit(put("/a", "2"), Fence(1)).await.unwrap();
 
     let wrong = EtcdStore::open(&etcd.settings()).await.unwrap_err();
-    assert!(matches!(wrong, SettingsError::Unreachable(_)), "{wrong:?}");
+    assert!(
+        matches!(wrong, SettingsError::Unreachable { .. }),
+        "{wrong:?}"
+    );
 }
 
-#[test]
-fn settings_that_cannot_be_are_named() {
+#[tokio::test]
+async fn a_member_of_etcd_that_does_not_answer_is_named() {
+    // Taken, so that nobody else listens there.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    drop(silent);
+    let settings = EtcdSettings {
+        endpoints: vec![endpoint.clone()],
+        root: "/m".to_owned(),
+        tls: Tls::default(),
+        login: None,
+    };
+    let told = EtcdStore::open(&settings).await.unwrap_err().to_string();
+    assert!(told.contains(&endpoint), "{told}");
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_are_named() {
     let base = EtcdSettings {
         endpoints: Vec::new(),
         root: "/m".to_owned(),
@@ -120,6 +139,23 @@ fn settings_that_cannot_be_are_named() {
     };
     let told = |settings: &EtcdSettings| Client::new(settings).unwrap_err().to_string();
     assert!(told(&base).contains("--etcd-endpoints"));
+    for (endpoint, reason) in [
+        ("nonsense", "no scheme"),
+        ("etcd-1:2379", "no scheme"),
+        ("http://etcd-1", "no port"),
+        ("ftp://etcd-1:2379", "does not speak ftp"),
+        ("http://et cd:2379", "invalid uri"),
+    ] {
+        let settings = EtcdSettings {
+            endpoints: vec!["http://etcd-0:2379".to_owned(), endpoint.to_owned()],
+            ..base.clone()
+        };
+        let told = told(&settings);
+        assert!(
+            told.contains(&format!("{endpoint:?}")) && told.contains(reason),
+            "{told}"
+        );
+    }
     let root = EtcdSettings {
         root: "m/".to_owned(),
         ..base.clone()
