@@ -22,6 +22,7 @@ pub mod lock;
 pub mod permission;
 pub mod pid1;
 pub mod run;
+pub mod sacrifice;
 pub mod secret;
 pub mod shard_exec;
 pub mod standalone;

@@ -13,6 +13,7 @@ use crate::desired::Unreadable;
 use crate::kept::{self, KeptError, Loads, Look, Refused};
 use crate::layout::{Layout, ShardLayout};
 use crate::lock::{Lock, LockError};
+use crate::sacrifice;
 
 /// Why the shard did not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,7 @@ pub fn exec(directory: &Path, valkey: &Path, left: Left) -> Result<Infallible, S
         directory: directory.to_owned(),
         socket: PathBuf::new(),
     };
+    sacrifice::offer();
     let signal = Some(rustix::process::Signal::TERM);
     rustix::process::set_parent_process_death_signal(signal)
         .map_err(|e| ShardExecError::Prepare(e.into()))?;

@@ -47,6 +47,7 @@ use crate::atomic_file::FileError;
 use crate::desired::{Access, Password};
 use crate::layout::Layout;
 use crate::pid1::Source;
+use crate::sacrifice;
 use authority::Authority;
 use certificates::Own;
 use endpoint::Endpoint;
@@ -108,6 +109,7 @@ pub enum SyncError {
 pub fn prepare_child() -> Result<(), SyncError> {
     // Fails only if one is installed already, which is what we want.
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    sacrifice::offer();
     let signal = Some(rustix::process::Signal::TERM);
     rustix::process::set_parent_process_death_signal(signal)
         .map_err(|e| SyncError::Prepare(e.into()))

@@ -141,3 +141,18 @@ async fn a_primary_that_sleeps_through_its_replacement_acknowledges_nothing_when
     cluster.holds("a", 2).await;
     cluster.holds("b", 2).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kernel_is_offered_every_process_of_a_node_before_its_first() {
+    let cluster = Cluster::start(&[]).await;
+    let node = cluster.node("a");
+    let first = node.sacrifice(None);
+    assert!(first < 1000, "nobody could be offered before it");
+    for unit in ["sync", "db-0"] {
+        assert_eq!(
+            node.sacrifice(Some(unit)),
+            (first + 100).min(1000),
+            "{unit}"
+        );
+    }
+}

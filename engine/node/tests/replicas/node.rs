@@ -249,6 +249,13 @@ impl Node {
             .await
     }
 
+    /// How likely the kernel is to end a process of it when memory is used up; `None`: PID 1.
+    pub(crate) fn sacrifice(&self, unit: Option<&str>) -> i32 {
+        let pid = unit.map_or_else(|| self.supervisor(), |unit| self.pid(unit).unwrap());
+        let file = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+        fs::read_to_string(file).unwrap().trim().parse().unwrap()
+    }
+
     /// PID 1 itself.
     fn supervisor(&self) -> Pid {
         let id = self.process.as_ref().unwrap().id();
