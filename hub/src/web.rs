@@ -20,13 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, StatusCode, Uri};
-use axum::middleware;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{Method, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use meridian_api::fault::Fault;
+use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::timeout::TimeoutLayer;
 
 use crate::app::App;
 use crate::metrics::Metrics;
@@ -126,16 +127,29 @@ pub fn router(state: WebState) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            REQUEST,
-        ))
+        .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn_with_state(
             state.clone(),
             answer::number_requests,
         ))
         .layer(CatchPanicLayer::new())
         .with_state(state)
+}
+
+/// Ends what takes too long, and says what is known of it.
+async fn in_time(request: Request, next: Next) -> Response {
+    let answer = timeout(REQUEST, next.run(request)).await;
+    answer.unwrap_or_else(|_late| {
+        let detail = format!(
+            "the request took longer than {} s, and whether it was carried out is unknown: look before you try again",
+            REQUEST.as_secs()
+        );
+        let fault = Fault::Unavailable {
+            detail,
+            retry_after_ms: 0,
+        };
+        Failure::from(fault).into_response()
+    })
 }
 
 async fn no_such_path(uri: Uri) -> Failure {

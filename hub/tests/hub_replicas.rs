@@ -132,6 +132,13 @@ async fn a_request_is_handed_on_once_and_a_follower_that_has_no_leader_says_when
         .await
         .unwrap();
     assert_eq!(read.status, StatusCode::OK, "{read:?}");
+    // Who shows no token is told so, whoever leads.
+    let nobody = [("authorization", "none")];
+    let refused = hubs
+        .call(follower, "POST", "/api/v1/tokens", None, &nobody)
+        .await
+        .unwrap();
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{refused:?}");
     hubs.etcd.restart(0).await;
     hubs.leader_among(&[0, 1, 2]).await;
 }

@@ -1,8 +1,7 @@
 //! Bearer tokens. The only door to every path under `/api/`.
 
 use axum::extract::{Request, State};
-use axum::http::HeaderValue;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, HeaderMap};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use meridian_api::fault::Fault;
@@ -20,8 +19,7 @@ pub(super) async fn demand_token(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let header = request.headers().get(AUTHORIZATION).cloned();
-    match caller(&state, header).await {
+    match caller(&state, request.headers()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -30,12 +28,18 @@ pub(super) async fn demand_token(
     }
 }
 
-async fn caller(state: &WebState, header: Option<HeaderValue>) -> Result<Caller, Failure> {
-    let header = header.as_ref().and_then(|value| value.to_str().ok());
-    let presented = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or_else(|| Fault::Unauthorized {
+async fn caller(state: &WebState, headers: &HeaderMap) -> Result<Caller, Failure> {
+    Ok(Caller(state.app.authenticate(presented(headers)?).await?))
+}
+
+/// The token that a caller presents, whatever it is worth.
+pub(super) fn presented(headers: &HeaderMap) -> Result<&str, Fault> {
+    let header = headers.get(AUTHORIZATION);
+    let header = header.and_then(|value| value.to_str().ok());
+    let presented = header.and_then(|header| header.strip_prefix("Bearer "));
+    presented.ok_or_else(|| Fault::Unauthorized {
         detail: "found no bearer token, expected the header `Authorization: Bearer <token>`; the first one is in the \
                  file admin-token of the hub's data directory"
             .to_owned(),
-    })?;
-    Ok(Caller(state.app.authenticate(presented).await?))
+    })
 }

@@ -1,7 +1,8 @@
 //! What a replica that follows does with a request: it answers reads from its own copy of the state, says how old that
 //! is, and hands everything else to the replica that leads.
 
-use std::fmt;
+mod client;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,23 +12,15 @@ use axum::http::header::{self, HeaderMap, HeaderName};
 use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use hyper_util::rt::TokioIo;
 use meridian_api::fault::Fault;
-use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
+pub use self::client::{Client, SendError};
 use super::answer::Failure;
-use super::{BODY, WebState};
-use crate::ca::must_be_a_hubs;
+use super::{BODY, WebState, auth};
 use crate::store::etcd::mirror::Mirror;
-use crate::tls::{self, TlsError};
 
 /// Names the replica that handed a request on: none is handed on twice.
 pub const FORWARDED_BY: HeaderName = HeaderName::from_static("x-meridian-forwarded-by");
-/// Longest time to reach the leader.
-const CONNECT: Duration = Duration::from_secs(2);
 /// A copy that is older than this makes a replica unready.
 pub(super) const FRESH: Duration = Duration::from_secs(10);
 /// What holds for one connection only (RFC 9110, section 7.6.1), and what is set anew.
@@ -42,95 +35,6 @@ const OF_A_CONNECTION: [HeaderName; 9] = [
     header::HOST,
     header::CONTENT_LENGTH,
 ];
-
-/// Why a request to another replica has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// Nothing was sent.
-    #[error("{address} could not be reached: {reason}")]
-    Unreached {
-        /// The replica's address.
-        address: String,
-        /// Why.
-        reason: String,
-    },
-    /// The connection ended before the answer.
-    #[error("{address} did not answer")]
-    Lost {
-        /// The replica's address.
-        address: String,
-        /// Why.
-        #[source]
-        source: hyper::Error,
-    },
-}
-
-/// Speaks to the web API of replicas that have a certificate of the shared authority.
-#[derive(Clone)]
-pub struct Client(TlsConnector);
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Client")
-    }
-}
-
-impl Client {
-    /// A client that trusts this root only.
-    ///
-    /// # Errors
-    /// [`TlsError`].
-    pub fn new(root: &CertificateDer<'static>) -> Result<Self, TlsError> {
-        Ok(Self(TlsConnector::from(tls::client_config(root)?)))
-    }
-
-    /// Sends one request to `host:port`.
-    ///
-    /// # Errors
-    /// [`SendError`].
-    pub async fn send(&self, address: &str, mut request: Request) -> Result<Response, SendError> {
-        let unreached = |reason: String| SendError::Unreached {
-            address: address.to_owned(),
-            reason,
-        };
-        let host = HeaderValue::from_str(address).map_err(|e| unreached(e.to_string()))?;
-        request.headers_mut().insert(header::HOST, host);
-        let stream = timeout(CONNECT, self.connect(address)).await;
-        let stream = stream
-            .map_err(|_| unreached(format!("no connection within {} s", CONNECT.as_secs())))?
-            .map_err(|e| unreached(e.to_string()))?;
-        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = shaken.map_err(|e| unreached(e.to_string()))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to another replica broke");
-            }
-        });
-        let answer = sender.send_request(request).await;
-        let answer = answer.map_err(|source| SendError::Lost {
-            address: address.to_owned(),
-            source,
-        })?;
-        Ok(answer.map(Body::new))
-    }
-
-    async fn connect(
-        &self,
-        address: &str,
-    ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
-        let name = name.map_err(std::io::Error::other)?;
-        let stream = TcpStream::connect(address).await?;
-        let stream = self.0.connect(name, stream).await?;
-        // The caller's token goes to a hub and to nobody else that the authority has signed for.
-        let shown = stream.get_ref().1.peer_certificates();
-        let shown = shown.and_then(|chain| chain.first());
-        let shown = shown.ok_or_else(|| std::io::Error::other("no certificate was presented"))?;
-        must_be_a_hubs(shown).map_err(std::io::Error::other)?;
-        Ok(stream)
-    }
-}
 
 /// What a replica needs in order to follow.
 #[derive(Clone, Debug)]
@@ -153,6 +57,10 @@ pub(super) async fn follow(
         return next.run(request).await;
     };
     if !is_answered_here(request.method(), request.headers()) {
+        // Whether the token is good only the leader knows; who shows none is no work for two hubs.
+        if let Err(fault) = auth::presented(request.headers()) {
+            return Failure::from(fault).into_response();
+        }
         let handed = follower.hand_on(request).await;
         return handed.unwrap_or_else(|fault| Failure::from(fault).into_response());
     }
@@ -210,7 +118,11 @@ impl Follower {
                     retry_after_ms: 1000,
                 })
             }
-            Err(error @ SendError::Lost { .. }) => {
+            Err(error @ SendError::Busy { .. }) => Err(Fault::Unavailable {
+                detail: format!("{error}, and nothing was done"),
+                retry_after_ms: 1000,
+            }),
+            Err(error @ (SendError::Lost { .. } | SendError::Late { .. })) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the leader did not answer"
@@ -243,8 +155,15 @@ impl Follower {
     }
 }
 
+/// Also those that the sender names as such in `Connection`.
 fn remove_hops(headers: &mut HeaderMap) {
-    for name in OF_A_CONNECTION {
+    let named = headers.get_all(header::CONNECTION).iter();
+    let named = named.filter_map(|value| value.to_str().ok());
+    let named = named.flat_map(|value| value.split(','));
+    let named: Vec<_> = named
+        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
+        .collect();
+    for name in named.into_iter().chain(OF_A_CONNECTION) {
         headers.remove(name);
     }
 }

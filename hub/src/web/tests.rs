@@ -15,6 +15,15 @@ use crate::store::memory::MemoryStore;
 use crate::tasks::Task as _;
 use crate::tasks::plan::Planning;
 
+fn state(hub: &TestHub) -> WebState {
+    WebState {
+        app: Arc::clone(&hub.app),
+        metrics: Arc::default(),
+        connected: ConnectedCount(Arc::new(|| 0)),
+        follower: None,
+    }
+}
+
 struct Web {
     hub: TestHub,
     router: Router,
@@ -25,12 +34,7 @@ impl Web {
     async fn over(hub: TestHub) -> Self {
         let (clear, kept) = crate::app::tokens::draw("alice", hub.app.now());
         hub.app.keep_api_token(&kept).await.unwrap();
-        let state = WebState {
-            app: Arc::clone(&hub.app),
-            metrics: Arc::default(),
-            connected: ConnectedCount(Arc::new(|| 0)),
-            follower: None,
-        };
+        let state = state(&hub);
         Self {
             hub,
             router: router(state),
@@ -373,4 +377,22 @@ async fn a_body_that_is_too_large_is_refused() {
         .call("POST", DATABASES, Some(&json!("x".repeat(BODY))))
         .await;
     assert_eq!(status, 413);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_takes_too_long_ends_with_a_problem_that_says_what_is_known() {
+    let hub = TestHub::new().await;
+    let slow = Router::new()
+        .route("/", get(std::future::pending::<()>))
+        .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn_with_state(
+            state(&hub),
+            answer::number_requests,
+        ));
+    let request = Request::new(Body::empty());
+    let answer = slow.oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), 503);
+    let bytes = axum::body::to_bytes(answer.into_body(), 1 << 16).await;
+    let told = String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+    assert!(told.contains("look before you try again"), "{told}");
 }

@@ -51,7 +51,7 @@ impl Mirror {
     /// How old the copy is at most; `None` before it was whole for the first time.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        self.read().complete_at.map(|at| at.elapsed())
+        self.complete_at().map(|at| at.elapsed())
     }
 
     /// How far it has got.
@@ -120,7 +120,7 @@ impl Mirror {
                     }
                     if question.is_none() {
                         let at = Instant::now();
-                        question = Some((at, self.store.head().await?));
+                        question = self.asked(at, begun).await?;
                     }
                     ask.send_replace(());
                 }
@@ -132,6 +132,26 @@ impl Mirror {
                 question = None;
             }
         }
+    }
+
+    /// How far etcd has got. One question without an answer says nothing about the copy: it only grows older.
+    pub(super) async fn asked(
+        &self,
+        at: Instant,
+        begun: Instant,
+    ) -> Result<Option<(Instant, Revision)>, StoreError> {
+        match self.store.head().await {
+            Ok(head) => Ok(Some((at, head))),
+            Err(error) if self.complete_at().unwrap_or(begun).elapsed() > SILENT => Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "etcd did not say how far it has got");
+                Ok(None)
+            }
+        }
+    }
+
+    fn complete_at(&self) -> Option<Instant> {
+        self.read().complete_at
     }
 
     fn learn(&self, told: Told) {

@@ -114,6 +114,26 @@ async fn a_hub_logs_in_and_again_when_its_token_has_run_out() {
 }
 
 #[tokio::test]
+async fn a_copy_is_not_thrown_away_for_one_question_that_etcd_does_not_answer() {
+    let etcd = Etcd::start(Access::Open).await;
+    let store = EtcdStore::open(&etcd.settings()).await.unwrap();
+    let mirror = mirror::Mirror::new(Arc::new(store));
+    let now = tokio::time::Instant::now();
+    let answered = mirror.asked(now, now).await.unwrap();
+    assert_eq!(answered.map(|(at, _)| at), Some(now));
+    drop(etcd);
+    let now = tokio::time::Instant::now();
+    assert_eq!(mirror.asked(now, now).await.unwrap(), None);
+    // It has been silent for longer than a watch may be.
+    let long_ago = now.checked_sub(Duration::from_secs(60)).unwrap();
+    let silent = mirror.asked(now, long_ago).await;
+    assert!(
+        matches!(silent, Err(StoreError::Unavailable { .. })),
+        "{silent:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_member_of_etcd_that_does_not_answer_is_named() {
     // Taken, so that nobody else listens there.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
