@@ -206,8 +206,14 @@ impl Elector {
             let found = match turn {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) if error.fault() == Fault::Conflict => continue,
-                Ok(Err(error)) => self.failed(&error.to_string())?,
-                Err(_) => self.failed("the API server did not answer in time")?,
+                Ok(Err(error)) => {
+                    self.failed(&error.to_string())?;
+                    continue;
+                }
+                Err(_) => {
+                    self.failed("the API server did not answer in time")?;
+                    continue;
+                }
             };
             match (&found, self.renewed_at) {
                 (Role::Leader, _) => {
@@ -362,7 +368,8 @@ impl Elector {
         }
     }
 
-    fn failed(&self, why: &str) -> Result<Role, ElectionError> {
+    /// A renewal or a look failed: what this replica is stays, until its time is over.
+    fn failed(&self, why: &str) -> Result<(), ElectionError> {
         tracing::warn!(
             lease = self.name,
             why,
@@ -373,8 +380,7 @@ impl Elector {
                 "not renewed for {} s: {why}",
                 at.elapsed().as_secs()
             ))),
-            Some(_) => Ok(Role::Leader),
-            None => Ok(Role::Unknown),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -196,3 +196,16 @@ async fn a_standby_hears_that_the_store_was_put_back() {
     standby.hear(Some(told("9")));
     assert!(standby.goes_on().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_renewals_fail_steps_down_in_time() {
+    let began = Instant::now();
+    let (error, asked) = ends(vec![(200, lease("1")), (200, lease("2"))]).await;
+    assert!(matches!(error, ElectionError::Lost { .. }), "{error}");
+    assert!(
+        began.elapsed() <= RENEW_DEADLINE,
+        "after {:?}",
+        began.elapsed()
+    );
+    assert_eq!(asked[..2], ["GET", "PUT"]);
+}
