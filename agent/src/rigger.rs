@@ -51,7 +51,7 @@ use self::{
     endpoints::Decision,
     fetch::World,
     follow::Follower,
-    memo::Unconfirmed,
+    memo::{Unconfirmed, hash_of},
     shortcut::{Known, Shortcut, Way},
 };
 use crate::{
@@ -179,7 +179,7 @@ impl Driver for Rigger {
             policy,
             slices,
             decision,
-            built,
+            stands: hash_of(&built),
             at: Instant::now(),
         };
         self.shortcut.remember(began, &topology.name_any(), known);

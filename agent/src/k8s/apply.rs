@@ -442,7 +442,7 @@ impl Objects {
         }
         let written = self.status_as(FIELD_MANAGER, target, &wanted).await;
         self.told
-            .remember(target, written.as_ref().ok().map(|()| wanted));
+            .remember(target, written.as_ref().ok().map(|()| &wanted));
         written.map(|()| true)
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -17,29 +18,35 @@ const REMEMBERED: usize = 16_384;
 /// Kind, namespace, name and uid.
 type Key = (String, Option<String>, String, Option<String>);
 
-/// The last status of each object; `None`: it is not known whether it was written.
+/// The hash of the last status of each object; `None`: it is not known whether it was written.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Told(Arc<Mutex<BTreeMap<Key, Option<Value>>>>);
+pub(super) struct Told(Arc<Mutex<BTreeMap<Key, Option<u64>>>>);
 
 impl Told {
     /// Whether nothing else was written last, as far as is known.
     pub(super) fn agrees<K: Object>(&self, about: &K, wanted: &Value) -> bool {
         let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = told.get(&key(about));
-        last.is_none_or(|last| last.as_ref() == Some(wanted))
+        last.is_none_or(|last| *last == Some(hash(wanted)))
     }
 
     /// A status was written, or may have been.
-    pub(super) fn remember<K: Object>(&self, about: &K, written: Option<Value>) {
+    pub(super) fn remember<K: Object>(&self, about: &K, written: Option<&Value>) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() >= REMEMBERED {
             told.clear();
         }
-        told.insert(key(about), written);
+        told.insert(key(about), written.map(hash));
     }
 }
 
 fn key<K: Object>(about: &K) -> Key {
     let kind = K::kind(&()).into_owned();
     (kind, about.namespace(), about.name_any(), about.uid())
+}
+
+fn hash(status: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    status.to_string().hash(&mut hasher);
+    hasher.finish()
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::{Stream, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -14,6 +15,7 @@ use meridian_api::{
     crds::topology::{DatabaseTopologyStatus, MemberReport, ShardRole},
     link::proto,
 };
+use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -31,10 +33,17 @@ use super::{
     settle::{mark_of, object_id_of},
     wishes,
 };
-use crate::k8s::events::Events;
+use crate::k8s::{
+    drive,
+    events::Events,
+    own::{DATABASE, FIELD_MANAGER, MANAGED_BY},
+};
 
 /// Changes that may wait for the observer. Watches stop reading while it is full.
 const WAITING: usize = 64;
+/// Plurals of what is followed besides.
+const RECS: &str = "redisenterpriseclusters";
+const TOPOLOGIES: &str = "databasetopologies";
 /// Kinds of the hub that are followed. Its Secrets are not: their loss shows in the next Hello.
 const FOLLOWED: [Kind; 3] = [Kind::RemoteCluster, Kind::Instance, Kind::Database];
 
@@ -99,42 +108,59 @@ pub fn watches(
             Seen::Ordered(kind, change)
         });
     }
-    let other = [
-        (
-            "app.redislabs.com",
-            "v1",
-            "RedisEnterpriseCluster",
-            "redisenterpriseclusters",
-            Seen::Rec as fn(_) -> _,
-        ),
-        (
-            "meridian.dev",
-            "v1alpha1",
-            "DatabaseTopology",
-            "databasetopologies",
-            Seen::Topology as fn(_) -> _,
-        ),
-    ];
-    for (group, version, kind, plural, wrap) in other {
-        let resource =
-            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-        let api = Api::namespaced_with(client.clone(), namespace, &resource);
-        spawn_dynamic(api, kind.to_owned(), tasks, cancel, send.clone(), wrap);
-    }
+    let recs = resource("app.redislabs.com", "v1", "RedisEnterpriseCluster", RECS);
+    let api = Api::namespaced_with(client.clone(), namespace, &recs);
+    spawn_dynamic(api, recs.kind, tasks, cancel, send.clone(), Seen::Rec);
+    let topologies = resource("meridian.dev", "v1alpha1", "DatabaseTopology", TOPOLOGIES);
+    let api = Api::namespaced_with(client.clone(), namespace, &topologies);
+    let (sender, cancelled) = (send.clone(), cancel.clone());
+    tasks.spawn(async move {
+        let events = light(api, watcher::Config::default())
+            .try_filter(|event| std::future::ready(is_of_active_active(event)));
+        follow(&topologies.kind, events, &cancelled, sender, Seen::Topology).await;
+    });
     let (api, cancel) = (
         Api::<Service>::namespaced(client.clone(), namespace),
         cancel.clone(),
     );
     tasks.spawn(async move {
-        let config =
-            watcher::Config::default().labels("app.kubernetes.io/managed-by=meridian-agent");
-        let events = watcher(api, config).default_backoff();
+        // Those of the RECs themselves: of databases there are many.
+        let ours = format!("{MANAGED_BY}={FIELD_MANAGER},!{DATABASE}");
+        let events = light(api, watcher::Config::default().labels(&ours));
         follow("Service", events, &cancel, send, |change| {
             Seen::Service(Box::new(change))
         })
         .await;
     });
     seen
+}
+
+fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+}
+
+/// A watch of objects that are kept without the API server's notes on who wrote which field.
+fn light<K>(
+    api: Api<K>,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    watcher(api, config)
+        .default_backoff()
+        .modify(drive::lighten)
+}
+
+/// Whether an event is about the topology of a database of the hub. The others, of which there may be many, say nothing to it.
+fn is_of_active_active(event: &watcher::Event<DynamicObject>) -> bool {
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    match event {
+        Apply(topology) | Delete(topology) | InitApply(topology) => {
+            topology.data["spec"]["database"]["kind"] == Kind::Database.kind()
+        }
+        Init | InitDone => true,
+    }
 }
 
 fn spawn_dynamic(

@@ -151,7 +151,7 @@ pub(super) fn check_name(name: &str, topology: &DatabaseTopologySpec) -> Result<
 }
 
 /// A Service and its slice.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub(super) struct Built {
     /// Without a selector.
     pub service: Service,

@@ -10,6 +10,7 @@ use std::{
 
 use kube::ResourceExt as _;
 use meridian_api::crds::DatabaseTopology;
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::k8s::apply::Object;
@@ -47,9 +48,10 @@ fn key<K: Object>(object: &K) -> (String, String) {
     (K::kind(&()).into_owned(), object.name_any())
 }
 
-fn hash_of<K: Object>(object: &K) -> u64 {
+/// A hash of what is written.
+pub(super) fn hash_of(what: &impl Serialize) -> u64 {
     let mut hasher = DefaultHasher::new();
-    serde_json::to_string(object).ok().hash(&mut hasher);
+    serde_json::to_string(what).ok().hash(&mut hasher);
     hasher.finish()
 }
 

@@ -15,9 +15,10 @@ use meridian_api::crds::DatabaseTopology;
 use tokio::time::Instant;
 
 use super::{
-    build::{self, Built, Policy},
+    build::{self, Policy},
     endpoints::{self, Decision, Target},
     fetch,
+    memo::hash_of,
 };
 use crate::k8s::{drive, touched::Touched};
 
@@ -59,8 +60,8 @@ pub(super) struct Known {
     pub(super) slices: Vec<EndpointSlice>,
     /// Where they were led.
     pub(super) decision: Decision,
-    /// What stands since.
-    pub(super) built: Vec<Built>,
+    /// The hash of what stands since: there are many databases, and it only has to be known again.
+    pub(super) stands: u64,
     /// When.
     pub(super) at: Instant,
 }
@@ -129,7 +130,9 @@ impl Shortcut {
     }
 
     /// What the look that began found, unless something of the database changed meanwhile.
-    pub(super) fn remember(&self, began: Began, database: &str, known: Known) {
+    pub(super) fn remember(&self, began: Began, database: &str, mut known: Known) {
+        // Who wrote which field matters only where somebody else did: that is heard of, and left to a complete look.
+        known.slices.iter_mut().for_each(drive::lighten);
         let mut seen = self.lock();
         if seen.forgotten.get(database).copied() == began.0 {
             seen.known.insert(database.to_owned(), known);
@@ -164,7 +167,7 @@ impl Shortcut {
         if decision == known.decision {
             let fresh = known.at.elapsed() < drive::REST;
             let all_seen = topology.spec.database.namespace == home;
-            let stands = fresh && all_seen && built == known.built;
+            let stands = fresh && all_seen && hash_of(&built) == known.stands;
             return if stands {
                 Way::Stands(decision)
             } else {
@@ -225,8 +228,11 @@ mod tests {
 
     fn slice(name: &str, address: &str) -> EndpointSlice {
         let endpoints: Value = json!([{"addresses": [address]}]);
-        serde_json::from_value(json!({"metadata": {"name": name, "uid": "S"}, "addressType": "IPv4", "endpoints": endpoints}))
-            .unwrap()
+        let metadata = json!({"name": name, "uid": "S", "managedFields": [{"manager": "m"}]});
+        serde_json::from_value(
+            json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints}),
+        )
+        .unwrap()
     }
 
     /// A shortcut after a look that led to `rec-0` and found these slices.
@@ -252,7 +258,7 @@ mod tests {
             policy: policy(),
             slices,
             decision,
-            built,
+            stands: hash_of(&built),
             at: Instant::now(),
         }
     }
@@ -274,6 +280,7 @@ mod tests {
         let endpoint = &wanted.endpoints.as_ref().unwrap()[0];
         assert_eq!(endpoint.addresses, ["10.0.0.2"]);
         assert_eq!(found.metadata.uid.as_deref(), Some("S"));
+        assert_eq!(found.metadata.managed_fields, None, "it is kept light");
     }
 
     #[tokio::test]

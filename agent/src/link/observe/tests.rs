@@ -1,9 +1,13 @@
+use futures::StreamExt as _;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::link::kinds::{OBJECT_ID, REVISION, TERM};
+use crate::{
+    k8s::testing,
+    link::kinds::{OBJECT_ID, REVISION, TERM},
+};
 
 const ID: &str = "00000000-0000-4000-8000-000000000001";
 
@@ -232,4 +236,34 @@ async fn the_applier_hears_of_every_change_to_an_object_of_the_hub() {
         assert_eq!(gone, expected);
     }
     world.observer.abort();
+}
+
+#[test]
+fn only_topologies_of_databases_of_the_hub_are_kept() {
+    let of = |kind: &str| {
+        let mut topology = topology("up");
+        topology.data["spec"] = json!({"database": {"kind": kind}});
+        is_of_active_active(&watcher::Event::InitApply(topology))
+    };
+    assert!(of("RedisEnterpriseActiveActiveDatabase"));
+    assert!(!of("RedisEnterpriseDatabase"));
+    assert!(is_of_active_active(&watcher::Event::InitDone));
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_topology_says_not_who_wrote_which_field() {
+    let (objects, server) = testing::objects();
+    let mut shown = serde_json::to_value(topology("up")).unwrap();
+    shown["metadata"]["managedFields"] = json!([{"manager": "m", "fieldsV1": {"f:status": {}}}]);
+    let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": [shown]});
+    tokio::spawn(testing::answer(server, vec![(200, list)]));
+    let topologies = resource("meridian.dev", "v1alpha1", "DatabaseTopology", TOPOLOGIES);
+    let api: Api<DynamicObject> = Api::namespaced_with(objects.client(), "ns", &topologies);
+    let events = light(api, watcher::Config::default());
+    let told: Vec<_> = events.take(2).try_collect().await.unwrap();
+    let [watcher::Event::Init, watcher::Event::InitApply(kept)] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(kept.name_any(), topology("up").name_any());
+    assert_eq!(kept.metadata.managed_fields, None);
 }
