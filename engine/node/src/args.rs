@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-use crate::desired::Unreadable;
+use crate::desired::{Keeps, Unreadable};
 use crate::pid1::Source;
 
 /// Runs the databases of one node, in a pod or standalone.
@@ -228,9 +228,9 @@ pub struct ShardArgs {
     /// The last process ended with an error: look first whether its files can be read
     #[arg(long)]
     pub examine: bool,
-    /// It is configured to write append-only files
-    #[arg(long)]
-    pub appends: bool,
+    /// By what it is configured to know its data again
+    #[arg(long, value_enum)]
+    pub keeps: Keeps,
     /// What becomes of files that cannot be read
     #[arg(long, value_enum)]
     pub unreadable: Unreadable,

@@ -311,11 +311,29 @@ impl Persistence {
     /// Every write goes to an append-only file.
     #[must_use]
     pub fn appends(self) -> bool {
+        self.keeps() == Keeps::AppendOnly
+    }
+
+    /// By what a shard knows its data again.
+    #[must_use]
+    pub fn keeps(self) -> Keeps {
         match self {
-            Self::AofEverySecond | Self::AofAlways => true,
-            Self::Disabled | Self::SnapshotEveryHours(_) => false,
+            Self::Disabled => Keeps::Nothing,
+            Self::SnapshotEveryHours(_) => Keeps::Snapshots,
+            Self::AofEverySecond | Self::AofAlways => Keeps::AppendOnly,
         }
     }
+}
+
+/// By what a shard knows its data again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keeps {
+    /// By the snapshot of an orderly stop alone.
+    Nothing,
+    /// By the newest snapshot.
+    Snapshots,
+    /// By append-only files.
+    AppendOnly,
 }
 
 /// Who may log in as the default user.

@@ -66,12 +66,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             dir,
             valkey_server,
             examine,
-            appends,
+            keeps,
             unreadable,
         }) => {
             let left = shard_exec::Left {
                 examine,
-                appends,
+                keeps,
                 unreadable,
             };
             match shard_exec::exec(&dir, &valkey_server, left)? {}

@@ -9,7 +9,7 @@ use std::process::Command;
 use tracing::warn;
 
 use crate::atomic_file::{self, FileError};
-use crate::desired::Unreadable;
+use crate::desired::{Keeps, Unreadable};
 use crate::kept::{self, KeptError, Loads, Look, Refused};
 use crate::layout::{Layout, ShardLayout};
 use crate::lock::{Lock, LockError};
@@ -49,8 +49,8 @@ pub enum ShardExecError {
 pub struct Left {
     /// It ended with an error, perhaps because it could not load them.
     pub examine: bool,
-    /// The configuration has append-only files on.
-    pub appends: bool,
+    /// By what it is configured to know its data again.
+    pub keeps: Keeps,
     /// What becomes of them if it could not.
     pub unreadable: Unreadable,
 }
@@ -76,8 +76,13 @@ pub fn exec(directory: &Path, valkey: &Path, left: Left) -> Result<Infallible, S
     judge(&files, left)?;
     let mut command = Command::new(valkey);
     command.arg(files.config());
-    if left.appends && kept::loads(&files, true)? == Loads::Snapshot {
-        command.args(["--appendonly", "no"]);
+    // The child sets it to what it is to be once that is loaded.
+    match (left.keeps, kept::loads(&files, left.keeps)?) {
+        (Keeps::AppendOnly, Loads::Snapshot) => drop(command.args(["--appendonly", "no"])),
+        (Keeps::Snapshots, Loads::AppendOnly) => drop(command.args(["--appendonly", "yes"])),
+        (Keeps::Nothing, _)
+        | (Keeps::Snapshots, Loads::Snapshot)
+        | (Keeps::AppendOnly, Loads::AppendOnly) => {}
     }
     let source = command.exec();
     Err(ShardExecError::Exec {
@@ -89,7 +94,7 @@ pub fn exec(directory: &Path, valkey: &Path, left: Left) -> Result<Infallible, S
 /// Sees to it that there is nothing that Valkey would not load, or says what that is.
 fn judge(files: &ShardLayout, left: Left) -> Result<(), ShardExecError> {
     let path = files.refused();
-    let loads = kept::loads(files, left.appends)?;
+    let loads = kept::loads(files, left.keeps)?;
     let look = if left.examine {
         Look::Closely
     } else {

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::aof::{self, End};
 use super::manifest::{self, Kind};
 use super::{Damage, KeptError, io, rdb};
+use crate::desired::Keeps;
 use crate::layout::ShardLayout;
 
 /// What Valkey loads at its start.
@@ -27,24 +28,23 @@ pub enum Look {
     Closely,
 }
 
-/// What Valkey will load if append-only files are switched on in its configuration, or off.
+/// What Valkey is to load.
 ///
 /// There may be a snapshot and no append-only file yet: Valkey would begin with an empty one and forget the snapshot. It is then
 /// started without, and append-only files are switched on while it runs. While it makes the first of them it has a directory already,
-/// and no manifest.
+/// and no manifest. The other way round there may be no snapshot yet, and the append-only files of the time before hold everything.
 ///
 /// # Errors
 /// [`KeptError`] if the manifest cannot be read at all.
-pub fn loads(files: &ShardLayout, appends: bool) -> Result<Loads, KeptError> {
-    if !appends {
-        return Ok(Loads::Snapshot);
-    }
+pub fn loads(files: &ShardLayout, keeps: Keeps) -> Result<Loads, KeptError> {
     let parts = read(&files.manifest())?.map(|text| manifest::parts(&text));
     let nothing = parts.is_none_or(|parts| parts.is_ok_and(|parts| parts.is_empty()));
-    Ok(if nothing && files.snapshot().exists() {
-        Loads::Snapshot
-    } else {
-        Loads::AppendOnly
+    let saved = files.snapshot().exists();
+    Ok(match keeps {
+        Keeps::Nothing => Loads::Snapshot,
+        Keeps::Snapshots if saved || nothing => Loads::Snapshot,
+        Keeps::AppendOnly if saved && nothing => Loads::Snapshot,
+        Keeps::Snapshots | Keeps::AppendOnly => Loads::AppendOnly,
     })
 }
 

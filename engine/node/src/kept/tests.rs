@@ -1,4 +1,5 @@
 use super::*;
+use crate::desired::Keeps;
 use crate::layout::Layout;
 
 /// A shard's directory with a base and two increments.
@@ -77,7 +78,14 @@ fn what_is_looked_at_is_what_valkey_loads() {
     fs::write(files.snapshot(), b"REDIS0011 cut").unwrap();
     let manifest = fs::read(files.manifest()).unwrap();
     let write = |text: &[u8]| fs::write(files.manifest(), text).unwrap();
-    let loads = |appends| loads(&files, appends).unwrap();
+    let loads = |appends| {
+        let keeps = if appends {
+            Keeps::AppendOnly
+        } else {
+            Keeps::Snapshots
+        };
+        loads(&files, keeps).unwrap()
+    };
     let look = |loads| examine(&files, loads, Look::Closely).unwrap();
     let file = |found: Option<Damage>| found.map(|found| found.file);
     // Append-only files of an earlier time hide no damage of the snapshot.
@@ -98,8 +106,12 @@ fn what_is_looked_at_is_what_valkey_loads() {
     assert_eq!(loads(true), Loads::Snapshot);
     fs::remove_file(files.snapshot()).unwrap();
     assert_eq!(loads(true), Loads::AppendOnly, "it begins with one");
+    assert_eq!(loads(false), Loads::Snapshot, "there is nothing");
     write(&manifest);
     assert_eq!(loads(true), Loads::AppendOnly);
+    assert_eq!(loads(false), Loads::AppendOnly, "none was saved since");
+    let nothing = super::loads(&files, Keeps::Nothing).unwrap();
+    assert_eq!(nothing, Loads::Snapshot, "what is old stays away");
 }
 
 #[test]

@@ -267,10 +267,9 @@ impl Units {
                     .arg("--valkey-server")
                     .arg(&self.config.valkey)
                     .arg("--unreadable")
-                    .arg(word(shard.unreadable));
-                if shard.desired.persistence.appends() {
-                    command.arg("--appends");
-                }
+                    .arg(word(&shard.unreadable))
+                    .arg("--keeps")
+                    .arg(word(&shard.desired.persistence.keeps()));
                 if unit.is_some_and(|unit| unit.failed) {
                     command.arg("--examine");
                 }
@@ -388,8 +387,8 @@ impl Units {
 }
 
 /// As the command line of a shard spells it.
-fn word(unreadable: Unreadable) -> String {
-    let value = clap::ValueEnum::to_possible_value(&unreadable);
+fn word(value: &impl clap::ValueEnum) -> String {
+    let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 

@@ -202,6 +202,39 @@ async fn a_command_that_nobody_knows_is_named_and_valkey_has_the_last_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_append_only_files_hold_is_there_until_the_first_snapshot() {
+    let mut cluster = keeping(&[], None).await;
+    write(&mut cluster.client("a").await, 0..100).await;
+    newest(cluster.node("a"), 2_000).await;
+    cluster.topology.spec.persistence = Persistence::SnapshotEvery1Hour;
+    cluster.publish();
+    let node = cluster.node("a");
+    let off = async || {
+        let found = node.internal(&["CONFIG", "GET", "appendonly"]).await;
+        let found: Vec<String> = redis::from_redis_value(found.map_err(|e| e.to_string())?)
+            .map_err(|e| e.to_string())?;
+        if found[1] == "no" {
+            Ok(())
+        } else {
+            Err(found[1].clone())
+        }
+    };
+    until("they are switched off", SOON, off).await;
+    assert!(!node.shard_dir().join("dump.rdb").exists());
+    let before = node.pid("db-0").unwrap();
+    node.signal("db-0", Signal::KILL);
+    until("another process runs", SOON, async || {
+        match node.pid("db-0")? {
+            now if now != before => Ok(()),
+            _ => Err("it is the same".to_owned()),
+        }
+    })
+    .await;
+    cluster.holds("a", 100).await;
+    until("they are switched off again", SOON, off).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn append_only_files_of_an_earlier_time_neither_stop_a_snapshot_nor_hide_that_it_is_damaged()
 {
     let mut topology = first_topology();
@@ -214,6 +247,8 @@ async fn append_only_files_of_an_earlier_time_neither_stop_a_snapshot_nor_hide_t
     let manifest = directory.join("appendonly.aof.manifest");
     fs::create_dir(&directory).unwrap();
     fs::write(&manifest, [0; 64]).unwrap();
+    let snapshot = node.shard_dir().join("dump.rdb");
+    fs::write(&snapshot, b"REDIS0011\xff\0\0\0\0\0\0\0\0").unwrap();
     node.signal("db-0", Signal::KILL);
     until("the manifest is out of the way", SOON, async || {
         let aside = node.shard_dir().join("appendonlydir.unreadable");
@@ -224,7 +259,6 @@ async fn append_only_files_of_an_earlier_time_neither_stop_a_snapshot_nor_hide_t
     fs::create_dir(&directory).unwrap();
     fs::write(&manifest, "file a.incr.aof seq 1 type i\n").unwrap();
     fs::write(directory.join("a.incr.aof"), "").unwrap();
-    let snapshot = node.shard_dir().join("dump.rdb");
     fs::write(&snapshot, "REDIS0011 and no more").unwrap();
     node.signal("db-0", Signal::KILL);
     let problem = stays_away(node).await.problem.unwrap();
