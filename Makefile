@@ -49,7 +49,7 @@ scenarios: export MERIDIAN_STATE = .demo-test
 scenarios: ## Scenario tests on real clusters
 	@tools/prerequisites.sh
 	@$(MAKE) --no-print-directory build images
-	@cargo test --workspace --features meridian-hub/lab --lib store::etcd
+	@cargo test --workspace --features meridian-hub/lab --lib -- store::etcd session::tests::replicas clock::tests
 	@cargo test --workspace --features meridian-hub/lab --test hub_replicas -- --test-threads=2
 	@cargo test -p meridian-integration --features lab --lib --test lab
 	@cargo test -p meridian-integration --features lab --test admission -- --test-threads=2

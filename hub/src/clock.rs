@@ -55,3 +55,36 @@ impl Clock for ManualClock {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "lab")]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const NAME: &str =
+        "clock::tests::the_clock_of_a_lease_counts_the_time_that_a_machine_was_suspended";
+    const TOLD: &str = "seconds since boot: ";
+
+    /// In a time namespace as if the machine had been suspended that long: the monotonic clock knows nothing of it.
+    #[test]
+    fn the_clock_of_a_lease_counts_the_time_that_a_machine_was_suspended() {
+        let now = since_boot().as_secs();
+        println!("{TOLD}{now}");
+        if std::env::var_os("MERIDIAN_SUSPENDED").is_some() {
+            return;
+        }
+        let suspended = Command::new("unshare")
+            .args(["--time", "--boottime", "100000", "--fork"])
+            .arg(std::env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture"])
+            .env("MERIDIAN_SUSPENDED", "1")
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&suspended.stdout).into_owned();
+        let seconds = told.lines().find_map(|line| line.split(TOLD).nth(1));
+        let seconds: u64 = seconds.expect(&told).trim().parse().unwrap();
+        assert!((100_000..100_060).contains(&(seconds - now)), "{told}");
+    }
+}

@@ -57,6 +57,11 @@ impl Tenure {
         self.term.load(Ordering::Acquire)
     }
 
+    /// A seat was taken. Its term may be lower than one before, if an older copy of etcd was put back.
+    fn begins(&self, term: u64) {
+        self.term.store(term, Ordering::Release);
+    }
+
     pub(super) fn reached(&self, term: u64) {
         self.term.fetch_max(term, Ordering::AcqRel);
     }
@@ -193,7 +198,7 @@ impl EtcdStore {
             term: fence.0,
             revision,
         });
-        tenure.reached(fence.0);
+        tenure.begins(fence.0);
         Ok(Self {
             client: Arc::clone(&self.client),
             root: self.root.clone(),
