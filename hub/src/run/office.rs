@@ -181,7 +181,12 @@ mod tests {
         let begun = Instant::now();
         let within = Duration::from_millis(400);
         office.close(within).await;
-        tracker.wait().await;
+        let ended = tokio::time::timeout(within, tracker.wait()).await;
+        assert!(
+            ended.is_ok(),
+            "{} tasks outlive their office",
+            tracker.len()
+        );
         assert_eq!(begun.elapsed(), within);
     }
 }
