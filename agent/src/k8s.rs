@@ -17,6 +17,7 @@ pub mod news;
 pub mod own;
 pub mod permitted;
 pub mod quantity;
+pub mod retry;
 mod theirs;
 mod told;
 pub mod touched;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::label::Labelled;
 pub use self::settings::Flags;
+use crate::k8s::retry;
 
 /// Name of the ConfigMap (the product's).
 pub const CONFIG: &str = "operator-environment-config";
@@ -45,7 +46,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
     let configs: Api<ConfigMap> = Api::namespaced(client.clone(), &home);
-    let mut configs = pin!(watcher::watch_object(configs, CONFIG).default_backoff());
+    let mut configs = pin!(watcher::watch_object(configs, CONFIG).backoff(retry::alone()));
     let mut labelled = Labelled::new(client);
     // Until the ConfigMap was read nothing is wished for: what it forbids must not begin.
     let mut wishes = settings::Wishes::default();

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     clock,
-    k8s::{apply::Objects, lease::Role, own::FIELD_MANAGER, permitted},
+    k8s::{apply::Objects, lease::Role, own::FIELD_MANAGER, permitted, retry},
     metrics::{Certificate, Metrics},
     namespaces::Selection,
     probes::Board,
@@ -248,7 +248,7 @@ impl Keeper {
         let secrets: Api<Secret> = Objects::new(self.client.clone(), &self.namespace).api();
         let configurations: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let name = configuration::name(&self.namespace);
-        let mut secrets = pin!(watcher::watch_object(secrets, SECRET).default_backoff());
+        let mut secrets = pin!(watcher::watch_object(secrets, SECRET).backoff(retry::alone()));
         let mut configurations = pin!(permitted::object(configurations, &name));
         let mut state = State {
             secret: Shown::Nothing,

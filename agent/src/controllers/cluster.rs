@@ -73,6 +73,7 @@ use crate::{
         names::ClusterNames,
         news,
         own::{CLUSTER, DATABASE, ENTRY_READY, FIELD_MANAGER, MANAGED_BY, Owner, Ownership},
+        retry,
         touched::{self, Touched},
     },
 };
@@ -371,7 +372,7 @@ pub(super) async fn run(context: Context) {
         watcher::Config::default(),
     );
     let topologies = calm::calm(
-        topologies.default_backoff().touched_objects(),
+        topologies.backoff(retry::alone()).touched_objects(),
         news::of_orders(),
         CALM,
     );

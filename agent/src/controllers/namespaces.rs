@@ -28,7 +28,11 @@ use self::{
     show::{Shown, State},
 };
 use super::{Context, database};
-use crate::{k8s::apply::Objects, namespaces::Selection, probes::Board};
+use crate::{
+    k8s::{apply::Objects, retry},
+    namespaces::Selection,
+    probes::Board,
+};
 
 /// Pause before a namespace that could not be entered is looked at again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -143,10 +147,10 @@ impl Namespace {
     async fn guard(&self) {
         let home = self.context.objects.namespace();
         let mut claims =
-            pin!(watcher::watch_object(self.objects.api::<Lease>(), CLAIM).default_backoff());
+            pin!(watcher::watch_object(self.objects.api::<Lease>(), CLAIM).backoff(retry::alone()));
         let bindings =
             watcher::watch_object(self.objects.api::<RoleBinding>(), &rights::binding(home));
-        let mut bindings = pin!(bindings.default_backoff());
+        let mut bindings = pin!(bindings.backoff(retry::alone()));
         let mut going = None;
         loop {
             tokio::select! {

@@ -41,6 +41,7 @@ use super::{
     fault::Fault,
     news,
     own::{DATABASE, DATABASE_NAMESPACE, FIELD_MANAGER, MANAGED_BY},
+    retry,
 };
 use crate::metrics::Metrics;
 
@@ -178,7 +179,7 @@ where
             Controller::for_stream(news, reader)
         }
     };
-    controller.with_config(Config::default().concurrency(CONCURRENT))
+    started(controller)
 }
 
 /// As [`controller`]; `tell` hears of each readable object when the watch shows it, before its look waits for its turn.
@@ -196,7 +197,16 @@ where
             tell(object);
         }
     });
-    Controller::for_stream(told, reader).with_config(Config::default().concurrency(CONCURRENT))
+    started(Controller::for_stream(told, reader))
+}
+
+fn started<K>(controller: Controller<DeserializeGuard<K>>) -> Controller<DeserializeGuard<K>>
+where
+    K: Object + Send + Sync,
+{
+    controller
+        .with_config(Config::default().concurrency(CONCURRENT))
+        .trigger_backoff(retry::together())
 }
 
 /// Every change of the objects of a kind, and what is kept of them.
@@ -212,7 +222,7 @@ where
     let api: Api<DeserializeGuard<K>> = objects.api();
     let (reader, writer) = reflector::store();
     let all = watcher(api, watcher::Config::default())
-        .default_backoff()
+        .backoff(retry::alone())
         .modify(lighten)
         .reflect(writer)
         .applied_objects();

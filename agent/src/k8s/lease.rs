@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     apply::{ApplyError, Objects},
     fault::Fault,
+    retry,
 };
 use crate::clock;
 
@@ -256,7 +257,7 @@ impl Elector {
     fn news(&self) -> News {
         let only = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
         watcher(self.objects.api::<Lease>(), only)
-            .default_backoff()
+            .backoff(retry::alone())
             .filter_map(async |event| match event.ok()? {
                 Event::Apply(lease) | Event::InitApply(lease) => Some(Some(lease)),
                 Event::Delete(_) => Some(None),

@@ -11,6 +11,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
+use super::retry;
+
 /// Pause after a refusal: how soon a right that was given is noticed.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -69,7 +71,7 @@ where
                     return Some((Err(status.message.clone()), State::Refused));
                 }
                 // Whatever else fails, the watch tries again by itself.
-                let watch = watcher::watch_object(api.clone(), &name).default_backoff();
+                let watch = watcher::watch_object(api.clone(), &name).backoff(retry::alone());
                 state = State::Watching(Box::pin(watch));
             }
         }

@@ -10,6 +10,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
+use super::retry;
+
 /// A change of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Touched<K> {
@@ -79,7 +81,7 @@ where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     let mut known = Known::default();
-    let events = watcher(api, config).default_backoff();
+    let events = watcher(api, config).backoff(retry::alone());
     events.flat_map(move |event| {
         stream::iter(match event {
             Ok(event) => known.touched(event),

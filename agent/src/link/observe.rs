@@ -37,6 +37,7 @@ use crate::k8s::{
     drive,
     events::Events,
     own::{DATABASE, FIELD_MANAGER, MANAGED_BY},
+    retry,
 };
 
 /// Changes that may wait for the observer. Watches stop reading while it is full.
@@ -148,7 +149,7 @@ where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     watcher(api, config)
-        .default_backoff()
+        .backoff(retry::alone())
         .modify(drive::lighten)
 }
 
@@ -173,7 +174,7 @@ fn spawn_dynamic(
 ) {
     let cancel = cancel.clone();
     tasks.spawn(async move {
-        let events = watcher(api, watcher::Config::default()).default_backoff();
+        let events = watcher(api, watcher::Config::default()).backoff(retry::alone());
         follow(&what, events, &cancel, send, wrap).await;
     });
 }

@@ -31,7 +31,7 @@ use super::{
     mirror::{Change, follow},
     session::{self, Context, Ended, Why},
 };
-use crate::k8s::events::Events;
+use crate::k8s::{events::Events, retry};
 use crate::metrics::{Certificate, Metrics};
 use upkeep::Upkeep;
 
@@ -153,7 +153,7 @@ pub async fn watch_join(
     let api: Api<Secret> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", join::SECRET));
     let (send, mut changes) = mpsc::channel(4);
-    let events = watcher(api, config).default_backoff();
+    let events = watcher(api, config).backoff(retry::alone());
     let following = follow("Secret meridian-join", events, &cancel, send, |change| {
         change
     });

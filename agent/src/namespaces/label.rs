@@ -13,6 +13,8 @@ use kube::{
     },
 };
 
+use crate::k8s::retry;
+
 type Events = BoxStream<'static, Result<Event<PartialObjectMeta<Namespace>>, watcher::Error>>;
 
 /// The namespaces with a label, kept by a watch.
@@ -47,7 +49,9 @@ impl Labelled {
         self.events = label.map(|label| {
             let all: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
             let config = watcher::Config::default().labels(label);
-            watcher::watcher(all, config).default_backoff().boxed()
+            watcher::watcher(all, config)
+                .backoff(retry::alone())
+                .boxed()
         });
     }
 

@@ -36,6 +36,7 @@ use crate::{
         drive,
         names::makes,
         own::{CLUSTER, ROLE_NODE},
+        retry,
     },
 };
 
@@ -188,7 +189,7 @@ where
 {
     let (reader, writer) = reflector::store();
     let stream = watcher(api, config)
-        .default_backoff()
+        .backoff(retry::alone())
         .modify(drive::lighten)
         .reflect(writer);
     let (changed, stop) = (Arc::clone(changed), stop.clone());
