@@ -19,10 +19,10 @@ mod growth;
 mod namespaces;
 #[path = "clusters/observe.rs"]
 mod observe;
+#[path = "clusters/outages.rs"]
+mod outages;
 #[path = "clusters/recovery.rs"]
 mod recovery;
-#[path = "clusters/restored.rs"]
-mod restored;
 #[path = "clusters/rollout.rs"]
 mod rollout;
 #[path = "clusters/services.rs"]

@@ -25,6 +25,7 @@ use crate::wait::{Look, until};
 pub(crate) const REC: &str = "faulty";
 /// Selects its pods.
 const PODS: &str = "redis.io/cluster=faulty,redis.io/role=node";
+const AGENTS: &str = "app.kubernetes.io/name=meridian-agent";
 /// Its database.
 pub(crate) const DATABASE: &str = "faulty-db";
 /// How long it may take until everything is as it was before a fault. A node that was away needs the longest.
@@ -251,7 +252,7 @@ impl Site {
 
     /// The nodes of the agents that are ready and stay, by pod.
     pub(crate) fn agents(&self) -> Result<BTreeMap<String, String>> {
-        self.pods("app.kubernetes.io/name=meridian-agent")
+        self.pods(AGENTS)
     }
 
     /// The agent that holds the Lease.
@@ -262,9 +263,10 @@ impl Site {
         Ok(holder.unwrap_or_default().to_owned())
     }
 
-    /// The REC's pods whose container is not the one that they began with.
+    /// The pods of the REC and of the agent whose container is not the one that they began with.
     pub(crate) fn restarted_pods(&self) -> Result<Vec<String>> {
-        let restarted = self.list_pods(PODS)?.into_iter().filter(|pod| {
+        let (nodes, agents) = (self.list_pods(PODS)?, self.list_pods(AGENTS)?);
+        let restarted = nodes.into_iter().chain(agents).filter(|pod| {
             let containers = pod["status"]["containerStatuses"].as_array();
             let mut all = containers.into_iter().flatten();
             all.any(|container| container["restartCount"] != 0)

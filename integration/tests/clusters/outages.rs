@@ -1,5 +1,8 @@
-//! A cluster whose etcd was put back from a snapshot counts its versions from an earlier number on. Whoever watches from a
-//! version of the lost future is told nothing for a long time, and nobody tells him so.
+//! What the agent and the nodes hear of after an outage of the API. A cluster whose etcd was put back from a snapshot counts
+//! its versions from an earlier number on: whoever watches from a version of the lost future is told nothing for a long
+//! time. And after an API server was away, every watch has failed, and waits before it asks again.
+
+use std::time::Duration;
 
 use meridian_integration::{
     lab::{Lab, LabConfig},
@@ -12,6 +15,17 @@ use super::support::{SOON, cluster, database, gone, running};
 
 /// Versions that are lost: a quiet cluster needs minutes to count so far again.
 const LOST: usize = 800;
+
+/// An API server that is away so long lets every watch wait as long as it ever waits.
+const AWAY: Duration = Duration::from_secs(60);
+
+/// The lab itself, beyond what its command does.
+fn attached() -> Lab {
+    let config = LabConfig::from_environment().expect("a configuration");
+    Lab::attach(&config)
+        .expect("a lab")
+        .expect("a lab that is up")
+}
 
 /// Moves the versions of the store on.
 fn count_on(cluster: &Cluster) {
@@ -29,10 +43,7 @@ async fn what_is_applied_after_the_store_was_put_back_is_seen_at_once() {
     let cluster = cluster().await;
     running(cluster, "restored", "").await.unwrap();
     database(cluster, "restored", "before").await.unwrap();
-    let config = LabConfig::from_environment().expect("a configuration");
-    let attached = Lab::attach(&config)
-        .expect("a lab")
-        .expect("a lab that is up");
+    let attached = attached();
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("store");
     attached.snapshot_store(&cluster.name, &copy).await.unwrap();
@@ -71,4 +82,26 @@ async fn what_is_applied_after_the_store_was_put_back_is_seen_at_once() {
             .unwrap();
     }
     gone(cluster, "restored").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_applied_after_the_api_server_was_away_is_seen_at_once() {
+    let cluster = cluster().await;
+    running(cluster, "away", "").await.unwrap();
+    let control_plane = format!("{}-control-plane", cluster.name);
+    let attached = attached();
+    attached
+        .stop_process(&control_plane, "kube-apiserver")
+        .await
+        .unwrap();
+    tokio::time::sleep(AWAY).await;
+    attached
+        .start_process(&control_plane, "kube-apiserver")
+        .await
+        .unwrap();
+    database(cluster, "away", "after").await.unwrap();
+    cluster
+        .must(&["delete", "redb", "after", "--timeout=60s"], "")
+        .unwrap();
+    gone(cluster, "away").await.unwrap();
 }
