@@ -29,6 +29,18 @@ pub enum Fault {
         /// What was expected, what was found, and the next step.
         detail: String,
     },
+    /// The object is not as the caller saw it, and the caller asked for nothing to be done in that case.
+    #[error("{detail}")]
+    PreconditionFailed {
+        /// The object, what was found and expected, and the next step.
+        detail: String,
+    },
+    /// What was asked for is no longer kept.
+    #[error("{detail}")]
+    Expired {
+        /// What is gone, and the next step.
+        detail: String,
+    },
     /// The answer cannot be given now, but may be later.
     #[error("{detail}")]
     Unavailable {
@@ -67,6 +79,10 @@ pub enum FaultKind {
     NotFound,
     /// [`Fault::Conflict`].
     Conflict,
+    /// [`Fault::PreconditionFailed`].
+    PreconditionFailed,
+    /// [`Fault::Expired`].
+    Expired,
     /// [`Fault::Unavailable`].
     Unavailable,
     /// [`Fault::Unauthorized`].
@@ -84,6 +100,8 @@ impl Fault {
             Self::Invalid { .. } => FaultKind::Invalid,
             Self::NotFound { .. } => FaultKind::NotFound,
             Self::Conflict { .. } => FaultKind::Conflict,
+            Self::PreconditionFailed { .. } => FaultKind::PreconditionFailed,
+            Self::Expired { .. } => FaultKind::Expired,
             Self::Unavailable { .. } => FaultKind::Unavailable,
             Self::Unauthorized { .. } => FaultKind::Unauthorized,
             Self::Forbidden { .. } => FaultKind::Forbidden,
@@ -108,6 +126,8 @@ impl FaultKind {
             Self::Invalid => 422,
             Self::NotFound => 404,
             Self::Conflict => 409,
+            Self::PreconditionFailed => 412,
+            Self::Expired => 410,
             Self::Unavailable => 503,
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
@@ -121,6 +141,8 @@ impl FaultKind {
             Self::Invalid => "The request is invalid",
             Self::NotFound => "Not found",
             Self::Conflict => "The request conflicts with the present state",
+            Self::PreconditionFailed => "The object is not as it was seen",
+            Self::Expired => "No longer kept",
             Self::Unavailable => "Not available now",
             Self::Unauthorized => "Not authenticated",
             Self::Forbidden => "Not allowed",
@@ -134,6 +156,8 @@ impl FaultKind {
             Self::Invalid => "urn:meridian:problem:invalid",
             Self::NotFound => "urn:meridian:problem:not-found",
             Self::Conflict => "urn:meridian:problem:conflict",
+            Self::PreconditionFailed => "urn:meridian:problem:precondition-failed",
+            Self::Expired => "urn:meridian:problem:expired",
             Self::Unavailable => "urn:meridian:problem:unavailable",
             Self::Unauthorized => "urn:meridian:problem:unauthorized",
             Self::Forbidden => "urn:meridian:problem:forbidden",

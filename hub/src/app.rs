@@ -8,6 +8,7 @@ pub mod peers;
 pub mod reads;
 pub mod reign;
 pub mod tokens;
+pub mod writes;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -52,6 +53,9 @@ pub enum AppError {
     /// The state of the hub does not allow it.
     #[error("{0}")]
     Conflict(String),
+    /// The object is not as the caller saw it.
+    #[error("{0}")]
+    Changed(String),
     /// The caller is not who may do this; the reason is safe to tell.
     #[error("{0}")]
     Refused(String),
@@ -96,6 +100,14 @@ impl From<AppError> for Fault {
                 name,
             },
             AppError::Conflict(detail) => Self::Conflict { detail },
+            AppError::Changed(detail) => Self::PreconditionFailed { detail },
+            AppError::Store(
+                StoreError::Compacted { asked, .. } | StoreError::Ahead { asked, .. },
+            ) => Self::Expired {
+                detail: format!(
+                    "what changed since revision {asked} is not kept here; list again and go on from the list's metadata.resourceVersion"
+                ),
+            },
             AppError::Observing(_) => Self::Conflict {
                 detail: error.to_string(),
             },

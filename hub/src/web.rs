@@ -9,6 +9,8 @@ pub mod forward;
 pub mod front;
 mod health;
 mod hub;
+mod operations;
+mod params;
 mod remotes;
 mod status;
 mod tokens;
@@ -109,6 +111,8 @@ pub fn router(state: WebState) -> Router {
         .fold(Router::new(), |router, (path, _, handlers)| {
             router.route(path, handlers)
         });
+    // Layers run from the last to the first.
+    let guarded = guarded.route_layer(middleware::from_fn(params::check));
     let guarded = guarded.route_layer(middleware::from_fn_with_state(
         state.clone(),
         auth::demand_token,

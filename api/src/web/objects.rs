@@ -29,8 +29,7 @@ pub struct Object<Spec, Status> {
     pub status: Option<Status>,
 }
 
-/// Name and bookkeeping of an object. In requests only the name, labels and annotations count, and `resourceVersion`
-/// where a change must meet the object as it was read.
+/// Name and bookkeeping of an object. In requests only the name and labels count.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
@@ -43,7 +42,8 @@ pub struct Metadata {
     /// The hub's identity of the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// Changes with every change of the object; opaque.
+    /// Changes with every change of what is wanted, so that a write can be bound to it (`If-Match`). What is observed
+    /// changes without it: that is seen by the answer's `ETag` and by a watch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
     /// Rises with every change of the spec.

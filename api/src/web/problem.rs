@@ -53,6 +53,8 @@ impl Problem {
             }
             Fault::NotFound { .. }
             | Fault::Conflict { .. }
+            | Fault::PreconditionFailed { .. }
+            | Fault::Expired { .. }
             | Fault::Unavailable { .. }
             | Fault::Unauthorized { .. }
             | Fault::Forbidden { .. } => (fault.to_string(), Vec::new()),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::members::new_object_id;
+use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
 use crate::domain::database::{Database, Deletion};
 use crate::store::records::{self, Held, TxnExt as _};
@@ -87,15 +88,20 @@ impl App {
             labels,
             spec: written.spec,
         };
-        Ok(self.create_database(&new).await?.record.object_id)
+        let made = self.create_database(&new, &Manner::default()).await?;
+        Ok(made.record.object_id)
     }
 
-    /// Stores the intent of a new database.
+    /// Stores the intent of a new database; one that was only tried has revision 0.
     ///
     /// # Errors
     /// [`AppError::Invalid`] for participants that are unknown, [`AppError::Conflict`] if the name is taken here or on a
     /// member, [`AppError::Observing`].
-    pub async fn create_database(&self, new: &NewDatabase) -> Result<Held<Database>, AppError> {
+    pub async fn create_database(
+        &self,
+        new: &NewDatabase,
+        manner: &Manner,
+    ) -> Result<Held<Database>, AppError> {
         check_rules(new)?;
         until_uncontended(|| async {
             self.must_decide().await?;
@@ -131,12 +137,16 @@ impl App {
                 generation: 1,
                 deletion: None,
             };
-            let revision = self.commit(Txn::new().create(&key, &database)?).await?;
-            tracing::info!(
-                database = database.name,
-                guid = database.guid,
-                "a database was created"
-            );
+            let txn = Txn::new().create(&key, &database)?;
+            let revision = self.commit_as(manner, txn).await?;
+            if revision.is_some() {
+                tracing::info!(
+                    database = database.name,
+                    guid = database.guid,
+                    "a database was created"
+                );
+            }
+            let revision = revision.unwrap_or_default();
             let key = key.text().to_owned();
             Ok(Held {
                 record: database,
@@ -151,17 +161,20 @@ impl App {
     /// Marks a database for deletion on every participant. There is no way back.
     ///
     /// # Errors
-    /// [`AppError::NotFound`], [`AppError::Conflict`] unless `confirm` is its name, [`AppError::Observing`].
+    /// [`AppError::NotFound`], [`AppError::Conflict`] unless `confirm` is its name, [`AppError::Changed`],
+    /// [`AppError::Observing`].
     pub async fn delete_database(
         &self,
         name: &str,
         confirm: Option<&str>,
         holder: &str,
+        manner: &Manner,
     ) -> Result<Held<Database>, AppError> {
         until_uncontended(|| async {
             self.must_decide().await?;
             let key = keys::database(name);
             let held = self.database(name).await?;
+            manner.meets(KIND, name, held.modified)?;
             if confirm != Some(name) {
                 return Err(AppError::Conflict(format!(
                     "deleting {KIND} {name:?} deletes its data in every participating cluster; repeat the request with ?confirm={name} if that is meant"
@@ -173,9 +186,11 @@ impl App {
             let mut database = held.record.clone();
             database.deletion = Some(Deletion { approval: holder.to_owned(), at: self.now() });
             database.generation += 1;
-            let modified = self.commit(Txn::new().replace(&key, &held, &database)?).await?;
-            tracing::warn!(database = name, by = holder, "the deletion of a database was confirmed");
-            Ok(Held { record: database, modified, ..held })
+            let modified = self.commit_as(manner, Txn::new().replace(&key, &held, &database)?).await?;
+            if modified.is_some() {
+                tracing::warn!(database = name, by = holder, "the deletion of a database was confirmed");
+            }
+            Ok(Held { record: database, modified: modified.unwrap_or(held.modified), ..held })
         })
         .await
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use meridian_api::ids::{ClusterUid, IdError, ObjectId, Revision};
 use uuid::Uuid;
 
+use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, Rec, RecInventory, RemovedCluster};
 use crate::domain::desired::Desired;
@@ -403,13 +404,17 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::NotFound`], [`AppError::Conflict`] while it takes part in a database.
-    pub async fn remove_cluster(&self, name: &str) -> Result<(), AppError> {
+    pub async fn remove_cluster(&self, name: &str, manner: &Manner) -> Result<(), AppError> {
         until_uncontended(|| async {
             let store = self.store().as_ref();
             let Some(holder) = records::get(store, &keys::cluster_name(name)).await? else {
                 return Err(self.no_cluster(name).await?);
             };
             let uid = holder.record.cluster;
+            let Some(known) = records::get(store, &keys::cluster(uid)).await? else {
+                return Err(self.no_cluster(name).await?);
+            };
+            manner.meets("cluster", name, known.modified)?;
             let remotes = records::list(store, &keys::remotes()).await?.value;
             let mine: Vec<_> = remotes.into_iter().filter(|held| held.record.cluster == uid).collect();
             let used = self.databases_over(mine.iter().map(|held| held.record.name.as_str())).await?;
@@ -423,6 +428,7 @@ impl App {
             let removed = RemovedCluster { uid, name: name.to_owned(), removed_at: self.now() };
             let mut txn = Txn::new()
                 .unchanged(&holder)
+                .unchanged(&known)
                 .delete(keys::cluster_name(name).text())
                 .delete(keys::cluster(uid).text())
                 .delete(keys::recs(uid).text())
@@ -431,8 +437,9 @@ impl App {
             for remote in mine {
                 txn = txn.unchanged(&remote).delete(remote.key);
             }
-            self.commit(txn).await?;
-            tracing::info!(cluster = %uid, name, "the registration of a cluster was removed");
+            if self.commit_as(manner, txn).await?.is_some() {
+                tracing::info!(cluster = %uid, name, "the registration of a cluster was removed");
+            }
             Ok(())
         })
         .await

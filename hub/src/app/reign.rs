@@ -359,20 +359,27 @@ impl App {
     /// [`AppError::Conflict`] if there is nothing to settle, [`AppError::Store`].
     pub async fn adopt(&self, holder: &str) -> Result<Adoption, AppError> {
         until_uncontended(|| async {
-            let doubts = records::list(self.store().as_ref(), &keys::doubts())
-                .await?
-                .value;
-            if doubts.is_empty() {
-                return Err(AppError::Conflict(
-                    "the hub is not observing: there is nothing to adopt".to_owned(),
-                ));
-            }
+            let doubts = self.must_observe().await?;
             let adoption = self.adopt_all(doubts, holder).await?;
             self.reign.store(Arc::new(adoption.reign));
             self.reign_changed.send_replace(());
             Ok(adoption)
         })
         .await
+    }
+
+    /// What an adoption would settle.
+    ///
+    /// # Errors
+    /// [`AppError::Conflict`] if there is nothing to settle, [`AppError::Store`].
+    pub async fn must_observe(&self) -> Result<Vec<Held<Doubt>>, AppError> {
+        let doubts = records::list(self.store().as_ref(), &keys::doubts()).await?;
+        if doubts.value.is_empty() {
+            return Err(AppError::Conflict(
+                "the hub is not observing: there is nothing to adopt".to_owned(),
+            ));
+        }
+        Ok(doubts.value)
     }
 
     async fn adopt_all(

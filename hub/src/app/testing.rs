@@ -15,6 +15,7 @@ use rcgen::{CertificateParams, KeyPair};
 use super::databases::NewDatabase;
 use super::enroll::{Enrolled, Finish, Opened, Recover};
 use super::reign::Reign;
+use super::writes::Manner;
 use super::{App, AppError, Settings};
 use crate::ca::Authority;
 use crate::clock::{Clock as _, ManualClock};
@@ -83,7 +84,7 @@ impl TestHub {
     pub(crate) async fn token(&self, name: &str) -> String {
         let material = self
             .app
-            .create_join_token(name, SignedDuration::from_hours(1))
+            .create_join_token(name, SignedDuration::from_hours(1), &Manner::default())
             .await
             .unwrap();
         material.token.as_str().to_owned()

@@ -4,9 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use meridian_api::validate::FieldError;
 use zeroize::Zeroizing;
 
+use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
 use crate::domain::access::{ApiToken, JoinToken, Purpose, Token};
-use crate::store::records::{self, TxnExt as _};
+use crate::store::records::{self, Held, TxnExt as _};
 use crate::store::{Read, Txn, keys};
 
 /// Longest life of a join token.
@@ -23,8 +24,8 @@ pub struct JoinMaterial {
     pub ca_pem: String,
     /// The token in clear.
     pub token: Zeroizing<String>,
-    /// What is kept of it.
-    pub kept: JoinToken,
+    /// What is kept of it; revision 0 if nothing is, because it was only tried.
+    pub kept: Held<JoinToken>,
 }
 
 /// Draws a bearer token for a person: in clear, and as it is to be kept.
@@ -60,6 +61,7 @@ impl App {
         &self,
         cluster_name: &str,
         life: SignedDuration,
+        manner: &Manner,
     ) -> Result<JoinMaterial, AppError> {
         check_join_token(cluster_name, life)?;
         until_uncontended(|| async {
@@ -79,7 +81,11 @@ impl App {
                 expires_at: now + life,
                 used_by: None,
             };
-            self.commit(Txn::new().absent(name_key.text()).create(&keys::token(token.id()), &kept)?).await?;
+            let key = keys::token(token.id());
+            let txn = Txn::new().absent(name_key.text()).create(&key, &kept)?;
+            let revision = self.commit_as(manner, txn).await?.unwrap_or_default();
+            let key = key.text().to_owned();
+            let kept = Held { record: kept, created: revision, modified: revision, key };
             Ok(JoinMaterial {
                 hub_addresses: self.settings().link_addresses.clone(),
                 ca_pem: self.ca().root_pem().to_owned(),
@@ -94,27 +100,27 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Store`].
-    pub async fn join_tokens(&self) -> Result<Read<Vec<JoinToken>>, AppError> {
-        let Read { value, revision } =
-            records::list(self.store().as_ref(), &keys::tokens()).await?;
-        Ok(Read {
-            value: value.into_iter().map(|held| held.record).collect(),
-            revision,
-        })
+    pub async fn join_tokens(&self) -> Result<Read<Vec<Held<JoinToken>>>, AppError> {
+        Ok(records::list(self.store().as_ref(), &keys::tokens()).await?)
     }
 
     /// Forgets a join token; an unused one can join nobody any more.
     ///
     /// # Errors
-    /// [`AppError::NotFound`].
-    pub async fn delete_join_token(&self, id: &str) -> Result<(), AppError> {
-        let key = keys::token(id);
-        if records::get(self.store().as_ref(), &key).await?.is_none() {
-            let (kind, name, hint) = ("token", id.to_owned(), String::new());
-            return Err(AppError::NotFound { kind, name, hint });
-        }
-        self.commit(Txn::new().delete(key.text())).await?;
-        Ok(())
+    /// [`AppError::NotFound`], [`AppError::Changed`].
+    pub async fn delete_join_token(&self, id: &str, manner: &Manner) -> Result<(), AppError> {
+        until_uncontended(|| async {
+            let key = keys::token(id);
+            let Some(held) = records::get(self.store().as_ref(), &key).await? else {
+                let (kind, name, hint) = ("token", id.to_owned(), String::new());
+                return Err(AppError::NotFound { kind, name, hint });
+            };
+            manner.meets("token", id, held.modified)?;
+            let txn = Txn::new().unchanged(&held).delete(key.text());
+            self.commit_as(manner, txn).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Keeps a drawn bearer token; it opens the web API from now on.

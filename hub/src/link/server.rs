@@ -56,7 +56,9 @@ fn status(error: AppError) -> Status {
         AppError::Busy(reason) => Status::resource_exhausted(reason),
         error @ AppError::Invalid { .. } => Status::invalid_argument(error.explain()),
         AppError::NotFound { .. } => Status::not_found(error.to_string()),
-        AppError::Conflict(reason) => Status::failed_precondition(reason),
+        AppError::Conflict(reason) | AppError::Changed(reason) => {
+            Status::failed_precondition(reason)
+        }
         AppError::Observing(_) => Status::failed_precondition(error.to_string()),
         AppError::Ca(CaError::Request(_) | CaError::Algorithm(_) | CaError::Name { .. }) => {
             Status::invalid_argument(error.to_string())

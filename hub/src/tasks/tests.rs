@@ -13,6 +13,7 @@ use super::plan::Planning;
 use super::{Outcome, Task as _, deliver};
 use crate::app::reads::MemberView;
 use crate::app::testing::{LAB_1, LAB_2, TestHub, database, uid};
+use crate::app::writes::Manner;
 use crate::domain::cluster::Presence;
 use crate::link::sessions::Sessions;
 use crate::store::memory::MemoryStore;
@@ -59,7 +60,7 @@ async fn a_created_database_reaches_the_sessions_of_its_participants() {
     let seats =
         [LAB_1, LAB_2].map(|cluster| sessions.take_seat(uid(cluster), 1, hub.app.now()).unwrap());
     hub.app
-        .create_database(&database("shop", &["lab-1", "lab-2"]))
+        .create_database(&database("shop", &["lab-1", "lab-2"]), &Manner::default())
         .await
         .unwrap();
     plan(&hub).await;
@@ -84,12 +85,12 @@ async fn a_created_database_reaches_the_sessions_of_its_participants() {
 async fn a_confirmed_deletion_is_over_when_every_member_has_said_so() {
     let hub = hub().await;
     hub.app
-        .create_database(&database("shop", &["lab-1", "lab-2"]))
+        .create_database(&database("shop", &["lab-1", "lab-2"]), &Manner::default())
         .await
         .unwrap();
     plan(&hub).await;
     hub.app
-        .delete_database("shop", Some("shop"), "alice")
+        .delete_database("shop", Some("shop"), "alice", &Manner::default())
         .await
         .unwrap();
     plan(&hub).await;
@@ -114,7 +115,7 @@ async fn a_confirmed_deletion_is_over_when_every_member_has_said_so() {
         );
     }
     hub.app
-        .create_database(&database("shop", &["lab-1", "lab-2"]))
+        .create_database(&database("shop", &["lab-1", "lab-2"]), &Manner::default())
         .await
         .unwrap();
 }
@@ -144,7 +145,7 @@ async fn a_plan_that_exceeds_one_transaction_is_carried_out_whole() {
     }
     let names: Vec<_> = clusters.iter().map(|(name, _)| name.as_str()).collect();
     hub.app
-        .create_database(&database("shop", &names))
+        .create_database(&database("shop", &names), &Manner::default())
         .await
         .unwrap();
     plan(&hub).await;
@@ -206,7 +207,10 @@ async fn a_removed_registration_ends_its_session() {
     };
     liveness.activate().await.unwrap();
     assert!(!seat.removed.is_cancelled());
-    hub.app.remove_cluster("lab-1").await.unwrap();
+    hub.app
+        .remove_cluster("lab-1", &Manner::default())
+        .await
+        .unwrap();
     liveness.activate().await.unwrap();
     assert!(seat.removed.is_cancelled());
 }

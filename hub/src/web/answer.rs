@@ -1,5 +1,7 @@
 //! Answers: objects with their status code, and faults as problems that carry the number of their request.
 
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -8,12 +10,14 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use meridian_api::fault::Fault;
 use meridian_api::validate::FieldError;
-use meridian_api::web::{List, ListMeta, PROBLEM_CONTENT_TYPE, Problem};
+use meridian_api::web::{List, ListMeta, Metadata, Object, PROBLEM_CONTENT_TYPE, Problem};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::WebState;
+use super::params::Params;
 use crate::app::AppError;
-use crate::store::{Read, StoreError};
+use crate::store::{Read, Revision, StoreError};
 
 /// A failed request.
 #[derive(Clone, Debug)]
@@ -148,15 +152,80 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes, expected: &str) -> Result
 }
 
 /// A list in the shape of Kubernetes.
-pub(super) fn list<T>(api_version: &str, kind: &str, read: Read<Vec<T>>) -> List<T> {
-    List {
+pub(super) fn list<T: Serialize>(
+    params: &Params,
+    api_version: &str,
+    kind: &str,
+    read: Read<Vec<T>>,
+) -> Result<Response, Failure> {
+    let revision = read.revision.to_string();
+    let list = List {
         api_version: api_version.to_owned(),
         kind: format!("{kind}List"),
         metadata: ListMeta {
-            resource_version: read.revision.to_string(),
+            resource_version: revision.clone(),
         },
         items: read.value,
+    };
+    tagged(StatusCode::OK, params, &revision, &list)
+}
+
+/// An object. One that was only tried has no revision, and no tag either.
+pub(super) fn object<A: Serialize, B: Serialize>(
+    status: StatusCode,
+    params: &Params,
+    object: &Object<A, B>,
+) -> Result<Response, Failure> {
+    match &object.metadata.resource_version {
+        Some(revision) => tagged(status, params, revision, object),
+        None => Ok((status, Json(object)).into_response()),
     }
+}
+
+/// An answer with its entity tag, or word that the caller has it already. The tag begins with the revision of what is
+/// wanted, by which writes are bound, and goes on with a digest of the whole answer: what is observed changes more often.
+pub(super) fn tagged<T: Serialize>(
+    status: StatusCode,
+    params: &Params,
+    revision: &str,
+    body: &T,
+) -> Result<Response, Failure> {
+    let bytes = serde_json::to_vec(body).map_err(|e| Fault::Internal {
+        detail: format!("an answer has no JSON form: {e}"),
+    })?;
+    let hash = digest(&SHA256, &bytes);
+    let hash = hash.as_ref().iter().take(8);
+    let hash: String = hash.map(|byte| format!("{byte:02x}")).collect();
+    let tag = format!("\"{revision}.{hash}\"");
+    let mut response = if params.has_already(&tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let kind = [(header::CONTENT_TYPE, "application/json")];
+        (status, kind, bytes).into_response()
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// A revision as objects show it; what was only tried has none.
+pub(super) fn revision(at: Revision) -> Option<String> {
+    (at > Revision::default()).then(|| at.to_string())
+}
+
+/// An object that is to be created has no revision yet.
+pub(super) fn must_be_new(metadata: &Metadata) -> Result<(), Failure> {
+    let Some(found) = &metadata.resource_version else {
+        return Ok(());
+    };
+    let error = FieldError {
+        field: "metadata.resourceVersion".to_owned(),
+        found: format!("{found:?}"),
+        expected: "nothing in an object that is to be created".to_owned(),
+        remedy: "leave it out".to_owned(),
+    };
+    Err(Fault::invalid("the object cannot be created", vec![error]).into())
 }
 
 /// The one with this name, or a fault.

@@ -1,48 +1,56 @@
 //! `/api/v1/clusters`: the members.
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use meridian_api::web::{
-    API_VERSION, Cluster, ClusterSpec, ClusterStatus, Connection, List, Metadata, Observed, Rec,
+    API_VERSION, Cluster, ClusterSpec, ClusterStatus, Connection, Metadata, Observed, Rec,
 };
 
 use super::WebState;
 use super::answer::{self, Failure, time};
+use super::params::Params;
 use crate::app::reads::MemberView;
 use crate::domain::cluster;
 use crate::store::Read;
 
 const KIND: &str = "Cluster";
 
-pub(super) async fn list(State(state): State<WebState>) -> Result<Json<List<Cluster>>, Failure> {
+pub(super) async fn list(
+    State(state): State<WebState>,
+    params: Params,
+) -> Result<Response, Failure> {
     let Read { value, revision } = state.app.member_views().await?;
-    Ok(Json(answer::list(
-        API_VERSION,
-        KIND,
-        Read {
-            value: value.iter().map(body).collect(),
-            revision,
-        },
-    )))
+    let value: Vec<_> = value.iter().map(body).collect();
+    answer::list(&params, API_VERSION, KIND, Read { value, revision })
 }
 
 pub(super) async fn get(
     State(state): State<WebState>,
     Path(name): Path<String>,
-) -> Result<Json<Cluster>, Failure> {
-    let views = state.app.member_views().await?.value;
-    let view = views.iter().find(|view| view.cluster.record.name == name);
-    Ok(Json(body(answer::only("cluster", &name, view)?)))
+    params: Params,
+) -> Result<Response, Failure> {
+    answer::object(StatusCode::OK, &params, &one(&state, &name).await?)
 }
 
 /// Removes the registration. Nothing on the member is touched.
 pub(super) async fn delete(
     State(state): State<WebState>,
     Path(name): Path<String>,
-) -> Result<StatusCode, Failure> {
-    state.app.remove_cluster(&name).await?;
-    Ok(StatusCode::NO_CONTENT)
+    params: Params,
+) -> Result<Response, Failure> {
+    let manner = params.manner();
+    state.app.remove_cluster(&name, &manner).await?;
+    if manner.dry_run {
+        return answer::object(StatusCode::OK, &params, &one(&state, &name).await?);
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn one(state: &WebState, name: &str) -> Result<Cluster, Failure> {
+    let views = state.app.member_views().await?.value;
+    let view = views.iter().find(|view| view.cluster.record.name == name);
+    Ok(body(answer::only("cluster", name, view)?))
 }
 
 fn body(view: &MemberView) -> Cluster {

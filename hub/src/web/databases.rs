@@ -1,87 +1,104 @@
 //! `/api/v1/activeactivedatabases`: create, list, get, delete. A body is the custom resource that users know.
 
+use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::{Extension, Json};
+use axum::response::Response;
 use meridian_api::crds::active_active::RedisEnterpriseActiveActiveDatabaseSpec;
 use meridian_api::fault::Fault;
 use meridian_api::validate::FieldError;
-use meridian_api::web::{ActiveActiveDatabase, CLASSIC_API_VERSION, List, Metadata};
-use serde::Deserialize;
+use meridian_api::web::{ActiveActiveDatabase, CLASSIC_API_VERSION, Metadata};
 
 use super::answer::{self, Failure, time};
 use super::auth::Caller;
+use super::operations::Parameter;
+use super::params::Params;
 use super::{WebState, status};
 use crate::app::databases::NewDatabase;
 use crate::app::reads::DatabaseView;
+use crate::domain::database::Database;
 use crate::store::Read;
+use crate::store::records::Held;
 
 const KIND: &str = "RedisEnterpriseActiveActiveDatabase";
 
 pub(super) async fn list(
     State(state): State<WebState>,
-) -> Result<Json<List<ActiveActiveDatabase>>, Failure> {
+    params: Params,
+) -> Result<Response, Failure> {
     let Read { value, revision } = state.app.database_views().await?;
-    let value = value.iter().map(body).collect::<Result<_, _>>()?;
-    Ok(Json(answer::list(
-        CLASSIC_API_VERSION,
-        KIND,
-        Read { value, revision },
-    )))
+    let value: Vec<_> = value.iter().map(body).collect::<Result<_, _>>()?;
+    answer::list(&params, CLASSIC_API_VERSION, KIND, Read { value, revision })
 }
 
 pub(super) async fn get(
     State(state): State<WebState>,
     Path(name): Path<String>,
-) -> Result<Json<ActiveActiveDatabase>, Failure> {
-    Ok(Json(one(&state, &name).await?))
+    params: Params,
+) -> Result<Response, Failure> {
+    answer::object(StatusCode::OK, &params, &one(&state, &name).await?)
 }
 
 /// Stores the intent and answers at once: the status says how far it is.
 pub(super) async fn create(
     State(state): State<WebState>,
+    params: Params,
     bytes: Bytes,
-) -> Result<(StatusCode, Json<ActiveActiveDatabase>), Failure> {
+) -> Result<Response, Failure> {
     let wanted: ActiveActiveDatabase = answer::body(&bytes, KIND)?;
     check(&wanted)?;
+    answer::must_be_new(&wanted.metadata)?;
+    let manner = params.manner();
     let name = wanted.metadata.name.clone();
     let new = NewDatabase {
         name: name.clone(),
         labels: wanted.metadata.labels,
         spec: wanted.spec,
     };
-    state.app.create_database(&new).await?;
-    Ok((StatusCode::ACCEPTED, Json(one(&state, &name).await?)))
-}
-
-/// Query of a deletion.
-#[derive(Debug, Deserialize)]
-pub(super) struct Deletion {
-    /// Must be the name of the database: a deletion takes its data away everywhere.
-    confirm: Option<String>,
+    let held = state.app.create_database(&new, &manner).await?;
+    if manner.dry_run {
+        return tried(&params, held);
+    }
+    answer::object(StatusCode::ACCEPTED, &params, &one(&state, &name).await?)
 }
 
 pub(super) async fn delete(
     State(state): State<WebState>,
     Path(name): Path<String>,
-    Query(Deletion { confirm }): Query<Deletion>,
     Extension(Caller(caller)): Extension<Caller>,
-) -> Result<(StatusCode, Json<ActiveActiveDatabase>), Failure> {
+    params: Params,
+) -> Result<Response, Failure> {
+    let manner = params.manner();
+    let confirm = params.get(Parameter::Confirm);
     let held = state
         .app
-        .delete_database(&name, confirm.as_deref(), &caller.holder)
+        .delete_database(&name, confirm, &caller.holder, &manner)
         .await?;
+    if manner.dry_run {
+        return tried(&params, held);
+    }
     // It may be gone already where no participant had to be asked; then what was deleted is the answer.
     let answer = match one(&state, &name).await {
         Ok(answer) => answer,
-        Err(_) => body(&DatabaseView {
-            database: held,
-            membership: None,
-            participants: Vec::new(),
-        })?,
+        Err(_) => body(&alone(held))?,
     };
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    answer::object(StatusCode::ACCEPTED, &params, &answer)
+}
+
+/// What would be stored. It has no status: nothing has happened that could have one.
+fn tried(params: &Params, held: Held<Database>) -> Result<Response, Failure> {
+    let mut answer = body(&alone(held))?;
+    answer.status = None;
+    answer::object(StatusCode::OK, params, &answer)
+}
+
+fn alone(database: Held<Database>) -> DatabaseView {
+    DatabaseView {
+        database,
+        membership: None,
+        participants: Vec::new(),
+    }
 }
 
 /// This path takes objects of one kind.
@@ -127,7 +144,7 @@ fn body(view: &DatabaseView) -> Result<ActiveActiveDatabase, Failure> {
         metadata: Metadata {
             name: known.name.clone(),
             uid: Some(known.object_id.to_string()),
-            resource_version: Some(view.database.modified.to_string()),
+            resource_version: answer::revision(view.database.modified),
             generation: Some(known.generation),
             creation_timestamp: Some(time(known.created_at)),
             deletion_timestamp: known.deletion.as_ref().map(|deletion| time(deletion.at)),

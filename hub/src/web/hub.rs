@@ -1,12 +1,15 @@
 //! `/api/v1/hub`: the hub itself, and the decision that lets it go on after it observed.
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Serialize;
 
 use super::WebState;
-use super::answer::{Failure, time};
+use super::answer::{self, Failure, time};
 use super::auth::Caller;
+use super::params::Params;
 use crate::app::reign::Reign;
 
 /// The hub as people see it.
@@ -31,17 +34,34 @@ struct HubDoubt {
     since: String,
 }
 
-pub(super) async fn get(State(state): State<WebState>) -> Result<Json<Hub>, Failure> {
-    Ok(Json(hub(&state).await?))
+pub(super) async fn get(
+    State(state): State<WebState>,
+    params: Params,
+) -> Result<Response, Failure> {
+    shown(&params, &hub(&state).await?)
+}
+
+fn shown(params: &Params, hub: &Hub) -> Result<Response, Failure> {
+    answer::tagged(StatusCode::OK, params, &hub.term.to_string(), hub)
 }
 
 /// Lets the hub go on: every position that raised a doubt is accepted, and a new term begins.
 pub(super) async fn adopt(
     State(state): State<WebState>,
     Extension(Caller(caller)): Extension<Caller>,
-) -> Result<Json<Hub>, Failure> {
+    params: Params,
+) -> Result<Response, Failure> {
+    if params.manner().dry_run {
+        state.app.must_observe().await?;
+        let settled = Hub {
+            mode: "decides",
+            doubts: Vec::new(),
+            ..hub(&state).await?
+        };
+        return shown(&params, &settled);
+    }
     state.app.adopt(&caller.holder).await?;
-    Ok(Json(hub(&state).await?))
+    shown(&params, &hub(&state).await?)
 }
 
 async fn hub(state: &WebState) -> Result<Hub, Failure> {

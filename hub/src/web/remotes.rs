@@ -1,13 +1,15 @@
 //! `/api/v1/remoteclusters`: the RECs of all members, as the others know them.
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
 use meridian_api::crds::remote_cluster::RedisEnterpriseRemoteClusterSpec;
 use meridian_api::web::{
-    CLASSIC_API_VERSION, Connection, List, Metadata, Observed, RemoteCluster, RemoteClusterStatus,
+    CLASSIC_API_VERSION, Connection, Metadata, Observed, RemoteCluster, RemoteClusterStatus,
 };
 
 use super::answer::{self, Failure, time};
+use super::params::Params;
 use super::{WebState, clusters};
 use crate::app::reads::RemoteView;
 use crate::store::Read;
@@ -16,25 +18,22 @@ const KIND: &str = "RedisEnterpriseRemoteCluster";
 
 pub(super) async fn list(
     State(state): State<WebState>,
-) -> Result<Json<List<RemoteCluster>>, Failure> {
+    params: Params,
+) -> Result<Response, Failure> {
     let Read { value, revision } = state.app.remote_views().await?;
-    Ok(Json(answer::list(
-        CLASSIC_API_VERSION,
-        KIND,
-        Read {
-            value: value.iter().map(body).collect(),
-            revision,
-        },
-    )))
+    let value: Vec<_> = value.iter().map(body).collect();
+    answer::list(&params, CLASSIC_API_VERSION, KIND, Read { value, revision })
 }
 
 pub(super) async fn get(
     State(state): State<WebState>,
     Path(name): Path<String>,
-) -> Result<Json<RemoteCluster>, Failure> {
+    params: Params,
+) -> Result<Response, Failure> {
     let views = state.app.remote_views().await?.value;
     let view = views.iter().find(|view| view.remote.record.name == name);
-    Ok(Json(body(answer::only("remote cluster", &name, view)?)))
+    let shown = body(answer::only("remote cluster", &name, view)?);
+    answer::object(StatusCode::OK, &params, &shown)
 }
 
 fn body(view: &RemoteView) -> RemoteCluster {

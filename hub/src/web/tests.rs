@@ -1,6 +1,7 @@
 //! The web API without a network: requests into the router, answers out of it.
 
 mod databases;
+mod writes;
 
 use axum::body::Body;
 use axum::http::{Request, header};
@@ -61,7 +62,21 @@ impl Web {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> Response<Body> {
+        self.ask_with(method, path, token, body, &[]).await
+    }
+
+    async fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Response<Body> {
         let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }

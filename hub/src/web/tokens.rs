@@ -1,75 +1,98 @@
 //! `/api/v1/tokens`: join tokens. The token itself is in the answer to its creation and in no other.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use jiff::SignedDuration;
-use meridian_api::web::{API_VERSION, JoinMaterial, List, Metadata, Token, TokenSpec, TokenStatus};
+use meridian_api::web::{API_VERSION, JoinMaterial, Metadata, Token, TokenSpec, TokenStatus};
 
 use super::WebState;
 use super::answer::{self, Failure, time};
+use super::params::Params;
 use crate::app::tokens::JOIN_TOKEN_LIFE;
 use crate::domain::access::JoinToken;
 use crate::store::Read;
+use crate::store::records::Held;
 
 const KIND: &str = "Token";
 
-pub(super) async fn list(State(state): State<WebState>) -> Result<Json<List<Token>>, Failure> {
+pub(super) async fn list(
+    State(state): State<WebState>,
+    params: Params,
+) -> Result<Response, Failure> {
     let Read { value, revision } = state.app.join_tokens().await?;
-    let value = value.iter().map(|kept| body(kept, None)).collect();
-    Ok(Json(answer::list(
-        API_VERSION,
-        KIND,
-        Read { value, revision },
-    )))
+    let value: Vec<_> = value.iter().map(|kept| body(kept, None)).collect();
+    answer::list(&params, API_VERSION, KIND, Read { value, revision })
 }
 
 pub(super) async fn get(
     State(state): State<WebState>,
     Path(name): Path<String>,
-) -> Result<Json<Token>, Failure> {
+    params: Params,
+) -> Result<Response, Failure> {
+    answer::object(StatusCode::OK, &params, &one(&state, &name).await?)
+}
+
+async fn one(state: &WebState, name: &str) -> Result<Token, Failure> {
     let all = state.app.join_tokens().await?.value;
-    let kept = all.iter().find(|kept| kept.id == name);
-    Ok(Json(body(answer::only("token", &name, kept)?, None)))
+    let kept = all.iter().find(|kept| kept.record.id == name);
+    Ok(body(answer::only("token", name, kept)?, None))
 }
 
 pub(super) async fn create(
     State(state): State<WebState>,
+    params: Params,
     bytes: Bytes,
-) -> Result<(StatusCode, Json<Token>), Failure> {
+) -> Result<Response, Failure> {
     let wanted: Token = answer::body(&bytes, KIND)?;
+    answer::must_be_new(&wanted.metadata)?;
+    let manner = params.manner();
     let life = wanted.spec.ttl_seconds.map_or(JOIN_TOKEN_LIFE, |seconds| {
         SignedDuration::from_secs(seconds.into())
     });
     let material = state
         .app
-        .create_join_token(&wanted.spec.cluster_name, life)
+        .create_join_token(&wanted.spec.cluster_name, life, &manner)
         .await?;
+    if manner.dry_run {
+        return answer::object(StatusCode::OK, &params, &body(&material.kept, None));
+    }
     let join = JoinMaterial {
         hub: material.hub_addresses,
         ca_pem: material.ca_pem,
         token: material.token.as_str().to_owned(),
-        name: material.kept.cluster_name.clone(),
+        name: material.kept.record.cluster_name.clone(),
     };
-    Ok((StatusCode::CREATED, Json(body(&material.kept, Some(join)))))
+    answer::object(
+        StatusCode::CREATED,
+        &params,
+        &body(&material.kept, Some(join)),
+    )
 }
 
 pub(super) async fn delete(
     State(state): State<WebState>,
     Path(name): Path<String>,
-) -> Result<StatusCode, Failure> {
-    state.app.delete_join_token(&name).await?;
-    Ok(StatusCode::NO_CONTENT)
+    params: Params,
+) -> Result<Response, Failure> {
+    let manner = params.manner();
+    state.app.delete_join_token(&name, &manner).await?;
+    if manner.dry_run {
+        return answer::object(StatusCode::OK, &params, &one(&state, &name).await?);
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn body(kept: &JoinToken, join: Option<JoinMaterial>) -> Token {
+fn body(held: &Held<JoinToken>, join: Option<JoinMaterial>) -> Token {
+    let kept = &held.record;
     let life = kept.created_at.duration_until(kept.expires_at).as_secs();
     Token {
         api_version: API_VERSION.to_owned(),
         kind: KIND.to_owned(),
         metadata: Metadata {
             name: kept.id.clone(),
+            resource_version: answer::revision(held.modified),
             creation_timestamp: Some(time(kept.created_at)),
             ..Metadata::default()
         },

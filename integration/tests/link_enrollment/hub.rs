@@ -11,7 +11,7 @@ use meridian_agent::link::{
     join::JoinMaterial,
 };
 use meridian_hub::{
-    app::{App, Settings, reign::Reign},
+    app::{App, Settings, reign::Reign, writes::Manner},
     ca::Authority,
     clock::{Clock as _, ManualClock},
     link::{
@@ -102,7 +102,7 @@ impl Hub {
     pub(super) async fn material(&self, name: &str) -> JoinMaterial {
         let made = self
             .app
-            .create_join_token(name, SignedDuration::from_mins(10))
+            .create_join_token(name, SignedDuration::from_mins(10), &Manner::default())
             .await
             .unwrap();
         JoinMaterial {

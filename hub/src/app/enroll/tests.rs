@@ -1,5 +1,6 @@
 use super::*;
 use crate::app::testing::{Device, LAB_1, LAB_2, TestHub};
+use crate::app::writes::Manner;
 
 /// The reason of a refusal.
 fn reason<T: std::fmt::Debug>(result: Result<T, AppError>) -> String {
@@ -129,8 +130,14 @@ async fn an_unknown_token_and_a_wrong_secret_are_refused_in_the_same_words() {
 async fn a_deleted_token_joins_nobody() {
     let hub = TestHub::new().await;
     let token = hub.token("lab-1").await;
-    let id = hub.app.join_tokens().await.unwrap().value[0].id.clone();
-    hub.app.delete_join_token(&id).await.unwrap();
+    let id = hub.app.join_tokens().await.unwrap().value[0]
+        .record
+        .id
+        .clone();
+    hub.app
+        .delete_join_token(&id, &Manner::default())
+        .await
+        .unwrap();
     assert!(reason(Device::new(LAB_1).join(&hub.app, &token, "lab-1").await).contains("unknown"));
 }
 
@@ -244,7 +251,7 @@ async fn a_token_for_a_name_that_a_member_has_is_not_made() {
     hub.member("lab-1", LAB_1).await;
     let refused = hub
         .app
-        .create_join_token("lab-1", SignedDuration::from_hours(1))
+        .create_join_token("lab-1", SignedDuration::from_hours(1), &Manner::default())
         .await;
     assert!(matches!(refused, Err(AppError::Conflict(_))), "{refused:?}");
 }
@@ -265,7 +272,10 @@ async fn two_tokens_for_one_name_join_one_cluster() {
 async fn a_removed_cluster_is_refused_until_a_new_token_joins_it_again() {
     let hub = TestHub::new().await;
     let device = hub.member("lab-1", LAB_1).await;
-    hub.app.remove_cluster("lab-1").await.unwrap();
+    hub.app
+        .remove_cluster("lab-1", &Manner::default())
+        .await
+        .unwrap();
     let refused = reason(hub.app.renew(device.cluster, &device.csr()).await);
     assert!(refused.contains("was removed"), "{refused}");
     assert!(reason(device.recover(&hub.app, "").await).contains("join with a token"));

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::app::testing::{LAB_1, LAB_2, TestHub, database, uid};
+use crate::app::writes::Manner;
 use crate::domain::desired::{Action, Desired};
 use crate::domain::lineage::Position;
 use crate::store::records::{self, TxnExt as _};
@@ -486,7 +487,12 @@ async fn a_stopping_hub_says_goodbye() {
 #[tokio::test(start_paused = true)]
 async fn a_removed_member_is_refused_and_its_objects_stay_untold() {
     let world = World::new().await;
-    world.hub.app.remove_cluster("lab-1").await.unwrap();
+    world
+        .hub
+        .app
+        .remove_cluster("lab-1", &Manner::default())
+        .await
+        .unwrap();
     let mut agent = world.connect(LAB_1);
     agent.say(FromAgent::Hello(hello(LAB_1, None))).await;
     assert_eq!(agent.bye().await.code, codes::REVOKED);

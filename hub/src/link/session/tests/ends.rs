@@ -21,7 +21,12 @@ async fn a_member_is_asked_to_come_back_within_what_a_restart_of_the_hub_may_cos
 async fn a_member_whose_registration_is_removed_is_told_when_and_what_to_do() {
     let world = World::new().await;
     let (mut agent, _) = world.welcomed(None).await;
-    world.hub.app.remove_cluster("lab-1").await.unwrap();
+    world
+        .hub
+        .app
+        .remove_cluster("lab-1", &Manner::default())
+        .await
+        .unwrap();
     world.sessions.remove(uid(LAB_1));
     let bye = agent.bye().await;
     assert_eq!(bye.code, codes::REVOKED);

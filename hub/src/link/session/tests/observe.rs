@@ -59,7 +59,7 @@ async fn a_lost_store_under_the_same_authority_is_only_observed_and_deletes_noth
     let refused = lost
         .hub
         .app
-        .create_database(&database("db", &["lab-1", "lab-2"]))
+        .create_database(&database("db", &["lab-1", "lab-2"]), &Manner::default())
         .await;
     assert!(
         matches!(refused, Err(AppError::Observing(_))),

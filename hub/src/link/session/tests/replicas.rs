@@ -78,7 +78,11 @@ async fn a_former_leader_that_wakes_up_tells_its_members_nothing_of_its_successo
     let dir = tempfile::tempdir().unwrap();
     let former = Leader::seated(&etcd, &dir, "former").await;
     let hour = SignedDuration::from_hours(1);
-    let material = former.app.create_join_token("lab-1", hour).await.unwrap();
+    let material = former
+        .app
+        .create_join_token("lab-1", hour, &Manner::default())
+        .await
+        .unwrap();
     let device = Device::new(LAB_1);
     let token = material.token.as_str();
     device.join(&former.app, token, "lab-1").await.unwrap();

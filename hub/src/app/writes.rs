@@ -1,0 +1,57 @@
+//! How a write is meant: carried out or only tried, and whether it must meet what the caller saw.
+
+use meridian_api::ids::Revision;
+
+use super::{App, AppError};
+use crate::store::{StoreError, Txn};
+
+/// How a write is meant. By default it is carried out, whatever revision it meets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Everything is checked and nothing is stored.
+    pub dry_run: bool,
+    /// The write is for one of these revisions of the object only; `None`: for any.
+    pub only_at: Option<Vec<Revision>>,
+}
+
+impl Manner {
+    /// Refuses a write of an object that is not as the caller saw it.
+    ///
+    /// # Errors
+    /// [`AppError::Changed`].
+    pub(super) fn meets(&self, kind: &str, name: &str, found: Revision) -> Result<(), AppError> {
+        let Some(expected) = &self.only_at else {
+            return Ok(());
+        };
+        if expected.contains(&found) {
+            return Ok(());
+        }
+        let expected: Vec<_> = expected.iter().map(ToString::to_string).collect();
+        let expected = if expected.is_empty() {
+            "a tag that names none".to_owned()
+        } else {
+            format!("revision {}", expected.join(" or "))
+        };
+        Err(AppError::Changed(format!(
+            "{kind} {name:?} is not as it was seen: found revision {found}, expected {expected} (If-Match); nothing was \
+             done, read it again and decide again"
+        )))
+    }
+}
+
+impl App {
+    /// Commits what is meant to be carried out; `None` if it was only tried.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn commit_as(
+        &self,
+        manner: &Manner,
+        txn: Txn,
+    ) -> Result<Option<Revision>, StoreError> {
+        if manner.dry_run {
+            return Ok(None);
+        }
+        Ok(Some(self.commit(txn).await?))
+    }
+}

@@ -1,0 +1,96 @@
+//! What each path takes: the one list by which requests are checked.
+
+/// Something that a request may carry beside its path and body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parameter {
+    /// `?dryRun=All`.
+    DryRun,
+    /// `?confirm=NAME`.
+    Confirm,
+    /// Header `If-Match`.
+    IfMatch,
+    /// Header `If-None-Match`.
+    IfNoneMatch,
+}
+
+impl Parameter {
+    /// All of them.
+    pub(super) const ALL: [Self; 4] = [
+        Self::DryRun,
+        Self::Confirm,
+        Self::IfMatch,
+        Self::IfNoneMatch,
+    ];
+
+    /// As it is spelled in a request.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::DryRun => "dryRun",
+            Self::Confirm => "confirm",
+            Self::IfMatch => "If-Match",
+            Self::IfNoneMatch => "If-None-Match",
+        }
+    }
+
+    /// Whether it is a header, and otherwise a part of the query.
+    pub(super) fn is_header(self) -> bool {
+        matches!(self, Self::IfMatch | Self::IfNoneMatch)
+    }
+}
+
+/// One method of one path that needs a token.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Operation {
+    pub(super) path: &'static str,
+    pub(super) method: &'static str,
+    pub(super) parameters: &'static [Parameter],
+}
+
+const READ: &[Parameter] = &[Parameter::IfNoneMatch];
+const LIST: &[Parameter] = READ;
+const CREATE: &[Parameter] = &[Parameter::DryRun];
+const DELETE: &[Parameter] = &[Parameter::DryRun, Parameter::IfMatch];
+
+const fn operation(
+    method: &'static str,
+    path: &'static str,
+    parameters: &'static [Parameter],
+) -> Operation {
+    Operation {
+        path,
+        method,
+        parameters,
+    }
+}
+
+/// Every operation that needs a token.
+pub(super) const OPERATIONS: &[Operation] = &[
+    operation("GET", "/api/v1/clusters", LIST),
+    operation("GET", "/api/v1/clusters/{name}", READ),
+    operation("DELETE", "/api/v1/clusters/{name}", DELETE),
+    operation("GET", "/api/v1/tokens", LIST),
+    operation("POST", "/api/v1/tokens", CREATE),
+    operation("GET", "/api/v1/tokens/{name}", READ),
+    operation("DELETE", "/api/v1/tokens/{name}", DELETE),
+    operation("GET", "/api/v1/remoteclusters", LIST),
+    operation("GET", "/api/v1/remoteclusters/{name}", READ),
+    operation("GET", "/api/v1/activeactivedatabases", LIST),
+    operation("POST", "/api/v1/activeactivedatabases", CREATE),
+    operation("GET", "/api/v1/activeactivedatabases/{name}", READ),
+    operation(
+        "DELETE",
+        "/api/v1/activeactivedatabases/{name}",
+        &[Parameter::DryRun, Parameter::Confirm, Parameter::IfMatch],
+    ),
+    operation("GET", "/api/v1/hub", READ),
+    operation("POST", "/api/v1/hub/adopt", CREATE),
+];
+
+/// What a request of this method to this path may carry; a HEAD is a GET without its body.
+pub(super) fn taken(method: &str, path: &str) -> &'static [Parameter] {
+    let method = if method == "HEAD" { "GET" } else { method };
+    OPERATIONS
+        .iter()
+        .find(|one| one.method == method && one.path == path)
+        .map_or(&[], |one| one.parameters)
+}

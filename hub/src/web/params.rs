@@ -1,0 +1,176 @@
+//! What a request carries beside its path and body. Nothing is ignored: a parameter that a path does not take, or a value
+//! that it does not know, refuses the request, because a write whose `dryRun` was misspelled would be carried out.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{FromRequestParts, MatchedPath, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use meridian_api::fault::Fault;
+use meridian_api::ids::Revision;
+use meridian_api::validate::FieldError;
+
+use super::answer::Failure;
+use super::operations::{self, Parameter};
+use crate::app::writes::Manner;
+
+/// The checked parameters of a request.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Params(BTreeMap<&'static str, String>);
+
+/// Refuses what the path does not take.
+pub(super) async fn check(path: MatchedPath, mut request: Request, next: Next) -> Response {
+    let taken = operations::taken(request.method().as_str(), path.as_str());
+    match Params::read(taken, request.uri(), request.headers()) {
+        Ok(params) => {
+            request.extensions_mut().insert(params);
+            next.run(request).await
+        }
+        Err(fault) => Failure::from(fault).into_response(),
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Params {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let checked = parts.extensions.get::<Self>().cloned();
+        checked.ok_or_else(|| {
+            Failure::from(Fault::Internal {
+                detail: "the parameters of a request were not checked".to_owned(),
+            })
+        })
+    }
+}
+
+impl Params {
+    fn read(taken: &[Parameter], uri: &Uri, headers: &HeaderMap) -> Result<Self, Fault> {
+        let mut read = BTreeMap::new();
+        let mut errors = Vec::new();
+        let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
+        let query = query.map_err(|e| {
+            refusal(vec![error(
+                "query",
+                &e.to_string(),
+                "?name=value&name=value",
+            )])
+        })?;
+        for (name, value) in query.0 {
+            let known = taken
+                .iter()
+                .find(|one| !one.is_header() && one.name() == name);
+            match known {
+                None => errors.push(unknown(&name, &value, taken)),
+                Some(known) if read.insert(known.name(), value.clone()).is_some() => {
+                    errors.push(error(&name, &value, "the parameter once"));
+                }
+                Some(_) => {}
+            }
+        }
+        for header in Parameter::ALL.iter().filter(|one| one.is_header()) {
+            let values: Vec<_> = headers.get_all(header.name()).iter().collect();
+            if values.is_empty() {
+                continue;
+            }
+            let values = values
+                .iter()
+                .map(|value| value.to_str().unwrap_or("\u{fffd}"));
+            let value = values.collect::<Vec<_>>().join(", ");
+            if taken.contains(header) {
+                read.insert(header.name(), value);
+            } else if *header != Parameter::IfNoneMatch {
+                errors.push(unknown(header.name(), &value, taken));
+            }
+        }
+        let params = Self(read);
+        params.check_values(&mut errors);
+        if errors.is_empty() {
+            Ok(params)
+        } else {
+            Err(refusal(errors))
+        }
+    }
+
+    /// Values that are wrong in themselves.
+    fn check_values(&self, errors: &mut Vec<FieldError>) {
+        if let Some(other) = self.get(Parameter::DryRun).filter(|value| *value != "All") {
+            errors.push(error("dryRun", other, "All, or no such parameter"));
+        }
+        if let Some(tags) = self.get(Parameter::IfMatch)
+            && tags.trim() != "*"
+            && tags.split(',').any(|tag| opaque(tag).is_none())
+        {
+            let expected = "the ETag of an answer, or metadata.resourceVersion in double quotes";
+            errors.push(error("If-Match", tags, expected));
+        }
+    }
+
+    /// A parameter as it was sent.
+    pub(super) fn get(&self, parameter: Parameter) -> Option<&str> {
+        self.0.get(parameter.name()).map(String::as_str)
+    }
+
+    /// How a write is meant.
+    pub(super) fn manner(&self) -> Manner {
+        let tags = self.get(Parameter::IfMatch).map(str::trim);
+        Manner {
+            dry_run: self.get(Parameter::DryRun).is_some(),
+            only_at: tags
+                .filter(|tags| *tags != "*")
+                .map(|tags| tags.split(',').filter_map(revision).collect()),
+        }
+    }
+
+    /// Whether the caller has what has this tag already. A weak comparison (RFC 9110, section 13.1.2).
+    pub(super) fn has_already(&self, tag: &str) -> bool {
+        self.get(Parameter::IfNoneMatch).is_some_and(|tags| {
+            let mut tags = tags.split(',').map(str::trim);
+            tags.any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+        })
+    }
+}
+
+/// What stands in the quotes of a strong or a weak entity tag.
+fn opaque(tag: &str) -> Option<&str> {
+    let tag = tag.trim();
+    let tag = tag.strip_prefix("W/").unwrap_or(tag);
+    tag.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// The revision that a strong tag names: a tag is `"<revision>.<digest of the answer>"`. A write is bound to the revision,
+/// which is that of what is wanted: the digest also changes with what is observed, which a write does not touch.
+fn revision(tag: &str) -> Option<Revision> {
+    if tag.trim().starts_with("W/") {
+        return None;
+    }
+    let opaque = opaque(tag)?;
+    let revision = opaque
+        .split_once('.')
+        .map_or(opaque, |(revision, _)| revision);
+    revision.parse().ok().map(Revision)
+}
+
+fn unknown(name: &str, value: &str, taken: &[Parameter]) -> FieldError {
+    let taken: Vec<_> = taken.iter().map(|one| one.name()).collect();
+    let expected = if taken.is_empty() {
+        "no parameter".to_owned()
+    } else {
+        format!("one of {}", taken.join(", "))
+    };
+    error(name, value, &expected)
+}
+
+fn error(field: &str, found: &str, expected: &str) -> FieldError {
+    FieldError {
+        field: field.to_owned(),
+        found: format!("{found:?}"),
+        expected: expected.to_owned(),
+        remedy: "correct the request; nothing was done".to_owned(),
+    }
+}
+
+fn refusal(errors: Vec<FieldError>) -> Fault {
+    Fault::invalid("the request's parameters cannot be", errors)
+}
