@@ -39,6 +39,7 @@ pub(super) async fn delete(
     Path(name): Path<String>,
     params: Params,
 ) -> Result<Response, Failure> {
+    params.agrees(&name)?;
     let manner = params.manner();
     state.app.remove_cluster(&name, &manner).await?;
     if manner.dry_run {

@@ -49,7 +49,7 @@ pub(super) struct Operation {
 const READ: &[Parameter] = &[Parameter::IfNoneMatch];
 const LIST: &[Parameter] = READ;
 const CREATE: &[Parameter] = &[Parameter::DryRun];
-const DELETE: &[Parameter] = &[Parameter::DryRun, Parameter::IfMatch];
+const DELETE: &[Parameter] = &[Parameter::DryRun, Parameter::Confirm, Parameter::IfMatch];
 
 const fn operation(
     method: &'static str,
@@ -77,11 +77,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation("GET", "/api/v1/activeactivedatabases", LIST),
     operation("POST", "/api/v1/activeactivedatabases", CREATE),
     operation("GET", "/api/v1/activeactivedatabases/{name}", READ),
-    operation(
-        "DELETE",
-        "/api/v1/activeactivedatabases/{name}",
-        &[Parameter::DryRun, Parameter::Confirm, Parameter::IfMatch],
-    ),
+    operation("DELETE", "/api/v1/activeactivedatabases/{name}", DELETE),
     operation("GET", "/api/v1/hub", READ),
     operation("POST", "/api/v1/hub/adopt", CREATE),
 ];

@@ -123,6 +123,16 @@ impl Params {
         }
     }
 
+    /// Refuses a deletion that was confirmed for another object. Where no data is lost none needs to be confirmed.
+    pub(super) fn agrees(&self, name: &str) -> Result<(), Failure> {
+        match self.get(Parameter::Confirm) {
+            Some(other) if other != name => {
+                Err(refusal(vec![error("confirm", other, &format!("{name:?}"))]).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the caller has what has this tag already. A weak comparison (RFC 9110, section 13.1.2).
     pub(super) fn has_already(&self, tag: &str) -> bool {
         self.get(Parameter::IfNoneMatch).is_some_and(|tags| {

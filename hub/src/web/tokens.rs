@@ -76,6 +76,7 @@ pub(super) async fn delete(
     Path(name): Path<String>,
     params: Params,
 ) -> Result<Response, Failure> {
+    params.agrees(&name)?;
     let manner = params.manner();
     state.app.delete_join_token(&name, &manner).await?;
     if manner.dry_run {

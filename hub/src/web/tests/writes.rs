@@ -208,6 +208,12 @@ async fn a_parameter_that_a_path_does_not_take_refuses_the_request_with_its_name
             None,
             "dryRun",
         ),
+        (
+            "DELETE",
+            "/api/v1/clusters/lab-1?confirm=lab-2",
+            None,
+            "confirm",
+        ),
         ("DELETE", CLUSTER, Some(("If-Match", "17")), "If-Match"),
         (
             "POST",
