@@ -116,9 +116,19 @@ impl Lab {
     /// The clusters of `MERIDIAN_KUBECONFIGS` (files, separated by commas) if it is set; else the lab of this
     /// configuration, brought up as far as it is not.
     pub async fn attach_or_up(config: &LabConfig) -> Result<Self> {
+        match Self::of_environment()? {
+            Some(others) => Ok(others),
+            None => Self::up(config).await,
+        }
+    }
+
+    /// The clusters of `MERIDIAN_KUBECONFIGS` (files, separated by commas), which somebody else made; `None` if it is not set.
+    pub fn of_environment() -> Result<Option<Self>> {
         match std::env::var("MERIDIAN_KUBECONFIGS") {
-            Ok(list) if !list.is_empty() => Self::of_kubeconfigs(list.split(',').map(Path::new)),
-            Ok(_) | Err(_) => Self::up(config).await,
+            Ok(list) if !list.is_empty() => {
+                Self::of_kubeconfigs(list.split(',').map(Path::new)).map(Some)
+            }
+            Ok(_) | Err(_) => Ok(None),
         }
     }
 

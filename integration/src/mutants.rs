@@ -231,6 +231,14 @@ mod tests {
         for mutant in load(root).unwrap() {
             let text = fs::read_to_string(root.join(&mutant.file)).unwrap();
             mutate(&mutant, &text).unwrap();
+            // A fresh target folder has nothing that a test starts.
+            let words = |wanted: &str| mutant.test.iter().any(|word| word == wanted);
+            let starts_nodes = words("meridian-node") && words("--test");
+            assert!(
+                !starts_nodes || !mutant.build.is_empty(),
+                "{}: its test starts nodes with a module; name in `build` what makes it",
+                mutant.name
+            );
         }
     }
 }

@@ -93,7 +93,7 @@ impl Stack {
     /// # Errors
     /// If any part does not come up: with its name and what it last said.
     pub async fn up(paths: Paths, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
-        let clusters = Cluster::start_lab(&paths)?;
+        let clusters = Cluster::start_lab(&paths, 3, 3)?;
         say("starting the hub");
         let hub = Hub::start(&paths).await?;
         let stack = Self {

@@ -37,13 +37,25 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts three clusters of three nodes, or finds them running, and puts the images on their nodes.
+    /// Starts clusters, or finds them running, and puts the images on their nodes. Those of `MERIDIAN_KUBECONFIGS` are taken as
+    /// they are: they must be as many, and have the images.
     ///
     /// # Errors
-    /// If the lab fails; its own output names the part.
-    pub fn start_lab(paths: &Paths) -> anyhow::Result<Vec<Self>> {
+    /// If the lab fails (its own output names the part), or too few clusters are named.
+    pub fn start_lab(paths: &Paths, clusters: usize, nodes: usize) -> anyhow::Result<Vec<Self>> {
+        if let Some(others) = Lab::of_environment()? {
+            let found = others.clusters().len();
+            ensure!(
+                found >= clusters,
+                "MERIDIAN_KUBECONFIGS names {found} clusters, and {clusters} are needed"
+            );
+            let mut all = Self::of_lab(&others)?;
+            all.truncate(clusters);
+            return Ok(all);
+        }
         let lab = paths.program("lab")?;
-        run_loudly(&lab, &["up", "--clusters", "3", "--nodes", "3"])?;
+        let (clusters, nodes) = (clusters.to_string(), nodes.to_string());
+        run_loudly(&lab, &["up", "--clusters", &clusters, "--nodes", &nodes])?;
         for image in ["meridian-node", "meridian-agent"] {
             let tar = paths.root.join(format!("target/images/{image}.tar"));
             ensure!(
@@ -56,6 +68,16 @@ impl Cluster {
         Self::running(paths)
     }
 
+    fn of_lab(lab: &Lab) -> anyhow::Result<Vec<Self>> {
+        let kubectl = kubectl()?;
+        let own = |cluster: &crate::lab::Cluster| Self {
+            name: cluster.name().to_owned(),
+            kubeconfig: cluster.kubeconfig().to_string_lossy().into_owned(),
+            kubectl: kubectl.clone(),
+        };
+        Ok(lab.clusters().iter().map(own).collect())
+    }
+
     /// The first cluster of a lab, with images, custom resources and an agent that has no hub.
     ///
     /// # Errors
@@ -65,12 +87,8 @@ impl Cluster {
             let archive = paths.root.join(format!("target/images/{image}.tar"));
             lab.load_image(&archive.to_string_lossy()).await?;
         }
-        let first = lab.clusters().first().context("a lab without clusters")?;
-        let cluster = Self {
-            name: first.name().to_owned(),
-            kubeconfig: first.kubeconfig().to_string_lossy().into_owned(),
-            kubectl: kubectl()?,
-        };
+        let first = Self::of_lab(lab)?.into_iter().next();
+        let cluster = first.context("a lab without clusters")?;
         cluster.apply(&format!(
             "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n"
         ))?;
@@ -88,11 +106,14 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The clusters of the lab that runs.
+    /// The clusters of `MERIDIAN_KUBECONFIGS`, or of the lab that runs.
     ///
     /// # Errors
     /// If none runs.
     pub fn running(paths: &Paths) -> anyhow::Result<Vec<Self>> {
+        if let Some(others) = Lab::of_environment()? {
+            return Self::of_lab(&others);
+        }
         let lab = paths.program("lab")?;
         let status: Value =
             serde_json::from_str(&shell::succeed(&lab, &["status", "-o", "json"], &[], "")?)

@@ -27,12 +27,7 @@ pub(crate) async fn cluster() -> &'static Cluster {
 
 async fn bring_up() -> Result<Cluster> {
     let paths = Paths::from_environment()?;
-    lab(&["up", "--clusters", "1", "--nodes", "5"])?;
-    for image in ["meridian-node", "meridian-agent"] {
-        let archive = paths.root.join(format!("target/images/{image}.tar"));
-        lab(&["load", &archive.to_string_lossy()])?;
-    }
-    let mut running = Cluster::running(&paths)?;
+    let mut running = Cluster::start_lab(&paths, 1, 5)?;
     let cluster = running.pop().context("no cluster")?;
     cluster.apply(&format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n"
