@@ -1,12 +1,14 @@
 //! Use cases: the only door to the store for `web` and `link`. They read, check and commit; the tasks react to what they
 //! wrote. A use case that loses a race reads again and decides again.
 
+pub mod backup;
 pub mod databases;
 pub mod enroll;
 pub mod members;
 pub mod peers;
 pub mod reads;
 pub mod reign;
+pub mod restore;
 pub mod tokens;
 pub mod writes;
 

@@ -30,6 +30,22 @@ const EXAMPLES: &str = "Examples:
       --etcd-endpoints https://etcd-1:2379,https://etcd-2:2379,https://etcd-3:2379 \\
       --etcd-ca etcd-ca.crt --etcd-cert hub.crt --etcd-key hub.key";
 
+const RESTORING: &str = "Examples:
+  What would be done:
+    meridian-hub restore --file hub.backup --data-dir /var/lib/meridian-hub --dry-run
+  Into a file, on a machine that has the certificate authority in /var/lib/meridian-hub/ca:
+    meridian-hub restore --file hub.backup --data-dir /var/lib/meridian-hub
+  Into etcd, for hubs of several replicas:
+    meridian-hub restore --file hub.backup --ca-dir ca --etcd-endpoints https://etcd-1:2379 --etcd-ca etcd-ca.crt
+
+The store must be empty, and no hub may run on it. `meridian hub backup` takes a backup of a hub that runs, whichever store it
+has. A backup does not contain the certificate authority's key: keep a copy of root.key and root.crt (DATA-DIR/ca, or the
+directory of --ca-dir) apart from it.
+
+The hub that is started then opens a new term and only observes: it applies and deletes nothing. Once its members are connected
+and `meridian hub status` shows what they doubt, `meridian hub promote` lets it decide. If the newest store can be found, start
+the hub on that instead.";
+
 /// What the hub can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -38,6 +54,9 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Make what the replicas of a hub share: its certificate authority and the token of its first administrator.
     Init(Init),
+    /// Put a backup into an empty store, while no hub runs on it.
+    #[command(after_help = RESTORING)]
+    Restore(Box<Restore>),
 }
 
 /// Settings of `init`.
@@ -54,6 +73,43 @@ pub struct Init {
         env = "MERIDIAN_HUB_TRUST_DOMAIN"
     )]
     pub trust_domain: String,
+}
+
+/// Settings of `restore`.
+#[derive(Args, Clone, Debug)]
+pub struct Restore {
+    /// The backup, as `meridian hub backup` wrote it.
+    #[arg(long, value_name = "PATH")]
+    pub file: PathBuf,
+    /// Directory of the new store, and of the certificate authority unless --ca-dir names another.
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "etcd_endpoints",
+        env = "MERIDIAN_HUB_DATA_DIR"
+    )]
+    pub data_dir: Option<PathBuf>,
+    /// Directory with root.key and root.crt of the certificate authority that the members trust.
+    #[arg(long, value_name = "DIR", env = "MERIDIAN_HUB_CA_DIR")]
+    pub ca_dir: Option<PathBuf>,
+    /// Only verify the file, the authority and that the store is empty, and say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where the state is kept.
+    #[command(flatten)]
+    pub etcd: Etcd,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Form of what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Lines for people.
+    Text,
+    /// One JSON object.
+    Json,
 }
 
 /// Settings of `serve`.

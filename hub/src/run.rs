@@ -5,6 +5,7 @@ mod identity;
 mod office;
 mod process;
 mod replica;
+mod restore;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(settings) => serve(*settings).await,
         Command::Init(settings) => init(&settings),
+        Command::Restore(settings) => restore::restore(*settings).await,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod answer;
 mod auth;
+mod backup;
 mod clusters;
 mod databases;
 pub mod forward;
@@ -100,6 +101,7 @@ fn guarded() -> Vec<(
             delete(databases::delete).get(databases::get),
         ),
         ("/api/v1/hub", &["GET"], get(hub::get)),
+        ("/api/v1/hub/backup", &["GET"], get(backup::get)),
         ("/api/v1/hub/adopt", &["POST"], post(hub::adopt)),
     ]
 }

@@ -16,6 +16,7 @@ Examples:
   meridian describe activeactivedatabase cart                   see every participant and link
   meridian delete activeactivedatabase cart --wait              delete it everywhere
   meridian hub status                                           see whether the hub decides
+  meridian hub backup --file hub.backup                         back up the hub's state while it runs
   meridian support-bundle -n redis                              collect what support needs, of one cluster
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by the hub, 5 hub or cluster not reachable.
@@ -230,11 +231,37 @@ pub(crate) enum HubCommand {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
-    /// Let a hub that only observes go on with the store that it has
-    #[command(after_help = "Example:\n  meridian hub adopt\n\n\
-                      A hub observes when a member has obeyed something that is not in its store: the store was lost, or an \
-                      older copy was put back. While it observes, nothing is applied and nothing deleted. If the newest \
-                      store can be found, start the hub with that one instead: then nothing needs to be adopted.")]
+    /// Back up the state of the hub while it runs
+    #[command(
+        after_help = "Examples:\n  meridian hub backup --file hub-$(date +%F).backup\n  \
+                      meridian hub backup --file hub.backup --force -o json\n\n\
+                      The file holds every record of the store, all of one revision, and a checksum; it does not matter whether the \
+                      store is a file or etcd. Tokens are in it as hashes only. It does not contain the private key of the \
+                      certificate authority: keep a copy of root.key and root.crt apart (folder ca of the hub's data directory, \
+                      or --ca-dir), without which no backup can be used.\n\n\
+                      `meridian-hub restore` puts it into an empty store."
+    )]
+    Backup {
+        /// File to write, readable by its owner only. It is whole or not there
+        #[arg(long, value_name = "PATH")]
+        file: PathBuf,
+        /// Replace a file of that name
+        #[arg(long)]
+        force: bool,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Let a hub that only observes go on with the store that it has: promote a restored one
+    #[command(
+        visible_alias = "promote",
+        after_help = "Examples:\n  meridian hub promote\n  meridian hub adopt --yes\n\n\
+                      Promote and adopt are two names of one decision: the hub's present store becomes the truth.\n\n\
+                      A hub observes after its store was restored from a backup, and when a member has obeyed something that is not in its store: the store was lost, or an \
+                      older copy was put back. Wait until all members are connected: what they report raises the \
+                      numbers that the hub gives. While it observes, nothing is applied and nothing deleted. If the newest \
+                      store can be found, start the hub with that one instead: then nothing needs to be adopted."
+    )]
     Adopt {
         /// Do not ask
         #[arg(short, long)]

@@ -3,8 +3,9 @@
 use std::{error::Error as _, fs, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -68,14 +69,7 @@ impl Hub {
         body: Option<&Value>,
     ) -> Result<Value, CliError> {
         let name = format!("{method} /api/v1/{path}");
-        let answer =
-            tokio::time::timeout(self.request_timeout, self.exchange(method, path, body)).await;
-        let (status, bytes) = answer.map_err(|_| {
-            self.unreachable(format!(
-                "no answer within {} s",
-                self.request_timeout.as_secs()
-            ))
-        })??;
+        let (status, bytes) = self.in_time(self.exchange(method, path, body)).await??;
         if !status.is_success() {
             return Err(CliError::Problem(Box::new(problem(status, &bytes))));
         }
@@ -88,18 +82,62 @@ impl Hub {
         })
     }
 
+    /// Asks for something that is read in pieces, each of which may take as long as a request.
+    pub(crate) async fn download(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Download<'_>, CliError> {
+        let sent = self.send(Method::GET, path, None, headers);
+        let answer = self.in_time(sent).await??;
+        let status = answer.status();
+        if !status.is_success() {
+            let bytes = self.in_time(self.whole(answer.into_body())).await??;
+            return Err(CliError::Problem(Box::new(problem(status, &bytes))));
+        }
+        Ok(Download {
+            hub: self,
+            body: answer.into_body(),
+        })
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, CliError> {
+        let within = self.request_timeout;
+        let done = tokio::time::timeout(within, work).await;
+        done.map_err(|_| self.unreachable(format!("no answer within {} s", within.as_secs())))
+    }
+
     async fn exchange(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Bytes), CliError> {
+        let answer = self.send(method, path, body, HeaderMap::new()).await?;
+        let status = answer.status();
+        Ok((status, self.whole(answer.into_body()).await?))
+    }
+
+    async fn whole(&self, body: Incoming) -> Result<Bytes, CliError> {
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await;
+        let body =
+            body.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?;
+        Ok(body.to_bytes())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        headers: HeaderMap,
+    ) -> Result<Response<Incoming>, CliError> {
         let uri: Uri = format!("{}/api/v1/{path}", self.base)
             .parse()
             .map_err(|error| {
                 CliError::Usage(format!("hub: {:?} is not an address: {error}", self.base))
             })?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(uri)
             .header(header::AUTHORIZATION, self.authorization.clone())
@@ -107,24 +145,40 @@ impl Hub {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(body.map(Value::to_string).unwrap_or_default()))
             .map_err(|error| CliError::Usage(format!("the request cannot be built: {error}")))?;
-        let answer = self
-            .client
-            .request(request)
-            .await
-            .map_err(|error| self.unreachable(causes(&error)))?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), LARGEST_ANSWER)
-            .collect()
-            .await;
-        let body =
-            body.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?;
-        Ok((status, body.to_bytes()))
+        request.headers_mut().extend(headers);
+        let answer = self.client.request(request).await;
+        answer.map_err(|error| self.unreachable(causes(&error)))
     }
 
     fn unreachable(&self, reason: String) -> CliError {
         CliError::Unreachable {
             hub: self.base.clone(),
             reason,
+        }
+    }
+}
+
+/// An answer that is read in pieces.
+pub(crate) struct Download<'h> {
+    hub: &'h Hub,
+    body: Incoming,
+}
+
+impl Download<'_> {
+    /// The next piece; `None` at the end.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, CliError> {
+        loop {
+            let Some(frame) = self.hub.in_time(self.body.frame()).await? else {
+                return Ok(None);
+            };
+            let broken = |error: hyper::Error| {
+                let reason = format!("the answer broke off: {error}");
+                self.hub.unreachable(reason)
+            };
+            // Whatever follows the body says nothing of it.
+            if let Ok(piece) = frame.map_err(broken)?.into_data() {
+                return Ok(Some(piece));
+            }
         }
     }
 }

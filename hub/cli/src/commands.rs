@@ -1,6 +1,7 @@
 //! The commands. Each asks the hub and prints what it answers.
 
 mod apply;
+mod backup;
 mod delete;
 mod get;
 mod hub;
@@ -52,6 +53,11 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
             .await
         }
         Ask::Hub(HubCommand::Status { output }) => hub::status(hub, output, now).await,
+        Ask::Hub(HubCommand::Backup {
+            file,
+            force,
+            output,
+        }) => backup::backup(hub, &file, force, output).await,
         Ask::Hub(HubCommand::Adopt { yes }) => hub::adopt(hub, yes, now).await,
         Ask::Apply { filename } => apply::apply(hub, &filename).await,
         Ask::Get {

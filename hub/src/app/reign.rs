@@ -18,7 +18,7 @@ use crate::store::records::{self, Counters, Held, TxnExt as _};
 use crate::store::{Fence, Read, Store, StoreError, Txn, keys};
 
 /// Name of the doubt that the hub itself raises.
-const HUB: &str = "hub";
+pub(super) const HUB: &str = "hub";
 
 /// Why no reign can begin.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,17 @@ pub enum BeginError {
         dir: PathBuf,
         /// Its fingerprint, if the store holds it.
         theirs: String,
+    },
+    /// A restore was broken off.
+    #[error(
+        "this store holds a part of a backup: its restore was begun at {since} and did not end. Run `meridian-hub restore` \
+         again with the same file (SHA-256 {sha256}): it goes on; or begin with an empty store"
+    )]
+    HalfRestored {
+        /// When the restore began.
+        since: Timestamp,
+        /// SHA-256 of the backup.
+        sha256: String,
     },
     /// The authority is new, the store is not and names none.
     #[error(
@@ -114,6 +125,7 @@ impl Reign {
         origin: Origin,
         now: Timestamp,
     ) -> Result<(Self, Txn), BeginError> {
+        must_be_whole(store).await?;
         let birth = records::get(store, &keys::birth()).await?;
         let term = Term(store.term().await?.0 + 1);
         // A store that names no authority yet is bound to this one.
@@ -129,6 +141,8 @@ impl Reign {
             Some(held) if held.record == anchor => Txn::new().unchanged(&held),
             held => Txn::new().upsert(&keys::anchor(), held.as_ref(), &anchor)?,
         };
+        // A restore that begins now comes too late.
+        txn = txn.absent(keys::filling().text());
         let store_id = birth
             .as_ref()
             .map_or_else(new_store_id, |birth| birth.record.store_id);
@@ -222,11 +236,26 @@ pub async fn trusted(
     }
 }
 
+/// Refuses a store into which a backup was put in part.
+///
+/// # Errors
+/// [`BeginError::HalfRestored`].
+async fn must_be_whole(store: &dyn Store) -> Result<(), BeginError> {
+    match records::get(store, &keys::filling()).await? {
+        Some(Held { record, .. }) => Err(BeginError::HalfRestored {
+            since: record.since,
+            sha256: record.sha256,
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a store that was begun before, for a hub that has no authority in `dir` and would make one.
 ///
 /// # Errors
-/// [`BeginError::NoAuthority`].
+/// [`BeginError::NoAuthority`], [`BeginError::HalfRestored`].
 pub async fn must_be_new(store: &dyn Store, dir: &Path) -> Result<(), BeginError> {
+    must_be_whole(store).await?;
     if records::get(store, &keys::birth()).await?.is_none() {
         return Ok(());
     }

@@ -301,6 +301,7 @@ impl Desk {
             other @ (BeginError::OtherAuthority { .. }
             | BeginError::NoAuthority { .. }
             | BeginError::NewAuthority
+            | BeginError::HalfRestored { .. }
             | BeginError::OtherTrustDomain { .. }) => other.into(),
         })?;
         let first = self.identity.first_token(store).await?;

@@ -9,7 +9,9 @@ use std::marker::PhantomData;
 
 use meridian_api::ids::{ClusterUid, ObjectId, Term};
 
-use super::records::{Counters, NameHolder, SessionEpoch, StoredObservation, StoredOutcome};
+use super::records::{
+    Counters, Filling, NameHolder, SessionEpoch, StoredObservation, StoredOutcome,
+};
 use crate::domain::access::{ApiToken, JoinToken};
 use crate::domain::cluster::{Cluster, PresenceEdge, RecInventory, RemovedCluster};
 use crate::domain::database::{Database, Membership};
@@ -136,6 +138,12 @@ pub fn birth() -> Key<Birth> {
 #[must_use]
 pub fn anchor() -> Key<Anchor> {
     Key::new("/meta/anchor".to_owned())
+}
+
+/// Stands while the store is being filled from a backup.
+#[must_use]
+pub fn filling() -> Key<Filling> {
+    Key::new("/meta/filling".to_owned())
 }
 
 /// The hub's counters.

@@ -25,6 +25,16 @@ pub struct Counters {
     pub config_version_floor: u64,
 }
 
+/// A store that is being filled from a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Filling {
+    /// SHA-256 of the backup.
+    pub sha256: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// Which cluster has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameHolder {

@@ -1,0 +1,189 @@
+//! A backup of one store, put into another.
+
+use super::*;
+use crate::app::reign::{BeginError, Reign};
+use crate::app::testing::{LAB_1, LAB_2, TestHub, database};
+use crate::app::{App, AppError};
+use crate::ca::Origin;
+use crate::store::memory::MemoryStore;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// A hub that has two members, a database and a token nobody has used.
+async fn hub() -> TestHub {
+    let hub = TestHub::new().await;
+    hub.member("lab-1", LAB_1).await;
+    hub.member("lab-2", LAB_2).await;
+    let wanted = database("cart", &["lab-1", "lab-2"]);
+    hub.app.create_database(&wanted).await.unwrap();
+    hub
+}
+
+async fn file(app: &App) -> Vec<u8> {
+    let pieces = app.backup().await.unwrap().pieces();
+    pieces.flat_map(|piece| piece.unwrap().to_vec()).collect()
+}
+
+async fn whole(hub: &TestHub) -> Whole {
+    Whole::read(&file(&hub.app).await).unwrap()
+}
+
+async fn contents(store: &dyn Store) -> BTreeMap<String, Vec<u8>> {
+    let entries = everything(store).await.unwrap().value.into_iter();
+    entries.map(|it| (it.key, it.value.to_vec())).collect()
+}
+
+#[tokio::test]
+async fn a_restored_store_holds_every_record_but_those_of_another_time() {
+    let hub = hub().await;
+    let whole = whole(&hub).await;
+    let store = MemoryStore::new();
+    let would = whole.put_into(&store, true, NOW).await.unwrap();
+    assert_eq!(contents(&store).await, BTreeMap::new(), "a dry run");
+    let done = whole.put_into(&store, false, NOW).await.unwrap();
+    assert_eq!(done, would);
+
+    let mut expected = contents(&hub.store).await;
+    expected.retain(|key, _| !key.starts_with(keys::starts().text()));
+    let mut found = contents(&store).await;
+    let doubt = found.remove(keys::doubt(HUB).text());
+    assert!(doubt.is_some());
+    assert_eq!(found, expected);
+    assert_eq!((done.records, done.left_out), (expected.len(), 1));
+    assert_eq!(whole.summary.header.term.0 + 1, done.next_term);
+}
+
+#[tokio::test]
+async fn a_hub_on_a_restored_store_opens_a_new_term_and_only_observes_until_it_is_adopted() {
+    let hub = hub().await;
+    let store = MemoryStore::new();
+    let restored = whole(&hub).await.put_into(&store, false, NOW).await;
+    let restored = restored.unwrap();
+    let again = hub.restarted_with(store).await;
+    let (old, new) = (hub.app.reign(), again.app.reign());
+    assert_eq!(new.store_id, old.store_id);
+    assert_eq!(new.term.0, restored.next_term);
+    assert!(new.term > old.term && new.incarnation != old.incarnation);
+    let refused = again.app.must_decide().await.unwrap_err();
+    assert!(matches!(&refused, AppError::Observing(_)), "{refused}");
+    assert!(refused.to_string().contains("restored from a backup"));
+    // Not even what the backup knew well is in the line of the restored store.
+    let line = again.app.line().await.unwrap();
+    assert_eq!(line.starts.keys().collect::<Vec<_>>(), [&new.term]);
+
+    again.app.adopt("alice").await.unwrap();
+    again.app.must_decide().await.unwrap();
+    assert!(again.app.reign().term > new.term);
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_empty_is_left_as_it_is() {
+    let hub = hub().await;
+    let whole = whole(&hub).await;
+    let before = contents(&hub.store).await;
+    let refused = whole.put_into(&hub.store, false, NOW).await.unwrap_err();
+    let told = refused.to_string();
+    let store = hub.app.reign().store_id.to_string();
+    for part in ["not empty", &store, "expected none", "--etcd-root"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(contents(&hub.store).await, before);
+
+    let foreign = MemoryStore::new();
+    foreign
+        .commit(Txn::new().put("/x", "y"), Fence(1))
+        .await
+        .unwrap();
+    let refused = whole.put_into(&foreign, true, NOW).await.unwrap_err();
+    assert!(refused.to_string().contains("not of a hub"), "{refused}");
+}
+
+#[tokio::test]
+async fn no_hub_begins_on_a_store_that_was_filled_in_part_and_the_same_file_goes_on() {
+    let hub = hub().await;
+    let whole = whole(&hub).await;
+    let store = MemoryStore::new();
+    let mark = whole.mark(&store, Fence(1), NOW).await.unwrap();
+    let kept = whole.kept();
+    let first = filled(&kept, &mark).remove(0);
+    store.commit(first, Fence(1)).await.unwrap();
+
+    let refused = Reign::begin(&store, hub.app.ca(), Origin::Loaded, NOW).await;
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, BeginError::HalfRestored { .. }));
+    assert!(
+        refused.to_string().contains(&whole.summary.sha256),
+        "{refused}"
+    );
+    hub.store
+        .commit(Txn::new().put("/x", "y"), Fence(9))
+        .await
+        .unwrap();
+    let other = Whole::read(&file(&hub.app).await).unwrap();
+    let refused = other.put_into(&store, false, NOW).await.unwrap_err();
+    assert!(refused.to_string().contains("broken off"), "{refused}");
+
+    let done = whole.put_into(&store, false, NOW).await.unwrap();
+    assert!(done.goes_on);
+    hub.restarted_with(store).await;
+}
+
+#[tokio::test]
+async fn a_record_that_somebody_else_wrote_meanwhile_keeps_the_restore_from_its_end() {
+    let hub = hub().await;
+    let whole = whole(&hub).await;
+    let store = MemoryStore::new();
+    whole.mark(&store, Fence(1), NOW).await.unwrap();
+    store
+        .commit(Txn::new().put("/x", "y"), Fence(1))
+        .await
+        .unwrap();
+    let refused = whole.put_into(&store, false, NOW).await.unwrap_err();
+    assert!(
+        matches!(refused, RestoreError::NotAsWritten { .. }),
+        "{refused}"
+    );
+    let birth = records::get(&store, &keys::birth()).await.unwrap();
+    assert_eq!(birth, None, "no hub's store");
+}
+
+#[tokio::test]
+async fn a_backup_is_restored_under_its_own_authority_only() {
+    let (hub, other) = (hub().await, TestHub::new().await);
+    let whole = whole(&hub).await;
+    whole.must_be_of(hub.app.ca()).unwrap();
+    let refused = whole.must_be_of(other.app.ca()).unwrap_err().to_string();
+    for part in [hub.app.ca().fingerprint(), other.app.ca().fingerprint()] {
+        assert!(refused.contains(&part), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_holds_no_token_in_clear() {
+    let hub = hub().await;
+    let join = hub.token("late").await;
+    let (api, kept) = crate::app::tokens::draw("alice", hub.app.now());
+    hub.app.keep_api_token(&kept).await.unwrap();
+    let file = file(&hub.app).await;
+    for clear in [join.as_str(), api.as_str()] {
+        let secret = clear.rsplit('.').next().unwrap().as_bytes();
+        assert!(!file.windows(secret.len()).any(|it| it == secret));
+        // The public part is, so that the search can find something.
+        let id = clear.split('.').nth(1).unwrap().as_bytes();
+        assert!(file.windows(id.len()).any(|it| it == id));
+    }
+}
+
+#[tokio::test]
+async fn a_large_store_is_restored_in_transactions_within_the_limits() {
+    let hub = hub().await;
+    for n in 0..250 {
+        let txn = Txn::new().put(format!("/outcome/{n:03}/x"), vec![7; 40_000]);
+        hub.app.commit(txn).await.unwrap();
+    }
+    let whole = whole(&hub).await;
+    let store = MemoryStore::new();
+    let done = whole.put_into(&store, false, NOW).await.unwrap();
+    assert!(done.records > 250, "{done:?}");
+    assert!(whole.summary.bytes > 10_000_000);
+}
