@@ -79,6 +79,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation("GET", "/api/v1/activeactivedatabases/{name}", READ),
     operation("DELETE", "/api/v1/activeactivedatabases/{name}", DELETE),
     operation("GET", "/api/v1/hub", READ),
+    operation("GET", "/api/v1/hub/backup", &[]),
     operation("POST", "/api/v1/hub/adopt", CREATE),
 ];
 

@@ -1,5 +1,6 @@
 //! The web API without a network: requests into the router, answers out of it.
 
+mod backup;
 mod databases;
 mod writes;
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::app::reign::{BeginError, Reign};
 use crate::app::testing::{LAB_1, LAB_2, TestHub, database};
+use crate::app::writes::Manner;
 use crate::app::{App, AppError};
 use crate::ca::Origin;
 use crate::store::memory::MemoryStore;
@@ -15,7 +16,10 @@ async fn hub() -> TestHub {
     hub.member("lab-1", LAB_1).await;
     hub.member("lab-2", LAB_2).await;
     let wanted = database("cart", &["lab-1", "lab-2"]);
-    hub.app.create_database(&wanted).await.unwrap();
+    hub.app
+        .create_database(&wanted, &Manner::default())
+        .await
+        .unwrap();
     hub
 }
 
@@ -108,7 +112,7 @@ async fn no_hub_begins_on_a_store_that_was_filled_in_part_and_the_same_file_goes
     let first = filled(&kept, &mark).remove(0);
     store.commit(first, Fence(1)).await.unwrap();
 
-    let refused = Reign::begin(&store, hub.app.ca(), Origin::Loaded, NOW).await;
+    let refused = Reign::prepare(&store, hub.app.ca(), Origin::Loaded, NOW).await;
     let refused = refused.unwrap_err();
     assert!(matches!(refused, BeginError::HalfRestored { .. }));
     assert!(
