@@ -8,6 +8,7 @@ pub mod members;
 pub mod peers;
 pub mod reads;
 pub mod reign;
+pub mod repeats;
 pub mod restore;
 pub mod tokens;
 pub mod writes;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::ca::{Authority, CaError};
 use crate::clock::Clock;
+use crate::domain::access::Repeat;
 use crate::store::{Fence, Store, StoreError, Txn};
 use enroll::Challenges;
 use reign::Reign;
@@ -58,6 +60,9 @@ pub enum AppError {
     /// The object is not as the caller saw it.
     #[error("{0}")]
     Changed(String),
+    /// It was carried out before.
+    #[error("{:?} was made by a request with this idempotency key before", .0.made)]
+    Repeated(Repeat),
     /// The caller is not who may do this; the reason is safe to tell.
     #[error("{0}")]
     Refused(String),
@@ -110,7 +115,7 @@ impl From<AppError> for Fault {
                     "what changed since revision {asked} is not kept here; list again and go on from the list's metadata.resourceVersion"
                 ),
             },
-            AppError::Observing(_) => Self::Conflict {
+            AppError::Observing(_) | AppError::Repeated(_) => Self::Conflict {
                 detail: error.to_string(),
             },
             AppError::Refused(detail) => Self::Unauthorized { detail },

@@ -11,6 +11,7 @@ pub mod front;
 mod health;
 mod hub;
 mod operations;
+pub mod pages;
 mod params;
 mod remotes;
 mod status;
@@ -36,6 +37,7 @@ use crate::app::App;
 use crate::metrics::Metrics;
 use answer::Failure;
 use forward::Follower;
+use pages::Pages;
 
 /// Largest request body. A database's spec is a few kilobytes.
 const BODY: usize = 256 * 1024;
@@ -51,6 +53,8 @@ pub struct WebState {
     pub metrics: Arc<Metrics>,
     /// Number of members that have a session.
     pub connected: ConnectedCount,
+    /// Lists that somebody reads in parts.
+    pub pages: Arc<Pages>,
     /// What a replica that follows adds; `None` in the hub that leads.
     pub follower: Option<Follower>,
 }

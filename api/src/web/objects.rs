@@ -77,12 +77,18 @@ pub struct List<T> {
     pub items: Vec<T>,
 }
 
-/// The revision that a list shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The revision that a list shows, and how to go on where it was asked for in parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListMeta {
     /// The revision; a watch that begins here misses nothing.
     pub resource_version: String,
+    /// Where to go on, as the parameter `continue` of the next request; absent at the end.
+    #[serde(rename = "continue", default, skip_serializing_if = "Option::is_none")]
+    pub continue_: Option<String>,
+    /// Objects that follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining_item_count: Option<u64>,
 }
 
 /// A member cluster.

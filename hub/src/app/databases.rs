@@ -105,6 +105,7 @@ impl App {
         check_rules(new)?;
         until_uncontended(|| async {
             self.must_decide().await?;
+            let memory = self.first_time(manner).await?;
             let store = self.store().as_ref();
             let key = keys::database(&new.name);
             if let Some(held) = records::get(store, &key).await? {
@@ -137,7 +138,9 @@ impl App {
                 generation: 1,
                 deletion: None,
             };
+            let made = (new.name.as_str(), database.object_id.to_string());
             let txn = Txn::new().create(&key, &database)?;
+            let txn = self.remember(txn, manner, &memory, (made.0, &made.1))?;
             let revision = self.commit_as(manner, txn).await?;
             if revision.is_some() {
                 tracing::info!(

@@ -65,6 +65,7 @@ impl App {
     ) -> Result<JoinMaterial, AppError> {
         check_join_token(cluster_name, life)?;
         until_uncontended(|| async {
+            let memory = self.first_time(manner).await?;
             let name_key = keys::cluster_name(cluster_name);
             if records::get(self.store().as_ref(), &name_key).await?.is_some() {
                 return Err(AppError::Conflict(format!(
@@ -83,6 +84,7 @@ impl App {
             };
             let key = keys::token(token.id());
             let txn = Txn::new().absent(name_key.text()).create(&key, &kept)?;
+            let txn = self.remember(txn, manner, &memory, (token.id(), token.id()))?;
             let revision = self.commit_as(manner, txn).await?.unwrap_or_default();
             let key = key.text().to_owned();
             let kept = Held { record: kept, created: revision, modified: revision, key };

@@ -2,6 +2,7 @@
 
 use meridian_api::ids::Revision;
 
+use super::repeats::Once;
 use super::{App, AppError};
 use crate::store::{StoreError, Txn};
 
@@ -12,6 +13,8 @@ pub struct Manner {
     pub dry_run: bool,
     /// The write is for one of these revisions of the object only; `None`: for any.
     pub only_at: Option<Vec<Revision>>,
+    /// It is carried out once, however often it is sent.
+    pub once: Option<Once>,
 }
 
 impl Manner {

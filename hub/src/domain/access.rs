@@ -183,6 +183,20 @@ pub struct ApiToken {
     pub created_at: Timestamp,
 }
 
+/// What a request with an idempotency key made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Repeat {
+    /// Digest of the request.
+    pub request: String,
+    /// Name of the object.
+    pub made: String,
+    /// Its identity: another of the same name is not what was made.
+    pub identity: String,
+    /// From when on the key is free again.
+    pub expires_at: Timestamp,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -59,7 +59,9 @@ fn status(error: AppError) -> Status {
         AppError::Conflict(reason) | AppError::Changed(reason) => {
             Status::failed_precondition(reason)
         }
-        AppError::Observing(_) => Status::failed_precondition(error.to_string()),
+        AppError::Observing(_) | AppError::Repeated(_) => {
+            Status::failed_precondition(error.to_string())
+        }
         AppError::Ca(CaError::Request(_) | CaError::Algorithm(_) | CaError::Name { .. }) => {
             Status::invalid_argument(error.to_string())
         }

@@ -73,6 +73,7 @@ impl Office {
             app: Arc::clone(&self.app),
             metrics: Arc::clone(&self.metrics),
             connected: ConnectedCount(Arc::new(move || sessions.connected().len())),
+            pages: Arc::default(),
             follower: None,
         }
     }

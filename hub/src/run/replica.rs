@@ -217,6 +217,7 @@ impl Replica {
             app: Arc::new(identity.app(copy, reign)),
             metrics: Arc::clone(&self.process.metrics),
             connected: ConnectedCount(Arc::new(|| 0)),
+            pages: Arc::default(),
             follower: Some(follower),
         });
         Ok(())

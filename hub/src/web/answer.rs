@@ -10,13 +10,14 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use meridian_api::fault::Fault;
 use meridian_api::validate::FieldError;
-use meridian_api::web::{List, ListMeta, Metadata, Object, PROBLEM_CONTENT_TYPE, Problem};
+use meridian_api::web::{List, Metadata, Object, PROBLEM_CONTENT_TYPE, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::WebState;
 use super::params::Params;
 use crate::app::AppError;
+use crate::domain::access::Repeat;
 use crate::store::{Read, Revision, StoreError};
 
 /// A failed request.
@@ -151,23 +152,56 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes, expected: &str) -> Result
     })
 }
 
-/// A list in the shape of Kubernetes.
+/// A list in the shape of Kubernetes, or the part of it that was asked for.
 pub(super) fn list<T: Serialize>(
+    state: &WebState,
     params: &Params,
     api_version: &str,
     kind: &str,
     read: Read<Vec<T>>,
 ) -> Result<Response, Failure> {
-    let revision = read.revision.to_string();
+    let part = params.part(kind)?;
+    let items = read.value.iter().map(serde_json::to_value);
+    let value = items.collect::<Result<_, _>>().map_err(without_form)?;
+    let revision = read.revision;
+    let (metadata, items) = state.pages.part(kind, Read { value, revision }, part)?;
+    let revision = metadata.resource_version.clone();
     let list = List {
         api_version: api_version.to_owned(),
         kind: format!("{kind}List"),
-        metadata: ListMeta {
-            resource_version: revision.clone(),
-        },
-        items: read.value,
+        metadata,
+        items,
     };
     tagged(StatusCode::OK, params, &revision, &list)
+}
+
+fn without_form(e: serde_json::Error) -> Fault {
+    Fault::Internal {
+        detail: format!("an answer has no JSON form: {e}"),
+    }
+}
+
+/// The answer to a creation that was carried out before: what it made, as it is now.
+pub(super) fn repeated<A: Serialize, B: Serialize>(
+    status: StatusCode,
+    params: &Params,
+    before: &Repeat,
+    found: Option<Object<A, B>>,
+) -> Result<Response, Failure> {
+    let found = found.filter(|found| {
+        found.metadata.uid.as_ref().unwrap_or(&found.metadata.name) == &before.identity
+    });
+    let found = found.ok_or_else(|| Fault::Conflict {
+        detail: format!(
+            "a request with this idempotency key made {:?}, which has been deleted since; send the request with another key \
+             to make it anew",
+            before.made
+        ),
+    })?;
+    let mut response = object(status, params, &found)?;
+    let headers = response.headers_mut();
+    headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
+    Ok(response)
 }
 
 /// An object. One that was only tried has no revision, and no tag either.
@@ -190,9 +224,7 @@ pub(super) fn tagged<T: Serialize>(
     revision: &str,
     body: &T,
 ) -> Result<Response, Failure> {
-    let bytes = serde_json::to_vec(body).map_err(|e| Fault::Internal {
-        detail: format!("an answer has no JSON form: {e}"),
-    })?;
+    let bytes = serde_json::to_vec(body).map_err(without_form)?;
     let hash = digest(&SHA256, &bytes);
     let hash = hash.as_ref().iter().take(8);
     let hash: String = hash.map(|byte| format!("{byte:02x}")).collect();

@@ -22,7 +22,7 @@ pub(super) async fn list(
 ) -> Result<Response, Failure> {
     let Read { value, revision } = state.app.member_views().await?;
     let value: Vec<_> = value.iter().map(body).collect();
-    answer::list(&params, API_VERSION, KIND, Read { value, revision })
+    answer::list(&state, &params, API_VERSION, KIND, Read { value, revision })
 }
 
 pub(super) async fn get(

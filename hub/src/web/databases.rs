@@ -15,6 +15,7 @@ use super::auth::Caller;
 use super::operations::Parameter;
 use super::params::Params;
 use super::{WebState, status};
+use crate::app::AppError;
 use crate::app::databases::NewDatabase;
 use crate::app::reads::DatabaseView;
 use crate::domain::database::Database;
@@ -29,7 +30,13 @@ pub(super) async fn list(
 ) -> Result<Response, Failure> {
     let Read { value, revision } = state.app.database_views().await?;
     let value: Vec<_> = value.iter().map(body).collect::<Result<_, _>>()?;
-    answer::list(&params, CLASSIC_API_VERSION, KIND, Read { value, revision })
+    answer::list(
+        &state,
+        &params,
+        CLASSIC_API_VERSION,
+        KIND,
+        Read { value, revision },
+    )
 }
 
 pub(super) async fn get(
@@ -43,20 +50,27 @@ pub(super) async fn get(
 /// Stores the intent and answers at once: the status says how far it is.
 pub(super) async fn create(
     State(state): State<WebState>,
+    Extension(caller): Extension<Caller>,
     params: Params,
     bytes: Bytes,
 ) -> Result<Response, Failure> {
     let wanted: ActiveActiveDatabase = answer::body(&bytes, KIND)?;
     check(&wanted)?;
     answer::must_be_new(&wanted.metadata)?;
-    let manner = params.manner();
+    let manner = params.creation(&caller, KIND, &bytes);
     let name = wanted.metadata.name.clone();
     let new = NewDatabase {
         name: name.clone(),
         labels: wanted.metadata.labels,
         spec: wanted.spec,
     };
-    let held = state.app.create_database(&new, &manner).await?;
+    let held = match state.app.create_database(&new, &manner).await {
+        Err(AppError::Repeated(before)) => {
+            let made = one(&state, &before.made).await.ok();
+            return answer::repeated(StatusCode::ACCEPTED, &params, &before, made);
+        }
+        made => made?,
+    };
     if manner.dry_run {
         return tried(&params, held);
     }

@@ -11,15 +11,24 @@ pub(super) enum Parameter {
     IfMatch,
     /// Header `If-None-Match`.
     IfNoneMatch,
+    /// Header `Idempotency-Key`.
+    IdempotencyKey,
+    /// `?limit=N`.
+    Limit,
+    /// `?continue=TOKEN`.
+    Continue,
 }
 
 impl Parameter {
     /// All of them.
-    pub(super) const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::DryRun,
         Self::Confirm,
         Self::IfMatch,
         Self::IfNoneMatch,
+        Self::IdempotencyKey,
+        Self::Limit,
+        Self::Continue,
     ];
 
     /// As it is spelled in a request.
@@ -29,12 +38,18 @@ impl Parameter {
             Self::Confirm => "confirm",
             Self::IfMatch => "If-Match",
             Self::IfNoneMatch => "If-None-Match",
+            Self::IdempotencyKey => "Idempotency-Key",
+            Self::Limit => "limit",
+            Self::Continue => "continue",
         }
     }
 
     /// Whether it is a header, and otherwise a part of the query.
     pub(super) fn is_header(self) -> bool {
-        matches!(self, Self::IfMatch | Self::IfNoneMatch)
+        matches!(
+            self,
+            Self::IfMatch | Self::IfNoneMatch | Self::IdempotencyKey
+        )
     }
 }
 
@@ -47,8 +62,12 @@ pub(super) struct Operation {
 }
 
 const READ: &[Parameter] = &[Parameter::IfNoneMatch];
-const LIST: &[Parameter] = READ;
-const CREATE: &[Parameter] = &[Parameter::DryRun];
+const LIST: &[Parameter] = &[
+    Parameter::Limit,
+    Parameter::Continue,
+    Parameter::IfNoneMatch,
+];
+const CREATE: &[Parameter] = &[Parameter::DryRun, Parameter::IdempotencyKey];
 const DELETE: &[Parameter] = &[Parameter::DryRun, Parameter::Confirm, Parameter::IfMatch];
 
 const fn operation(
@@ -80,7 +99,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation("DELETE", "/api/v1/activeactivedatabases/{name}", DELETE),
     operation("GET", "/api/v1/hub", READ),
     operation("GET", "/api/v1/hub/backup", &[]),
-    operation("POST", "/api/v1/hub/adopt", CREATE),
+    operation("POST", "/api/v1/hub/adopt", &[Parameter::DryRun]),
 ];
 
 /// What a request of this method to this path may carry; a HEAD is a GET without its body.

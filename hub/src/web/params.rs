@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::{FromRequestParts, MatchedPath, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
@@ -13,7 +14,10 @@ use meridian_api::ids::Revision;
 use meridian_api::validate::FieldError;
 
 use super::answer::Failure;
+use super::auth::Caller;
 use super::operations::{self, Parameter};
+use super::pages::{self, Part};
+use crate::app::repeats::Once;
 use crate::app::writes::Manner;
 
 /// The checked parameters of a request.
@@ -105,6 +109,44 @@ impl Params {
             let expected = "the ETag of an answer, or metadata.resourceVersion in double quotes";
             errors.push(error("If-Match", tags, expected));
         }
+        if let Some(limit) = self.get(Parameter::Limit)
+            && !limit.parse::<usize>().is_ok_and(|limit| limit > 0)
+        {
+            errors.push(error("limit", limit, "a number of objects, at least 1"));
+        }
+        if let Some(key) = self.get(Parameter::IdempotencyKey)
+            && !((1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            let expected = "1 to 255 visible ASCII characters, such as a UUID";
+            errors.push(error("Idempotency-Key", key, expected));
+        }
+    }
+
+    /// The part of a list of this kind that is asked for.
+    pub(super) fn part(&self, kind: &str) -> Result<Part<'_>, Failure> {
+        let token = self.get(Parameter::Continue);
+        if let Some(wrong) = token.filter(|token| !pages::is_token(kind, token)) {
+            let expected = "metadata.continue of a list of the same kind, unchanged";
+            return Err(refusal(vec![error("continue", wrong, expected)]).into());
+        }
+        Ok(Part {
+            limit: self
+                .get(Parameter::Limit)
+                .and_then(|limit| limit.parse().ok()),
+            token,
+        })
+    }
+
+    /// How a creation is meant. A key is the caller's own: two callers who choose the same are not mixed up.
+    pub(super) fn creation(&self, caller: &Caller, kind: &str, body: &[u8]) -> Manner {
+        let once = self.get(Parameter::IdempotencyKey).map(|key| Once {
+            key: hash(&[caller.0.id.as_bytes(), key.as_bytes()]),
+            request: hash(&[kind.as_bytes(), body]),
+        });
+        Manner {
+            once,
+            ..self.manner()
+        }
     }
 
     /// A parameter as it was sent.
@@ -120,6 +162,7 @@ impl Params {
             only_at: tags
                 .filter(|tags| *tags != "*")
                 .map(|tags| tags.split(',').filter_map(revision).collect()),
+            once: None,
         }
     }
 
@@ -140,6 +183,19 @@ impl Params {
             tags.any(|one| one == "*" || one.trim_start_matches("W/") == tag)
         })
     }
+}
+
+/// A digest of parts that are told apart.
+fn hash(parts: &[&[u8]]) -> String {
+    let lengths = parts.iter().map(|part| part.len().to_be_bytes());
+    let told = lengths
+        .zip(parts)
+        .flat_map(|(length, part)| [&length[..], part].concat());
+    let hash = digest(&SHA256, &told.collect::<Vec<_>>());
+    hash.as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// What stands in the quotes of a strong or a weak entity tag.

@@ -22,7 +22,13 @@ pub(super) async fn list(
 ) -> Result<Response, Failure> {
     let Read { value, revision } = state.app.remote_views().await?;
     let value: Vec<_> = value.iter().map(body).collect();
-    answer::list(&params, CLASSIC_API_VERSION, KIND, Read { value, revision })
+    answer::list(
+        &state,
+        &params,
+        CLASSIC_API_VERSION,
+        KIND,
+        Read { value, revision },
+    )
 }
 
 pub(super) async fn get(

@@ -2,6 +2,8 @@
 
 mod backup;
 mod databases;
+mod lists;
+mod repeats;
 mod writes;
 
 use axum::body::Body;
@@ -22,6 +24,7 @@ fn state(hub: &TestHub) -> WebState {
         app: Arc::clone(&hub.app),
         metrics: Arc::default(),
         connected: ConnectedCount(Arc::new(|| 0)),
+        pages: Arc::default(),
         follower: None,
     }
 }

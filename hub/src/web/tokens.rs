@@ -1,5 +1,6 @@
 //! `/api/v1/tokens`: join tokens. The token itself is in the answer to its creation and in no other.
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -9,7 +10,9 @@ use meridian_api::web::{API_VERSION, JoinMaterial, Metadata, Token, TokenSpec, T
 
 use super::WebState;
 use super::answer::{self, Failure, time};
+use super::auth::Caller;
 use super::params::Params;
+use crate::app::AppError;
 use crate::app::tokens::JOIN_TOKEN_LIFE;
 use crate::domain::access::JoinToken;
 use crate::store::Read;
@@ -23,7 +26,7 @@ pub(super) async fn list(
 ) -> Result<Response, Failure> {
     let Read { value, revision } = state.app.join_tokens().await?;
     let value: Vec<_> = value.iter().map(|kept| body(kept, None)).collect();
-    answer::list(&params, API_VERSION, KIND, Read { value, revision })
+    answer::list(&state, &params, API_VERSION, KIND, Read { value, revision })
 }
 
 pub(super) async fn get(
@@ -42,19 +45,25 @@ async fn one(state: &WebState, name: &str) -> Result<Token, Failure> {
 
 pub(super) async fn create(
     State(state): State<WebState>,
+    Extension(caller): Extension<Caller>,
     params: Params,
     bytes: Bytes,
 ) -> Result<Response, Failure> {
     let wanted: Token = answer::body(&bytes, KIND)?;
     answer::must_be_new(&wanted.metadata)?;
-    let manner = params.manner();
+    let manner = params.creation(&caller, KIND, &bytes);
     let life = wanted.spec.ttl_seconds.map_or(JOIN_TOKEN_LIFE, |seconds| {
         SignedDuration::from_secs(seconds.into())
     });
-    let material = state
-        .app
-        .create_join_token(&wanted.spec.cluster_name, life, &manner)
-        .await?;
+    let name = &wanted.spec.cluster_name;
+    let material = match state.app.create_join_token(name, life, &manner).await {
+        // The token itself was shown once, and only its hash is kept.
+        Err(AppError::Repeated(before)) => {
+            let made = one(&state, &before.made).await.ok();
+            return answer::repeated(StatusCode::CREATED, &params, &before, made);
+        }
+        made => made?,
+    };
     if manner.dry_run {
         return answer::object(StatusCode::OK, &params, &body(&material.kept, None));
     }
