@@ -4,6 +4,8 @@
 //! that is made again, or raised above what the nodes obey, therefore begins fenced: nobody takes writes in its first epoch.
 //! The primary goes on in the next, when it was the last to lead, or when every permission of before has ended.
 
+use std::cmp::Ordering;
+
 use kube::api::ObjectMeta;
 use meridian_api::crds::topology::{
     DatabaseTopology, DatabaseTopologySpec, Fence, MemberReport, ShardAssignment, ShardRole,
@@ -31,6 +33,19 @@ pub struct Memory {
     /// Those of them that could take over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_sync: Vec<String>,
+    /// The topology that said so, or was to say so next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<Said>,
+}
+
+/// One generation of one topology.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Said {
+    /// Uid of the topology.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
 }
 
 impl Memory {
@@ -52,7 +67,76 @@ impl Memory {
             fence: spec.fence.as_ref().map(|fence| fence.epoch),
             replicas: shard.replicas.clone(),
             in_sync: shard.in_sync.clone(),
+            said: None,
         })
+    }
+
+    /// What `topology` says as it stands.
+    #[must_use]
+    pub fn standing(topology: &DatabaseTopology) -> Option<Self> {
+        Self::said(topology, 0)
+    }
+
+    /// What `topology`, of which only the spec was changed since it was read, will say once it is written.
+    #[must_use]
+    pub fn ordered(topology: &DatabaseTopology) -> Option<Self> {
+        Self::said(topology, 1)
+    }
+
+    fn said(topology: &DatabaseTopology, later: i64) -> Option<Self> {
+        let metadata = &topology.metadata;
+        let said = metadata.uid.clone().zip(metadata.generation);
+        Some(Self {
+            said: said.map(|(uid, generation)| Said {
+                uid,
+                generation: generation + later,
+            }),
+            ..Self::of(&topology.spec)?
+        })
+    }
+
+    /// What is to be remembered from now on by a database that remembers `known`, of a topology that stands; `None`: that stays.
+    ///
+    /// What is of a later generation stays: a step is being taken, or failed after it was remembered. It is one that was allowed
+    /// from what stands, so that to begin where it leads is never worse than where it came from.
+    #[must_use]
+    pub fn instead_of(self, known: Option<&Self>) -> Option<Self> {
+        let newer = known
+            .and_then(|known| known.later_than(&self))
+            .is_some_and(|order| order == Ordering::Greater);
+        (!newer && known != Some(&self)).then_some(self)
+    }
+
+    /// The same of a step that is about to be taken. Another step from the same topology may have been remembered, and whichever
+    /// is written first is taken: nobody may take over of whom only one of them says so, and the later epoch tells where.
+    #[must_use]
+    pub fn beside(self, known: Option<&Self>) -> Option<Self> {
+        let Some((other, order)) = known.and_then(|known| Some((known, known.later_than(&self)?)))
+        else {
+            return self.instead_of(known);
+        };
+        let both = match order {
+            Ordering::Less => self,
+            Ordering::Greater => return None,
+            Ordering::Equal => {
+                let fence = self.fence.max(other.fence);
+                let (mut both, less) = if other.epoch > self.epoch {
+                    (other.clone(), &self)
+                } else {
+                    (self, other)
+                };
+                both.in_sync.retain(|pod| less.in_sync.contains(pod));
+                both.fence = fence;
+                both
+            }
+        };
+        (*other != both).then_some(both)
+    }
+
+    /// How its generation compares with that of `other`; `None`: they are not of the same topology.
+    fn later_than(&self, other: &Self) -> Option<Ordering> {
+        let (own, other) = (self.said.as_ref()?, other.said.as_ref()?);
+        (own.uid == other.uid).then(|| own.generation.cmp(&other.generation))
     }
 
     /// The highest epoch that anybody can know of.

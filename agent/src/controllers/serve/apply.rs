@@ -24,6 +24,7 @@ use crate::{
     },
     k8s::{
         apply::{ApplyError, Object, Objects},
+        fault::Fault,
         names::{ClusterNames, DatabaseNames},
         own::{MEMORY, Owner, Ownership},
     },
@@ -284,11 +285,18 @@ async fn write<K: Object>(
 ) -> Result<DatabaseTopology, ServeError> {
     match change {
         Change::Keep(topology) => {
-            remember(objects, database, Memory::of(&topology.spec)).await?;
+            let standing = Memory::standing(&topology);
+            remember(objects, database, standing, Memory::instead_of).await?;
             Ok(*topology)
         }
         Change::Swap(topology) => {
-            remember(objects, database, Memory::of(&topology.spec)).await?;
+            remember(
+                objects,
+                database,
+                Memory::ordered(&topology),
+                Memory::beside,
+            )
+            .await?;
             Ok(objects.swap(topology.as_ref()).await?)
         }
         Change::Create {
@@ -305,13 +313,17 @@ async fn write<K: Object>(
                     "a lost DatabaseTopology is built again where the data is"
                 );
             }
-            remember(objects, database, Some(memory)).await?;
+            remember(objects, database, Some(memory), Memory::instead_of).await?;
             Ok(objects.create(topology.as_ref()).await?)
         }
     }
 }
 
-/// Writes on the database object where its primary is.
+/// How often a memory is judged again where somebody writes to the database all the time.
+const ATTEMPTS: usize = 4;
+
+/// Writes on the database object where its primary is, if `over` says so of what stands there. `database` may be an older
+/// state of the object: what was judged is what is written over.
 ///
 /// # Errors
 /// The API server refused or could not be reached, or the object was replaced.
@@ -319,16 +331,46 @@ pub(crate) async fn remember<K: Object>(
     objects: &Objects,
     database: &K,
     memory: Option<Memory>,
+    over: fn(Memory, Option<&Memory>) -> Option<Memory>,
 ) -> Result<(), ApplyError> {
-    if memory.is_none() || Memory::read(database.meta()) == memory {
+    let Some(memory) = memory else {
         return Ok(());
+    };
+    let mut found = database.clone();
+    for attempt in 1.. {
+        let known = Memory::read(found.meta());
+        let Some(wanted) = over(memory.clone(), known.as_ref()) else {
+            return Ok(());
+        };
+        let written = put(objects, &found, &wanted).await;
+        let Err(error) = written else { return Ok(()) };
+        if error.fault() != Fault::Conflict || attempt >= ATTEMPTS {
+            return Err(error);
+        }
+        let namespace = database.namespace().unwrap_or_default();
+        let own = objects.within(&namespace);
+        found = match own.get::<K>(&database.name_any()).await? {
+            Some(newer) if newer.uid() == database.uid() => newer,
+            Some(_) | None => return Err(error),
+        };
     }
-    let text = serde_json::to_string(&memory).map_err(|source| ApplyError::Encode {
+    Ok(())
+}
+
+/// Writes `memory` over the very state of the database that was read.
+async fn put<K: Object>(
+    objects: &Objects,
+    database: &K,
+    memory: &Memory,
+) -> Result<(), ApplyError> {
+    let text = serde_json::to_string(memory).map_err(|source| ApplyError::Encode {
         kind: K::kind(&()).into_owned(),
         name: database.name_any(),
         source,
     })?;
-    let patch = json!({ "metadata": { "annotations": { MEMORY: text } } });
+    let version = database.resource_version();
+    let patch =
+        json!({ "metadata": { "annotations": { MEMORY: text }, "resourceVersion": version } });
     objects.merge(database, patch).await.map(|_| ())
 }
 

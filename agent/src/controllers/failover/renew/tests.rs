@@ -188,3 +188,66 @@ fn what_an_older_agent_wrote_is_understood() {
     );
     assert_eq!(serde_json::to_string(&memory(1, "rec-0")).unwrap(), text);
 }
+
+fn said(generation: i64, in_sync: &[&str]) -> Memory {
+    Memory {
+        in_sync: in_sync.iter().map(|pod| (*pod).to_owned()).collect(),
+        said: Some(Said {
+            uid: "T".to_owned(),
+            generation,
+        }),
+        ..memory(3, "rec-0")
+    }
+}
+
+#[test]
+fn what_stands_is_remembered_unless_something_later_is() {
+    let old = said(4, &["rec-1"]);
+    let stays = |known: &Memory| old.clone().instead_of(Some(known)).is_none();
+    assert!(stays(&said(5, &[])), "a step was remembered since");
+    assert!(stays(&old), "it says so already");
+    assert!(!stays(&said(4, &[])), "of the same generation");
+    assert!(!stays(&said(3, &["rec-1"])));
+    assert!(!stays(&memory(9, "rec-0")), "nobody knows of what");
+    let another = Memory {
+        said: Some(Said {
+            uid: "U".to_owned(),
+            generation: 9,
+        }),
+        ..said(9, &[])
+    };
+    assert!(!stays(&another), "of a topology that is gone");
+    assert!(old.clone().instead_of(None).is_some());
+}
+
+#[test]
+fn of_two_steps_from_one_topology_only_those_may_take_over_whom_both_call_in_sync() {
+    let left_out = said(5, &["rec-2"]);
+    let both = said(5, &["rec-1", "rec-2"]).beside(Some(&left_out));
+    assert_eq!(both, None, "the smaller set stays");
+    let both = left_out.clone().beside(Some(&said(5, &["rec-1"])));
+    assert_eq!(both.unwrap().in_sync, Vec::<String>::new());
+    let promoted = Memory {
+        epoch: 4,
+        primary: "rec-1".to_owned(),
+        ..said(5, &[])
+    };
+    assert_eq!(
+        left_out.clone().beside(Some(&promoted)),
+        None,
+        "its place stays"
+    );
+    assert_eq!(promoted.clone().beside(Some(&left_out)), Some(promoted));
+    let fenced = Memory {
+        fence: Some(4),
+        ..left_out.clone()
+    };
+    assert_eq!(
+        left_out.clone().beside(Some(&fenced)),
+        None,
+        "its fence stays"
+    );
+    assert_eq!(left_out.clone().beside(Some(&said(6, &[]))), None, "later");
+    let next = left_out.clone().beside(Some(&said(4, &["rec-1"])));
+    assert_eq!(next, Some(left_out), "what stood before is over");
+}

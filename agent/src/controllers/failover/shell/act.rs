@@ -231,11 +231,11 @@ impl Act {
         evidence: &Evidence,
         next: &DatabaseTopology,
     ) -> Result<(), ApplyError> {
-        let memory = Memory::of(&next.spec);
+        let (memory, over) = (Memory::ordered(next), Memory::beside);
         let objects = &self.context.objects;
         match &evidence.database {
-            Some(Database::Plain(found)) => remember(objects, &**found, memory).await,
-            Some(Database::ActiveActive(found)) => remember(objects, &**found, memory).await,
+            Some(Database::Plain(found)) => remember(objects, &**found, memory, over).await,
+            Some(Database::ActiveActive(found)) => remember(objects, &**found, memory, over).await,
             None => Ok(()),
         }
     }

@@ -178,3 +178,66 @@ fn the_secret_of_a_database_is_golden_before_and_after_it_has_a_port() {
     let after = secret(&owner, "ns", "redb-db", b"word", Some(12_000), &services);
     testing::golden("controllers/serve/golden/secret", &json!([before, after]));
 }
+
+/// The REDB `ns/db` as version `version` of it, which remembers this.
+fn redb(version: &str, memory: Option<&Memory>) -> serde_json::Value {
+    let text = memory.map(|memory| serde_json::to_string(memory).unwrap());
+    let annotations = text.map(|text| json!({MEMORY: text}));
+    json!({
+        "apiVersion": "app.redislabs.com/v1alpha1", "kind": KIND,
+        "metadata": {"name": "db", "namespace": "ns", "uid": "U", "resourceVersion": version, "annotations": annotations},
+        "spec": {},
+    })
+}
+
+/// The topology of generation `generation` with this set.
+fn of_generation(generation: i64, in_sync: &[&str]) -> DatabaseTopology {
+    let mut topology = held();
+    topology["metadata"]["generation"] = json!(generation);
+    topology["spec"]["shards"][0]["replicas"] = json!(["rec-1"]);
+    topology["spec"]["shards"][0]["inSync"] = json!(in_sync);
+    serde_json::from_value(topology).unwrap()
+}
+
+fn conflict() -> (u16, serde_json::Value) {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409, "reason": "Conflict", "message": "x"});
+    (409, status)
+}
+
+#[tokio::test]
+async fn a_look_that_a_failover_overtook_leaves_what_was_remembered_meanwhile() {
+    let (objects, server) = objects();
+    // The look holds the database as it was, and the topology as it stood, when the replica was in sync; then it was left out.
+    let stale: RedisEnterpriseDatabase = serde_json::from_value(redb("7", None)).unwrap();
+    let stands = of_generation(1, &["rec-1"]);
+    let overtook = Memory::ordered(&of_generation(1, &[]));
+    let now = redb("8", overtook.as_ref());
+    let asked = tokio::spawn(answer(server, vec![conflict(), (200, now)]));
+    let kept = write(&objects, &stale, Change::Keep(Box::new(stands))).await;
+    kept.unwrap();
+    drop(objects);
+    let asked = asked.await.unwrap();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    let (method, _, body) = &asked[0];
+    assert_eq!(method, Method::PATCH);
+    assert_eq!(body["metadata"]["resourceVersion"], "7", "it is compared");
+    assert_eq!(asked[1].0, Method::GET, "what was remembered stays");
+}
+
+#[tokio::test]
+async fn a_change_that_a_failover_overtook_calls_nobody_in_sync_whom_the_failover_left_out() {
+    let (objects, server) = objects();
+    let overtook = Memory::ordered(&of_generation(1, &[])).unwrap();
+    let database: RedisEnterpriseDatabase =
+        serde_json::from_value(redb("8", Some(&overtook))).unwrap();
+    let mut changed = of_generation(1, &["rec-1"]);
+    changed.spec.memory_bytes = 200;
+    // The topology has been written by the failover: the change of the look is refused.
+    let asked = tokio::spawn(answer(server, vec![conflict()]));
+    let refused = write(&objects, &database, Change::Swap(Box::new(changed))).await;
+    assert_eq!(refused.unwrap_err().fault(), Fault::Conflict);
+    drop(objects);
+    let asked = asked.await.unwrap();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(asked[0].0, Method::PUT, "only the topology is tried");
+}
