@@ -23,7 +23,9 @@ fn written(records: &[(String, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-fn read(bytes: &[u8], piece: usize) -> Result<(Vec<(String, Vec<u8>)>, Summary), BackupError> {
+type Records = Vec<(String, Vec<u8>)>;
+
+fn read(bytes: &[u8], piece: usize) -> Result<(Records, Summary), BackupError> {
     let mut decoder = Decoder::default();
     let mut records = Vec::new();
     for piece in bytes.chunks(piece) {

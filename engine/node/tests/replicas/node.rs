@@ -358,13 +358,28 @@ impl Drop for Frozen {
     }
 }
 
+/// Ends every process that works below `dir`: a Valkey that is only asked to end goes on without its files, because it cannot
+/// save them.
+fn end_all_in(dir: &Path) {
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else {
+            continue;
+        };
+        if fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir)) {
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // Its shards and its child are told by the system when it dies.
             let _gone = process.kill();
             let _status = process.wait();
         }
+        end_all_in(&self.dir);
         if std::thread::panicking() {
             for log in [&self.log, &self.dir.join("shards/db-0/valkey.log")] {
                 let text = fs::read_to_string(log).unwrap_or_default();
