@@ -10,16 +10,23 @@ use super::plan::{ClusterPlan, LabPlan, NodePlan};
 /// Chain of the rules that cut a namespace off from others (see `fault`).
 pub(crate) const CUT_CHAIN: &str = "LAB-CUT";
 
-/// Makes the lab's bridge with the machine's address on it, unless it is there.
+/// Makes the lab's bridge with the machine's address on it, as far as it is not there.
+///
+/// The last command of a run that was killed outlives it by a moment: it may make the bridge after this one looked, or
+/// give it its address after this one did.
 pub(crate) async fn ensure_bridge(lab: &LabPlan) -> Result<()> {
     let bridge = lab.bridge();
     if !link_exists(&bridge) {
-        let script = format!(
-            "link add {bridge} type bridge\naddr add {}/16 dev {bridge}\nlink set {bridge} up\n",
-            lab.host()
-        );
-        run_with_input("ip", &["-batch", "-"], &script).await?;
+        let made = run("ip", &["link", "add", &bridge, "type", "bridge"]).await;
+        if !link_exists(&bridge) {
+            made?;
+        }
     }
+    let script = format!(
+        "addr replace {}/16 dev {bridge}\nlink set {bridge} up\n",
+        lab.host()
+    );
+    run_with_input("ip", &["-batch", "-"], &script).await?;
     if bridged_packets_are_filtered() {
         for interface in [["-i", &bridge], ["-o", &bridge]] {
             let [direction, name] = interface;
@@ -223,5 +230,23 @@ mod tests {
     fn a_nodes_own_link_is_none_of_its_pods() {
         let listing = "2: eth0@if9: <UP> mtu 1500\\    link/ether\n3: vethae910d36@if2: <UP> mtu 1500\n4: vethb: <UP>\n";
         assert_eq!(pod_links(listing), ["vethae910d36", "vethb"]);
+    }
+
+    #[cfg(feature = "lab")]
+    #[tokio::test]
+    async fn a_bridge_that_a_killed_run_left_half_made_is_completed() {
+        let lab = LabPlan::new(24, "half").unwrap();
+        let bridge = lab.bridge();
+        remove_bridge(&lab).await.unwrap();
+        run("ip", &["link", "add", &bridge, "type", "bridge"])
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            ensure_bridge(&lab).await.unwrap();
+            let shown = run("ip", &["-o", "address", "show", "dev", &bridge, "up"]).await;
+            assert!(shown.unwrap().contains(&format!("{}/16", lab.host())));
+        }
+        remove_bridge(&lab).await.unwrap();
+        assert!(!link_exists(&bridge));
     }
 }
