@@ -4,11 +4,13 @@
 //! `metadata.resourceVersion`, failures are problems of RFC 9457. `RemoteCluster` and `ActiveActiveDatabase` carry the spec
 //! of the custom resource that users know; a body may also be that custom resource itself.
 
+mod api_token;
 mod objects;
 mod problem;
 mod token;
 
 pub use self::{
+    api_token::{ApiRole, ApiToken, ApiTokenSpec, ApiTokenStatus},
     objects::{
         ActiveActiveDatabase, ActiveActiveDatabaseStatus, Cluster, ClusterSpec, ClusterStatus,
         Connection, Link, List, ListMeta, Metadata, Object, Observed, Participant, Rec,
@@ -21,8 +23,14 @@ pub use self::{
 #[cfg(test)]
 mod tests;
 
-/// `apiVersion` of the kinds that are the hub's own (`Cluster`, `Token`).
+/// `apiVersion` of the kinds that are the hub's own (`Cluster`, `Token`, `ApiToken`).
 pub const API_VERSION: &str = "meridian.dev/v1alpha1";
 
 /// `apiVersion` of `RedisEnterpriseRemoteCluster` and `RedisEnterpriseActiveActiveDatabase`.
 pub const CLASSIC_API_VERSION: &str = "app.redislabs.com/v1alpha1";
+
+/// Label that names the project of an Active-Active database: who may see and change it.
+pub const PROJECT_LABEL: &str = "meridian.dev/project";
+
+/// Project of a database that names none.
+pub const DEFAULT_PROJECT: &str = "default";

@@ -1,6 +1,7 @@
 //! Use cases: the only door to the store for `web` and `link`. They read, check and commit; the tasks react to what they
 //! wrote. A use case that loses a race reads again and decides again.
 
+pub mod api_tokens;
 pub mod backup;
 pub mod databases;
 pub mod enroll;
@@ -30,6 +31,7 @@ use crate::ca::{Authority, CaError};
 use crate::clock::Clock;
 use crate::domain::access::Repeat;
 use crate::store::{Fence, Store, StoreError, Txn};
+use api_tokens::Uses;
 use enroll::Challenges;
 use reign::Reign;
 
@@ -66,6 +68,9 @@ pub enum AppError {
     /// The caller is not who may do this; the reason is safe to tell.
     #[error("{0}")]
     Refused(String),
+    /// The caller is known and may not do this.
+    #[error("{0}")]
+    Forbidden(String),
     /// The hub applies nothing until a person decides.
     #[error(
         "the hub only observes: {0}; look at the members, then let it go on with `meridian hub adopt` (POST /api/v1/hub/adopt)"
@@ -119,6 +124,7 @@ impl From<AppError> for Fault {
                 detail: error.to_string(),
             },
             AppError::Refused(detail) => Self::Unauthorized { detail },
+            AppError::Forbidden(detail) => Self::Forbidden { detail },
             AppError::Busy(detail) => Self::Unavailable {
                 detail,
                 retry_after_ms: 1000,
@@ -160,6 +166,7 @@ pub struct App {
     reign: ArcSwap<Reign>,
     reign_changed: watch::Sender<()>,
     challenges: Challenges,
+    uses: Uses,
 }
 
 impl App {
@@ -180,6 +187,7 @@ impl App {
             reign: ArcSwap::from_pointee(reign),
             reign_changed: watch::Sender::new(()),
             challenges: Challenges::default(),
+            uses: Uses::default(),
         }
     }
 

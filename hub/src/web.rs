@@ -2,6 +2,7 @@
 //! `/healthz`, `/readyz` and `/metrics` need no token and name nothing of a person.
 
 mod answer;
+mod api_tokens;
 mod auth;
 mod backup;
 mod clusters;
@@ -14,6 +15,7 @@ mod operations;
 pub mod pages;
 mod params;
 mod remotes;
+mod rules;
 mod status;
 mod tokens;
 
@@ -103,6 +105,16 @@ fn guarded() -> Vec<(
             "/api/v1/activeactivedatabases/{name}",
             &["GET", "DELETE"],
             delete(databases::delete).get(databases::get),
+        ),
+        (
+            "/api/v1/apitokens",
+            &["GET", "POST"],
+            get(api_tokens::list).post(api_tokens::create),
+        ),
+        (
+            "/api/v1/apitokens/{name}",
+            &["GET", "DELETE"],
+            get(api_tokens::get).delete(api_tokens::delete),
         ),
         ("/api/v1/hub", &["GET"], get(hub::get)),
         ("/api/v1/hub/backup", &["GET"], get(backup::get)),

@@ -50,6 +50,20 @@ fn a_token_is_not_shown_by_debug() {
 }
 
 #[test]
+fn a_token_of_the_web_api_is_not_shown_by_debug() {
+    let status = ApiTokenStatus {
+        expires_at: Some("2026-01-01T00:00:00Z".into()),
+        token: Some("mrda.0707070707070707.quoted".into()),
+        ..ApiTokenStatus::default()
+    };
+    let shown = format!("{status:?}");
+    assert!(
+        shown.contains("2026") && !shown.contains("quoted"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn the_yaml_that_users_know_is_a_request_to_the_hub() {
     let database: ActiveActiveDatabase = serde_json::from_value(json!({
         "apiVersion": CLASSIC_API_VERSION,

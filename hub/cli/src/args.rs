@@ -11,6 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   meridian token create eu-1 | kubectl apply -n meridian -f -   let a cluster join
   meridian cluster list                                         see who has joined
+  meridian api-token create alice --role operator > token       let somebody ask the hub
   meridian apply -f reaadb.yaml                                 create an Active-Active database
   meridian get activeactivedatabases                            list them
   meridian describe activeactivedatabase cart                   see every participant and link
@@ -79,6 +80,9 @@ pub(crate) enum Ask {
     /// Make, list or forget the tokens with which clusters join
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Make, list or delete the tokens with which people and programs ask the hub
+    #[command(subcommand)]
+    ApiToken(ApiTokenCommand),
     /// List or remove member clusters
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -99,7 +103,7 @@ pub(crate) enum Ask {
         after_help = "Examples:\n  meridian get clusters\n  meridian get activeactivedatabase cart -o yaml"
     )]
     Get {
-        /// Kind: clusters, tokens, remoteclusters, activeactivedatabases (or rerc, reaadb)
+        /// Kind: clusters, tokens, apitokens, remoteclusters, activeactivedatabases (or rerc, reaadb)
         kind: Kind,
         /// Name; all objects if left out
         name: Option<String>,
@@ -110,7 +114,7 @@ pub(crate) enum Ask {
     /// Show all that is known of one object, with the age of each observation
     #[command(after_help = "Example:\n  meridian describe activeactivedatabase cart")]
     Describe {
-        /// Kind: cluster, token, remotecluster, activeactivedatabase (or rerc, reaadb)
+        /// Kind: cluster, token, apitoken, remotecluster, activeactivedatabase (or rerc, reaadb)
         kind: Kind,
         /// Name
         name: String,
@@ -146,7 +150,7 @@ pub(crate) struct BundleArgs {
 /// Which object to delete, and how.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
-    /// Kind: cluster, token, remotecluster, activeactivedatabase (or rerc, reaadb)
+    /// Kind: cluster, token, apitoken, remotecluster, activeactivedatabase (or rerc, reaadb)
     pub(crate) kind: Kind,
     /// Name
     pub(crate) name: String,
@@ -197,6 +201,74 @@ pub(crate) enum TokenCommand {
         /// Name, as listed
         name: String,
     },
+}
+
+/// About tokens of the web API.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApiTokenCommand {
+    /// Make a token; prints it, now and never again
+    #[command(
+        after_help = "Examples:\n  meridian api-token create alice --role admin > alice.token\n  \
+                      meridian api-token create ci --role operator --project shop --expires-in 720h > ci.token\n\n\
+                      viewer    reads what holds no secret\n\
+                      operator  also makes, changes and deletes databases\n\
+                      admin     also decides who takes part: members, tokens, the hub itself, its backups\n\n\
+                      A token that is limited to projects sees only databases with such a label meridian.dev/project, and \
+                      those without the label in the project default."
+    )]
+    Create {
+        /// Who will hold it
+        holder: String,
+        /// What it may do
+        #[arg(long, value_enum)]
+        role: RoleArg,
+        /// Limit it to this project; may be given several times [default: all projects]
+        #[arg(long = "project", value_name = "NAME")]
+        projects: Vec<String>,
+        /// Life of the token, such as 720h, or `never` for the role admin; 90 days if left out
+        #[arg(long, value_name = "TIME", value_parser = life)]
+        expires_in: Option<Life>,
+    },
+    /// List the tokens, without their secrets
+    List {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Delete a token; it opens nothing any more, at once
+    Delete {
+        /// Name, as listed
+        name: String,
+    },
+}
+
+/// What a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Reads.
+    Viewer,
+    /// Makes, changes and deletes databases.
+    Operator,
+    /// Decides about all else.
+    Admin,
+}
+
+/// How long a token lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// So long.
+    For(Duration),
+    /// Without end.
+    Never,
+}
+
+/// A time, or `never`.
+fn life(text: &str) -> Result<Life, String> {
+    if text == "never" {
+        return Ok(Life::Never);
+    }
+    let time = duration(text).map_err(|reason| format!("{reason}, or never"))?;
+    Ok(Life::For(time))
 }
 
 /// About member clusters.
@@ -307,6 +379,15 @@ mod tests {
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3_600)));
         for wrong in ["", "1", "-1h", "0s", "soon"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_life_is_a_time_or_the_word_never() {
+        assert_eq!(life("never"), Ok(Life::Never));
+        assert_eq!(life("24h"), Ok(Life::For(Duration::from_secs(86_400))));
+        for wrong in ["", "Never", "0s", "ever"] {
+            assert!(life(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The commands. Each asks the hub and prints what it answers.
 
+mod api_token;
 mod apply;
 mod backup;
 mod delete;
@@ -12,7 +13,9 @@ use std::{env, path::PathBuf};
 use jiff::Timestamp;
 
 use crate::{
-    args::{Ask, Cli, ClusterCommand, Command, DeleteArgs, HubCommand, TokenCommand},
+    args::{
+        ApiTokenCommand, Ask, Cli, ClusterCommand, Command, DeleteArgs, HubCommand, TokenCommand,
+    },
     bundle,
     client::Hub,
     config::Target,
@@ -37,7 +40,8 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
     match asked {
         Ask::Token(TokenCommand::Create { name, ttl }) => token::create(hub, &name, ttl).await,
         Ask::Token(TokenCommand::List { output }) => get::list(hub, Kind::Token, output, now).await,
-        Ask::Token(TokenCommand::Delete { name }) => delete::token(hub, &name).await,
+        Ask::Token(TokenCommand::Delete { name }) => delete::token(hub, Kind::Token, &name).await,
+        Ask::ApiToken(command) => api_token(hub, command, now).await,
         Ask::Cluster(ClusterCommand::List { output }) => {
             get::list(hub, Kind::Cluster, output, now).await
         }
@@ -72,6 +76,19 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
         } => get::one(hub, kind, &name, output, now).await,
         Ask::Describe { kind, name } => get::describe(hub, kind, &name, now).await,
         Ask::Delete(args) => delete::delete(hub, args).await,
+    }
+}
+
+async fn api_token(hub: &Hub, command: ApiTokenCommand, now: Timestamp) -> Result<(), CliError> {
+    match command {
+        ApiTokenCommand::Create {
+            holder,
+            role,
+            projects,
+            expires_in,
+        } => api_token::create(hub, holder, role, projects, expires_in).await,
+        ApiTokenCommand::List { output } => get::list(hub, Kind::ApiToken, output, now).await,
+        ApiTokenCommand::Delete { name } => delete::token(hub, Kind::ApiToken, &name).await,
     }
 }
 

@@ -9,15 +9,18 @@ pub(crate) enum Kind {
     Cluster,
     /// A join token.
     Token,
+    /// A token of the web API.
+    ApiToken,
     /// A remote cluster (RERC).
     RemoteCluster,
     /// An Active-Active database (REAADB).
     ActiveActiveDatabase,
 }
 
-const ALL: [Kind; 4] = [
+const ALL: [Kind; 5] = [
     Kind::Cluster,
     Kind::Token,
+    Kind::ApiToken,
     Kind::RemoteCluster,
     Kind::ActiveActiveDatabase,
 ];
@@ -28,6 +31,7 @@ impl Kind {
         match self {
             Self::Cluster => "clusters",
             Self::Token => "tokens",
+            Self::ApiToken => "apitokens",
             Self::RemoteCluster => "remoteclusters",
             Self::ActiveActiveDatabase => "activeactivedatabases",
         }
@@ -38,6 +42,7 @@ impl Kind {
         match self {
             Self::Cluster => "cluster",
             Self::Token => "token",
+            Self::ApiToken => "apitoken",
             Self::RemoteCluster => "remotecluster",
             Self::ActiveActiveDatabase => "activeactivedatabase",
         }
@@ -49,7 +54,7 @@ impl Kind {
             Self::Cluster => {
                 "removes its registration; its databases go on serving without the hub"
             }
-            Self::Token => "makes it useless",
+            Self::Token | Self::ApiToken => "makes it useless",
             Self::RemoteCluster => "removes it from every member",
             Self::ActiveActiveDatabase => "deletes all its data in every participating cluster",
         }
@@ -68,6 +73,7 @@ impl Kind {
         match self {
             Self::Cluster => &["cluster", "clusters"],
             Self::Token => &["token", "tokens"],
+            Self::ApiToken => &["apitoken", "apitokens", "api-token", "api-tokens"],
             Self::RemoteCluster => &[
                 "remotecluster",
                 "remoteclusters",

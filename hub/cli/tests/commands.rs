@@ -9,6 +9,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+#[path = "commands/access.rs"]
+mod access;
 #[path = "commands/backup.rs"]
 mod backup;
 #[path = "fixture/hub.rs"]

@@ -7,13 +7,16 @@ use meridian_api::crds::active_active::{
 };
 use meridian_api::ids::{ClusterUid, ObjectId};
 use meridian_api::validate::{self, FieldError};
+use meridian_api::web::PROJECT_LABEL;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::members::new_object_id;
+use super::tokens::{LABEL, is_label};
 use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
-use crate::domain::database::{Database, Deletion};
+use crate::domain::access::grant::{Kind, Verb};
+use crate::domain::database::{self, Database, Deletion};
 use crate::store::records::{self, Held, TxnExt as _};
 use crate::store::{Txn, keys};
 
@@ -103,6 +106,9 @@ impl App {
         manner: &Manner,
     ) -> Result<Held<Database>, AppError> {
         check_rules(new)?;
+        let project = database::project(&new.labels);
+        let act = (new.name.as_str(), project);
+        manner.by.must(Verb::Create, Kind::Database, act)?;
         until_uncontended(|| async {
             self.must_decide().await?;
             let memory = self.first_time(manner).await?;
@@ -177,6 +183,8 @@ impl App {
             self.must_decide().await?;
             let key = keys::database(name);
             let held = self.database(name).await?;
+            let act = (name, held.record.project());
+            manner.by.must(Verb::Delete, Kind::Database, act)?;
             manner.meets(KIND, name, held.modified)?;
             if confirm != Some(name) {
                 return Err(AppError::Conflict(format!(
@@ -244,7 +252,16 @@ impl App {
 /// The rules of the kind, which every interface shares.
 fn check_rules(new: &NewDatabase) -> Result<(), AppError> {
     let object = RedisEnterpriseActiveActiveDatabase::new(&new.name, new.spec.clone());
-    let fields = validate::active_active_database(&object);
+    let mut fields = validate::active_active_database(&object);
+    let project = database::project(&new.labels);
+    if !is_label(project) {
+        fields.push(FieldError {
+            field: format!("metadata.labels[{PROJECT_LABEL}]"),
+            found: format!("{project:?}"),
+            expected: LABEL.to_owned(),
+            remedy: "name the project so, or leave the label out".to_owned(),
+        });
+    }
     if fields.is_empty() {
         return Ok(());
     }

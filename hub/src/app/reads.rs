@@ -6,6 +6,7 @@ use std::str::FromStr;
 use meridian_api::ids::{ClusterUid, ObjectId};
 
 use super::{App, AppError};
+use crate::domain::access::grant::Scope;
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, RecInventory};
 use crate::domain::database::{Database, Membership};
 use crate::domain::desired::Desired;
@@ -186,11 +187,11 @@ impl App {
         })
     }
 
-    /// All databases, by name.
+    /// All databases that somebody with this scope may see, by name.
     ///
     /// # Errors
     /// [`AppError::Store`].
-    pub async fn database_views(&self) -> Result<Read<Vec<DatabaseView>>, AppError> {
+    pub async fn database_views(&self, scope: &Scope) -> Result<Read<Vec<DatabaseView>>, AppError> {
         let mut prefixes = member_prefixes();
         prefixes.extend([
             keys::remotes().text().to_owned(),
@@ -206,7 +207,8 @@ impl App {
         } = self.lists(prefixes).await?;
         let members = members(&mut lists)?;
         let remotes: BTreeMap<String, _> = keyed(lists.next(&keys::remotes())?);
-        let databases = lists.next(&keys::databases())?;
+        let mut databases = lists.next(&keys::databases())?;
+        databases.retain(|held| scope.sees(held.record.project()));
         let memberships: BTreeMap<ObjectId, _> = keyed(lists.next(&keys::memberships())?);
         let objects = Objects {
             desired: placed(lists.next(&keys::all_desired())?),

@@ -1,4 +1,4 @@
-//! Join tokens for clusters, bearer tokens for people. Both are kept as hashes and shown once.
+//! Join tokens for clusters, and the first administrator's. All tokens are kept as hashes and shown once.
 
 use jiff::{SignedDuration, Timestamp};
 use meridian_api::validate::FieldError;
@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
+use crate::domain::access::grant::{Role, Scope};
 use crate::domain::access::{ApiToken, JoinToken, Purpose, Token};
 use crate::store::records::{self, Held, TxnExt as _};
 use crate::store::{Read, Txn, keys};
@@ -28,7 +29,7 @@ pub struct JoinMaterial {
     pub kept: Held<JoinToken>,
 }
 
-/// Draws a bearer token for a person: in clear, and as it is to be kept.
+/// Draws an administrator's bearer token without end: in clear, and as it is to be kept.
 #[must_use]
 pub fn draw(holder: &str, now: Timestamp) -> (Zeroizing<String>, ApiToken) {
     let token = Token::from_random(Purpose::Api, rand::random(), rand::random());
@@ -36,7 +37,7 @@ pub fn draw(holder: &str, now: Timestamp) -> (Zeroizing<String>, ApiToken) {
     (token.reveal(), kept)
 }
 
-/// A bearer token in clear as it is to be kept; `None` if the text is none.
+/// An administrator's bearer token in clear as it is to be kept; `None` if the text is none.
 #[must_use]
 pub fn read(clear: &str, holder: &str, now: Timestamp) -> Option<ApiToken> {
     let token = Token::parse(Purpose::Api, clear.trim()).ok()?;
@@ -49,6 +50,9 @@ fn kept(token: &Token, holder: &str, now: Timestamp) -> ApiToken {
         holder: holder.to_owned(),
         hash: token.hash(),
         created_at: now,
+        role: Role::Admin,
+        projects: Scope::all(),
+        expires_at: None,
     }
 }
 
@@ -134,22 +138,6 @@ impl App {
             .await?;
         Ok(())
     }
-
-    /// The holder of a presented bearer token.
-    ///
-    /// # Errors
-    /// [`AppError::Refused`] if nobody holds it, [`AppError::Store`].
-    pub async fn authenticate(&self, presented: &str) -> Result<ApiToken, AppError> {
-        let refused = || AppError::Refused("the bearer token is not one of this hub".to_owned());
-        let token = Token::parse(Purpose::Api, presented).map_err(|_| refused())?;
-        let kept = records::get(self.store().as_ref(), &keys::user(token.id()))
-            .await?
-            .ok_or_else(refused)?;
-        if !token.matches(&kept.record.hash) {
-            return Err(refused());
-        }
-        Ok(kept.record)
-    }
 }
 
 fn check_join_token(cluster_name: &str, life: SignedDuration) -> Result<(), AppError> {
@@ -158,8 +146,7 @@ fn check_join_token(cluster_name: &str, life: SignedDuration) -> Result<(), AppE
         fields.push(FieldError {
             field: "spec.clusterName".to_owned(),
             found: format!("{cluster_name:?}"),
-            expected: "1 to 63 lower-case letters, digits or '-', beginning and ending with a letter or digit"
-                .to_owned(),
+            expected: LABEL.to_owned(),
             remedy: "choose such a name".to_owned(),
         });
     }
@@ -180,8 +167,12 @@ fn check_join_token(cluster_name: &str, life: SignedDuration) -> Result<(), AppE
     })
 }
 
+/// What [`is_label`] accepts.
+pub(super) const LABEL: &str =
+    "1 to 63 lower-case letters, digits or '-', beginning and ending with a letter or digit";
+
 /// A DNS label (RFC 1123): cluster names become parts of host names and of object names.
-fn is_label(name: &str) -> bool {
+pub(super) fn is_label(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let all = name.bytes().all(|b| inner(b) || b == b'-');
     let ends =

@@ -4,11 +4,62 @@ use meridian_api::ids::Revision;
 
 use super::repeats::Once;
 use super::{App, AppError};
+use crate::domain::access::grant::{self, Act, Kind, Refusal, Role, Scope, Verb};
 use crate::store::{StoreError, Txn};
+
+/// Who asks, and for what he may. By default the hub itself, which may everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// The role.
+    pub role: Role,
+    /// The projects that the actor sees.
+    pub scope: Scope,
+}
+
+impl Default for Actor {
+    fn default() -> Self {
+        Self {
+            role: Role::Admin,
+            scope: Scope::all(),
+        }
+    }
+}
+
+impl Actor {
+    /// Refuses what the actor may not do to an object of this name and project. What is out of sight does not exist.
+    ///
+    /// # Errors
+    /// [`AppError::Forbidden`], [`AppError::NotFound`].
+    pub(super) fn must(
+        &self,
+        verb: Verb,
+        kind: Kind,
+        (name, project): (&str, &str),
+    ) -> Result<(), AppError> {
+        let act = Act {
+            verb,
+            kind,
+            project: Some(project),
+        };
+        grant::authorize(self.role, &self.scope, act).map_err(|refusal| match refusal {
+            Refusal::Unseen { kind } => AppError::NotFound {
+                kind: kind.word(),
+                name: name.to_owned(),
+                hint: String::new(),
+            },
+            Refusal::Nobody { .. }
+            | Refusal::Role { .. }
+            | Refusal::Limited { .. }
+            | Refusal::Project { .. } => AppError::Forbidden(refusal.to_string()),
+        })
+    }
+}
 
 /// How a write is meant. By default it is carried out, whatever revision it meets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manner {
+    /// Who asks.
+    pub by: Actor,
     /// Everything is checked and nothing is stored.
     pub dry_run: bool,
     /// The write is for one of these revisions of the object only; `None`: for any.

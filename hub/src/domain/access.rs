@@ -1,5 +1,7 @@
 //! Secrets that people carry: join tokens and the web API's bearer tokens. Only their hashes are kept.
 
+pub mod grant;
+
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::cluster::DeviceKey;
+use grant::{Act, Refusal, Role, Scope};
 
 /// Bytes of a token's secret part: too many to guess.
 const SECRET: usize = 32;
@@ -169,7 +172,7 @@ pub struct TokenUse {
     pub at: Timestamp,
 }
 
-/// A bearer token of the web API as it is kept.
+/// A bearer token of the web API as it is kept. One that was kept before there were roles is an administrator's for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiToken {
@@ -181,6 +184,48 @@ pub struct ApiToken {
     pub hash: SecretHash,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What it may do.
+    #[serde(default = "before_roles")]
+    pub role: Role,
+    /// For which projects.
+    #[serde(default)]
+    pub projects: Scope,
+    /// From when on it is refused; never if absent.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+}
+
+fn before_roles() -> Role {
+    Role::Admin
+}
+
+impl ApiToken {
+    /// Whether its time is over.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+
+    /// Whether it lets somebody administer the hub now.
+    #[must_use]
+    pub fn administers(&self, now: Timestamp) -> bool {
+        self.role == Role::Admin && self.projects == Scope::all() && !self.is_over(now)
+    }
+
+    /// Whether its holder may do something.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn may(&self, act: Act<'_>) -> Result<(), Refusal> {
+        grant::authorize(self.role, &self.projects, act)
+    }
+}
+
+/// When a bearer token was used, by the hour: kept apart from the token, which it does not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastUse {
+    /// When.
+    pub at: Timestamp,
 }
 
 /// What a request with an idempotency key made.
@@ -232,6 +277,16 @@ mod tests {
             assert!(Token::parse(Purpose::Join, text).is_err(), "{text}");
         }
         assert!(Token::parse(Purpose::Api, &clear).is_err());
+    }
+
+    #[test]
+    fn a_token_that_was_kept_before_there_were_roles_is_an_administrators_without_end() {
+        let before = r#"{"id":"0707070707070707","holder":"admin","hash":"x","createdAt":"2026-11-22T12:00:00Z"}"#;
+        let read: ApiToken = serde_json::from_str(before).unwrap();
+        assert_eq!((read.role, read.expires_at), (Role::Admin, None));
+        assert!(read.administers("2126-11-22T12:00:00Z".parse().unwrap()));
+        let written = serde_json::to_string(&read).unwrap();
+        assert_eq!(serde_json::from_str::<ApiToken>(&written).unwrap(), read);
     }
 
     #[test]

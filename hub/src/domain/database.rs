@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use meridian_api::ids::{ObjectId, PlanNumber, StoreId, Term};
+use meridian_api::web::{DEFAULT_PROJECT, PROJECT_LABEL};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,7 +19,21 @@ pub struct Participant {
     pub external_replication_port: Option<i64>,
 }
 
+/// The project of an object with these labels.
+#[must_use]
+pub fn project(labels: &BTreeMap<String, String>) -> &str {
+    labels
+        .get(PROJECT_LABEL)
+        .map_or(DEFAULT_PROJECT, String::as_str)
+}
+
 impl Database {
+    /// The project that it belongs to.
+    #[must_use]
+    pub fn project(&self) -> &str {
+        project(&self.labels)
+    }
+
     /// The participants in the order of the spec. A stored spec was valid when it was stored, so one that cannot be
     /// read has none.
     #[must_use]

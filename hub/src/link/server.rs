@@ -52,7 +52,9 @@ fn peer<T>(request: &Request<T>) -> Result<&PeerAddress, Status> {
 
 fn status(error: AppError) -> Status {
     match error {
-        AppError::Refused(reason) => Status::permission_denied(reason),
+        AppError::Refused(reason) | AppError::Forbidden(reason) => {
+            Status::permission_denied(reason)
+        }
         AppError::Busy(reason) => Status::resource_exhausted(reason),
         error @ AppError::Invalid { .. } => Status::invalid_argument(error.explain()),
         AppError::NotFound { .. } => Status::not_found(error.to_string()),

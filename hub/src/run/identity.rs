@@ -77,20 +77,22 @@ impl Identity {
         App::new(store, Arc::clone(&self.ca), clock, settings, reign)
     }
 
-    /// The first administrator's token, if the store has none. It is in a file that only the owner reads before it is
+    /// The first administrator's token, if nobody can administer the store now. It is in a file that only the owner reads before it is
     /// kept, so a start that ends in between is repeated and locks nobody out. A token that is there already is taken into
     /// a new store: who could administer the hub before its store was lost can do so afterwards, and also once the old
-    /// store is put back.
+    /// store is put back. Into a store whose administrators' tokens are all over only a new one is taken: that of the file may
+    /// have been deleted because others know it.
     pub(super) async fn first_token(
         &self,
         store: &dyn Store,
     ) -> anyhow::Result<Option<FirstToken>> {
-        if !records::list(store, &keys::users()).await?.value.is_empty() {
+        let now = SystemClock.now();
+        let known = records::list(store, &keys::users()).await?.value;
+        if known.iter().any(|held| held.record.administers(now)) {
             return Ok(None);
         }
-        let now = SystemClock.now();
         let (there, own) = &self.tokens;
-        for path in there {
+        for path in there.iter().filter(|_| known.is_empty()) {
             let clear = std::fs::read_to_string(path).map(Zeroizing::new).ok();
             if let Some(kept) = clear.and_then(|clear| tokens::read(&clear, FIRST_ADMIN, now)) {
                 tracing::info!(path = %path.display(), "the first administrator's token is taken from its file");
@@ -125,6 +127,9 @@ mod tests {
     use super::*;
     use crate::app::testing::TestHub;
     use crate::store::memory::MemoryStore;
+    use crate::store::records::TxnExt as _;
+    use crate::store::{Fence, Txn};
+    use jiff::Timestamp;
 
     fn settings() -> Settings {
         Settings {
@@ -154,6 +159,28 @@ mod tests {
         // Over a new store it is made.
         let made = open(&MemoryStore::new(), dir.path()).await.unwrap();
         assert_eq!(made.origin, Origin::Created);
+    }
+
+    #[tokio::test]
+    async fn where_every_administrators_token_is_over_a_new_one_is_drawn_and_no_old_one_revived() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = MemoryStore::new();
+        let identity = open(&store, dir.path()).await.unwrap();
+        let first = identity.first_token(&store).await.unwrap().unwrap();
+        let keep = async |token: &ApiToken| {
+            let txn = Txn::new().put_record(&keys::user(&token.id), token);
+            store.commit(txn.unwrap(), Fence(1)).await.unwrap();
+        };
+        let over = ApiToken {
+            id: "0707070707070707".to_owned(),
+            expires_at: Some(Timestamp::UNIX_EPOCH),
+            ..first.kept.clone()
+        };
+        keep(&over).await;
+        let drawn = identity.first_token(&store).await.unwrap().unwrap();
+        assert_ne!(drawn.kept.id, first.kept.id, "the token of the file");
+        keep(&drawn.kept).await;
+        assert!(identity.first_token(&store).await.unwrap().is_none());
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The only place that spells keys. A [`Key`] or [`Prefix`] carries the type of what lies under it.
 //!
 //! `/meta` store birth, authority, starts, counters · `/doubt`, `/adopted` lineage in question · `/cluster`, `/cluster-name`,
-//! `/removed`, `/presence`, `/session` members · `/token`, `/user` secrets' hashes · `/repeat` idempotency keys · `/recs`, `/remote` inventory ·
+//! `/removed`, `/presence`, `/session` members · `/token`, `/user`, `/user-use` secrets' hashes · `/repeat` idempotency keys · `/recs`, `/remote` inventory ·
 //! `/database`, `/membership` intent and its allocations · `/desired`, `/outcome`, `/observed` per member and object.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use meridian_api::ids::{ClusterUid, ObjectId, Term};
 use super::records::{
     Counters, Filling, NameHolder, SessionEpoch, StoredObservation, StoredOutcome,
 };
-use crate::domain::access::{ApiToken, JoinToken, Repeat};
+use crate::domain::access::{ApiToken, JoinToken, LastUse, Repeat};
 use crate::domain::cluster::{Cluster, PresenceEdge, RecInventory, RemovedCluster};
 use crate::domain::database::{Database, Membership};
 use crate::domain::desired::Desired;
@@ -112,6 +112,8 @@ kinds! {
     token(id: &str) / tokens: JoinToken = "/token/" "{}";
     /// A bearer token of the web API.
     user(id: &str) / users: ApiToken = "/user/" "{}";
+    /// When a bearer token was used.
+    user_use(id: &str) / user_uses: LastUse = "/user-use/" "{}";
     /// What a request with an idempotency key made.
     repeat(key: &str) / repeats: Repeat = "/repeat/" "{}";
     /// The RECs of a member.

@@ -164,7 +164,8 @@ pub(super) fn list<T: Serialize>(
     let items = read.value.iter().map(serde_json::to_value);
     let value = items.collect::<Result<_, _>>().map_err(without_form)?;
     let revision = read.revision;
-    let (metadata, items) = state.pages.part(kind, Read { value, revision }, part)?;
+    let now = Read { value, revision };
+    let (metadata, items) = state.pages.part(kind, params.scope(), now, part)?;
     let revision = metadata.resource_version.clone();
     let list = List {
         api_version: api_version.to_owned(),

@@ -1,25 +1,39 @@
-//! Bearer tokens. The only door to every path under `/api/`.
+//! Bearer tokens, and what each may do. The only door to every path under `/api/`.
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
 use axum::http::header::{AUTHORIZATION, HeaderMap};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use meridian_api::fault::Fault;
 
-use super::WebState;
 use super::answer::Failure;
+use super::{WebState, rules};
+use crate::app::writes::Actor;
 use crate::domain::access::ApiToken;
+use crate::domain::access::grant::Act;
 
 /// Who makes a request.
 #[derive(Clone, Debug)]
 pub(super) struct Caller(pub(super) ApiToken);
 
+impl Caller {
+    /// As a write knows its author.
+    pub(super) fn actor(&self) -> Actor {
+        Actor {
+            role: self.0.role,
+            scope: self.0.projects.clone(),
+        }
+    }
+}
+
 pub(super) async fn demand_token(
     State(state): State<WebState>,
+    path: MatchedPath,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match caller(&state, request.headers()).await {
+    match caller(&state, &path, request.method(), request.headers()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -28,8 +42,35 @@ pub(super) async fn demand_token(
     }
 }
 
-async fn caller(state: &WebState, headers: &HeaderMap) -> Result<Caller, Failure> {
-    Ok(Caller(state.app.authenticate(presented(headers)?).await?))
+async fn caller(
+    state: &WebState,
+    path: &MatchedPath,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Caller, Failure> {
+    let caller = Caller(state.app.authenticate(presented(headers)?).await?);
+    authorize(&caller.0, method, path.as_str())?;
+    // A replica that follows writes nothing.
+    if state.follower.is_none() {
+        state.app.note_use(&caller.0).await;
+    }
+    Ok(caller)
+}
+
+/// Refuses what the token may not do, whatever the object. Of which project that is, is asked where it is known.
+fn authorize(token: &ApiToken, method: &Method, path: &str) -> Result<(), Fault> {
+    let Some((verb, kind)) = rules::act(method, path) else {
+        let detail = format!("no rule says who may {method} {path}, so that nobody may");
+        return Err(Fault::Forbidden { detail });
+    };
+    let act = Act {
+        verb,
+        kind,
+        project: None,
+    };
+    token.may(act).map_err(|refusal| Fault::Forbidden {
+        detail: refusal.to_string(),
+    })
 }
 
 /// The token that a caller presents, whatever it is worth.

@@ -18,6 +18,7 @@ use super::{WebState, status};
 use crate::app::AppError;
 use crate::app::databases::NewDatabase;
 use crate::app::reads::DatabaseView;
+use crate::domain::access::grant::Scope;
 use crate::domain::database::Database;
 use crate::store::Read;
 use crate::store::records::Held;
@@ -28,7 +29,7 @@ pub(super) async fn list(
     State(state): State<WebState>,
     params: Params,
 ) -> Result<Response, Failure> {
-    let Read { value, revision } = state.app.database_views().await?;
+    let Read { value, revision } = state.app.database_views(params.scope()).await?;
     let value: Vec<_> = value.iter().map(body).collect::<Result<_, _>>()?;
     answer::list(
         &state,
@@ -44,7 +45,11 @@ pub(super) async fn get(
     Path(name): Path<String>,
     params: Params,
 ) -> Result<Response, Failure> {
-    answer::object(StatusCode::OK, &params, &one(&state, &name).await?)
+    answer::object(
+        StatusCode::OK,
+        &params,
+        &one(&state, params.scope(), &name).await?,
+    )
 }
 
 /// Stores the intent and answers at once: the status says how far it is.
@@ -66,7 +71,7 @@ pub(super) async fn create(
     };
     let held = match state.app.create_database(&new, &manner).await {
         Err(AppError::Repeated(before)) => {
-            let made = one(&state, &before.made).await.ok();
+            let made = one(&state, params.scope(), &before.made).await.ok();
             return answer::repeated(StatusCode::ACCEPTED, &params, &before, made);
         }
         made => made?,
@@ -74,7 +79,11 @@ pub(super) async fn create(
     if manner.dry_run {
         return tried(&params, held);
     }
-    answer::object(StatusCode::ACCEPTED, &params, &one(&state, &name).await?)
+    answer::object(
+        StatusCode::ACCEPTED,
+        &params,
+        &one(&state, params.scope(), &name).await?,
+    )
 }
 
 pub(super) async fn delete(
@@ -93,7 +102,7 @@ pub(super) async fn delete(
         return tried(&params, held);
     }
     // It may be gone already where no participant had to be asked; then what was deleted is the answer.
-    let answer = match one(&state, &name).await {
+    let answer = match one(&state, params.scope(), &name).await {
         Ok(answer) => answer,
         Err(_) => body(&alone(held))?,
     };
@@ -137,8 +146,8 @@ fn check(wanted: &ActiveActiveDatabase) -> Result<(), Failure> {
     Err(Fault::invalid("the Active-Active database cannot be created", errors).into())
 }
 
-async fn one(state: &WebState, name: &str) -> Result<ActiveActiveDatabase, Failure> {
-    let views = state.app.database_views().await?.value;
+async fn one(state: &WebState, scope: &Scope, name: &str) -> Result<ActiveActiveDatabase, Failure> {
+    let views = state.app.database_views(scope).await?.value;
     let view = views.iter().find(|view| view.database.record.name == name);
     body(answer::only("Active-Active database", name, view)?)
 }

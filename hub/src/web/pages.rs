@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::domain::access::grant::Scope;
 use crate::store::Read;
 
 /// How long a list is kept for those who go on.
@@ -27,6 +28,8 @@ pub struct Pages(Mutex<VecDeque<Kept>>);
 #[derive(Debug)]
 struct Kept {
     kind: String,
+    /// Who sees what is in it: nobody else is shown any of it.
+    scope: Scope,
     read: Arc<Read<Vec<Value>>>,
     until: Instant,
 }
@@ -67,12 +70,13 @@ impl Pages {
     pub(super) fn part(
         &self,
         kind: &str,
+        scope: &Scope,
         now: Read<Vec<Value>>,
         part: Part<'_>,
     ) -> Result<(ListMeta, Vec<Value>), Fault> {
         let place = part.token.and_then(|token| read_token(kind, token));
         let read = match &place {
-            Some(place) if place.revision != now.revision.0 => self.find(kind, place)?,
+            Some(place) if place.revision != now.revision.0 => self.find(kind, scope, place)?,
             _ => Arc::new(now),
         };
         let after = place.as_ref().map_or("", |place| place.after.as_str());
@@ -93,16 +97,23 @@ impl Pages {
             let token = serde_json::to_vec(&place).unwrap_or_default();
             meta.continue_ = Some(URL_SAFE_NO_PAD.encode(token));
             meta.remaining_item_count = u64::try_from(rest.len()).ok();
-            self.keep(kind, &read);
+            self.keep(kind, scope, &read);
         }
         Ok((meta, shown.to_vec()))
     }
 
-    fn find(&self, kind: &str, place: &Bookmark) -> Result<Arc<Read<Vec<Value>>>, Fault> {
+    fn find(
+        &self,
+        kind: &str,
+        scope: &Scope,
+        place: &Bookmark,
+    ) -> Result<Arc<Read<Vec<Value>>>, Fault> {
         let now = Instant::now();
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept.iter().find(|kept| {
-            kept.kind == kind && kept.read.revision.0 == place.revision && kept.until > now
+            (kept.kind.as_str(), &kept.scope) == (kind, scope)
+                && kept.read.revision.0 == place.revision
+                && kept.until > now
         });
         found.map(|kept| Arc::clone(&kept.read)).ok_or_else(|| Fault::Expired {
             detail: format!(
@@ -114,14 +125,16 @@ impl Pages {
         })
     }
 
-    fn keep(&self, kind: &str, read: &Arc<Read<Vec<Value>>>) {
+    fn keep(&self, kind: &str, scope: &Scope, read: &Arc<Read<Vec<Value>>>) {
         let now = Instant::now();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| {
-            one.until > now && (one.kind != kind || one.read.revision != read.revision)
+            let same = (one.kind.as_str(), &one.scope) == (kind, scope);
+            one.until > now && !(same && one.read.revision == read.revision)
         });
         kept.push_back(Kept {
             kind: kind.to_owned(),
+            scope: scope.clone(),
             read: Arc::clone(read),
             until: now + KEPT,
         });

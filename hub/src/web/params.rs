@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use axum::Extension;
 use axum::extract::{FromRequestParts, MatchedPath, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
@@ -18,17 +19,28 @@ use super::auth::Caller;
 use super::operations::{self, Parameter};
 use super::pages::{self, Part};
 use crate::app::repeats::Once;
-use crate::app::writes::Manner;
+use crate::app::writes::{Actor, Manner};
+use crate::domain::access::grant::Scope;
 
 /// The checked parameters of a request.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Params(BTreeMap<&'static str, String>);
+#[derive(Clone, Debug)]
+pub(super) struct Params {
+    given: BTreeMap<&'static str, String>,
+    by: Actor,
+}
 
 /// Refuses what the path does not take.
-pub(super) async fn check(path: MatchedPath, mut request: Request, next: Next) -> Response {
+pub(super) async fn check(
+    path: MatchedPath,
+    Extension(caller): Extension<Caller>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let taken = operations::taken(request.method().as_str(), path.as_str());
     match Params::read(taken, request.uri(), request.headers()) {
-        Ok(params) => {
+        Ok(given) => {
+            let by = caller.actor();
+            let params = Params { given, by };
             request.extensions_mut().insert(params);
             next.run(request).await
         }
@@ -50,7 +62,11 @@ impl<S: Sync> FromRequestParts<S> for Params {
 }
 
 impl Params {
-    fn read(taken: &[Parameter], uri: &Uri, headers: &HeaderMap) -> Result<Self, Fault> {
+    fn read(
+        taken: &[Parameter],
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<BTreeMap<&'static str, String>, Fault> {
         let mut read = BTreeMap::new();
         let mut errors = Vec::new();
         let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
@@ -88,10 +104,13 @@ impl Params {
                 errors.push(unknown(header.name(), &value, taken));
             }
         }
-        let params = Self(read);
+        let params = Self {
+            given: read,
+            by: Actor::default(),
+        };
         params.check_values(&mut errors);
         if errors.is_empty() {
-            Ok(params)
+            Ok(params.given)
         } else {
             Err(refusal(errors))
         }
@@ -151,13 +170,19 @@ impl Params {
 
     /// A parameter as it was sent.
     pub(super) fn get(&self, parameter: Parameter) -> Option<&str> {
-        self.0.get(parameter.name()).map(String::as_str)
+        self.given.get(parameter.name()).map(String::as_str)
+    }
+
+    /// The projects that the caller sees.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.by.scope
     }
 
     /// How a write is meant.
     pub(super) fn manner(&self) -> Manner {
         let tags = self.get(Parameter::IfMatch).map(str::trim);
         Manner {
+            by: self.by.clone(),
             dry_run: self.get(Parameter::DryRun).is_some(),
             only_at: tags
                 .filter(|tags| *tags != "*")

@@ -1,5 +1,6 @@
 //! The web API without a network: requests into the router, answers out of it.
 
+mod access;
 mod backup;
 mod databases;
 mod lists;
@@ -39,6 +40,7 @@ impl Web {
     async fn over(hub: TestHub) -> Self {
         let (clear, kept) = crate::app::tokens::draw("alice", hub.app.now());
         hub.app.keep_api_token(&kept).await.unwrap();
+        hub.app.note_use(&kept).await;
         let state = state(&hub);
         Self {
             hub,

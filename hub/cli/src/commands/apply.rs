@@ -192,7 +192,9 @@ fn normal(kind: Kind, object: &Value) -> Result<Value, String> {
                 .map_err(|e| e.to_string())?;
             (serde_json::to_value(typed.spec), errors)
         }
-        Kind::Cluster | Kind::Token => return Err("this kind is not written as YAML".to_owned()),
+        Kind::Cluster | Kind::Token | Kind::ApiToken => {
+            return Err("this kind is not written as YAML".to_owned());
+        }
     };
     if !errors.is_empty() {
         let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();

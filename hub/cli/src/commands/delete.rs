@@ -40,11 +40,11 @@ pub(crate) async fn delete(hub: &Hub, args: DeleteArgs) -> Result<(), CliError> 
     output::print(&format!("{}/{name} {done}\n", kind.noun()))
 }
 
-/// Forgets a join token; no data is lost, so nothing is asked.
-pub(crate) async fn token(hub: &Hub, name: &str) -> Result<(), CliError> {
-    hub.call(Method::DELETE, &object_path(Kind::Token, name), None)
+/// Forgets a token of either kind; no data is lost, so nothing is asked.
+pub(crate) async fn token(hub: &Hub, kind: Kind, name: &str) -> Result<(), CliError> {
+    hub.call(Method::DELETE, &object_path(kind, name), None)
         .await?;
-    output::print(&format!("token/{name} deleted\n"))
+    output::print(&format!("{}/{name} deleted\n", kind.noun()))
 }
 
 /// Waits until the hub does not know the object any more.

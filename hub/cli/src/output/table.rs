@@ -18,6 +18,18 @@ pub(crate) fn table(kind: Kind, objects: &[Value], now: Timestamp) -> String {
             cluster,
         ),
         Kind::Token => (&["NAME", "CLUSTER", "EXPIRES", "USED BY", "AGE"], token),
+        Kind::ApiToken => (
+            &[
+                "NAME",
+                "HOLDER",
+                "ROLE",
+                "PROJECTS",
+                "EXPIRES",
+                "LAST USED",
+                "AGE",
+            ],
+            api_token,
+        ),
         Kind::RemoteCluster => (
             &[
                 "NAME",
@@ -112,6 +124,31 @@ fn token(object: &Value, now: Timestamp) -> Vec<String> {
     ]
 }
 
+fn api_token(object: &Value, now: Timestamp) -> Vec<String> {
+    let projects = object.pointer("/spec/projects").and_then(Value::as_array);
+    let projects = projects.map(|projects| {
+        let names: Vec<_> = projects.iter().filter_map(Value::as_str).collect();
+        names.join(",")
+    });
+    let expires = match text(object, "/status/expiresAt").as_str() {
+        "-" => "never".to_owned(),
+        end => remaining(end, now),
+    };
+    let last_use = match text(object, "/status/lastUsedAt").as_str() {
+        "-" => "never".to_owned(),
+        time => format!("{} ago", age(time, now)),
+    };
+    vec![
+        text(object, "/metadata/name"),
+        text(object, "/spec/holder"),
+        text(object, "/spec/role"),
+        projects.unwrap_or_else(|| "all".to_owned()),
+        expires,
+        last_use,
+        created(object, now),
+    ]
+}
+
 fn remote_cluster(object: &Value, now: Timestamp) -> Vec<String> {
     let rec = &object["status"]["rec"];
     vec![
@@ -187,6 +224,43 @@ mod tests {
             ]
         );
         assert_eq!(lines[1], ["cart", "-", "-", "unknown", "eu-1,us-1", "60s"]);
+    }
+
+    #[test]
+    fn a_token_of_the_web_api_shows_what_it_is_for_and_when_it_was_used() {
+        let now = "2026-01-01T02:00:00Z".parse().unwrap();
+        let object = json!({
+            "metadata": { "name": "07", "creationTimestamp": "2026-01-01T00:00:00Z" },
+            "spec": { "holder": "ci", "role": "operator", "projects": ["bank", "shop"] },
+            "status": { "expiresAt": "2026-01-02T02:00:00Z", "lastUsedAt": "2026-01-01T01:00:00Z" },
+        });
+        let old =
+            json!({ "metadata": { "name": "08" }, "spec": { "holder": "admin", "role": "admin" } });
+        let shown = table(Kind::ApiToken, &[object, old], now);
+        let lines: Vec<_> = shown
+            .lines()
+            .skip(1)
+            .map(str::split_whitespace)
+            .map(Vec::from_iter)
+            .collect();
+        assert_eq!(
+            lines[0],
+            [
+                "07",
+                "ci",
+                "operator",
+                "bank,shop",
+                "in",
+                "24h",
+                "60m",
+                "ago",
+                "2h"
+            ]
+        );
+        assert_eq!(
+            lines[1],
+            ["08", "admin", "admin", "all", "never", "never", "-"]
+        );
     }
 
     #[test]
