@@ -49,6 +49,14 @@ pub enum Fault {
         /// When to try again, milliseconds; 0 if unknown.
         retry_after_ms: u32,
     },
+    /// The caller asks for more than one may have at a time.
+    #[error("{detail}")]
+    TooManyRequests {
+        /// What the bound is, and the next step.
+        detail: String,
+        /// When to try again, milliseconds; 0 if unknown.
+        retry_after_ms: u32,
+    },
     /// The caller did not prove who it is.
     #[error("{detail}")]
     Unauthorized {
@@ -85,6 +93,8 @@ pub enum FaultKind {
     Expired,
     /// [`Fault::Unavailable`].
     Unavailable,
+    /// [`Fault::TooManyRequests`].
+    TooManyRequests,
     /// [`Fault::Unauthorized`].
     Unauthorized,
     /// [`Fault::Forbidden`].
@@ -103,6 +113,7 @@ impl Fault {
             Self::PreconditionFailed { .. } => FaultKind::PreconditionFailed,
             Self::Expired { .. } => FaultKind::Expired,
             Self::Unavailable { .. } => FaultKind::Unavailable,
+            Self::TooManyRequests { .. } => FaultKind::TooManyRequests,
             Self::Unauthorized { .. } => FaultKind::Unauthorized,
             Self::Forbidden { .. } => FaultKind::Forbidden,
             Self::Internal { .. } => FaultKind::Internal,
@@ -129,6 +140,7 @@ impl FaultKind {
             Self::PreconditionFailed => 412,
             Self::Expired => 410,
             Self::Unavailable => 503,
+            Self::TooManyRequests => 429,
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::Internal => 500,
@@ -144,6 +156,7 @@ impl FaultKind {
             Self::PreconditionFailed => "The object is not as it was seen",
             Self::Expired => "No longer kept",
             Self::Unavailable => "Not available now",
+            Self::TooManyRequests => "Too many at a time",
             Self::Unauthorized => "Not authenticated",
             Self::Forbidden => "Not allowed",
             Self::Internal => "Internal error",
@@ -159,6 +172,7 @@ impl FaultKind {
             Self::PreconditionFailed => "urn:meridian:problem:precondition-failed",
             Self::Expired => "urn:meridian:problem:expired",
             Self::Unavailable => "urn:meridian:problem:unavailable",
+            Self::TooManyRequests => "urn:meridian:problem:too-many-requests",
             Self::Unauthorized => "urn:meridian:problem:unauthorized",
             Self::Forbidden => "urn:meridian:problem:forbidden",
             Self::Internal => "urn:meridian:problem:internal",

@@ -34,3 +34,6 @@ pub const PROJECT_LABEL: &str = "meridian.dev/project";
 
 /// Project of a database that names none.
 pub const DEFAULT_PROJECT: &str = "default";
+
+/// Content type of what is watched.
+pub const EVENTS_CONTENT_TYPE: &str = "text/event-stream";

@@ -190,6 +190,9 @@ impl StoreError {
     }
 }
 
+/// Where a watch ends that has no end.
+const FOR_EVER: Revision = Revision(u64::MAX);
+
 /// The revision that the next changing transaction takes.
 fn following(head: Revision) -> Revision {
     Revision(head.0 + 1)
@@ -223,6 +226,17 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// [`StoreError::Compacted`] if that history is gone, [`StoreError::Ahead`] if it was never written here. The
     /// stream itself yields `Compacted` and ends when the reader falls behind the compaction.
     fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<Watch, StoreError>>;
+
+    /// As [`Store::watch`], but only up to a revision at which this store was read: then the stream ends.
+    ///
+    /// # Errors
+    /// As [`Store::watch`].
+    fn history(
+        &self,
+        prefix: String,
+        after: Revision,
+        upto: Revision,
+    ) -> BoxFuture<'_, Result<Watch, StoreError>>;
 
     /// Carries out all of the transaction or nothing, under the term of the fence, and returns the revision at which
     /// it is durable. A transaction that changes nothing takes no revision. A fence above the store's term raises it.

@@ -11,6 +11,7 @@ pub mod forward;
 pub mod front;
 mod health;
 mod hub;
+mod kinds;
 mod operations;
 pub mod pages;
 mod params;
@@ -18,6 +19,7 @@ mod remotes;
 mod rules;
 mod status;
 mod tokens;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,7 @@ use crate::metrics::Metrics;
 use answer::Failure;
 use forward::Follower;
 use pages::Pages;
+use watch::Watches;
 
 /// Largest request body. A database's spec is a few kilobytes.
 const BODY: usize = 256 * 1024;
@@ -57,6 +60,8 @@ pub struct WebState {
     pub connected: ConnectedCount,
     /// Lists that somebody reads in parts.
     pub pages: Arc<Pages>,
+    /// What is told as it changes.
+    pub watches: Arc<Watches>,
     /// What a replica that follows adds; `None` in the hub that leads.
     pub follower: Option<Follower>,
 }

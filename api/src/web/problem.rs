@@ -56,6 +56,7 @@ impl Problem {
             | Fault::PreconditionFailed { .. }
             | Fault::Expired { .. }
             | Fault::Unavailable { .. }
+            | Fault::TooManyRequests { .. }
             | Fault::Unauthorized { .. }
             | Fault::Forbidden { .. } => (fault.to_string(), Vec::new()),
         };

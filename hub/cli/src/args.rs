@@ -14,6 +14,7 @@ Examples:
   meridian api-token create alice --role operator > token       let somebody ask the hub
   meridian apply -f reaadb.yaml                                 create an Active-Active database
   meridian get activeactivedatabases                            list them
+  meridian get activeactivedatabases --watch                    and see what changes
   meridian describe activeactivedatabase cart                   see every participant and link
   meridian delete activeactivedatabase cart --wait              delete it everywhere
   meridian hub status                                           see whether the hub decides
@@ -100,7 +101,10 @@ pub(crate) enum Ask {
     },
     /// Show one object or all of a kind
     #[command(
-        after_help = "Examples:\n  meridian get clusters\n  meridian get activeactivedatabase cart -o yaml"
+        after_help = "Examples:\n  meridian get clusters\n  meridian get activeactivedatabase cart -o yaml\n  \
+                      meridian get activeactivedatabases --watch\n  meridian get clusters --watch -o json\n\n\
+                      With --watch, -o json prints what happened, one event in each line, with its type (ADDED, MODIFIED, DELETED) \
+                      and its object. A watch that breaks off goes on where it was."
     )]
     Get {
         /// Kind: clusters, tokens, apitokens, remoteclusters, activeactivedatabases (or rerc, reaadb)
@@ -110,6 +114,9 @@ pub(crate) enum Ask {
         /// Form of the output
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
+        /// Go on and print what changes
+        #[arg(short, long)]
+        watch: bool,
     },
     /// Show all that is known of one object, with the age of each observation
     #[command(after_help = "Example:\n  meridian describe activeactivedatabase cart")]

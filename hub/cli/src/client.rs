@@ -23,6 +23,9 @@ const LARGEST_ANSWER: usize = 64 << 20;
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// A watch that says nothing for this long is broken.
+const SILENCE: Duration = Duration::from_secs(45);
+
 /// A hub that can be asked.
 pub(crate) struct Hub {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -98,11 +101,28 @@ impl Hub {
         Ok(Download {
             hub: self,
             body: answer.into_body(),
+            within: self.request_timeout,
+        })
+    }
+
+    /// Asks for what changes. The hub says something at least every 15 seconds.
+    pub(crate) async fn watch(&self, path: &str) -> Result<Download<'_>, CliError> {
+        let told = self.download(path, HeaderMap::new()).await?;
+        Ok(Download {
+            within: self.request_timeout.max(SILENCE),
+            ..told
         })
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, CliError> {
-        let within = self.request_timeout;
+        self.in_time_of(self.request_timeout, work).await
+    }
+
+    async fn in_time_of<T>(
+        &self,
+        within: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, CliError> {
         let done = tokio::time::timeout(within, work).await;
         done.map_err(|_| self.unreachable(format!("no answer within {} s", within.as_secs())))
     }
@@ -162,13 +182,15 @@ impl Hub {
 pub(crate) struct Download<'h> {
     hub: &'h Hub,
     body: Incoming,
+    /// Longest time for a piece.
+    within: Duration,
 }
 
 impl Download<'_> {
     /// The next piece; `None` at the end.
     pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, CliError> {
         loop {
-            let Some(frame) = self.hub.in_time(self.body.frame()).await? else {
+            let Some(frame) = self.hub.in_time_of(self.within, self.body.frame()).await? else {
                 return Ok(None);
             };
             let broken = |error: hyper::Error| {

@@ -7,6 +7,7 @@ mod delete;
 mod get;
 mod hub;
 mod token;
+mod watch;
 
 use std::{env, path::PathBuf};
 
@@ -66,13 +67,21 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
         Ask::Apply { filename } => apply::apply(hub, &filename).await,
         Ask::Get {
             kind,
+            name,
+            output,
+            watch: true,
+        } => watch::watch(hub, kind, name.as_deref(), output).await,
+        Ask::Get {
+            kind,
             name: None,
             output,
+            watch: false,
         } => get::list(hub, kind, output, now).await,
         Ask::Get {
             kind,
             name: Some(name),
             output,
+            watch: false,
         } => get::one(hub, kind, &name, output, now).await,
         Ask::Describe { kind, name } => get::describe(hub, kind, &name, now).await,
         Ask::Delete(args) => delete::delete(hub, args).await,

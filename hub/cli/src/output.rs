@@ -9,7 +9,11 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub(crate) use self::{describe::describe, hub::hub, table::table};
+pub(crate) use self::{
+    describe::describe,
+    hub::hub,
+    table::{Growing, table},
+};
 use crate::{args::Format, error::CliError};
 
 /// Prints an object or a list in the form that was asked for.
@@ -47,7 +51,7 @@ pub(crate) fn report(error: &CliError) {
     }
 }
 
-fn yaml(value: &Value) -> Result<String, CliError> {
+pub(crate) fn yaml(value: &Value) -> Result<String, CliError> {
     serde_saphyr::to_string(value).map_err(|error| CliError::Output(io::Error::other(error)))
 }
 

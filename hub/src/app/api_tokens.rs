@@ -57,6 +57,8 @@ pub struct ApiTokenView {
     pub token: Held<ApiToken>,
     /// Its last use, to the hour; `None` if it never was used.
     pub last_use: Option<Timestamp>,
+    /// The newest revision of all this.
+    pub newest: Revision,
 }
 
 /// Until when no further use of a token is written down, by its public part.
@@ -143,11 +145,16 @@ impl App {
         let uses: Vec<Held<LastUse>> = records::all(lists.next().unwrap_or_default())?;
         let uses: BTreeMap<_, _> = uses
             .iter()
-            .map(|held| (keys::last_part(&held.key), held.record.at))
+            .map(|held| (keys::last_part(&held.key), held))
             .collect();
-        let value = tokens.into_iter().map(|token| ApiTokenView {
-            last_use: uses.get(token.record.id.as_str()).copied(),
-            token,
+        let value = tokens.into_iter().map(|token| {
+            let last_use = uses.get(token.record.id.as_str());
+            let newest = last_use.map(|held| held.modified).unwrap_or_default();
+            ApiTokenView {
+                last_use: last_use.map(|held| held.record.at),
+                newest: newest.max(token.modified),
+                token,
+            }
         });
         Ok(Read {
             value: value.collect(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use meridian_api::ids::{ClusterUid, ObjectId};
+use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 
 use super::{App, AppError};
 use crate::domain::access::grant::Scope;
@@ -24,6 +24,8 @@ pub struct MemberView {
     pub presence: Option<PresenceEdge>,
     /// What it reported last.
     pub recs: Option<RecInventory>,
+    /// The newest revision of all this.
+    pub newest: Revision,
 }
 
 impl MemberView {
@@ -43,6 +45,8 @@ pub struct RemoteView {
     pub remote: Held<Remote>,
     /// Its member; `None` only while a registration is being removed.
     pub member: Option<MemberView>,
+    /// The newest revision of all this.
+    pub newest: Revision,
 }
 
 /// What is known of an object on a member.
@@ -54,6 +58,8 @@ pub struct ObjectView {
     pub outcome: Option<StoredOutcome>,
     /// What the member observes.
     pub observed: Option<StoredObservation>,
+    /// The newest revision of all this; 0 if nothing is known.
+    pub newest: Revision,
 }
 
 /// A participant of a database.
@@ -78,6 +84,13 @@ pub struct DatabaseView {
     pub membership: Option<Membership>,
     /// Its participants, in the order of the spec.
     pub participants: Vec<ParticipantView>,
+    /// The newest revision of all this.
+    pub newest: Revision,
+}
+
+/// The revision of what may be missing; 0 if it is.
+fn modified<R>(held: Option<&Held<R>>) -> Revision {
+    held.map(|held| held.modified).unwrap_or_default()
 }
 
 /// Records by the last part of their key.
@@ -107,15 +120,36 @@ impl Lists {
     }
 }
 
-fn member_prefixes() -> Vec<String> {
-    let prefixes = [
+/// Where all that is known of members lies.
+#[must_use]
+pub fn member_prefixes() -> Vec<String> {
+    vec![
         keys::clusters().text().to_owned(),
         keys::presences().text().to_owned(),
-    ];
+        keys::all_recs().text().to_owned(),
+    ]
+}
+
+/// Where all that is known of remote clusters lies.
+#[must_use]
+pub fn remote_prefixes() -> Vec<String> {
+    let mut prefixes = member_prefixes();
+    prefixes.push(keys::remotes().text().to_owned());
     prefixes
-        .into_iter()
-        .chain([keys::all_recs().text().to_owned()])
-        .collect()
+}
+
+/// Where all that is known of databases lies.
+#[must_use]
+pub fn database_prefixes() -> Vec<String> {
+    let mut prefixes = remote_prefixes();
+    prefixes.extend([
+        keys::databases().text().to_owned(),
+        keys::memberships().text().to_owned(),
+        keys::all_desired().text().to_owned(),
+        keys::outcomes().text().to_owned(),
+        keys::all_observed().text().to_owned(),
+    ]);
+    prefixes
 }
 
 fn members(lists: &mut Lists) -> Result<BTreeMap<ClusterUid, MemberView>, StoreError> {
@@ -124,14 +158,15 @@ fn members(lists: &mut Lists) -> Result<BTreeMap<ClusterUid, MemberView>, StoreE
     let mut recs: BTreeMap<ClusterUid, _> = keyed(lists.next(&keys::all_recs())?);
     let views = clusters.into_iter().map(|cluster| {
         let uid = cluster.record.uid;
-        let presence = presences.remove(&uid).map(|held| held.record);
-        let recs = recs.remove(&uid).map(|held| held.record);
+        let (presence, recs) = (presences.remove(&uid), recs.remove(&uid));
+        let newest = modified(presence.as_ref()).max(modified(recs.as_ref()));
         (
             uid,
             MemberView {
+                newest: newest.max(cluster.modified),
                 cluster,
-                presence,
-                recs,
+                presence: presence.map(|held| held.record),
+                recs: recs.map(|held| held.record),
             },
         )
     });
@@ -169,18 +204,13 @@ impl App {
     /// # Errors
     /// [`AppError::Store`].
     pub async fn remote_views(&self) -> Result<Read<Vec<RemoteView>>, AppError> {
-        let mut prefixes = member_prefixes();
-        prefixes.push(keys::remotes().text().to_owned());
         let Read {
             value: mut lists,
             revision,
-        } = self.lists(prefixes).await?;
+        } = self.lists(remote_prefixes()).await?;
         let members = members(&mut lists)?;
         let remotes = lists.next(&keys::remotes())?.into_iter();
-        let view = |remote: Held<Remote>| RemoteView {
-            member: members.get(&remote.record.cluster).cloned(),
-            remote,
-        };
+        let view = |remote: Held<Remote>| remote_view(remote, &members);
         Ok(Read {
             value: remotes.map(view).collect(),
             revision,
@@ -192,19 +222,10 @@ impl App {
     /// # Errors
     /// [`AppError::Store`].
     pub async fn database_views(&self, scope: &Scope) -> Result<Read<Vec<DatabaseView>>, AppError> {
-        let mut prefixes = member_prefixes();
-        prefixes.extend([
-            keys::remotes().text().to_owned(),
-            keys::databases().text().to_owned(),
-            keys::memberships().text().to_owned(),
-            keys::all_desired().text().to_owned(),
-            keys::outcomes().text().to_owned(),
-            keys::all_observed().text().to_owned(),
-        ]);
         let Read {
             value: mut lists,
             revision,
-        } = self.lists(prefixes).await?;
+        } = self.lists(database_prefixes()).await?;
         let members = members(&mut lists)?;
         let remotes: BTreeMap<String, _> = keyed(lists.next(&keys::remotes())?);
         let mut databases = lists.next(&keys::databases())?;
@@ -216,28 +237,25 @@ impl App {
             observed: placed(lists.next(&keys::all_observed())?),
         };
         let view = |database: Held<Database>| {
-            let participants = database
-                .record
-                .participants()
-                .into_iter()
-                .map(|participant| {
-                    let remote = remotes.get(&participant.name).cloned();
-                    let cluster = remote.as_ref().map(|remote| remote.record.cluster);
-                    ParticipantView {
-                        name: participant.name,
-                        remote: remote.map(|remote| RemoteView {
-                            member: members.get(&remote.record.cluster).cloned(),
-                            remote,
-                        }),
-                        database: objects.view(cluster, database.record.object_id),
-                        instance: objects.view(cluster, database.record.instance_object_id),
-                    }
-                });
+            let participants = database.record.participants().into_iter();
+            let participants = participants.map(|participant| {
+                let remote = remotes.get(&participant.name).cloned();
+                let cluster = remote.as_ref().map(|remote| remote.record.cluster);
+                ParticipantView {
+                    name: participant.name,
+                    remote: remote.map(|remote| remote_view(remote, &members)),
+                    database: objects.view(cluster, database.record.object_id),
+                    instance: objects.view(cluster, database.record.instance_object_id),
+                }
+            });
+            let participants: Vec<_> = participants.collect();
+            let membership = memberships.get(&database.record.object_id);
+            let newest = participants.iter().map(ParticipantView::newest).max();
+            let newest = newest.max(Some(modified(membership)));
             DatabaseView {
-                participants: participants.collect(),
-                membership: memberships
-                    .get(&database.record.object_id)
-                    .map(|held| held.record.clone()),
+                newest: newest.unwrap_or_default().max(database.modified),
+                participants,
+                membership: membership.map(|held| held.record.clone()),
                 database,
             }
         };
@@ -245,6 +263,24 @@ impl App {
             value: databases.into_iter().map(view).collect(),
             revision,
         })
+    }
+}
+
+fn remote_view(remote: Held<Remote>, members: &BTreeMap<ClusterUid, MemberView>) -> RemoteView {
+    let member = members.get(&remote.record.cluster).cloned();
+    let newest = member.as_ref().map(|member| member.newest);
+    RemoteView {
+        newest: newest.unwrap_or_default().max(remote.modified),
+        member,
+        remote,
+    }
+}
+
+impl ParticipantView {
+    fn newest(&self) -> Revision {
+        let remote = self.remote.as_ref().map(|remote| remote.newest);
+        let objects = self.database.newest.max(self.instance.newest);
+        objects.max(remote.unwrap_or_default())
     }
 }
 
@@ -260,10 +296,15 @@ impl Objects {
             return ObjectView::default();
         };
         let place = (cluster, object);
+        let desired = self.desired.get(&place);
+        let outcome = self.outcomes.get(&place);
+        let observed = self.observed.get(&place);
+        let newest = modified(outcome).max(modified(observed));
         ObjectView {
-            desired: self.desired.get(&place).cloned(),
-            outcome: self.outcomes.get(&place).map(|held| held.record.clone()),
-            observed: self.observed.get(&place).map(|held| held.record.clone()),
+            newest: newest.max(modified(desired)),
+            desired: desired.cloned(),
+            outcome: outcome.map(|held| held.record.clone()),
+            observed: observed.map(|held| held.record.clone()),
         }
     }
 }

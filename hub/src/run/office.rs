@@ -22,6 +22,7 @@ use crate::tasks::liveness::Liveness;
 use crate::tasks::plan::{self, Planning};
 use crate::tasks::{Task, deliver};
 use crate::tls::{self, LiveCertificate};
+use crate::web::watch::Watches;
 use crate::web::{ConnectedCount, WebState};
 
 /// The work of one reign.
@@ -74,6 +75,7 @@ impl Office {
             metrics: Arc::clone(&self.metrics),
             connected: ConnectedCount(Arc::new(move || sessions.connected().len())),
             pages: Arc::default(),
+            watches: Arc::new(Watches::new(self.stop.clone(), self.tracker.clone())),
             follower: None,
         }
     }
@@ -165,18 +167,43 @@ impl Office {
 mod tests {
     use super::*;
     use crate::app::testing::TestHub;
+    use crate::web::router;
+    use axum::body::{Body, to_bytes};
+    use axum::http::{Request, header};
+    use tower::ServiceExt as _;
 
-    #[tokio::test(start_paused = true)]
-    async fn what_does_not_end_with_an_office_in_time_is_cut_off() {
-        let office = Office {
-            app: TestHub::new().await.app,
+    fn office(app: Arc<App>) -> Office {
+        Office {
+            app,
             metrics: Arc::default(),
             sessions: Sessions::default(),
             parts: JoinSet::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             tracker: TaskTracker::new(),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_watched_ends_with_the_office() {
+        let hub = TestHub::new().await;
+        let (clear, kept) = crate::app::tokens::draw("alice", hub.app.now());
+        hub.app.keep_api_token(&kept).await.unwrap();
+        let office = office(hub.app);
+        let watch = Request::builder()
+            .uri("/api/v1/tokens?watch=true")
+            .header(header::AUTHORIZATION, format!("Bearer {}", clear.as_str()))
+            .body(Body::empty());
+        let asked = router(office.web()).oneshot(watch.unwrap()).await.unwrap();
+        assert_eq!(asked.status(), 200);
+        let told = to_bytes(asked.into_body(), 1 << 16);
+        let (told, ()) = tokio::join!(told, office.close(Duration::from_secs(10)));
+        assert!(told.is_ok(), "it ends as it should");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_end_with_an_office_in_time_is_cut_off() {
+        let office = office(TestHub::new().await.app);
         let tracker = office.tracker.clone();
         tracker.spawn(office.cut.clone().cancelled_owned());
         let begun = Instant::now();

@@ -21,6 +21,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::metrics::Metrics;
 use crate::tls::{self, LiveCertificate, PeerAddress, TlsListener};
 use crate::web::front::Front;
+use crate::web::watch::Watches;
 
 /// How long work may go on after the hub was told to stop.
 pub(super) const FAREWELL: Duration = Duration::from_secs(10);
@@ -75,6 +76,11 @@ impl Process {
         let office = Office::open(app, certificate, Arc::clone(&self.metrics), link)?;
         self.front.put(office.web());
         Ok(office)
+    }
+
+    /// What a replica that follows hands on ends with the process.
+    pub(super) fn watches(&self) -> Arc<Watches> {
+        Arc::new(Watches::new(self.stop.clone(), self.tracker.clone()))
     }
 
     /// Runs a hub that leads for ever, until it is told to stop or a part ends by itself.

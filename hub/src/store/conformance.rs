@@ -47,6 +47,7 @@ macro_rules! suite {
             a_watch_from_the_future_is_refused
             a_watch_from_compacted_history_is_refused
             a_reader_overtaken_by_compaction_sees_no_gap
+            a_history_ends_at_its_revision_whatever_follows
             compaction_keeps_current_values
             too_many_operations_are_refused
             too_many_bytes_are_refused
@@ -321,6 +322,32 @@ pub(crate) async fn a_reader_overtaken_by_compaction_sees_no_gap(store: &impl St
             other => panic!("{other:?}"),
         }
     }
+}
+
+pub(crate) async fn a_history_ends_at_its_revision_whatever_follows(store: &impl Store) {
+    let history = written(store, 3).await;
+    let upto = head(store).await;
+    let read = async |prefix: &str, after, upto| -> Result<Vec<Revision>, StoreError> {
+        let past = store.history(prefix.to_owned(), after, upto).await?;
+        let batches = past.map(|batch| batch.map(|batch| batch.revision));
+        let read: Vec<_> = timeout(PATIENCE, batches.collect()).await.expect("an end");
+        read.into_iter().collect()
+    };
+    assert_eq!(read("", history[0], upto).await.unwrap(), history[1..]);
+    assert_eq!(read("/nothing/", history[0], upto).await.unwrap(), []);
+    assert_eq!(read("", upto, upto).await.unwrap(), []);
+    written(store, 2).await;
+    assert_eq!(read("", history[0], upto).await.unwrap(), history[1..]);
+    assert_eq!(
+        read("", Revision(0), history[1]).await.unwrap(),
+        history[..2]
+    );
+    store.compact(history[1]).await.unwrap();
+    let refused = read("", history[0], upto).await.unwrap_err();
+    assert!(
+        matches!(refused, StoreError::Compacted { .. }),
+        "{refused:?}"
+    );
 }
 
 pub(crate) async fn compaction_keeps_current_values(store: &impl Store) {

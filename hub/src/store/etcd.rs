@@ -442,6 +442,23 @@ impl Store for EtcdStore {
         .boxed()
     }
 
+    fn history(
+        &self,
+        prefix: String,
+        after: Revision,
+        upto: Revision,
+    ) -> BoxFuture<'_, Result<Watch, StoreError>> {
+        async move {
+            let (_, head) = self.read_term().await?;
+            if after > head {
+                return Err(StoreError::Ahead { asked: after, head });
+            }
+            let between = (after, upto.min(head));
+            watch::past(&self.client, self.data(), &prefix, between, head).await
+        }
+        .boxed()
+    }
+
     fn commit(&self, txn: Txn, fence: Fence) -> BoxFuture<'_, Result<Revision, StoreError>> {
         async move { self.commit_parts(txn.into_parts()?, fence).await }.boxed()
     }

@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt as _};
 use tokio::sync::watch;
 
 use super::{
-    Batch, Change, Entry, Fence, Read, Revision, Store, StoreError, Txn, Watch, following,
+    Batch, Change, Entry, FOR_EVER, Fence, Read, Revision, Store, StoreError, Txn, Watch, following,
 };
 
 #[derive(Debug, Default)]
@@ -161,6 +161,7 @@ struct Cursor {
     head: watch::Receiver<Revision>,
     prefix: String,
     after: Revision,
+    upto: Revision,
     over: bool,
 }
 
@@ -174,11 +175,15 @@ impl Cursor {
                     self.over = true;
                     return Some((Err(error), self));
                 }
+                Ok(Ok(batch)) if batch.revision > self.upto => return None,
                 Ok(Ok(batch)) => {
                     self.after = batch.revision;
                     return Some((Ok(batch), self));
                 }
                 Ok(Err(searched)) => self.after = searched,
+            }
+            if self.after >= self.upto {
+                return None;
             }
             self.over = self.head.changed().await.is_err();
         }
@@ -210,6 +215,15 @@ impl Store for MemoryStore {
     }
 
     fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<Watch, StoreError>> {
+        self.history(prefix, after, FOR_EVER)
+    }
+
+    fn history(
+        &self,
+        prefix: String,
+        after: Revision,
+        upto: Revision,
+    ) -> BoxFuture<'_, Result<Watch, StoreError>> {
         let (head, compacted) = {
             let state = self.lock();
             (state.head, state.compacted)
@@ -227,6 +241,7 @@ impl Store for MemoryStore {
                 head: self.head.subscribe(),
                 prefix,
                 after,
+                upto,
                 over: false,
             };
             Ok(stream::unfold(cursor, Cursor::advance).boxed())

@@ -19,7 +19,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition};
 use tokio::sync::watch;
 
-use super::{Batch, Change, Entry, Fence, Read, Revision, Store, StoreError, Txn, Watch};
+use super::{Batch, Change, Entry, FOR_EVER, Fence, Read, Revision, Store, StoreError, Txn, Watch};
 use writer::Writer;
 
 /// Revision, and the change's place in its transaction.
@@ -234,6 +234,7 @@ struct Cursor {
     head: watch::Receiver<Revision>,
     prefix: String,
     after: Revision,
+    upto: Revision,
     over: bool,
 }
 
@@ -265,14 +266,19 @@ impl Cursor {
                     };
                     return Some((vec![Err(error)], self));
                 }
-                Ok(Found::Batches { batches, searched }) => {
+                Ok(Found::Batches {
+                    mut batches,
+                    searched,
+                }) => {
                     self.after = searched;
+                    self.over = searched >= self.upto;
+                    batches.retain(|batch| batch.revision <= self.upto);
                     if !batches.is_empty() {
                         return Some((batches.into_iter().map(Ok).collect(), self));
                     }
                 }
             }
-            if self.after >= head {
+            if self.after >= head && !self.over {
                 self.over = self.head.changed().await.is_err();
             }
         }
@@ -314,6 +320,15 @@ impl Store for RedbStore {
     }
 
     fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<Watch, StoreError>> {
+        self.history(prefix, after, FOR_EVER)
+    }
+
+    fn history(
+        &self,
+        prefix: String,
+        after: Revision,
+        upto: Revision,
+    ) -> BoxFuture<'_, Result<Watch, StoreError>> {
         async move {
             let (head, oldest) = self
                 .read(|txn| {
@@ -339,6 +354,7 @@ impl Store for RedbStore {
                 head,
                 prefix,
                 after,
+                upto,
                 over: false,
             };
             Ok(stream::unfold(cursor, Cursor::advance)

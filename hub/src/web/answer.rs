@@ -1,5 +1,7 @@
 //! Answers: objects with their status code, and faults as problems that carry the number of their request.
 
+use std::fmt;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -13,8 +15,10 @@ use meridian_api::validate::FieldError;
 use meridian_api::web::{List, Metadata, Object, PROBLEM_CONTENT_TYPE, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::WebState;
+use super::kinds::Kind;
 use super::params::Params;
 use crate::app::AppError;
 use crate::domain::access::Repeat;
@@ -23,6 +27,12 @@ use crate::store::{Read, Revision, StoreError};
 /// A failed request.
 #[derive(Clone, Debug)]
 pub(super) struct Failure(Fault);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
@@ -92,7 +102,8 @@ pub(super) fn problem(fault: &Fault, number: &str) -> Response {
         fault,
         Some(format!("urn:meridian:request:{number}")),
     ));
-    if let Fault::Unavailable { retry_after_ms, .. } = fault
+    if let Fault::Unavailable { retry_after_ms, .. } | Fault::TooManyRequests { retry_after_ms, .. } =
+        fault
         && *retry_after_ms > 0
     {
         let seconds = HeaderValue::from(retry_after_ms.div_ceil(1000));
@@ -153,30 +164,26 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes, expected: &str) -> Result
 }
 
 /// A list in the shape of Kubernetes, or the part of it that was asked for.
-pub(super) fn list<T: Serialize>(
+pub(super) fn list(
     state: &WebState,
     params: &Params,
-    api_version: &str,
-    kind: &str,
-    read: Read<Vec<T>>,
+    kind: Kind,
+    read: Read<Vec<Value>>,
 ) -> Result<Response, Failure> {
-    let part = params.part(kind)?;
-    let items = read.value.iter().map(serde_json::to_value);
-    let value = items.collect::<Result<_, _>>().map_err(without_form)?;
-    let revision = read.revision;
-    let now = Read { value, revision };
-    let (metadata, items) = state.pages.part(kind, params.scope(), now, part)?;
+    let part = params.part(kind.name())?;
+    let pages = &state.pages;
+    let (metadata, items) = pages.part(kind.name(), params.scope(), read, part)?;
     let revision = metadata.resource_version.clone();
     let list = List {
-        api_version: api_version.to_owned(),
-        kind: format!("{kind}List"),
+        api_version: kind.api_version().to_owned(),
+        kind: format!("{}List", kind.name()),
         metadata,
         items,
     };
     tagged(StatusCode::OK, params, &revision, &list)
 }
 
-fn without_form(e: serde_json::Error) -> Fault {
+pub(super) fn without_form(e: serde_json::Error) -> Fault {
     Fault::Internal {
         detail: format!("an answer has no JSON form: {e}"),
     }

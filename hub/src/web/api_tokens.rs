@@ -10,33 +10,53 @@ use meridian_api::fault::Fault;
 use meridian_api::validate::FieldError;
 use meridian_api::web::{API_VERSION, ApiRole, ApiToken, ApiTokenSpec, ApiTokenStatus, Metadata};
 
-use super::WebState;
 use super::answer::{self, Failure, time};
 use super::auth::Caller;
+use super::kinds::{Kind, Listed};
 use super::params::Params;
-use crate::app::AppError;
+use super::watch::Reading;
+use super::{WebState, kinds, watch};
 use crate::app::api_tokens::{ApiTokenView, LIFE, NewApiToken};
+use crate::app::{App, AppError};
 use crate::domain::access::grant::Role;
 use crate::store::Read;
 
-const KIND: &str = "ApiToken";
+pub(super) const KIND: &str = "ApiToken";
+
+/// All tokens of the web API, as they are shown.
+pub(super) async fn listed(app: &App) -> Result<Read<Vec<Listed>>, Failure> {
+    let Read { value, revision } = app.api_tokens().await?;
+    let now = app.now();
+    let listed = |view: &ApiTokenView| {
+        Ok::<_, Failure>(Listed {
+            name: view.token.record.id.clone(),
+            created: view.token.created,
+            newest: view.newest,
+            project: None,
+            parts: Vec::new(),
+            body: kinds::shown(&body(view, now))?,
+        })
+    };
+    let value = value.iter().map(listed).collect::<Result<_, _>>()?;
+    Ok(Read { value, revision })
+}
 
 pub(super) async fn list(
     State(state): State<WebState>,
-    params: Params,
+    reading: Reading,
 ) -> Result<Response, Failure> {
-    let Read { value, revision } = state.app.api_tokens().await?;
-    let now = state.app.now();
-    let value: Vec<_> = value.iter().map(|view| body(view, now)).collect();
-    answer::list(&state, &params, API_VERSION, KIND, Read { value, revision })
+    Kind::ApiToken.list(&state, reading).await
 }
 
 pub(super) async fn get(
     State(state): State<WebState>,
     Path(name): Path<String>,
-    params: Params,
+    reading: Reading,
 ) -> Result<Response, Failure> {
-    answer::object(StatusCode::OK, &params, &one(&state, &name).await?)
+    if let Some(wish) = reading.watch {
+        return watch::serve(&state, Kind::ApiToken, Some(name), wish).await;
+    }
+    answer::object(StatusCode::OK, &reading.params, &one(&state, &name).await?)
 }
 
 async fn one(state: &WebState, name: &str) -> Result<ApiToken, Failure> {
@@ -67,6 +87,7 @@ pub(super) async fn create(
         made => made?,
     };
     let view = ApiTokenView {
+        newest: minted.kept.modified,
         token: minted.kept,
         last_use: None,
     };

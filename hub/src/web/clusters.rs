@@ -7,30 +7,51 @@ use meridian_api::web::{
     API_VERSION, Cluster, ClusterSpec, ClusterStatus, Connection, Metadata, Observed, Rec,
 };
 
-use super::WebState;
 use super::answer::{self, Failure, time};
+use super::kinds::{Kind, Listed};
 use super::params::Params;
+use super::watch::Reading;
+use super::{WebState, kinds, watch};
+use crate::app::App;
 use crate::app::reads::MemberView;
 use crate::domain::cluster;
 use crate::store::Read;
 
-const KIND: &str = "Cluster";
+pub(super) const KIND: &str = "Cluster";
+
+/// All members, as they are shown.
+pub(super) async fn listed(app: &App) -> Result<Read<Vec<Listed>>, Failure> {
+    let Read { value, revision } = app.member_views().await?;
+    let listed = |view: &MemberView| {
+        Ok::<_, Failure>(Listed {
+            name: view.cluster.record.name.clone(),
+            created: view.cluster.created,
+            newest: view.newest,
+            project: None,
+            parts: Vec::new(),
+            body: kinds::shown(&body(view))?,
+        })
+    };
+    let value = value.iter().map(listed).collect::<Result<_, _>>()?;
+    Ok(Read { value, revision })
+}
 
 pub(super) async fn list(
     State(state): State<WebState>,
-    params: Params,
+    reading: Reading,
 ) -> Result<Response, Failure> {
-    let Read { value, revision } = state.app.member_views().await?;
-    let value: Vec<_> = value.iter().map(body).collect();
-    answer::list(&state, &params, API_VERSION, KIND, Read { value, revision })
+    Kind::Cluster.list(&state, reading).await
 }
 
 pub(super) async fn get(
     State(state): State<WebState>,
     Path(name): Path<String>,
-    params: Params,
+    reading: Reading,
 ) -> Result<Response, Failure> {
-    answer::object(StatusCode::OK, &params, &one(&state, &name).await?)
+    if let Some(wish) = reading.watch {
+        return watch::serve(&state, Kind::Cluster, Some(name), wish).await;
+    }
+    answer::object(StatusCode::OK, &reading.params, &one(&state, &name).await?)
 }
 
 /// Removes the registration. Nothing on the member is touched.

@@ -12,44 +12,57 @@ use meridian_api::web::{ActiveActiveDatabase, CLASSIC_API_VERSION, Metadata};
 
 use super::answer::{self, Failure, time};
 use super::auth::Caller;
+use super::kinds::{Kind, Listed};
 use super::operations::Parameter;
 use super::params::Params;
-use super::{WebState, status};
-use crate::app::AppError;
+use super::watch::Reading;
+use super::{WebState, kinds, status, watch};
 use crate::app::databases::NewDatabase;
 use crate::app::reads::DatabaseView;
+use crate::app::{App, AppError};
 use crate::domain::access::grant::Scope;
 use crate::domain::database::Database;
 use crate::store::Read;
 use crate::store::records::Held;
 
-const KIND: &str = "RedisEnterpriseActiveActiveDatabase";
+pub(super) const KIND: &str = "RedisEnterpriseActiveActiveDatabase";
+
+/// All databases that somebody with this scope may see, as they are shown.
+pub(super) async fn listed(app: &App, scope: &Scope) -> Result<Read<Vec<Listed>>, Failure> {
+    let Read { value, revision } = app.database_views(scope).await?;
+    let listed = |view: &DatabaseView| {
+        let known = &view.database.record;
+        Ok::<_, Failure>(Listed {
+            name: known.name.clone(),
+            created: view.database.created,
+            newest: view.newest,
+            project: Some(known.project().to_owned()),
+            parts: vec![known.object_id, known.instance_object_id],
+            body: kinds::shown(&body(view)?)?,
+        })
+    };
+    let value = value.iter().map(listed).collect::<Result<_, _>>()?;
+    Ok(Read { value, revision })
+}
 
 pub(super) async fn list(
     State(state): State<WebState>,
-    params: Params,
+    reading: Reading,
 ) -> Result<Response, Failure> {
-    let Read { value, revision } = state.app.database_views(params.scope()).await?;
-    let value: Vec<_> = value.iter().map(body).collect::<Result<_, _>>()?;
-    answer::list(
-        &state,
-        &params,
-        CLASSIC_API_VERSION,
-        KIND,
-        Read { value, revision },
-    )
+    Kind::Database.list(&state, reading).await
 }
 
 pub(super) async fn get(
     State(state): State<WebState>,
     Path(name): Path<String>,
-    params: Params,
+    reading: Reading,
 ) -> Result<Response, Failure> {
-    answer::object(
-        StatusCode::OK,
-        &params,
-        &one(&state, params.scope(), &name).await?,
-    )
+    if let Some(wish) = reading.watch {
+        return watch::serve(&state, Kind::Database, Some(name), wish).await;
+    }
+    let params = &reading.params;
+    let one = one(&state, params.scope(), &name).await?;
+    answer::object(StatusCode::OK, params, &one)
 }
 
 /// Stores the intent and answers at once: the status says how far it is.
@@ -118,6 +131,7 @@ fn tried(params: &Params, held: Held<Database>) -> Result<Response, Failure> {
 
 fn alone(database: Held<Database>) -> DatabaseView {
     DatabaseView {
+        newest: database.modified,
         database,
         membership: None,
         participants: Vec::new(),

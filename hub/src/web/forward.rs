@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{self, Body};
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::header::{self, HeaderMap, HeaderName};
 use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use futures::StreamExt as _;
 use meridian_api::fault::Fault;
 
 pub use self::client::{Client, SendError};
@@ -56,13 +57,21 @@ pub(super) async fn follow(
     let Some(follower) = &state.follower else {
         return next.run(request).await;
     };
-    if !is_answered_here(request.method(), request.headers()) {
+    let watches = is_watch(request.uri());
+    if watches || !is_answered_here(request.method(), request.headers()) {
         // Whether the token is good only the leader knows; who shows none is no work for two hubs.
         if let Err(fault) = auth::presented(request.headers()) {
             return Failure::from(fault).into_response();
         }
         let handed = follower.hand_on(request).await;
-        return handed.unwrap_or_else(|fault| Failure::from(fault).into_response());
+        let handed = handed.unwrap_or_else(|fault| Failure::from(fault).into_response());
+        if !watches {
+            return handed;
+        }
+        // It has no end of its own, and must not hold up the end of this process.
+        let stopped = state.watches.stopped();
+        let pieces = |body: Body| body.into_data_stream().take_until(stopped);
+        return handed.map(|body| Body::from_stream(pieces(body)));
     }
     // Before the answer is read: it is not older than this.
     let age = follower.mirror.age().unwrap_or_default();
@@ -71,6 +80,18 @@ pub(super) async fn follow(
     let seconds = HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX));
     response.headers_mut().insert(header::AGE, seconds);
     response
+}
+
+/// What is watched is told by the leader: the copy is not as new as the changes are. Whatever else is wrong with the query the
+/// leader says.
+fn is_watch(uri: &Uri) -> bool {
+    let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
+    query.is_ok_and(|query| {
+        query
+            .0
+            .iter()
+            .any(|(name, value)| name == "watch" && value == "true")
+    })
 }
 
 /// Reads are, unless the caller asks for the newest (`Cache-Control: no-cache`, RFC 9111).

@@ -17,11 +17,17 @@ pub(super) enum Parameter {
     Limit,
     /// `?continue=TOKEN`.
     Continue,
+    /// `?watch=true`.
+    Watch,
+    /// `?resourceVersion=REVISION`.
+    ResourceVersion,
+    /// Header `Last-Event-ID`.
+    LastEventId,
 }
 
 impl Parameter {
     /// All of them.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::DryRun,
         Self::Confirm,
         Self::IfMatch,
@@ -29,6 +35,9 @@ impl Parameter {
         Self::IdempotencyKey,
         Self::Limit,
         Self::Continue,
+        Self::Watch,
+        Self::ResourceVersion,
+        Self::LastEventId,
     ];
 
     /// As it is spelled in a request.
@@ -41,6 +50,9 @@ impl Parameter {
             Self::IdempotencyKey => "Idempotency-Key",
             Self::Limit => "limit",
             Self::Continue => "continue",
+            Self::Watch => "watch",
+            Self::ResourceVersion => "resourceVersion",
+            Self::LastEventId => "Last-Event-ID",
         }
     }
 
@@ -48,7 +60,7 @@ impl Parameter {
     pub(super) fn is_header(self) -> bool {
         matches!(
             self,
-            Self::IfMatch | Self::IfNoneMatch | Self::IdempotencyKey
+            Self::IfMatch | Self::IfNoneMatch | Self::IdempotencyKey | Self::LastEventId
         )
     }
 }
@@ -66,6 +78,15 @@ const LIST: &[Parameter] = &[
     Parameter::Limit,
     Parameter::Continue,
     Parameter::IfNoneMatch,
+    Parameter::Watch,
+    Parameter::ResourceVersion,
+    Parameter::LastEventId,
+];
+const OBJECT: &[Parameter] = &[
+    Parameter::IfNoneMatch,
+    Parameter::Watch,
+    Parameter::ResourceVersion,
+    Parameter::LastEventId,
 ];
 const CREATE: &[Parameter] = &[Parameter::DryRun, Parameter::IdempotencyKey];
 const DELETE: &[Parameter] = &[Parameter::DryRun, Parameter::Confirm, Parameter::IfMatch];
@@ -85,21 +106,21 @@ const fn operation(
 /// Every operation that needs a token.
 pub(super) const OPERATIONS: &[Operation] = &[
     operation("GET", "/api/v1/clusters", LIST),
-    operation("GET", "/api/v1/clusters/{name}", READ),
+    operation("GET", "/api/v1/clusters/{name}", OBJECT),
     operation("DELETE", "/api/v1/clusters/{name}", DELETE),
     operation("GET", "/api/v1/tokens", LIST),
     operation("POST", "/api/v1/tokens", CREATE),
-    operation("GET", "/api/v1/tokens/{name}", READ),
+    operation("GET", "/api/v1/tokens/{name}", OBJECT),
     operation("DELETE", "/api/v1/tokens/{name}", DELETE),
     operation("GET", "/api/v1/remoteclusters", LIST),
-    operation("GET", "/api/v1/remoteclusters/{name}", READ),
+    operation("GET", "/api/v1/remoteclusters/{name}", OBJECT),
     operation("GET", "/api/v1/activeactivedatabases", LIST),
     operation("POST", "/api/v1/activeactivedatabases", CREATE),
-    operation("GET", "/api/v1/activeactivedatabases/{name}", READ),
+    operation("GET", "/api/v1/activeactivedatabases/{name}", OBJECT),
     operation("DELETE", "/api/v1/activeactivedatabases/{name}", DELETE),
     operation("GET", "/api/v1/apitokens", LIST),
     operation("POST", "/api/v1/apitokens", CREATE),
-    operation("GET", "/api/v1/apitokens/{name}", READ),
+    operation("GET", "/api/v1/apitokens/{name}", OBJECT),
     operation("DELETE", "/api/v1/apitokens/{name}", DELETE),
     operation("GET", "/api/v1/hub", READ),
     operation("GET", "/api/v1/hub/backup", &[]),

@@ -133,12 +133,53 @@ impl Params {
         {
             errors.push(error("limit", limit, "a number of objects, at least 1"));
         }
+        self.check_watch(errors);
         if let Some(key) = self.get(Parameter::IdempotencyKey)
             && !((1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()))
         {
             let expected = "1 to 255 visible ASCII characters, such as a UUID";
             errors.push(error("Idempotency-Key", key, expected));
         }
+    }
+
+    fn check_watch(&self, errors: &mut Vec<FieldError>) {
+        if let Some(other) = self.get(Parameter::Watch)
+            && !matches!(other, "true" | "false")
+        {
+            errors.push(error("watch", other, "true or false"));
+        }
+        for place in [Parameter::ResourceVersion, Parameter::LastEventId] {
+            let Some(found) = self.get(place) else {
+                continue;
+            };
+            if !self.is_watch() {
+                errors.push(error(place.name(), found, "it only beside watch=true"));
+            } else if found.parse::<u64>().is_err() {
+                let expected = "metadata.resourceVersion of a list, or the id of an event";
+                errors.push(error(place.name(), found, expected));
+            }
+        }
+        for part in [Parameter::Limit, Parameter::Continue] {
+            if let Some(found) = self.get(part).filter(|_| self.is_watch()) {
+                let expected = "no such parameter in a watch, which has no parts";
+                errors.push(error(part.name(), found, expected));
+            }
+        }
+    }
+
+    /// Whether changes are asked for, as they come.
+    pub(super) fn is_watch(&self) -> bool {
+        self.get(Parameter::Watch) == Some("true")
+    }
+
+    /// What the caller of a watch has seen; `None` for nothing. Who resumes by itself sends the address of its first
+    /// request with the header of the last event, which is newer.
+    pub(super) fn seen(&self) -> Option<Revision> {
+        let last = self.get(Parameter::LastEventId);
+        let seen = last.or_else(|| self.get(Parameter::ResourceVersion));
+        seen.and_then(|seen| seen.parse().ok())
+            .filter(|seen| *seen > 0)
+            .map(Revision)
     }
 
     /// The part of a list of this kind that is asked for.

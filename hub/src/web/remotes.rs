@@ -9,37 +9,51 @@ use meridian_api::web::{
 };
 
 use super::answer::{self, Failure, time};
-use super::params::Params;
-use super::{WebState, clusters};
+use super::kinds::{Kind, Listed};
+use super::watch::Reading;
+use super::{WebState, clusters, kinds, watch};
+use crate::app::App;
 use crate::app::reads::RemoteView;
 use crate::store::Read;
 
-const KIND: &str = "RedisEnterpriseRemoteCluster";
+pub(super) const KIND: &str = "RedisEnterpriseRemoteCluster";
+
+/// All remote clusters, as they are shown.
+pub(super) async fn listed(app: &App) -> Result<Read<Vec<Listed>>, Failure> {
+    let Read { value, revision } = app.remote_views().await?;
+    let listed = |view: &RemoteView| {
+        Ok::<_, Failure>(Listed {
+            name: view.remote.record.name.clone(),
+            created: view.remote.created,
+            newest: view.newest,
+            project: None,
+            parts: Vec::new(),
+            body: kinds::shown(&body(view))?,
+        })
+    };
+    let value = value.iter().map(listed).collect::<Result<_, _>>()?;
+    Ok(Read { value, revision })
+}
 
 pub(super) async fn list(
     State(state): State<WebState>,
-    params: Params,
+    reading: Reading,
 ) -> Result<Response, Failure> {
-    let Read { value, revision } = state.app.remote_views().await?;
-    let value: Vec<_> = value.iter().map(body).collect();
-    answer::list(
-        &state,
-        &params,
-        CLASSIC_API_VERSION,
-        KIND,
-        Read { value, revision },
-    )
+    Kind::RemoteCluster.list(&state, reading).await
 }
 
 pub(super) async fn get(
     State(state): State<WebState>,
     Path(name): Path<String>,
-    params: Params,
+    reading: Reading,
 ) -> Result<Response, Failure> {
+    if let Some(wish) = reading.watch {
+        return watch::serve(&state, Kind::RemoteCluster, Some(name), wish).await;
+    }
     let views = state.app.remote_views().await?.value;
     let view = views.iter().find(|view| view.remote.record.name == name);
     let shown = body(answer::only("remote cluster", &name, view)?);
-    answer::object(StatusCode::OK, &params, &shown)
+    answer::object(StatusCode::OK, &reading.params, &shown)
 }
 
 fn body(view: &RemoteView) -> RemoteCluster {

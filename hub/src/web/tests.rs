@@ -5,7 +5,10 @@ mod backup;
 mod databases;
 mod lists;
 mod repeats;
+mod watch;
 mod writes;
+
+use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::{Request, header};
@@ -26,6 +29,7 @@ fn state(hub: &TestHub) -> WebState {
         metrics: Arc::default(),
         connected: ConnectedCount(Arc::new(|| 0)),
         pages: Arc::default(),
+        watches: Arc::default(),
         follower: None,
     }
 }
@@ -38,10 +42,17 @@ struct Web {
 
 impl Web {
     async fn over(hub: TestHub) -> Self {
+        Self::served(hub, Watches::default()).await
+    }
+
+    async fn served(hub: TestHub, watches: Watches) -> Self {
         let (clear, kept) = crate::app::tokens::draw("alice", hub.app.now());
         hub.app.keep_api_token(&kept).await.unwrap();
         hub.app.note_use(&kept).await;
-        let state = state(&hub);
+        let state = WebState {
+            watches: Arc::new(watches),
+            ..state(&hub)
+        };
         Self {
             hub,
             router: router(state),

@@ -8,33 +8,53 @@ use axum::response::{IntoResponse as _, Response};
 use jiff::SignedDuration;
 use meridian_api::web::{API_VERSION, JoinMaterial, Metadata, Token, TokenSpec, TokenStatus};
 
-use super::WebState;
 use super::answer::{self, Failure, time};
 use super::auth::Caller;
+use super::kinds::{Kind, Listed};
 use super::params::Params;
-use crate::app::AppError;
+use super::watch::Reading;
+use super::{WebState, kinds, watch};
 use crate::app::tokens::JOIN_TOKEN_LIFE;
+use crate::app::{App, AppError};
 use crate::domain::access::JoinToken;
 use crate::store::Read;
 use crate::store::records::Held;
 
-const KIND: &str = "Token";
+pub(super) const KIND: &str = "Token";
+
+/// All join tokens, as they are shown.
+pub(super) async fn listed(app: &App) -> Result<Read<Vec<Listed>>, Failure> {
+    let Read { value, revision } = app.join_tokens().await?;
+    let listed = |kept: &Held<JoinToken>| {
+        Ok::<_, Failure>(Listed {
+            name: kept.record.id.clone(),
+            created: kept.created,
+            newest: kept.modified,
+            project: None,
+            parts: Vec::new(),
+            body: kinds::shown(&body(kept, None))?,
+        })
+    };
+    let value = value.iter().map(listed).collect::<Result<_, _>>()?;
+    Ok(Read { value, revision })
+}
 
 pub(super) async fn list(
     State(state): State<WebState>,
-    params: Params,
+    reading: Reading,
 ) -> Result<Response, Failure> {
-    let Read { value, revision } = state.app.join_tokens().await?;
-    let value: Vec<_> = value.iter().map(|kept| body(kept, None)).collect();
-    answer::list(&state, &params, API_VERSION, KIND, Read { value, revision })
+    Kind::Token.list(&state, reading).await
 }
 
 pub(super) async fn get(
     State(state): State<WebState>,
     Path(name): Path<String>,
-    params: Params,
+    reading: Reading,
 ) -> Result<Response, Failure> {
-    answer::object(StatusCode::OK, &params, &one(&state, &name).await?)
+    if let Some(wish) = reading.watch {
+        return watch::serve(&state, Kind::Token, Some(name), wish).await;
+    }
+    answer::object(StatusCode::OK, &reading.params, &one(&state, &name).await?)
 }
 
 async fn one(state: &WebState, name: &str) -> Result<Token, Failure> {

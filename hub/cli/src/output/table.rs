@@ -12,7 +12,13 @@ type Row = fn(&Value, Timestamp) -> Vec<String>;
 
 /// Objects of one kind, one line each.
 pub(crate) fn table(kind: Kind, objects: &[Value], now: Timestamp) -> String {
-    let (columns, row): (&[&str], Row) = match kind {
+    let (columns, row) = layout(kind);
+    lines(columns, objects.iter().map(|object| row(object, now)))
+}
+
+/// The columns of a kind, and how they are filled.
+fn layout(kind: Kind) -> (&'static [&'static str], Row) {
+    match kind {
         Kind::Cluster => (
             &["NAME", "STATE", "SINCE", "RECS", "AS OF", "AGENT", "AGE"],
             cluster,
@@ -53,8 +59,46 @@ pub(crate) fn table(kind: Kind, objects: &[Value], now: Timestamp) -> String {
             ],
             database,
         ),
-    };
-    lines(columns, objects.iter().map(|object| row(object, now)))
+    }
+}
+
+/// Lines that are printed one after the other, below one header. Columns are as wide as the widest cell so far.
+#[derive(Debug)]
+pub(crate) struct Growing {
+    kind: Kind,
+    widths: Vec<usize>,
+}
+
+impl Growing {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            widths: Vec::new(),
+        }
+    }
+
+    /// The next lines, with the header before the first of all.
+    pub(crate) fn lines(&mut self, objects: &[Value], now: Timestamp) -> String {
+        let (columns, row) = layout(self.kind);
+        let header = columns.iter().map(|&column| column.to_owned()).collect();
+        let header = self.widths.is_empty().then_some(header);
+        self.widths.resize(columns.len(), 0);
+        let rows = objects.iter().map(|object| row(object, now));
+        let rows: Vec<Vec<String>> = header.into_iter().chain(rows).collect();
+        for row in &rows {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().zip(&self.widths);
+            let cells: Vec<_> = cells
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
+            format!("{}\n", cells.join("  ").trim_end())
+        };
+        rows.iter().map(line).collect()
+    }
 }
 
 /// Columns without lines between them.

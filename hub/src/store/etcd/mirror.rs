@@ -209,6 +209,15 @@ impl Store for Mirror {
         self.store.watch(prefix, after)
     }
 
+    fn history(
+        &self,
+        prefix: String,
+        after: Revision,
+        upto: Revision,
+    ) -> BoxFuture<'_, Result<Watch, StoreError>> {
+        self.store.history(prefix, after, upto)
+    }
+
     fn commit(&self, _: Txn, _: Fence) -> BoxFuture<'_, Result<Revision, StoreError>> {
         std::future::ready(Err(StoreError::NotLeading)).boxed()
     }

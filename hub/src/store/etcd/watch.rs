@@ -1,16 +1,21 @@
 //! Watches of etcd as batches of the store.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use tokio::sync::watch as channel;
+use tokio::time::{Interval, interval};
 use tonic::{Code, Status, Streaming};
 
 use super::client::Client;
 use super::proto::{Event, RangeRequest, WatchCreateRequest, WatchResponse, event};
 use super::{after as end_of, relative, revision, signed};
 use crate::store::{Batch, Change, Revision, StoreError, Watch, following};
+
+/// Between two questions whether all of the past has been told.
+const ASK: Duration = Duration::from_millis(100);
 
 /// What etcd tells who follows it.
 #[derive(Debug)]
@@ -38,6 +43,57 @@ pub(super) async fn open(
         })
     });
     Ok(batches.boxed())
+}
+
+/// As [`open`], but only up to a revision: then the stream ends.
+pub(super) async fn past(
+    client: &Client,
+    data: String,
+    prefix: &str,
+    (after, upto): (Revision, Revision),
+    head: Revision,
+) -> Result<Watch, StoreError> {
+    let (ask, asks) = channel::channel(());
+    let told = follow(client, data, prefix, after, head, Some(asks)).await?;
+    let past = Past {
+        told,
+        ask,
+        due: interval(ASK),
+        upto,
+    };
+    if after >= upto {
+        return Ok(stream::empty().boxed());
+    }
+    Ok(stream::unfold(Some(past), Past::advance).boxed())
+}
+
+/// What is read of the past. Only an answer to a question tells that nothing follows.
+struct Past {
+    told: BoxStream<'static, Result<Told, StoreError>>,
+    ask: channel::Sender<()>,
+    due: Interval,
+    upto: Revision,
+}
+
+impl Past {
+    async fn advance(past: Option<Self>) -> Option<(Result<Batch, StoreError>, Option<Self>)> {
+        let mut past = past?;
+        loop {
+            tokio::select! {
+                told = past.told.next() => match told? {
+                    Ok(Told::Batch(batch)) if batch.revision <= past.upto => {
+                        return Some((Ok(batch), Some(past)));
+                    }
+                    Ok(Told::Complete(upto)) if upto < past.upto => {}
+                    Ok(Told::Batch(_) | Told::Complete(_)) => return None,
+                    Err(error) => return Some((Err(error), None)),
+                },
+                _ = past.due.tick() => {
+                    past.ask.send_replace(());
+                }
+            }
+        }
+    }
 }
 
 /// As [`open`]. Each change of `asks` asks how far everything has been told.
