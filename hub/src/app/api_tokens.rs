@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use meridian_api::ids::Revision;
 use meridian_api::validate::FieldError;
 use zeroize::Zeroizing;
 

@@ -38,8 +38,8 @@ use crate::app::{App, AppError};
 use crate::domain::access::ApiToken;
 use crate::store::StoreError;
 
-/// A watch that has nothing to tell says so this often, so that both ends see whether the other is there; and it looks
-/// again whether its caller may still read.
+/// So often a watch that has nothing to tell says so, by which both ends see whether the other is there; and every one looks
+/// whether its caller may still read, because a token ends without a change of the store.
 const BEAT: Duration = Duration::from_secs(15);
 /// A reader that takes nothing for this long is sent away. It loses nothing: it may resume.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -282,12 +282,15 @@ struct Ended;
 impl Teller {
     async fn run(mut self, first: Vec<(Event, Option<Revision>)>) -> Result<(), Ended> {
         self.tell(first).await?;
+        let mut beat = Instant::now() + BEAT;
         loop {
-            let silent = sleep_until(Instant::now() + BEAT);
             let is_beat = tokio::select! {
                 changed = self.told.changed() => changed.map(|()| false).map_err(|_| Ended)?,
-                () = silent => true,
+                () = sleep_until(beat) => true,
             };
+            if is_beat {
+                beat = Instant::now() + BEAT;
+            }
             let state = self.told.borrow_and_update().clone();
             if is_beat || self.rights != Some(state.rights) {
                 self.may_still_read().await?;

@@ -9,8 +9,7 @@ use crate::web::rules;
 impl Web {
     /// A token of this role, limited to projects if any are named.
     async fn token_of(&self, role: Role, projects: &[&str]) -> String {
-        let projects: std::collections::BTreeSet<_> =
-            projects.iter().copied().map(str::to_owned).collect();
+        let projects: BTreeSet<_> = projects.iter().copied().map(str::to_owned).collect();
         let new = NewApiToken {
             holder: "bob".to_owned(),
             role,

@@ -311,7 +311,8 @@ async fn a_watch_ends_when_the_token_of_its_caller_is_deleted() {
     web.hub.app.keep_api_token(&kept).await.unwrap();
     let mut of_alice = web.watch(TOKENS).await;
     let mut of_bob = Reader::of(web.ask("GET", TOKENS, Some(&clear), None).await);
-    (of_alice.first().await, of_bob.first().await);
+    of_alice.first().await;
+    of_bob.first().await;
     let gone = Txn::new().delete(keys::user(&kept.id).text());
     web.hub.app.commit(gone).await.unwrap();
     assert_eq!(of_bob.next().await, None);

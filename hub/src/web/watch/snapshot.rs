@@ -145,10 +145,10 @@ impl Snapshot {
             }
         }
         for (name, item) in &mut next.items {
-            if !self
+            if self
                 .items
                 .get(name)
-                .is_some_and(|before| before.created == item.created)
+                .is_none_or(|before| before.created != item.created)
             {
                 item.changed = at;
             }
