@@ -131,6 +131,12 @@ impl Fault {
 }
 
 impl FaultKind {
+    /// Its word, as the web interface spells it.
+    pub fn word(self) -> &'static str {
+        let uri = self.type_uri();
+        uri.rsplit(':').next().unwrap_or(uri)
+    }
+
     /// The HTTP status code.
     pub fn status(self) -> u16 {
         match self {

@@ -4,6 +4,7 @@
 //! reads no clock and runs no task, so that every crate may depend on it.
 
 pub mod access;
+pub mod audit;
 pub mod backup;
 pub mod certificates;
 pub mod crds;

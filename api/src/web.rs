@@ -5,12 +5,14 @@
 //! of the custom resource that users know; a body may also be that custom resource itself.
 
 mod api_token;
+mod audit;
 mod objects;
 mod problem;
 mod token;
 
 pub use self::{
     api_token::{ApiRole, ApiToken, ApiTokenSpec, ApiTokenStatus},
+    audit::AuditList,
     objects::{
         ActiveActiveDatabase, ActiveActiveDatabaseStatus, Cluster, ClusterSpec, ClusterStatus,
         Connection, Link, List, ListMeta, Metadata, Object, Observed, Participant, Rec,

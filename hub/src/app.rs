@@ -2,6 +2,7 @@
 //! wrote. A use case that loses a race reads again and decides again.
 
 pub mod api_tokens;
+pub mod audit;
 pub mod backup;
 pub mod databases;
 pub mod enroll;
@@ -32,6 +33,7 @@ use crate::clock::Clock;
 use crate::domain::access::Repeat;
 use crate::store::{Fence, Store, StoreError, Txn};
 use api_tokens::Uses;
+use audit::Refusals;
 use enroll::Challenges;
 use reign::Reign;
 
@@ -154,6 +156,8 @@ pub struct Settings {
     pub web_address: String,
     /// Hosts that the hub's own certificate is for: no member is given one for any of them.
     pub names: Vec<String>,
+    /// Records of the audit log that are kept.
+    pub audit_kept: u64,
 }
 
 /// The hub's use cases over one store.
@@ -167,6 +171,7 @@ pub struct App {
     reign_changed: watch::Sender<()>,
     challenges: Challenges,
     uses: Uses,
+    refusals: Refusals,
 }
 
 impl App {
@@ -188,6 +193,7 @@ impl App {
             reign_changed: watch::Sender::new(()),
             challenges: Challenges::default(),
             uses: Uses::default(),
+            refusals: Refusals::default(),
         }
     }
 

@@ -168,6 +168,16 @@ pub struct Serve {
         env = "MERIDIAN_HUB_TRUST_DOMAIN"
     )]
     pub trust_domain: String,
+    /// Records of the audit log that are kept; older ones go, and what is left can be verified all the same. Export it before
+    /// (`meridian audit export`) to keep all. 20,000 take about 10 MB.
+    #[arg(
+        long,
+        value_name = "RECORDS",
+        default_value_t = 20_000,
+        value_parser = clap::value_parser!(u64).range(100..=1_000_000),
+        env = "MERIDIAN_HUB_AUDIT_KEEP"
+    )]
+    pub audit_keep: u64,
     /// Where the state is kept.
     #[command(flatten)]
     pub etcd: Etcd,

@@ -5,5 +5,6 @@ pub mod cluster;
 pub mod database;
 pub mod desired;
 pub mod election;
+pub mod limits;
 pub mod lineage;
 pub mod remote;

@@ -51,6 +51,7 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
         advertise_web,
         replica_web,
         trust_domain,
+        audit_keep,
         etcd,
         log_format,
         log,
@@ -65,6 +66,7 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
     let replica_web = replica_web.unwrap_or_else(|| web_address.clone());
     let settings = Settings {
         names: names(&advertise_link, &web_address, &replica_web),
+        audit_kept: audit_keep,
         link_addresses: advertise_link,
         web_address,
     };

@@ -3,6 +3,7 @@
 
 mod answer;
 mod api_tokens;
+mod audit;
 mod auth;
 mod backup;
 mod clusters;
@@ -19,6 +20,7 @@ mod remotes;
 mod rules;
 mod status;
 mod tokens;
+mod trail;
 pub mod watch;
 
 #[cfg(test)]
@@ -121,6 +123,8 @@ fn guarded() -> Vec<(
             &["GET", "DELETE"],
             get(api_tokens::get).delete(api_tokens::delete),
         ),
+        ("/api/v1/audit", &["GET"], get(audit::list)),
+        ("/api/v1/audit/export", &["GET"], get(audit::export)),
         ("/api/v1/hub", &["GET"], get(hub::get)),
         ("/api/v1/hub/backup", &["GET"], get(backup::get)),
         ("/api/v1/hub/adopt", &["POST"], post(hub::adopt)),
@@ -140,6 +144,7 @@ pub fn router(state: WebState) -> Router {
         state.clone(),
         auth::demand_token,
     ));
+    let guarded = guarded.route_layer(middleware::from_fn_with_state(state.clone(), trail::record));
     // Outside of the check of tokens: the leader knows the newest.
     let guarded = guarded.route_layer(middleware::from_fn_with_state(
         state.clone(),

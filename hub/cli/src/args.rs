@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
+use meridian_api::audit::Place;
 
 use crate::kinds::Kind;
 
@@ -87,6 +88,9 @@ pub(crate) enum Ask {
     /// List or remove member clusters
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Show, export or verify who did what
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Show the hub itself, or let it go on after it only observed
     #[command(subcommand)]
     Hub(HubCommand),
@@ -276,6 +280,49 @@ fn life(text: &str) -> Result<Life, String> {
     }
     let time = duration(text).map_err(|reason| format!("{reason}, or never"))?;
     Ok(Life::For(time))
+}
+
+/// About the audit log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Show the newest records
+    List {
+        /// As many of them
+        #[arg(long, value_name = "RECORDS", default_value_t = 50)]
+        limit: u32,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Write the whole log into a file, as lines of JSON, and verify it
+    #[command(
+        after_help = "Example:\n  meridian audit export --file audit-$(date +%F).jsonl\n\n\
+                      The hub keeps a bounded number of records (--audit-keep of `meridian-hub serve`): export them before, where all \
+                      are to be kept."
+    )]
+    Export {
+        /// File to write, readable by its owner only. It is whole or not there
+        #[arg(long, value_name = "PATH")]
+        file: PathBuf,
+        /// Replace a file of that name
+        #[arg(long)]
+        force: bool,
+    },
+    /// Verify that no record was changed, removed, inserted or moved
+    #[command(
+        after_help = "Examples:\n  meridian audit verify\n  meridian audit verify --noted 512:9f86d0…\n  \
+                      meridian audit verify --file audit-2026-11-22.jsonl\n\n\
+                      Prints the place NUMBER:HASH of the newest record. Whoever can write into the hub's store could make the \
+                      whole log anew: note a place where they cannot write, and give it to a later verification with --noted."
+    )]
+    Verify {
+        /// Exported file; no hub is asked [default: the log of the hub]
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+        /// Place that was printed before; may be given several times
+        #[arg(long, value_name = "NUMBER:HASH")]
+        noted: Vec<Place>,
+    },
 }
 
 /// About member clusters.

@@ -2,6 +2,7 @@
 
 mod api_token;
 mod apply;
+mod audit;
 mod backup;
 mod delete;
 mod get;
@@ -15,7 +16,8 @@ use jiff::Timestamp;
 
 use crate::{
     args::{
-        ApiTokenCommand, Ask, Cli, ClusterCommand, Command, DeleteArgs, HubCommand, TokenCommand,
+        ApiTokenCommand, Ask, AuditCommand, Cli, ClusterCommand, Command, DeleteArgs, HubCommand,
+        TokenCommand,
     },
     bundle,
     client::Hub,
@@ -30,6 +32,11 @@ pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
     let now = Timestamp::now();
     match cli.command {
         Command::SupportBundle(args) => bundle::run(args, cli.hub.request_timeout, now).await,
+        // Whoever verifies a file may have no hub.
+        Command::Ask(Ask::Audit(AuditCommand::Verify {
+            file: Some(file),
+            noted,
+        })) => audit::verify_file(&file, &noted),
         Command::Ask(asked) => {
             let hub = Hub::new(&Target::resolve(cli.hub, home.as_deref())?)?;
             ask(&hub, asked, now).await
@@ -57,6 +64,7 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
             )
             .await
         }
+        Ask::Audit(command) => audit::run(hub, command, now).await,
         Ask::Hub(HubCommand::Status { output }) => hub::status(hub, output, now).await,
         Ask::Hub(HubCommand::Backup {
             file,

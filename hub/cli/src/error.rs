@@ -50,6 +50,9 @@ pub(crate) enum CliError {
         /// Why not.
         reason: String,
     },
+    /// The audit log is not as it was written.
+    #[error("{0}")]
+    Broken(String),
     /// The person did not confirm.
     #[error("nothing was done: {0}")]
     NotConfirmed(String),
@@ -80,7 +83,7 @@ impl CliError {
             Self::Unreachable { .. } | Self::Cluster(_) => 5,
             // Who closes the pipe has read enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Answer { .. } | Self::TimedOut(_) | Self::Output(_) => 1,
+            Self::Answer { .. } | Self::Broken(_) | Self::TimedOut(_) | Self::Output(_) => 1,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What is printed: results to standard output, everything else to standard error.
 
+mod audit;
 mod describe;
 mod hub;
 mod table;
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub(crate) use self::{
+    audit::audit,
     describe::describe,
     hub::hub,
     table::{Growing, table},

@@ -8,10 +8,11 @@ use meridian_api::ids::Revision;
 use meridian_api::validate::FieldError;
 use zeroize::Zeroizing;
 
+use super::audit::Deed;
 use super::tokens::{LABEL, is_label};
 use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
-use crate::domain::access::grant::{Role, Scope};
+use crate::domain::access::grant::{Role, Scope, Verb};
 use crate::domain::access::{ApiToken, LastUse, Purpose, Token};
 use crate::store::records::{self, Held, TxnExt as _};
 use crate::store::{Read, StoreError, Txn, keys};
@@ -22,6 +23,8 @@ pub const LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
 /// How exactly the last use of a token is known. It is one write of the store for each token in this time, at most.
 pub const USE: SignedDuration = SignedDuration::from_hours(1);
+/// Kind, as errors and the audit log name it.
+const KIND: &str = "API token";
 /// Longest name of a holder, bytes.
 const HOLDER: usize = 128;
 /// Most projects of one token.
@@ -112,7 +115,8 @@ impl App {
             let key = keys::user(token.id());
             let txn = Txn::new().create(&key, &kept)?;
             let txn = self.remember(txn, manner, &memory, (token.id(), token.id()))?;
-            let revision = self.commit_as(manner, txn).await?;
+            let deed = Deed::new(Verb::Create, KIND, token.id());
+            let revision = self.commit_as(manner, &deed, txn).await?;
             if revision.is_some() {
                 tracing::info!(token = kept.id, holder = kept.holder, role = %kept.role, "a token of the web API was made");
             }
@@ -176,10 +180,10 @@ impl App {
                 .into_iter()
                 .partition(|held: &Held<ApiToken>| held.record.id == id);
             let Some(held) = mine.first() else {
-                let (kind, name, hint) = ("API token", id.to_owned(), String::new());
+                let (kind, name, hint) = (KIND, id.to_owned(), String::new());
                 return Err(AppError::NotFound { kind, name, hint });
             };
-            manner.meets("API token", id, held.modified)?;
+            manner.meets(KIND, id, held.modified)?;
             let mut txn = Txn::new().unchanged(held).delete(held.key.clone());
             if held.record.administers(now) {
                 let successor = others.iter().find(|other| other.record.administers(now));
@@ -188,7 +192,8 @@ impl App {
                 txn = txn.unchanged(successor);
             }
             txn = txn.delete(keys::user_use(id).text());
-            if self.commit_as(manner, txn).await?.is_some() {
+            let deed = Deed::new(Verb::Delete, KIND, id);
+            if self.commit_as(manner, &deed, txn).await?.is_some() {
                 tracing::info!(
                     token = id,
                     holder = held.record.holder,

@@ -11,6 +11,7 @@ use meridian_api::web::PROJECT_LABEL;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::audit::Deed;
 use super::members::new_object_id;
 use super::tokens::{LABEL, is_label};
 use super::writes::Manner;
@@ -147,7 +148,11 @@ impl App {
             let made = (new.name.as_str(), database.object_id.to_string());
             let txn = Txn::new().create(&key, &database)?;
             let txn = self.remember(txn, manner, &memory, (made.0, &made.1))?;
-            let revision = self.commit_as(manner, txn).await?;
+            let deed = Deed {
+                project,
+                ..Deed::new(Verb::Create, KIND, &new.name)
+            };
+            let revision = self.commit_as(manner, &deed, txn).await?;
             if revision.is_some() {
                 tracing::info!(
                     database = database.name,
@@ -197,7 +202,9 @@ impl App {
             let mut database = held.record.clone();
             database.deletion = Some(Deletion { approval: holder.to_owned(), at: self.now() });
             database.generation += 1;
-            let modified = self.commit_as(manner, Txn::new().replace(&key, &held, &database)?).await?;
+            let txn = Txn::new().replace(&key, &held, &database)?;
+            let deed = Deed { project: held.record.project(), ..Deed::new(Verb::Delete, KIND, name) };
+            let modified = self.commit_as(manner, &deed, txn).await?;
             if modified.is_some() {
                 tracing::warn!(database = name, by = holder, "the deletion of a database was confirmed");
             }

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use meridian_api::ids::{ClusterUid, IdError, ObjectId, Revision};
 use uuid::Uuid;
 
+use super::audit::Deed;
 use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
+use crate::domain::access::grant::Verb;
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, Rec, RecInventory, RemovedCluster};
 use crate::domain::desired::Desired;
 use crate::domain::lineage::Position;
@@ -437,7 +439,8 @@ impl App {
             for remote in mine {
                 txn = txn.unchanged(&remote).delete(remote.key);
             }
-            if self.commit_as(manner, txn).await?.is_some() {
+            let deed = Deed::new(Verb::Delete, "cluster", name);
+            if self.commit_as(manner, &deed, txn).await?.is_some() {
                 tracing::info!(cluster = %uid, name, "the registration of a cluster was removed");
             }
             Ok(())

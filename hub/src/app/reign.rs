@@ -11,8 +11,10 @@ use jiff::Timestamp;
 use meridian_api::ids::{ClusterUid, Incarnation, PlanNumber, StoreId, Term};
 use uuid::Uuid;
 
+use super::audit::{Deed, Trail};
 use super::{App, AppError, until_uncontended};
 use crate::ca::{Authority, Origin};
+use crate::domain::access::grant::Verb;
 use crate::domain::lineage::{Accepted, Anchor, Birth, Doubt, Line, Position, Start};
 use crate::store::records::{self, Counters, Held, TxnExt as _};
 use crate::store::{Fence, Read, Store, StoreError, Txn, keys};
@@ -386,10 +388,10 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Conflict`] if there is nothing to settle, [`AppError::Store`].
-    pub async fn adopt(&self, holder: &str) -> Result<Adoption, AppError> {
+    pub async fn adopt(&self, holder: &str, trail: &Trail) -> Result<Adoption, AppError> {
         until_uncontended(|| async {
             let doubts = self.must_observe().await?;
-            let adoption = self.adopt_all(doubts, holder).await?;
+            let adoption = self.adopt_all(doubts, holder, trail).await?;
             self.reign.store(Arc::new(adoption.reign));
             self.reign_changed.send_replace(());
             Ok(adoption)
@@ -415,6 +417,7 @@ impl App {
         &self,
         doubts: Vec<Held<Doubt>>,
         holder: &str,
+        trail: &Trail,
     ) -> Result<Adoption, AppError> {
         let Reign { store_id, term, .. } = self.reign();
         let highest = doubts
@@ -443,7 +446,10 @@ impl App {
             settled.insert(by, held.record);
         }
         let txn = reign.opening(txn, self.now())?;
+        let deed = Deed::new(Verb::Adopt, "hub", "");
+        let txn = self.audited(txn, trail, &deed)?;
         self.store().commit(txn, Fence(term.0)).await?;
+        trail.mark();
         tracing::warn!(term = %reign.term, settled = settled.len(), "a person let the hub go on");
         Ok(Adoption { settled, reign })
     }

@@ -60,6 +60,7 @@ impl TestHub {
             .await
             .unwrap();
         let settings = Settings {
+            audit_kept: 20_000,
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
             names: ["hub", "hub.example.com", "replica-1.example.com"]

@@ -4,9 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use meridian_api::validate::FieldError;
 use zeroize::Zeroizing;
 
+use super::audit::Deed;
 use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
-use crate::domain::access::grant::{Role, Scope};
+use crate::domain::access::grant::{Role, Scope, Verb};
 use crate::domain::access::{ApiToken, JoinToken, Purpose, Token};
 use crate::store::records::{self, Held, TxnExt as _};
 use crate::store::{Read, Txn, keys};
@@ -15,6 +16,9 @@ use crate::store::{Read, Txn, keys};
 pub const JOIN_TOKEN_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Life of a join token if none is asked for.
 pub const JOIN_TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Kind, as the audit log names it.
+const JOIN_TOKEN: &str = "join token";
 
 /// What a cluster needs in order to join; shown once.
 #[derive(Debug)]
@@ -89,7 +93,8 @@ impl App {
             let key = keys::token(token.id());
             let txn = Txn::new().absent(name_key.text()).create(&key, &kept)?;
             let txn = self.remember(txn, manner, &memory, (token.id(), token.id()))?;
-            let revision = self.commit_as(manner, txn).await?.unwrap_or_default();
+            let deed = Deed::new(Verb::Create, JOIN_TOKEN, token.id());
+            let revision = self.commit_as(manner, &deed, txn).await?.unwrap_or_default();
             let key = key.text().to_owned();
             let kept = Held { record: kept, created: revision, modified: revision, key };
             Ok(JoinMaterial {
@@ -123,7 +128,8 @@ impl App {
             };
             manner.meets("token", id, held.modified)?;
             let txn = Txn::new().unchanged(&held).delete(key.text());
-            self.commit_as(manner, txn).await?;
+            let deed = Deed::new(Verb::Delete, JOIN_TOKEN, id);
+            self.commit_as(manner, &deed, txn).await?;
             Ok(())
         })
         .await

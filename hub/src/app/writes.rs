@@ -2,18 +2,21 @@
 
 use meridian_api::ids::Revision;
 
+use super::audit::{Deed, Trail};
 use super::repeats::Once;
 use super::{App, AppError};
 use crate::domain::access::grant::{self, Act, Kind, Refusal, Role, Scope, Verb};
 use crate::store::{StoreError, Txn};
 
 /// Who asks, and for what he may. By default the hub itself, which may everything.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Actor {
     /// The role.
     pub role: Role,
     /// The projects that the actor sees.
     pub scope: Scope,
+    /// Who it is, for the audit log.
+    pub trail: Trail,
 }
 
 impl Default for Actor {
@@ -21,6 +24,7 @@ impl Default for Actor {
         Self {
             role: Role::Admin,
             scope: Scope::all(),
+            trail: Trail::default(),
         }
     }
 }
@@ -56,7 +60,7 @@ impl Actor {
 }
 
 /// How a write is meant. By default it is carried out, whatever revision it meets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Manner {
     /// Who asks.
     pub by: Actor,
@@ -94,18 +98,21 @@ impl Manner {
 }
 
 impl App {
-    /// Commits what is meant to be carried out; `None` if it was only tried.
+    /// Commits what is meant to be carried out, and that it was, in one transaction; `None` if it was only tried.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(super) async fn commit_as(
         &self,
         manner: &Manner,
+        deed: &Deed<'_>,
         txn: Txn,
     ) -> Result<Option<Revision>, StoreError> {
         if manner.dry_run {
             return Ok(None);
         }
-        Ok(Some(self.commit(txn).await?))
+        Ok(Some(
+            self.commit_audited(txn, &manner.by.trail, deed).await?,
+        ))
     }
 }

@@ -133,6 +133,7 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
+            audit_kept: 20_000,
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
             names: vec!["hub".to_owned()],

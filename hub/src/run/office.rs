@@ -17,6 +17,7 @@ use crate::link::session::{Context, Timing};
 use crate::link::sessions::Sessions;
 use crate::metrics::Metrics;
 use crate::store::keys;
+use crate::tasks::audit::Linking;
 use crate::tasks::driver::{Triggers, drive};
 use crate::tasks::liveness::Liveness;
 use crate::tasks::plan::{self, Planning};
@@ -142,6 +143,17 @@ impl Office {
             },
         );
         let store = Arc::clone(self.app.store());
+        let linking = Linking {
+            app: Arc::clone(&self.app),
+        };
+        let prefixes = vec![keys::audit_news().text().to_owned()];
+        self.start_task(
+            linking,
+            Triggers {
+                every: Duration::from_secs(30),
+                prefixes,
+            },
+        );
         let delivery = deliver::run(store, self.sessions.clone(), self.stop.clone());
         self.parts.spawn(async move {
             delivery.await;

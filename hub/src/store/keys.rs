@@ -1,16 +1,18 @@
 //! The only place that spells keys. A [`Key`] or [`Prefix`] carries the type of what lies under it.
 //!
 //! `/meta` store birth, authority, starts, counters · `/doubt`, `/adopted` lineage in question · `/cluster`, `/cluster-name`,
-//! `/removed`, `/presence`, `/session` members · `/token`, `/user`, `/user-use` secrets' hashes · `/repeat` idempotency keys · `/recs`, `/remote` inventory ·
+//! `/removed`, `/presence`, `/session` members · `/token`, `/user`, `/user-use` secrets' hashes · `/repeat` idempotency keys · `/recs`, `/remote`
+//! inventory · `/audit`, `/audit-new`, `/audit-ends` audit log ·
 //! `/database`, `/membership` intent and its allocations · `/desired`, `/outcome`, `/observed` per member and object.
 
 use std::fmt;
 use std::marker::PhantomData;
 
+use meridian_api::audit::{Event, Record};
 use meridian_api::ids::{ClusterUid, ObjectId, Term};
 
 use super::records::{
-    Counters, Filling, NameHolder, SessionEpoch, StoredObservation, StoredOutcome,
+    AuditEnds, Counters, Filling, NameHolder, SessionEpoch, StoredObservation, StoredOutcome,
 };
 use crate::domain::access::{ApiToken, JoinToken, LastUse, Repeat};
 use crate::domain::cluster::{Cluster, PresenceEdge, RecInventory, RemovedCluster};
@@ -116,6 +118,10 @@ kinds! {
     user_use(id: &str) / user_uses: LastUse = "/user-use/" "{}";
     /// What a request with an idempotency key made.
     repeat(key: &str) / repeats: Repeat = "/repeat/" "{}";
+    /// A record of the audit log.
+    audit(number: u64) / audits: Record = "/audit/" "{:020}";
+    /// An event that is not linked into the audit log yet.
+    audit_new(id: u64) / audit_news: Event = "/audit-new/" "{:016x}";
     /// The RECs of a member.
     recs(cluster: ClusterUid) / all_recs: RecInventory = "/recs/" "{}";
     /// A remote cluster.
@@ -148,6 +154,21 @@ pub fn anchor() -> Key<Anchor> {
 #[must_use]
 pub fn filling() -> Key<Filling> {
     Key::new("/meta/filling".to_owned())
+}
+
+/// Where the chain of the audit log begins and ends.
+#[must_use]
+pub fn audit_ends() -> Key<AuditEnds> {
+    Key::new("/audit-ends".to_owned())
+}
+
+/// Records of the audit log whose numbers differ in the last digits only.
+pub const AUDIT_BLOCK: u64 = 1000;
+
+/// All records of the audit log in the block of this one.
+#[must_use]
+pub fn audit_block(number: u64) -> Prefix<Record> {
+    Prefix::new(&format!("/audit/{:017}", number / AUDIT_BLOCK))
 }
 
 /// The hub's counters.

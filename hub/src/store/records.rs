@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use meridian_api::audit::Place;
 use meridian_api::ids::{ClusterUid, PlanNumber, Revision};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,15 @@ pub struct Counters {
     pub instance_id_floor: u64,
     /// No config version up to this one is given.
     pub config_version_floor: u64,
+}
+
+/// Where the chain of the audit log begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEnds {
+    /// The newest record.
+    pub head: Place,
+    /// The last record that is kept no more.
+    pub after: Place,
 }
 
 /// A store that is being filled from a backup.

@@ -63,13 +63,18 @@ impl IntoResponse for Failure {
     }
 }
 
+/// The number of a request.
+#[derive(Clone, Debug)]
+pub(super) struct Number(pub(super) String);
+
 /// Numbers every request, counts it, and turns faults into problems that carry the number.
 pub(super) async fn number_requests(
     State(state): State<WebState>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let number = number();
+    request.extensions_mut().insert(Number(number.clone()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
     state.metrics.request(response.status().as_u16());

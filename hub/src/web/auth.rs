@@ -1,5 +1,6 @@
 //! Bearer tokens, and what each may do. The only door to every path under `/api/`.
 
+use axum::Extension;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::http::header::{AUTHORIZATION, HeaderMap};
@@ -8,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use meridian_api::fault::Fault;
 
 use super::answer::Failure;
+use super::trail::Way;
 use super::{WebState, rules};
 use crate::app::writes::Actor;
 use crate::domain::access::ApiToken;
@@ -19,10 +21,11 @@ pub(super) struct Caller(pub(super) ApiToken);
 
 impl Caller {
     /// As a write knows its author.
-    pub(super) fn actor(&self) -> Actor {
+    pub(super) fn actor(&self, way: &Way) -> Actor {
         Actor {
             role: self.0.role,
             scope: self.0.projects.clone(),
+            trail: way.trail(),
         }
     }
 }
@@ -30,10 +33,11 @@ impl Caller {
 pub(super) async fn demand_token(
     State(state): State<WebState>,
     path: MatchedPath,
+    Extension(way): Extension<Way>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match caller(&state, &path, request.method(), request.headers()).await {
+    match caller(&state, &path, &way, request.method(), request.headers()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -45,10 +49,14 @@ pub(super) async fn demand_token(
 async fn caller(
     state: &WebState,
     path: &MatchedPath,
+    way: &Way,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Caller, Failure> {
-    let caller = Caller(state.app.authenticate(presented(headers)?).await?);
+    let presented = presented(headers)?;
+    way.claims(presented);
+    let caller = Caller(state.app.authenticate(presented).await?);
+    way.is(&caller.0);
     authorize(&caller.0, method, path.as_str())?;
     // A replica that follows writes nothing.
     if state.follower.is_none() {

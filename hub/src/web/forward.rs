@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::{self, Body};
 use axum::extract::{Query, Request, State};
 use axum::http::header::{self, HeaderMap, HeaderName};
-use axum::http::{HeaderValue, Method, Uri};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
@@ -17,11 +17,13 @@ use meridian_api::fault::Fault;
 
 pub use self::client::{Client, SendError};
 use super::answer::Failure;
-use super::{BODY, WebState, auth};
+use super::{BODY, WebState, auth, trail};
 use crate::store::etcd::mirror::Mirror;
 
 /// Names the replica that handed a request on: none is handed on twice.
 pub const FORWARDED_BY: HeaderName = HeaderName::from_static("x-meridian-forwarded-by");
+/// Whom it asked for. Anybody can send this: it is written down as what somebody says.
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-meridian-forwarded-for");
 /// A copy that is older than this makes a replica unready.
 pub(super) const FRESH: Duration = Duration::from_secs(10);
 /// What holds for one connection only (RFC 9110, section 7.6.1), and what is set anew.
@@ -58,7 +60,7 @@ pub(super) async fn follow(
         return next.run(request).await;
     };
     let watches = is_watch(request.uri());
-    if watches || !is_answered_here(request.method(), request.headers()) {
+    if watches || !is_answered_here(&request) {
         // Whether the token is good only the leader knows; who shows none is no work for two hubs.
         if let Err(fault) = auth::presented(request.headers()) {
             return Failure::from(fault).into_response();
@@ -75,7 +77,16 @@ pub(super) async fn follow(
     }
     // Before the answer is read: it is not older than this.
     let age = follower.mirror.age().unwrap_or_default();
+    let again = without_body(&request);
     let mut response = next.run(request).await;
+    // The leader has the last word, because it knows the newest tokens and writes down what is refused. Where nobody leads
+    // the copy has it.
+    if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&response.status())
+        && auth::presented(again.headers()).is_ok()
+        && let Ok(handed) = follower.hand_on(again).await
+    {
+        return handed;
+    }
     let seconds = age.as_millis().div_ceil(1000);
     let seconds = HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX));
     response.headers_mut().insert(header::AGE, seconds);
@@ -94,9 +105,24 @@ fn is_watch(uri: &Uri) -> bool {
     })
 }
 
-/// Reads are, unless the caller asks for the newest (`Cache-Control: no-cache`, RFC 9111).
-fn is_answered_here(method: &Method, headers: &HeaderMap) -> bool {
-    let newest = headers.get(header::CACHE_CONTROL);
+/// A request that reads, to be asked again.
+fn without_body(request: &Request) -> Request {
+    let mut again = Request::new(Body::empty());
+    request.method().clone_into(again.method_mut());
+    request.uri().clone_into(again.uri_mut());
+    request.headers().clone_into(again.headers_mut());
+    request.extensions().clone_into(again.extensions_mut());
+    again
+}
+
+/// Reads are, unless the caller asks for the newest (`Cache-Control: no-cache`, RFC 9111), or for what is written down when
+/// it is read.
+fn is_answered_here(request: &Request) -> bool {
+    let (method, path) = (request.method(), request.uri().path());
+    if path.starts_with("/api/v1/audit") || path == "/api/v1/hub/backup" {
+        return false;
+    }
+    let newest = request.headers().get(header::CACHE_CONTROL);
     let newest = newest.and_then(|value| value.to_str().ok());
     let newest = newest.is_some_and(|value| value.contains("no-cache"));
     method.is_safe() && !newest
@@ -164,6 +190,7 @@ impl Follower {
         let body = body::to_bytes(body, BODY).await.map_err(|e| {
             Fault::invalid(&format!("the body cannot be handed on: {e}"), Vec::new())
         })?;
+        let peer = trail::address(&parts.extensions);
         let path = parts.uri.path_and_query().cloned();
         parts.uri = path.map_or_else(Uri::default, Uri::from);
         parts.version = http::Version::HTTP_11;
@@ -171,6 +198,9 @@ impl Follower {
         remove_hops(&mut parts.headers);
         if let Ok(name) = HeaderValue::from_str(&self.replica) {
             parts.headers.insert(FORWARDED_BY, name);
+        }
+        if let Ok(peer) = HeaderValue::from_str(&peer) {
+            parts.headers.insert(FORWARDED_FOR, peer);
         }
         Ok(Request::from_parts(parts, Body::from(body)))
     }

@@ -51,7 +51,8 @@ pub(super) async fn adopt(
     Extension(Caller(caller)): Extension<Caller>,
     params: Params,
 ) -> Result<Response, Failure> {
-    if params.manner().dry_run {
+    let manner = params.manner();
+    if manner.dry_run {
         state.app.must_observe().await?;
         let settled = Hub {
             mode: "decides",
@@ -60,7 +61,7 @@ pub(super) async fn adopt(
         };
         return shown(&params, &settled);
     }
-    state.app.adopt(&caller.holder).await?;
+    state.app.adopt(&caller.holder, &manner.by.trail).await?;
     shown(&params, &hub(&state).await?)
 }
 

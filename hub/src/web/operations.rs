@@ -122,6 +122,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation("POST", "/api/v1/apitokens", CREATE),
     operation("GET", "/api/v1/apitokens/{name}", OBJECT),
     operation("DELETE", "/api/v1/apitokens/{name}", DELETE),
+    operation(
+        "GET",
+        "/api/v1/audit",
+        &[Parameter::Limit, Parameter::Continue],
+    ),
+    operation("GET", "/api/v1/audit/export", &[]),
     operation("GET", "/api/v1/hub", READ),
     operation("GET", "/api/v1/hub/backup", &[]),
     operation("POST", "/api/v1/hub/adopt", &[Parameter::DryRun]),

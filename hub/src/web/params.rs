@@ -18,6 +18,7 @@ use super::answer::Failure;
 use super::auth::Caller;
 use super::operations::{self, Parameter};
 use super::pages::{self, Part};
+use super::trail::Way;
 use crate::app::repeats::Once;
 use crate::app::writes::{Actor, Manner};
 use crate::domain::access::grant::Scope;
@@ -33,13 +34,14 @@ pub(super) struct Params {
 pub(super) async fn check(
     path: MatchedPath,
     Extension(caller): Extension<Caller>,
+    Extension(way): Extension<Way>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let taken = operations::taken(request.method().as_str(), path.as_str());
     match Params::read(taken, request.uri(), request.headers()) {
         Ok(given) => {
-            let by = caller.actor();
+            let by = caller.actor(&way);
             let params = Params { given, by };
             request.extensions_mut().insert(params);
             next.run(request).await

@@ -17,6 +17,7 @@ pub(super) fn act(method: &Method, path: &str) -> Option<(Verb, Kind)> {
         "/api/v1/activeactivedatabases/{name}" => (Kind::Database, What::One),
         "/api/v1/apitokens" => (Kind::ApiToken, What::All),
         "/api/v1/apitokens/{name}" => (Kind::ApiToken, What::One),
+        "/api/v1/audit" | "/api/v1/audit/export" => (Kind::Audit, What::All),
         "/api/v1/hub" => (Kind::Hub, What::One),
         "/api/v1/hub/backup" => (Kind::Backup, What::One),
         "/api/v1/hub/adopt" => (Kind::Hub, What::Adoption),

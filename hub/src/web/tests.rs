@@ -1,6 +1,7 @@
 //! The web API without a network: requests into the router, answers out of it.
 
 mod access;
+mod audit;
 mod backup;
 mod databases;
 mod lists;

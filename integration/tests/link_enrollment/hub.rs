@@ -57,6 +57,7 @@ impl Hub {
             .await
             .unwrap();
         let settings = Settings {
+            audit_kept: 20_000,
             link_addresses: vec![address.clone()],
             web_address: "127.0.0.1:8443".to_owned(),
             names: ["127.0.0.1"].map(str::to_owned).to_vec(),

@@ -35,7 +35,7 @@ pub(crate) async fn backup(
 }
 
 /// A file of mode 0600 in the same directory, which vanishes unless it is kept.
-fn beside(path: &Path, force: bool) -> Result<NamedTempFile, CliError> {
+pub(super) fn beside(path: &Path, force: bool) -> Result<NamedTempFile, CliError> {
     if path.is_dir() || (!force && path.symlink_metadata().is_ok()) {
         return Err(exists(path));
     }
@@ -81,7 +81,7 @@ async fn fetch(
 }
 
 /// Gives the file its name, after the disk has all of it.
-fn keep(file: NamedTempFile, path: &Path, force: bool) -> Result<(), CliError> {
+pub(super) fn keep(file: NamedTempFile, path: &Path, force: bool) -> Result<(), CliError> {
     let synced = file.as_file().sync_all();
     synced.map_err(|error| unwritten(path, &error))?;
     let kept = if force {
@@ -108,13 +108,13 @@ fn exists(path: &Path) -> CliError {
     ))
 }
 
-fn unwritten(path: &Path, source: &io::Error) -> CliError {
+pub(super) fn unwritten(path: &Path, source: &io::Error) -> CliError {
     CliError::File {
         path: PathBuf::from(path),
         source: io::Error::new(
             source.kind(),
             format!(
-                "the backup cannot be written: {source}; nothing was kept, name another place with --file"
+                "it cannot be written: {source}; nothing was kept, name another place with --file"
             ),
         ),
     }

@@ -1,4 +1,6 @@
-//! Tokens of the web API.
+//! Tokens of the web API, and the audit log.
+
+use meridian_api::audit::{Actor, ActorKind, Event, Outcome, Place, Record};
 
 use super::*;
 
@@ -37,4 +39,77 @@ async fn a_made_token_is_all_that_is_printed_and_its_limits_are_asked_for() {
         (0, "apitoken/07 deleted\n"),
         "{ran:?}"
     );
+}
+
+fn event(name: &str) -> Event {
+    Event {
+        at: "2026-11-22T12:00:00Z".to_owned(),
+        actor: Actor {
+            kind: ActorKind::Hub,
+            id: String::new(),
+            name: String::new(),
+        },
+        address: String::new(),
+        via: String::new(),
+        request: String::new(),
+        verb: "create".to_owned(),
+        kind: "cluster".to_owned(),
+        name: name.to_owned(),
+        project: String::new(),
+        outcome: Outcome::Done,
+        reason: String::new(),
+        revision: None,
+        unrecorded: 0,
+    }
+}
+
+fn log(names: &[&str]) -> String {
+    let store = "6f0c2a52-3b5e-4a3e-9d57-0d9a3c1f1e11";
+    let mut last = Place::BEGIN;
+    let opening = json!({ "meridianAudit": 1, "storeId": store, "exportedAt": "", "after": last });
+    let mut lines = vec![opening.to_string()];
+    for name in names {
+        let record = Record::after(last, event(name));
+        last = record.place();
+        lines.push(serde_json::to_string(&record).unwrap());
+    }
+    lines.push(json!({ "head": last }).to_string());
+    lines.join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_exported_and_verified_with_and_without_the_hub() {
+    let hub = Hub::start().await;
+    let whole = log(&["a", "b", "c"]);
+    let export = "GET /api/v1/audit/export";
+    hub.answers_bytes(export, 200, whole.clone().into_bytes());
+    let file = hub.folder().join("audit.jsonl");
+    let path = file.to_str().unwrap();
+    let ran = hub.run(&["audit", "export", "--file", path], "").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), whole);
+    let mut lines = ran.stdout.lines();
+    let place = lines.find_map(|line| line.strip_prefix("note this place: "));
+    let place = place.unwrap().to_owned();
+
+    let ran = hub.run(&["audit", "verify", "--noted", &place], "").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("3 records, 1 to 3"), "{ran:?}");
+
+    let changed = whole.replace("\"name\":\"b\"", "\"name\":\"x\"");
+    fs::write(&file, changed).unwrap();
+    let asked = hub.asked().len();
+    let nowhere = [("MERIDIAN_TOKEN_FILE", "/nothing")];
+    let line = ["audit", "verify", "--file", path];
+    let ran = hub.run_with(&line, "", &nowhere).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("record 2 was changed"), "{ran:?}");
+    assert_eq!(hub.asked().len(), asked, "no hub is asked");
+
+    fs::write(&file, log(&["a", "y", "c"])).unwrap();
+    assert_eq!(hub.run(&line, "").await.code, 0);
+    let line = [&line[..], &["--noted", &place]].concat();
+    let ran = hub.run(&line, "").await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("made anew"), "{ran:?}");
 }

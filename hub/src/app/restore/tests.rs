@@ -1,6 +1,7 @@
 //! A backup of one store, put into another.
 
 use super::*;
+use crate::app::audit::Trail;
 use crate::app::reign::{BeginError, Reign};
 use crate::app::testing::{LAB_1, LAB_2, TestHub, database};
 use crate::app::writes::Manner;
@@ -75,7 +76,7 @@ async fn a_hub_on_a_restored_store_opens_a_new_term_and_only_observes_until_it_i
     let line = again.app.line().await.unwrap();
     assert_eq!(line.starts.keys().collect::<Vec<_>>(), [&new.term]);
 
-    again.app.adopt("alice").await.unwrap();
+    again.app.adopt("alice", &Trail::default()).await.unwrap();
     again.app.must_decide().await.unwrap();
     assert!(again.app.reign().term > new.term);
 }

@@ -136,11 +136,13 @@ pub enum Kind {
     Backup,
     /// A token of the web API.
     ApiToken,
+    /// The audit log.
+    Audit,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Cluster,
         Self::JoinToken,
         Self::RemoteCluster,
@@ -148,6 +150,7 @@ impl Kind {
         Self::Hub,
         Self::Backup,
         Self::ApiToken,
+        Self::Audit,
     ];
 
     /// Its word.
@@ -161,6 +164,7 @@ impl Kind {
             Self::Hub => "hub",
             Self::Backup => "backup",
             Self::ApiToken => "API token",
+            Self::Audit => "audit log",
         }
     }
 }
@@ -178,12 +182,14 @@ pub fn least(kind: Kind, verb: Verb) -> Option<Role> {
         | (Kind::JoinToken, Verb::Create | Verb::Delete)
         | (Kind::Hub, Verb::Adopt)
         | (Kind::Backup, Verb::Get)
+        | (Kind::Audit, Verb::List)
         | (Kind::ApiToken, Verb::List | Verb::Get | Verb::Create | Verb::Delete) => Some(Admin),
         (Kind::Cluster, Verb::Create | Verb::Adopt)
         | (Kind::RemoteCluster, Verb::Create | Verb::Update | Verb::Delete | Verb::Adopt)
         | (Kind::Database, Verb::Adopt)
         | (Kind::JoinToken | Kind::ApiToken, Verb::Update | Verb::Adopt)
         | (Kind::Hub, Verb::List | Verb::Create | Verb::Update | Verb::Delete)
+        | (Kind::Audit, Verb::Get | Verb::Create | Verb::Update | Verb::Delete | Verb::Adopt)
         | (Kind::Backup, Verb::List | Verb::Create | Verb::Update | Verb::Delete | Verb::Adopt) => {
             None
         }
@@ -196,7 +202,7 @@ fn is_for_projects(kind: Kind, verb: Verb) -> bool {
     match kind {
         Kind::Database => true,
         Kind::Cluster | Kind::RemoteCluster | Kind::Hub => verb.reads(),
-        Kind::JoinToken | Kind::Backup | Kind::ApiToken => false,
+        Kind::JoinToken | Kind::Backup | Kind::ApiToken | Kind::Audit => false,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::web::rules;
 
 impl Web {
     /// A token of this role, limited to projects if any are named.
-    async fn token_of(&self, role: Role, projects: &[&str]) -> String {
+    pub(super) async fn token_of(&self, role: Role, projects: &[&str]) -> String {
         let projects: BTreeSet<_> = projects.iter().copied().map(str::to_owned).collect();
         let new = NewApiToken {
             holder: "bob".to_owned(),
@@ -71,6 +71,8 @@ GET apitokens admin
 POST apitokens admin
 GET apitokens/{name} admin
 DELETE apitokens/{name} admin
+GET audit admin
+GET audit/export admin
 GET hub viewer
 GET hub/backup admin
 POST hub/adopt admin

@@ -18,9 +18,12 @@ impl Web {
         read(answer.await).await
     }
 
-    /// Everything that is stored, and the revision at which it is.
-    async fn stored(&self) -> crate::store::Read<Vec<Vec<crate::store::Entry>>> {
-        self.hub.store.list(vec![String::new()]).await.unwrap()
+    /// Everything that is stored but what the audit log is told.
+    async fn stored(&self) -> Vec<crate::store::Entry> {
+        let all = self.hub.store.list(vec![String::new()]).await.unwrap();
+        let mut all: Vec<_> = all.value.into_iter().flatten().collect();
+        all.retain(|entry| !entry.key.starts_with("/audit"));
+        all
     }
 
     async fn a_token(&self) -> String {

@@ -14,6 +14,7 @@ Active-Active database  viewer    viewer    operator  operator  operator  -
 hub                     -         viewer    -         -         -         admin
 backup                  -         admin     -         -         -         -
 API token               admin     admin     admin     -         admin     -
+audit log               admin     -         -         -         -         -
 ";
 
 #[test]

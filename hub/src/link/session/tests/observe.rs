@@ -1,6 +1,7 @@
 //! A store that went back in time, or was lost.
 
 use super::*;
+use crate::app::audit::Trail;
 
 /// A hub whose store was put back to a moment before its member obeyed `position`.
 async fn put_back() -> (World, Position) {
@@ -84,7 +85,12 @@ async fn a_person_lets_the_hub_go_on_above_everything_that_was_reported() {
     agent.holds(vec![entry(1)]).await;
     agent.confirm().await;
     let before = world.hub.app.reign();
-    world.hub.app.adopt("alice").await.unwrap();
+    world
+        .hub
+        .app
+        .adopt("alice", &Trail::default())
+        .await
+        .unwrap();
     assert_eq!(agent.bye().await.code, codes::NOT_LEADER);
     let after = world.hub.app.reign();
     assert!(after.term > before.term && after.term > claimed.term);

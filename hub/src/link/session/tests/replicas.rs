@@ -40,6 +40,7 @@ impl Leader {
         tenure.set(Duration::MAX);
         let seated = store.claim(lease, &seat, txn, tenure).await.unwrap();
         let settings = Settings {
+            audit_kept: 20_000,
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
             names: ["hub"].map(str::to_owned).to_vec(),
