@@ -61,7 +61,15 @@ fn may_pass(error: &CliError) -> bool {
     match error {
         CliError::Unreachable { .. } => true,
         CliError::Problem(problem) => matches!(problem.status, 429 | 500..),
-        _ => false,
+        CliError::Usage(_)
+        | CliError::File { .. }
+        | CliError::Document { .. }
+        | CliError::Cluster(_)
+        | CliError::Answer { .. }
+        | CliError::Broken(_)
+        | CliError::NotConfirmed(_)
+        | CliError::TimedOut(_)
+        | CliError::Output(_) => false,
     }
 }
 
