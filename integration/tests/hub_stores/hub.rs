@@ -1,0 +1,285 @@
+//! A process of the hub, and the command line beside it.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use axum::body::{self, Body};
+use http::{Request, header};
+use meridian_agent::link::{identity::Identity, join::JoinMaterial};
+use meridian_hub::{ca::Authority, web::forward::Client};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::joining::join;
+use super::member::Member;
+
+/// Longer than anything here takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A hub. It ends with the test.
+pub(crate) struct Hub {
+    pub(crate) dir: TempDir,
+    web: u16,
+    link: u16,
+    endpoints: Vec<String>,
+    process: Option<Child>,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) success: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            success: output.status.success(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Hub {
+    /// On a file.
+    pub(crate) async fn start() -> Self {
+        Self::over(Vec::new()).await
+    }
+
+    /// On these members of etcd, or on a file if there are none.
+    pub(crate) async fn over(endpoints: Vec<String>) -> Self {
+        let mut hub = Self::stopped();
+        hub.endpoints = endpoints;
+        hub.again().await;
+        hub
+    }
+
+    /// One that was never started.
+    pub(crate) fn stopped() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            web: free_port(),
+            link: free_port(),
+            endpoints: Vec::new(),
+            process: None,
+        }
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.data().join("hub.redb")
+    }
+
+    /// From the next start on.
+    #[cfg(feature = "lab")]
+    pub(crate) fn keep_state_in(&mut self, endpoints: Vec<String>) {
+        self.endpoints = endpoints;
+    }
+
+    /// Starts and waits until it leads.
+    pub(crate) async fn again(&mut self) {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let log = std::fs::File::options();
+        let log = log.clone().create(true).append(true).open(self.log());
+        let process = Command::new(program("meridian-hub"))
+            .args(["serve", "--data-dir"])
+            .arg(self.data())
+            .args(["--web-listen", &format!("127.0.0.1:{}", self.web)])
+            .args(["--link-listen", &format!("127.0.0.1:{}", self.link)])
+            .args(["--advertise-link", &format!("127.0.0.1:{}", self.link)])
+            .args(self.state())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.unwrap())
+            .spawn();
+        self.process = Some(process.unwrap());
+        let begun = Instant::now();
+        let ready = || {
+            let address = ([127, 0, 0, 1], self.link).into();
+            TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+        };
+        while !ready() || self.call("GET", "/api/v1/hub", None).await.is_none() {
+            assert!(begun.elapsed() < PATIENCE, "{}", self.logged());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn state(&self) -> Vec<String> {
+        match self.endpoints.is_empty() {
+            true => Vec::new(),
+            false => vec!["--etcd-endpoints".to_owned(), self.endpoints.join(",")],
+        }
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub(crate) async fn stop(&mut self) {
+        let mut process = self.process.take().unwrap();
+        let pid = process.id().to_string();
+        let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        assert!(sent.unwrap().success());
+        let ended = tokio::task::spawn_blocking(move || process.wait()).await;
+        let ended = ended.unwrap().unwrap();
+        assert!(ended.success(), "{ended:?}\n{}", self.logged());
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("hub.log")
+    }
+
+    fn logged(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// Asks as the administrator; `None` where nobody answers.
+    async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+        let domain = "meridian.local".parse().unwrap();
+        let (ca, _) = Authority::given(&self.data().join("ca"), domain).ok()?;
+        let token = std::fs::read_to_string(self.data().join("admin-token")).ok()?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/json");
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let client = Client::new(ca.root()).unwrap();
+        let address = format!("127.0.0.1:{}", self.web);
+        let sent = client.send(&address, request.body(body).unwrap()).await;
+        let (parts, body) = sent.ok()?.into_parts();
+        let bytes = body::to_bytes(body, 1 << 20).await.ok()?;
+        let status = parts.status.as_u16();
+        // A hub that does not lead yet.
+        (status != 503).then(|| (status, serde_json::from_slice(&bytes).unwrap_or_default()))
+    }
+
+    pub(crate) async fn status(&self) -> Value {
+        self.call("GET", "/api/v1/hub", None).await.unwrap().1
+    }
+
+    /// A database over both members; the status of the answer.
+    pub(crate) async fn create(&self, name: &str) -> u16 {
+        let body = json!({
+            "apiVersion": "app.redislabs.com/v1alpha1",
+            "kind": "RedisEnterpriseActiveActiveDatabase",
+            "metadata": { "name": name },
+            "spec": {
+                "participatingClusters": [{ "name": "eu-1" }, { "name": "us-1" }],
+                "globalConfigurations": { "memorySize": "100MB" },
+            },
+        });
+        let path = "/api/v1/activeactivedatabases";
+        self.call("POST", path, Some(&body)).await.unwrap().0
+    }
+
+    /// As [`Hub::create`], once the hub knows the RECs of both, and returns when it is planned.
+    pub(crate) async fn creates(&self, name: &str) {
+        let begun = Instant::now();
+        while self.create(name).await != 202 {
+            assert!(begun.elapsed() < PATIENCE, "{}", self.logged());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        while self.database(name).await["status"]["planNumber"].is_null() {
+            assert!(begun.elapsed() < PATIENCE, "{}", self.logged());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn database(&self, name: &str) -> Value {
+        let path = format!("/api/v1/activeactivedatabases/{name}");
+        self.call("GET", &path, None).await.unwrap().1
+    }
+
+    /// A member that has joined.
+    pub(crate) async fn joined(&self, name: &str, uid: &str) -> Member {
+        let body = json!({
+            "apiVersion": "meridian.dev/v1alpha1",
+            "kind": "Token",
+            "metadata": {},
+            "spec": { "clusterName": name },
+        });
+        let made = self.call("POST", "/api/v1/tokens", Some(&body)).await;
+        let made = &made.unwrap().1["status"]["join"];
+        let text = |field: &str| made[field].as_str().unwrap().to_owned();
+        let material = JoinMaterial {
+            addresses: vec![format!("127.0.0.1:{}", self.link).parse().unwrap()],
+            ca_pem: text("caPem"),
+            token: text("token"),
+            name: name.to_owned(),
+        };
+        let mut identity = Identity::generate().unwrap();
+        join(&mut identity, &material, uid).await.unwrap();
+        Member {
+            identity,
+            uid: uid.to_owned(),
+        }
+    }
+
+    /// Runs the command line against this hub.
+    pub(crate) fn cli(&self, args: &[&str]) -> Ran {
+        let ran = Command::new(program("meridian"))
+            .args(args)
+            .env("MERIDIAN_HUB", format!("https://127.0.0.1:{}", self.web))
+            .env("MERIDIAN_TOKEN_FILE", self.data().join("admin-token"))
+            .env("MERIDIAN_CA_FILE", self.data().join("ca/root.crt"))
+            .stdin(Stdio::null())
+            .output();
+        ran.unwrap().into()
+    }
+
+    /// Backs the hub up while it runs.
+    pub(crate) fn backup(&self) -> PathBuf {
+        let name = format!("{}.backup", self.endpoints.len());
+        let file = self.dir.path().join(name);
+        let ran = self.cli(&["hub", "backup", "--file", file.to_str().unwrap()]);
+        assert!(ran.success, "{ran:?}");
+        file
+    }
+
+    /// Runs `meridian-hub restore` for this hub, which does not run.
+    pub(crate) fn restore(&self, file: &Path, more: &[&str]) -> Ran {
+        let ran = Command::new(program("meridian-hub"))
+            .args(["restore", "--file"])
+            .arg(file)
+            .arg("--data-dir")
+            .arg(self.data())
+            .args(self.state())
+            .args(more)
+            .output();
+        ran.unwrap().into()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // It may have ended by itself, which the test has noticed by then.
+            drop(process.kill());
+            drop(process.wait());
+        }
+    }
+}
+
+/// A program beside the folder of the tests.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.ancestors().nth(2).unwrap();
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --bins",
+        path.display()
+    );
+    path
+}
+
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}

@@ -1,0 +1,134 @@
+//! A member that says only what a test tells it to.
+
+use std::time::Duration;
+
+use meridian_agent::link::{dial::Dialer, identity::Identity};
+use meridian_api::link::proto::{
+    self, AgentFrame, HubFrame, agent_frame::Frame as FromAgent, hub_frame::Frame,
+    link_client::LinkClient,
+};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+pub(crate) use meridian_api::link::proto::StorePosition as Position;
+
+/// Longer than two heartbeats.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A cluster that has joined.
+pub(crate) struct Member {
+    pub(crate) identity: Identity,
+    pub(crate) uid: String,
+}
+
+/// Its stream.
+pub(crate) struct Session {
+    to_hub: mpsc::Sender<AgentFrame>,
+    from_hub: Streaming<HubFrame>,
+}
+
+impl Member {
+    /// Says Hello and hears Welcome.
+    pub(crate) async fn session(&self, last: Option<Position>) -> (Session, proto::Welcome) {
+        let membership = self.identity.membership.as_ref().unwrap();
+        let dialer = Dialer {
+            addresses: membership.addresses.clone(),
+            roots_pem: membership.trust.roots_pem.clone(),
+        };
+        let dialled = dialer.connect(Some(&self.identity), || 0.5).await;
+        let (channel, _) = dialled.unwrap();
+        let (to_hub, says) = mpsc::channel(16);
+        let hello = proto::Hello {
+            proto_min: 1,
+            proto_max: 1,
+            agent_version: "test".to_owned(),
+            kube_system_uid: self.uid.clone(),
+            last,
+            ..proto::Hello::default()
+        };
+        to_hub.send(framed(FromAgent::Hello(hello))).await.unwrap();
+        let opened = LinkClient::new(channel)
+            .session(ReceiverStream::new(says))
+            .await;
+        let mut session = Session {
+            to_hub,
+            from_hub: opened.unwrap().into_inner(),
+        };
+        match session.hear().await {
+            Frame::Welcome(welcome) => (session, welcome),
+            other => panic!("{other:?}, expected Welcome"),
+        }
+    }
+}
+
+fn framed(frame: FromAgent) -> AgentFrame {
+    AgentFrame { frame: Some(frame) }
+}
+
+impl Session {
+    async fn say(&self, frame: FromAgent) {
+        self.to_hub.send(framed(frame)).await.unwrap();
+    }
+
+    pub(crate) async fn hear(&mut self) -> Frame {
+        let heard = timeout(PATIENCE, self.from_hub.message()).await;
+        let heard = heard.unwrap().unwrap().unwrap();
+        heard.frame.unwrap()
+    }
+
+    pub(crate) async fn reports_a_rec(&self, cluster: &str) {
+        let rec = proto::Rec {
+            namespace: "db".to_owned(),
+            name: "rec".to_owned(),
+            uid: "u".to_owned(),
+            replication_address: "10.77.0.1:443".to_owned(),
+            suffix: format!(".rec.db.{cluster}.meridian.internal"),
+            state: "Running".to_owned(),
+            ..proto::Rec::default()
+        };
+        let recs = proto::RecInventory {
+            recs: vec![rec],
+            seq: 1,
+            as_of_wall_ms: 0,
+        };
+        self.say(FromAgent::Recs(recs)).await;
+    }
+
+    /// Holds an object of which the hub knows nothing, with higher numbers than it has given.
+    pub(crate) async fn holds_an_instance(&self) {
+        let entry = proto::InventoryEntry {
+            object_id: "00000000-0000-4000-8000-000000000001".to_owned(),
+            data_bearing: true,
+            highest_instance_id: 7,
+            config_version: 9,
+            plan_number: 30,
+            ..proto::InventoryEntry::default()
+        };
+        let page = proto::InventoryPage {
+            entries: vec![entry],
+            last: true,
+            ..proto::InventoryPage::default()
+        };
+        self.say(FromAgent::Inventory(page)).await;
+    }
+
+    /// Takes every order until one for this database has come, and returns the position of the last.
+    pub(crate) async fn obeys(&mut self, database: &str) -> Position {
+        loop {
+            let Frame::Apply(apply) = self.hear().await else {
+                continue;
+            };
+            let upto = apply.upto.unwrap();
+            let ack = proto::Ack {
+                seq: apply.seq,
+                durable_upto_revision: upto.revision,
+            };
+            self.say(FromAgent::Ack(ack)).await;
+            if apply.items.iter().any(|item| item.name == database) {
+                return upto;
+            }
+        }
+    }
+}
