@@ -8,11 +8,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use redb::{Database, TableDefinition};
 
-use super::hub::Hub;
+use super::hub::{AUTHORITY, Hub, Ran};
 use super::{EU, Members, US};
-
-const FILES: [&str; 3] = ["ca/root.key", "ca/root.crt", "admin-token"];
 
 fn folder(format: u64) -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub_stores");
@@ -22,10 +21,7 @@ fn folder(format: u64) -> PathBuf {
 /// A hub that has the authority and the token of a folder, and no store yet.
 fn of(format: u64) -> Hub {
     let hub = Hub::stopped();
-    fs::create_dir_all(hub.data().join("ca")).unwrap();
-    for file in FILES {
-        fs::copy(folder(format).join(file), hub.data().join(file)).unwrap();
-    }
+    hub.has_the_authority_in(&folder(format));
     hub
 }
 
@@ -67,6 +63,48 @@ async fn the_backup_of_each_earlier_format_is_restored() {
     }
 }
 
+/// A hub on a file, stopped, into whose store something was written as a later release may.
+async fn after(written: impl FnOnce(&Path)) -> Ran {
+    let mut hub = Hub::start().await;
+    hub.stop().await;
+    written(&hub.store());
+    let ran = hub.refuses_to_start();
+    assert!(!ran.success, "{ran:?}");
+    ran
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_a_later_release_wrote_is_refused_by_file_or_record() {
+    const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+    let layout = after(|path| {
+        let store = Database::open(path).unwrap();
+        let txn = store.begin_write().unwrap();
+        let mut meta = txn.open_table(META).unwrap();
+        meta.insert("format", 2).unwrap();
+        drop(meta);
+        txn.commit().unwrap();
+    });
+    let told = layout.await.stderr;
+    for part in ["hub.redb", "store format 2", "up to 1", "newer hub"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+
+    const ENTRIES: TableDefinition<'_, &str, (u64, u64, &[u8])> = TableDefinition::new("entries");
+    let record = after(|path| {
+        let store = Database::open(path).unwrap();
+        let txn = store.begin_write().unwrap();
+        let mut entries = txn.open_table(ENTRIES).unwrap();
+        let birth: &[u8] = b"\x02{}";
+        entries.insert("/meta/birth", (1, 1, birth)).unwrap();
+        drop(entries);
+        txn.commit().unwrap();
+    });
+    let told = record.await.stderr;
+    for part in ["/meta/birth", "version 2", "newer hub"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
 /// Writes the folder of the format that this hub has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "writes into the source; only for a new format"]
@@ -78,7 +116,7 @@ async fn the_folder_of_the_present_format_is_written() {
     fs::create_dir_all(folder.join("ca")).unwrap();
     fs::copy(hub.backup(), folder.join("hub.backup")).unwrap();
     hub.stop().await;
-    for file in FILES {
+    for file in AUTHORITY {
         fs::copy(hub.data().join(file), folder.join(file)).unwrap();
     }
     let packed = fs::File::create(folder.join("hub.redb.gz")).unwrap();

@@ -1,6 +1,9 @@
 //! A process of the hub, and the command line beside it.
 
+use std::collections::BTreeSet;
+use std::fs::Permissions;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +20,9 @@ use super::member::Member;
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What belongs to a store and is not in it.
+pub(crate) const AUTHORITY: [&str; 3] = ["ca/root.key", "ca/root.crt", "admin-token"];
 
 /// A hub. It ends with the test.
 pub(crate) struct Hub {
@@ -84,23 +90,78 @@ impl Hub {
         self.endpoints = endpoints;
     }
 
-    /// Starts and waits until it leads.
-    pub(crate) async fn again(&mut self) {
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let log = std::fs::File::options();
-        let log = log.clone().create(true).append(true).open(self.log());
-        let process = Command::new(program("meridian-hub"))
+    /// A second replica over the same etcd, which follows.
+    #[cfg(feature = "lab")]
+    pub(crate) async fn follower(&self) -> Self {
+        let mut hub = Self::stopped();
+        hub.endpoints.clone_from(&self.endpoints);
+        hub.has_the_authority_of(self);
+        hub.spawn();
+        let begun = Instant::now();
+        while hub.role().await.as_deref() != Some("follows") {
+            assert!(begun.elapsed() < PATIENCE, "{}", hub.logged());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        hub
+    }
+
+    /// Gets what belongs to a store and is not in it: its authority and the first administrator's token.
+    pub(crate) fn has_the_authority_of(&self, other: &Self) {
+        self.has_the_authority_in(&other.data());
+    }
+
+    /// As [`Hub::has_the_authority_of`], out of a folder.
+    pub(crate) fn has_the_authority_in(&self, folder: &Path) {
+        std::fs::create_dir_all(self.data().join("ca")).unwrap();
+        for file in AUTHORITY {
+            let own = self.data().join(file);
+            std::fs::copy(folder.join(file), &own).unwrap();
+            // As a hub makes them: git keeps no such modes.
+            std::fs::set_permissions(own, Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+
+    #[cfg(feature = "lab")]
+    async fn role(&self) -> Option<String> {
+        let (_, hub) = self.call("GET", "/api/v1/hub", None).await?;
+        Some(hub["role"].as_str()?.to_owned())
+    }
+
+    /// Starts one that cannot, and returns what it says.
+    pub(crate) fn refuses_to_start(&self) -> Ran {
+        self.command()
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap()
+            .into()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(program("meridian-hub"));
+        command
             .args(["serve", "--data-dir"])
             .arg(self.data())
             .args(["--web-listen", &format!("127.0.0.1:{}", self.web)])
             .args(["--link-listen", &format!("127.0.0.1:{}", self.link)])
             .args(["--advertise-link", &format!("127.0.0.1:{}", self.link)])
+            .args(["--advertise-web", &format!("127.0.0.1:{}", self.web)])
             .args(self.state())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log.unwrap())
-            .spawn();
+            .stdout(Stdio::null());
+        command
+    }
+
+    fn spawn(&mut self) {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let log = std::fs::File::options();
+        let log = log.clone().create(true).append(true).open(self.log());
+        let process = self.command().stderr(log.unwrap()).spawn();
         self.process = Some(process.unwrap());
+    }
+
+    /// Starts and waits until it leads.
+    pub(crate) async fn again(&mut self) {
+        self.spawn();
         let begun = Instant::now();
         let ready = || {
             let address = ([127, 0, 0, 1], self.link).into();
@@ -196,15 +257,25 @@ impl Hub {
         self.call("GET", &path, None).await.unwrap().1
     }
 
+    /// Makes a join token for a cluster of this name; the status of the answer.
+    pub(crate) async fn token(&self, cluster: &str) -> u16 {
+        let path = "/api/v1/tokens";
+        let made = self.call("POST", path, Some(&token_for(cluster))).await;
+        made.unwrap().0
+    }
+
+    /// The names of the clusters for which there are tokens.
+    pub(crate) async fn tokens(&self) -> BTreeSet<String> {
+        let (_, list) = self.call("GET", "/api/v1/tokens", None).await.unwrap();
+        let items = list["items"].as_array().unwrap();
+        let names = items.iter().map(|it| it["spec"]["clusterName"].as_str());
+        names.map(|name| name.unwrap().to_owned()).collect()
+    }
+
     /// A member that has joined.
     pub(crate) async fn joined(&self, name: &str, uid: &str) -> Member {
-        let body = json!({
-            "apiVersion": "meridian.dev/v1alpha1",
-            "kind": "Token",
-            "metadata": {},
-            "spec": { "clusterName": name },
-        });
-        let made = self.call("POST", "/api/v1/tokens", Some(&body)).await;
+        let path = "/api/v1/tokens";
+        let made = self.call("POST", path, Some(&token_for(name))).await;
         let made = &made.unwrap().1["status"]["join"];
         let text = |field: &str| made[field].as_str().unwrap().to_owned();
         let material = JoinMaterial {
@@ -235,8 +306,8 @@ impl Hub {
 
     /// Backs the hub up while it runs.
     pub(crate) fn backup(&self) -> PathBuf {
-        let name = format!("{}.backup", self.endpoints.len());
-        let file = self.dir.path().join(name);
+        let number = std::fs::read_dir(self.dir.path()).unwrap().count();
+        let file = self.dir.path().join(format!("{number}.backup"));
         let ran = self.cli(&["hub", "backup", "--file", file.to_str().unwrap()]);
         assert!(ran.success, "{ran:?}");
         file
@@ -264,6 +335,15 @@ impl Drop for Hub {
             drop(process.wait());
         }
     }
+}
+
+fn token_for(cluster: &str) -> Value {
+    json!({
+        "apiVersion": "meridian.dev/v1alpha1",
+        "kind": "Token",
+        "metadata": {},
+        "spec": { "clusterName": cluster },
+    })
 }
 
 /// A program beside the folder of the tests.

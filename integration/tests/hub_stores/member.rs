@@ -1,10 +1,11 @@
 //! A member that says only what a test tells it to.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use meridian_agent::link::{dial::Dialer, identity::Identity};
 use meridian_api::link::proto::{
-    self, AgentFrame, HubFrame, agent_frame::Frame as FromAgent, hub_frame::Frame,
+    self, AgentFrame, HubFrame, ItemOp, agent_frame::Frame as FromAgent, hub_frame::Frame,
     link_client::LinkClient,
 };
 use tokio::sync::mpsc;
@@ -12,7 +13,18 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-pub(crate) use meridian_api::link::proto::StorePosition as Position;
+use meridian_api::link::proto::StorePosition as Position;
+
+/// An object that no hub has made.
+pub(crate) const STRANGE: &str = "00000000-0000-4000-8000-000000000001";
+
+/// What a member has obeyed.
+#[derive(Clone, Debug)]
+pub(crate) struct Obeyed {
+    pub(crate) position: Position,
+    /// The hub's identities of the objects of the database.
+    pub(crate) objects: BTreeSet<String>,
+}
 
 /// Longer than two heartbeats.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -56,10 +68,11 @@ impl Member {
             to_hub,
             from_hub: opened.unwrap().into_inner(),
         };
-        match session.hear().await {
-            Frame::Welcome(welcome) => (session, welcome),
-            other => panic!("{other:?}, expected Welcome"),
-        }
+        let frame = session.hear().await;
+        let Frame::Welcome(welcome) = frame else {
+            panic!("{frame:?}, expected Welcome")
+        };
+        (session, welcome)
     }
 }
 
@@ -96,38 +109,51 @@ impl Session {
         self.say(FromAgent::Recs(recs)).await;
     }
 
-    /// Holds an object of which the hub knows nothing, with higher numbers than it has given.
-    pub(crate) async fn holds_an_instance(&self) {
-        let entry = proto::InventoryEntry {
-            object_id: "00000000-0000-4000-8000-000000000001".to_owned(),
+    /// Holds these objects, and [`STRANGE`] with higher numbers than any hub here has given.
+    pub(crate) async fn holds(&self, objects: &BTreeSet<String>) {
+        let strange = proto::InventoryEntry {
+            object_id: STRANGE.to_owned(),
             data_bearing: true,
             highest_instance_id: 7,
             config_version: 9,
             plan_number: 30,
             ..proto::InventoryEntry::default()
         };
+        let entries = objects.iter().map(|id| proto::InventoryEntry {
+            object_id: id.clone(),
+            data_bearing: true,
+            ..proto::InventoryEntry::default()
+        });
         let page = proto::InventoryPage {
-            entries: vec![entry],
+            entries: entries.chain([strange]).collect(),
             last: true,
             ..proto::InventoryPage::default()
         };
         self.say(FromAgent::Inventory(page)).await;
     }
 
-    /// Takes every order until one for this database has come, and returns the position of the last.
-    pub(crate) async fn obeys(&mut self, database: &str) -> Position {
+    /// Takes every order until both objects of this database have come; none of them may delete.
+    pub(crate) async fn obeys(&mut self, database: &str) -> Obeyed {
+        let mut objects = BTreeSet::new();
         loop {
             let Frame::Apply(apply) = self.hear().await else {
                 continue;
             };
-            let upto = apply.upto.unwrap();
+            let position = apply.upto.unwrap();
             let ack = proto::Ack {
                 seq: apply.seq,
-                durable_upto_revision: upto.revision,
+                durable_upto_revision: position.revision,
             };
             self.say(FromAgent::Ack(ack)).await;
-            if apply.items.iter().any(|item| item.name == database) {
-                return upto;
+            for item in apply.items {
+                assert_eq!(item.op(), ItemOp::Upsert, "{item:?}");
+                if item.name == database {
+                    objects.insert(item.object_id);
+                }
+            }
+            // The database and its instance.
+            if objects.len() == 2 {
+                return Obeyed { position, objects };
             }
         }
     }

@@ -24,7 +24,7 @@ async fn a_restore_that_cannot_be_right_says_why_and_writes_nothing() {
         &hub.restore(&file, &[]),
         &["not empty", "hub.redb", "expected none"],
     );
-    assert_eq!(hub.restore(&file, &["--dry-run"]).success, false);
+    refused(&hub.restore(&file, &["--dry-run"]), &["not empty"]);
     hub.again().await;
     assert_eq!(hub.status().await["mode"], "decides", "it goes on");
     hub.stop().await;
