@@ -37,7 +37,7 @@ use crate::{
         apply::ApplyError,
         drive::{self, Driver, End, REST, Wakes},
         finalizer,
-        own::{DELETE_APPROVED, Owner, REVISION},
+        own::{Owner, is_deletion_approved},
     },
 };
 
@@ -104,7 +104,7 @@ impl Driver for ActiveActive {
         let instance = objects.get::<ActiveActiveInstance>(name).await?;
         let topology = self.own_topology(reaadb).await?;
         let stands = instance.is_some() || topology.is_some();
-        if stands && !is_approved(reaadb) {
+        if stands && !is_deletion_approved(reaadb) {
             return Ok(End::Waits(status::unconfirmed(), REST));
         }
         let told = instance.as_ref().map(|told| told.spec.cluster.clone());
@@ -237,7 +237,7 @@ impl ActiveActive {
         reaadb: &RedisEnterpriseActiveActiveDatabase,
         instance: Option<&ActiveActiveInstance>,
     ) -> Result<bool, ApplyError> {
-        if is_approved(&reaadb.metadata) {
+        if is_deletion_approved(&reaadb.metadata) {
             return Ok(true);
         }
         let nothing = instance.is_none() && !status::was_active(reaadb);
@@ -286,19 +286,6 @@ impl ActiveActive {
     }
 }
 
-/// Whether the hub has confirmed the deletion: the link writes the tombstone's revision, which must lie above the
-/// revision that the object shows. An annotation that is no number confirms nothing.
-fn is_approved(reaadb: &ObjectMeta) -> bool {
-    let number = |key: &str| {
-        let text = reaadb.annotations.as_ref()?.get(key)?;
-        text.parse::<u64>().ok()
-    };
-    match (number(DELETE_APPROVED), number(REVISION)) {
-        (Some(tombstone), Some(shown)) => tombstone > shown,
-        (Some(_), None) | (None, _) => false,
-    }
-}
-
 /// Runs the controller until the context stops.
 pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
@@ -318,39 +305,4 @@ pub(super) async fn run(context: Context) {
     });
     let (report, stop) = (context.report.clone(), context.stop.clone());
     drive::run(ActiveActive { context }, controller, objects, report, stop).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn annotated(pairs: &[(&str, &str)]) -> RedisEnterpriseActiveActiveDatabase {
-        let mut reaadb = RedisEnterpriseActiveActiveDatabase::new("db", Default::default());
-        reaadb.annotations_mut().extend(
-            pairs
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
-        );
-        reaadb
-    }
-
-    #[test]
-    fn only_a_tombstone_above_the_shown_revision_confirms_a_deletion() {
-        let cases: [(&[(&str, &str)], bool); 7] = [
-            (&[], false),
-            (&[(REVISION, "7")], false),
-            (&[(DELETE_APPROVED, "8")], false),
-            (&[(DELETE_APPROVED, "yes"), (REVISION, "7")], false),
-            (&[(DELETE_APPROVED, "6"), (REVISION, "7")], false),
-            (&[(DELETE_APPROVED, "7"), (REVISION, "7")], false),
-            (&[(DELETE_APPROVED, "8"), (REVISION, "7")], true),
-        ];
-        for (annotations, expected) in cases {
-            assert_eq!(
-                is_approved(&annotated(annotations).metadata),
-                expected,
-                "{annotations:?}"
-            );
-        }
-    }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use meridian_api::crds::topology::DatabaseTopologySpec;
+use meridian_api::ids::{Revision, Term};
 
 /// Field manager of everything the agent applies.
 pub const FIELD_MANAGER: &str = "meridian-agent";
@@ -21,10 +22,12 @@ pub const DATABASE: &str = "meridian.dev/database";
 pub const DATABASE_NAMESPACE: &str = "meridian.dev/database-namespace";
 /// Annotation of a database with the place of its primary; see `controllers::topology`. EndpointSlices carry it too.
 pub const MEMORY: &str = "meridian.dev/topology";
-/// Annotation by which the link says that a deletion is confirmed: the revision of the tombstone.
+/// Annotation by which the link says that a deletion is confirmed: see [`approval`].
 pub const DELETE_APPROVED: &str = "meridian.dev/delete-approved";
 /// Annotation with the hub's revision that an object shows.
 pub const REVISION: &str = "meridian.dev/revision";
+/// Annotation with the term of the hub that wrote the revision.
+pub const TERM: &str = "meridian.dev/hub-term";
 /// Annotation of a pod template and its pods: hash of everything else in the template.
 pub const TEMPLATE: &str = "meridian.dev/template";
 /// Annotation of a StatefulSet: the release for which its template was made.
@@ -52,6 +55,32 @@ pub const ROLE_NODE: (&str, &str) = ("redis.io/role", "node");
 #[must_use]
 pub fn made_for(namespace: &str, name: &str) -> String {
     format!("{MANAGED_BY}={FIELD_MANAGER},{DATABASE}={name},{DATABASE_NAMESPACE}={namespace}")
+}
+
+/// The text of [`DELETE_APPROVED`]: the term and the revision of the tombstone.
+#[must_use]
+pub fn approval(term: Term, revision: Revision) -> String {
+    format!("{term}/{revision}")
+}
+
+/// Whether the hub has confirmed the deletion of an object: the tombstone must lie above what the object shows. Terms come
+/// first, because a hub whose store was restored counts revisions anew, in a term above all before: an approval of the time
+/// before counts for nothing once the object was written again. Any other text confirms nothing.
+#[must_use]
+pub fn is_deletion_approved(object: &ObjectMeta) -> bool {
+    let text = |key: &str| object.annotations.as_ref()?.get(key).map(String::as_str);
+    let numbers = |term: &str, revision: &str| {
+        let numbers: (u64, u64) = (term.parse().ok()?, revision.parse().ok()?);
+        Some(numbers)
+    };
+    let approved = text(DELETE_APPROVED).and_then(|text| text.split_once('/'));
+    let approved = approved.and_then(|(term, revision)| numbers(term, revision));
+    let shown = text(TERM)
+        .zip(text(REVISION))
+        .and_then(|(term, revision)| numbers(term, revision));
+    approved
+        .zip(shown)
+        .is_some_and(|(tombstone, shown)| tombstone > shown)
 }
 
 /// For whom an object is written.
@@ -292,5 +321,41 @@ mod tests {
             Owner::cluster("rec").selector(),
             "app.kubernetes.io/managed-by=meridian-agent,redis.io/cluster=rec,!meridian.dev/database"
         );
+    }
+
+    #[test]
+    fn only_a_tombstone_above_what_is_shown_confirms_a_deletion_by_term_and_then_by_revision() {
+        let approved = |tombstone: &str, term: &str, revision: &str| {
+            let pairs = [
+                (DELETE_APPROVED, tombstone),
+                (TERM, term),
+                (REVISION, revision),
+            ];
+            let given = pairs.into_iter().filter(|(_, text)| !text.is_empty());
+            let given = given.map(|(key, text)| (key.to_owned(), text.to_owned()));
+            is_deletion_approved(&ObjectMeta {
+                annotations: Some(given.collect()),
+                ..ObjectMeta::default()
+            })
+        };
+        assert!(approved("1/8", "1", "7"));
+        assert!(approved(&approval(Term(1), Revision(8)), "1", "7"));
+        for (tombstone, term, revision) in [
+            ("", "1", "7"),
+            ("1/8", "", ""),
+            ("1/8", "", "7"),
+            ("1/8", "1", ""),
+            ("1/yes", "1", "7"),
+            ("8", "1", "7"),
+            ("1/6", "1", "7"),
+            ("1/7", "1", "7"),
+        ] {
+            let found = approved(tombstone, term, revision);
+            assert!(!found, "{tombstone} {term} {revision}");
+        }
+        // The store was restored in between: revisions began anew, in a higher term.
+        assert!(!approved("3/5000", "5", "70"));
+        assert!(approved("5/70", "3", "5000"));
+        assert!(!is_deletion_approved(&ObjectMeta::default()));
     }
 }

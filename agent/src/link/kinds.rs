@@ -12,7 +12,7 @@ pub const TERM: &str = "meridian.dev/hub-term";
 pub const HASH: &str = "meridian.dev/hash";
 /// Annotation: the plan that decided the object.
 pub const PLAN_NUMBER: &str = "meridian.dev/plan-number";
-/// Annotation: the deletion of this revision was approved; controllers may clean up the data.
+/// Annotation: the deletion of this term and revision was approved; controllers may clean up the data.
 pub const DELETE_APPROVED: &str = "meridian.dev/delete-approved";
 /// Field manager of everything that the hub decides.
 pub const FIELD_MANAGER: &str = "meridian-hub";

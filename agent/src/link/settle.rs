@@ -8,6 +8,8 @@ use meridian_api::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::k8s::own;
+
 use super::{
     kinds::{DELETE_APPROVED, FIELD_MANAGER, HASH, OBJECT_ID, PLAN_NUMBER, REVISION, TERM},
     order::{Drift, Mark, Order, Wish},
@@ -198,11 +200,12 @@ fn delete(order: &Order, approval: Option<&str>, live: &DynamicObject, namespace
             "{what}: the API server shows no uid: nothing was deleted"
         ));
     };
-    let revision = order.mark.revision.to_string();
     if order.kind.data_bearing() && approval.is_none() {
         return Step::Prepared;
     }
-    let approved = order.kind.data_bearing().then_some(revision);
+    let Mark { term, revision } = order.mark;
+    let approved = order.kind.data_bearing();
+    let approved = approved.then(|| own::approval(term, revision));
     let marked = approved.is_none() || annotation(live, DELETE_APPROVED) == approved.as_deref();
     if live.metadata.deletion_timestamp.is_some() && marked {
         return Step::Wait {

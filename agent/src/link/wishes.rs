@@ -8,9 +8,10 @@ use kube::{ResourceExt as _, api::DynamicObject};
 use meridian_api::link::proto::{self, IntentOp};
 
 use super::{
-    kinds::{DELETE_APPROVED, Kind},
-    settle::{annotation, mark_of, object_id_of},
+    kinds::Kind,
+    settle::{mark_of, object_id_of},
 };
+use crate::k8s::own::is_deletion_approved;
 
 /// The wish that an object of `kind` expresses, if it expresses one.
 #[must_use]
@@ -21,7 +22,7 @@ pub fn wish(kind: Kind, object: &DynamicObject) -> Option<proto::LocalIntent> {
     let leaving = object.metadata.deletion_timestamp.is_some();
     match (object_id_of(object), leaving) {
         (None, false) => intent(kind, object, IntentOp::Upsert),
-        (Some(_), true) if annotation(object, DELETE_APPROVED).is_none() => {
+        (Some(_), true) if !is_deletion_approved(&object.metadata) => {
             intent(kind, object, IntentOp::Delete)
         }
         // What the hub does not know may go without asking it; what it approved is going; all else is no wish.
@@ -133,7 +134,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::link::kinds::OBJECT_ID;
+    use crate::link::kinds::{DELETE_APPROVED, OBJECT_ID, REVISION, TERM};
 
     const ID: &str = "00000000-0000-4000-8000-000000000001";
 
@@ -181,8 +182,14 @@ mod tests {
             (asked.op(), asked.object_id.as_str(), asked.body.len()),
             (IntentOp::Delete, ID, 0)
         );
-        let approved = json!({"deletionTimestamp": leaving, "annotations": {OBJECT_ID: ID, DELETE_APPROVED: "8"}});
-        assert_eq!(wish(Kind::Database, &database(approved)), None);
+        // As the hub's order shows itself, before and after the store was restored.
+        for (approved, shown, asks) in [("1/8", "1", false), ("1/8", "2", true)] {
+            let approved = json!({"deletionTimestamp": leaving, "annotations": {
+                OBJECT_ID: ID, DELETE_APPROVED: approved, TERM: shown, REVISION: "7",
+            }});
+            let asked = wish(Kind::Database, &database(approved));
+            assert_eq!(asked.is_some(), asks, "{asked:?}");
+        }
         assert_eq!(
             wish(
                 Kind::Database,

@@ -309,7 +309,7 @@ fn data_is_deleted_only_after_a_confirmation_and_marked_for_the_controllers() {
             step,
             Step::Delete {
                 uid: "u1".to_owned(),
-                approved: Some("8".to_owned())
+                approved: Some("1/8".to_owned())
             }
         );
     }
@@ -343,7 +343,7 @@ fn a_deletion_is_carried_out_only_when_the_object_is_gone() {
         ),
         "someone deletes it already: mark it"
     );
-    going["metadata"]["annotations"][DELETE_APPROVED] = json!("8");
+    going["metadata"]["annotations"][DELETE_APPROVED] = json!("1/8");
     let marked: DynamicObject = serde_json::from_value(going).unwrap();
     assert!(matches!(
         settle(&approved, Some(&marked), NS, None),

@@ -26,7 +26,7 @@ async fn data_goes_only_by_tombstone_and_confirmation_and_is_reported_when_it_is
     let object = live(&world.member, 1);
     assert_eq!(
         object["metadata"]["annotations"][DELETE_APPROVED],
-        json!("8")
+        json!("1/8")
     );
     assert!(object["metadata"]["deletionTimestamp"].is_string());
     world.member.release(Kind::Database, "db-1");
