@@ -50,6 +50,14 @@ pub struct Input {
     pub done: BTreeMap<Place, Revision>,
 }
 
+impl Input {
+    /// Whether a member carried out exactly what it is told at this revision. A higher one is of another time: a store that
+    /// went back, or was restored, gives revisions that members have heard of already.
+    fn is_done(&self, place: &Place, revision: Revision) -> bool {
+        self.done.get(place) == Some(&revision)
+    }
+}
+
 /// What to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

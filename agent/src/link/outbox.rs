@@ -213,6 +213,12 @@ impl Outbox {
             .for_each(|slot| slot.sent = true);
     }
 
+    /// Another store is followed from now on: what became of orders of the one before is no news to it, and their revisions
+    /// would be taken for its own.
+    pub fn forget_outcomes(&self) {
+        self.lock().outcomes.clear();
+    }
+
     /// The hub has room for `objects` more reports. Until it says so for the first time, room is not limited.
     pub fn credit(&self, objects: u32) {
         let mut state = self.lock();

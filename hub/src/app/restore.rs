@@ -3,7 +3,8 @@
 //!
 //! What is not put back: the starts, because their revisions mean nothing in the new store. So no position that a member
 //! remembers is in the restored line, each raises its own doubt, and the allocators rise above what it reports before it
-//! is told anything. What a person accepted for single members is of another time and is not put back either.
+//! is told anything. What a person accepted for single members is of another time and is not put back either, nor are the
+//! outcomes that members reported: each speaks of a revision, and the new store gives the same numbers to other states.
 //!
 //! A store is filled in several transactions. Until the last one a mark says so, under which no hub begins; the restore of
 //! the same file goes on where it was broken off.
@@ -131,6 +132,7 @@ impl Whole {
             let of_another_time = [
                 keys::starts().text().to_owned(),
                 keys::all_adopted().text().to_owned(),
+                keys::outcomes().text().to_owned(),
             ];
             let starts = of_another_time.iter().any(|it| record.key.starts_with(it));
             !starts && !left.contains(&record.key)

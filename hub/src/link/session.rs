@@ -290,8 +290,11 @@ where
         if let Mode::Adopt { approval } = &admission.mode {
             self.send(outbound::adoption(approval)).await?;
         }
-        for outcome in &hello.pending_outcomes {
-            self.on_outcome(outcome).await?;
+        // Of a member that does not follow this line they speak of revisions of another time.
+        if let Mode::Resume(_) = admission.mode {
+            for outcome in &hello.pending_outcomes {
+                self.on_outcome(outcome).await?;
+            }
         }
         self.window.acknowledged_to(since);
         if self.observing {

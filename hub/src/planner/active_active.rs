@@ -160,7 +160,7 @@ fn plan_deletion(
         .iter()
         .filter(|((_, object), _)| mine.contains(object))
     {
-        if told.is_tombstone() && input.done.get(place).is_some_and(|done| done >= revision) {
+        if told.is_tombstone() && input.is_done(place, *revision) {
             plan.forget.insert(*place);
             continue;
         }
@@ -265,7 +265,7 @@ pub(super) fn plan_remotes(input: &Input, needed: Needed, plan: &mut Plan) {
                 ..told.clone()
             };
             plan.tell.insert(*place, gone);
-        } else if input.done.get(place).is_some_and(|done| done >= revision) {
+        } else if input.is_done(place, *revision) {
             plan.forget.insert(*place);
         }
     }

@@ -116,7 +116,7 @@ fn check_deletion(
 
 fn check_forgotten(input: &Input, place: &Place) -> Result<(), Breach> {
     let carried_out = input.desired.get(place).is_some_and(|(told, revision)| {
-        matches!(told.action, Action::Delete { .. }) && input.done.get(place) >= Some(revision)
+        matches!(told.action, Action::Delete { .. }) && input.is_done(place, *revision)
     });
     if carried_out {
         Ok(())

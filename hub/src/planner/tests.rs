@@ -383,6 +383,29 @@ fn a_deletion_waits_for_every_member() {
 }
 
 #[test]
+fn what_a_member_carried_out_at_a_higher_revision_of_another_time_is_no_deletion() {
+    let mut input = with(world(2), [database(1, &[1, 2])]);
+    settle(&mut input);
+    confirmed(&mut input, "db-1");
+    settle(&mut input);
+    let of_another_time = |(place, (_, revision)): (&Place, &(Desired, Revision))| {
+        let later = Revision(revision.0 + 1);
+        (*place, later)
+    };
+    input.done = input.desired.iter().map(of_another_time).collect();
+    let before = input.desired.clone();
+    assert!(plan(&input).is_empty());
+    for place in before.keys() {
+        let mut early = Plan::default();
+        early.forget.insert(*place);
+        assert!(check(&input, &early).is_err());
+    }
+    members_obey(&mut input);
+    settle(&mut input);
+    assert!(input.databases.is_empty());
+}
+
+#[test]
 fn remote_clusters_that_another_database_needs_stay() {
     let mut input = with(world(3), [database(1, &[1, 2, 3]), database(2, &[1, 2])]);
     settle(&mut input);

@@ -98,14 +98,14 @@ fn text(file: &Path, place: &str, whole: &Whole, done: &Restored, dry_run: bool)
         (false, false) => "restored",
     };
     format!(
-        "{did} {records} of {all} records from {file} into {place}\n\
+        "{did} {restored} of {all} from {file} into {place}\n\
          backup: store {store}, term {term}, revision {revision}, taken at {taken} by version {version}\n\
          \x20       {bytes} bytes, SHA-256 {sha256}\n\
-         left out: {left} records of starts and of accepted positions, which mean nothing in a new store\n\
+         left out: {left} of starts, accepted positions and outcomes, which mean nothing in a new store\n\
          next: start the hub. It opens term {next} or a higher one and only observes: it applies and deletes nothing. Look \
          with `meridian hub status`; once all members are connected, `meridian hub promote` lets it decide.\n",
-        records = done.records,
-        all = summary.records,
+        restored = done.records,
+        all = records(summary.records),
         file = file.display(),
         store = header.store_id,
         term = header.term,
@@ -114,9 +114,17 @@ fn text(file: &Path, place: &str, whole: &Whole, done: &Restored, dry_run: bool)
         version = header.hub_version,
         bytes = summary.bytes,
         sha256 = summary.sha256,
-        left = done.left_out,
+        left = records(done.left_out as u64),
         next = done.next_term,
     )
+}
+
+/// A number of records, for people.
+fn records(count: u64) -> String {
+    match count {
+        1 => "1 record".to_owned(),
+        count => format!("{count} records"),
+    }
 }
 
 fn json(file: &Path, place: &str, whole: &Whole, done: &Restored, dry_run: bool) -> String {

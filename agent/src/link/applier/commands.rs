@@ -262,6 +262,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             Ok(()) => {
                 tracing::warn!(store = %head.store_id, term = %head.term, approval, "the store was adopted: it is obeyed from now on");
                 self.journal = next;
+                self.outbox.forget_outcomes();
                 self.mode = Mode::Obey;
             }
             Err(error) => tracing::warn!(

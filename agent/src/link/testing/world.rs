@@ -97,7 +97,7 @@ pub(in crate::link) struct World {
     pub(in crate::link) commands: mpsc::Sender<Command>,
     pub(in crate::link) answers: mpsc::Receiver<proto::Confirm>,
     pub(in crate::link) trust: watch::Receiver<Option<proto::TrustBundle>>,
-    context: std::sync::Arc<Context>,
+    pub(in crate::link) context: std::sync::Arc<Context>,
     stop: CancellationToken,
     applier: JoinHandle<()>,
 }

@@ -73,9 +73,13 @@ where
         Ok(())
     }
 
-    /// Stores what became of an object. One that waits for a confirmation gets the hub's verdict at once.
+    /// Stores what became of an object. One that waits for a confirmation gets the hub's verdict at once. While the hub only
+    /// observes it asks for nothing, so an outcome may be of another time: the member keeps it and tells it again.
     pub(super) async fn on_outcome(&mut self, wire: &proto::Outcome) -> Result<(), End> {
         let (object, outcome) = wire::outcome(wire, self.context.app.now())?;
+        if self.observing {
+            return Ok(());
+        }
         let asks = outcome.result == OutcomeKind::Held && outcome.code == codes::NEEDS_CONFIRMATION;
         let revision = outcome.revision.0;
         self.context
@@ -89,7 +93,7 @@ where
         Ok(())
     }
 
-    /// A prepared deletion is confirmed or called off; while the hub only observes it stays prepared, because calling it
+    /// A prepared deletion is confirmed or called off; if the hub has begun to observe it stays prepared, because calling it
     /// off would be a decision, too.
     async fn answer_prepared(&mut self, object: ObjectId) -> Result<(), End> {
         let verdict = self.context.app.verdict(self.cluster, object).await?;

@@ -172,7 +172,12 @@ async fn an_unknown_store_is_only_observed_until_a_person_adopts_it() {
         before,
         "an adoption without approval is none"
     );
+    let pending = || world.context.outbox.pending_outcomes();
+    assert!(!pending().is_empty(), "the old hub never had it durably");
     wire.say(Heard::Confirm(adopt)).await;
+    let seq = wire.apply(other(52), vec![]).await;
+    wire.ack(seq).await;
+    assert_eq!(pending(), [], "it speaks of a revision of the old store");
     let seq = wire.apply(other(52), vec![item(1, 52)]).await;
     assert_eq!(wire.ack(seq).await.durable_upto_revision, 52);
     assert_eq!(wire.outcome(1).await.result(), OutcomeResult::Applied);

@@ -140,6 +140,61 @@ async fn a_person_lets_the_hub_go_on_above_everything_that_was_reported() {
     assert_eq!(welcome.mode(), SyncMode::Resume);
 }
 
+/// A Hello with an outcome that is not durable on the hub yet.
+async fn welcomed_with_an_outcome(world: &World, last: Option<Position>) -> (Agent, SyncMode) {
+    let outcome = proto::Outcome {
+        object_id: id(1).to_string(),
+        revision: 5000,
+        result: OutcomeResult::Applied.into(),
+        ..proto::Outcome::default()
+    };
+    let mut agent = world.connect(LAB_1);
+    agent
+        .say(FromAgent::Hello(proto::Hello {
+            pending_outcomes: vec![outcome],
+            ..hello(LAB_1, last)
+        }))
+        .await;
+    let welcome = agent.welcome().await;
+    // What follows Welcome comes after the outcomes were looked at.
+    agent.hear().await;
+    (agent, welcome.mode())
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_are_taken_of_members_that_follow_this_line_only() {
+    let stored = async |world: &World| {
+        let outcomes = records::list(&world.hub.store, &keys::outcomes()).await;
+        outcomes.unwrap().value.len()
+    };
+    let (world, claimed) = put_back().await;
+    let (agent, mode) = welcomed_with_an_outcome(&world, Some(claimed)).await;
+    assert_eq!((mode, stored(&world).await), (SyncMode::Observe, 0));
+    agent
+        .outcome(1, Revision(5000), OutcomeResult::Applied, "")
+        .await;
+    agent.say(FromAgent::Bye(proto::Bye::default())).await;
+    agent.served.await.unwrap();
+    assert_eq!(stored(&world).await, 0);
+
+    world
+        .hub
+        .app
+        .adopt("alice", &Trail::default())
+        .await
+        .unwrap();
+    world.want(2, upsert("b")).await;
+    let (agent, mode) = welcomed_with_an_outcome(&world, Some(claimed)).await;
+    assert_eq!((mode, stored(&world).await), (SyncMode::Full, 0));
+    drop(agent);
+
+    let world = World::new().await;
+    let revision = world.want(1, upsert("a")).await;
+    let last = position(&world.hub.app, revision);
+    let (_agent, mode) = welcomed_with_an_outcome(&world, Some(last)).await;
+    assert_eq!((mode, stored(&world).await), (SyncMode::Resume, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_restarted_hub_resumes_its_members() {
     let world = World::new().await;
