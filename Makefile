@@ -34,7 +34,7 @@ build: ## Build every program and the Valkey module (debug)
 	@cargo build --workspace --bins --lib
 	@cargo build -p crdt-module
 
-images: build ## Build the images of agent and node
+images: build ## Build the images of agent, node and hub
 	@tools/build-images.sh
 
 unit: ## Unit, property and engine tests: no Kubernetes

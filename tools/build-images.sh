@@ -7,7 +7,8 @@ usage() {
     cat <<'TEXT'
 Usage: tools/build-images.sh [--profile debug|release] [--with docker|buildah] [IMAGE…]
 
-Images: node (localhost/meridian-node:dev), agent (localhost/meridian-agent:dev); both without arguments.
+Images: node (localhost/meridian-node:dev), agent (localhost/meridian-agent:dev), hub (localhost/meridian-hub:dev, with the
+command line); all without arguments.
 --with decides who builds; without it docker where a docker engine answers, else buildah.
 An image whose inputs did not change is not built again.
 TEXT
@@ -17,7 +18,8 @@ TEXT
 readonly NODE_PACKAGES="base-files libc6 libgcc-s1 libstdc++6 libatomic1 liblzf1 libjemalloc2 libsystemd0 libcap2
     libssl3t64 zlib1g libzstd1 ca-certificates valkey-server valkey-tools
     dash coreutils libselinux1 libacl1 libattr1 libgmp10 libpcre2-8-0"
-readonly AGENT_PACKAGES="base-files libc6 libgcc-s1 ca-certificates"
+# Agent and hub.
+readonly PROGRAM_PACKAGES="base-files libc6 libgcc-s1 ca-certificates"
 # Nothing in a container reads these.
 readonly LEFT_OUT='^\./(usr/share/(doc|man|locale|lintian|info|bash-completion|bug|gdb)|etc/(init\.d|logrotate\.d|default|valkey)|usr/lib/(systemd|tmpfiles\.d|sysusers\.d)|usr/lib/[^/]+/gconv|boot)(/|$)'
 
@@ -38,12 +40,12 @@ parse_arguments() {
             --profile) [ $# -ge 2 ] || die "--profile needs debug or release"; profile=$2; shift 2 ;;
             --with) [ $# -ge 2 ] || die "--with needs docker or buildah"; builder=$2; shift 2 ;;
             -h | --help) usage; exit 0 ;;
-            node | agent) images+=("$1"); shift ;;
+            node | agent | hub) images+=("$1"); shift ;;
             *) die "unknown argument '$1'; see --help" ;;
         esac
     done
     case $profile in debug | release) ;; *) die "unknown profile '$profile': debug or release" ;; esac
-    [ ${#images[@]} -gt 0 ] || images=(node agent)
+    [ ${#images[@]} -gt 0 ] || images=(node agent hub)
 }
 
 choose_builder() {
@@ -151,7 +153,8 @@ jobs=()
 for image in "${images[@]}"; do
     case $image in
         node) build node "$NODE_PACKAGES" meridian-node libcrdt.so & ;;
-        agent) build agent "$AGENT_PACKAGES" meridian-agent & ;;
+        agent) build agent "$PROGRAM_PACKAGES" meridian-agent & ;;
+        hub) build hub "$PROGRAM_PACKAGES" meridian-hub meridian & ;;
     esac
     jobs+=($!)
 done
