@@ -178,6 +178,24 @@ pub struct Serve {
         env = "MERIDIAN_HUB_AUDIT_KEEP"
     )]
     pub audit_keep: u64,
+    /// Requests a second that are answered to one token of the web API, and twice as many at once; 0 sets no limit. The link of
+    /// the members has none.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 1000,
+        env = "MERIDIAN_HUB_LIMIT_REQUESTS"
+    )]
+    pub limit_requests: u32,
+    /// Tokens a second that are none, of one address, which are answered as such, and thirty times as many at once; 0 sets no
+    /// limit. A good token from the same address is not held back.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 1,
+        env = "MERIDIAN_HUB_LIMIT_REFUSALS"
+    )]
+    pub limit_refusals: u32,
     /// Where the state is kept.
     #[command(flatten)]
     pub etcd: Etcd,

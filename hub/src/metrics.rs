@@ -48,6 +48,20 @@ struct HttpLabels {
     status: u16,
 }
 
+/// Whose requests are held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Limited {
+    /// Those of one token.
+    Token,
+    /// Those that show no good token, of one address.
+    Address,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: Limited,
+}
+
 /// All metrics and the registry that prints them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -55,6 +69,7 @@ pub struct Metrics {
     activations: Family<TaskLabels, Counter>,
     activation_seconds: Histogram,
     requests: Family<HttpLabels, Counter>,
+    limited: Family<LimitLabels, Counter>,
     connected: Gauge,
     observing: Gauge,
 }
@@ -80,6 +95,12 @@ impl Default for Metrics {
             "Answered requests of the web API",
             Family::clone(&requests),
         );
+        let limited = Family::default();
+        registry.register(
+            "http_limited",
+            "Requests that were refused because there were too many",
+            Family::clone(&limited),
+        );
         registry.register(
             "connected_members",
             "Members that have a session",
@@ -95,6 +116,7 @@ impl Default for Metrics {
             activations,
             activation_seconds,
             requests,
+            limited,
             connected,
             observing,
         }
@@ -113,6 +135,11 @@ impl Metrics {
     /// Counts a request.
     pub fn request(&self, status: u16) {
         self.requests.get_or_create(&HttpLabels { status }).inc();
+    }
+
+    /// Counts a request that was held back.
+    pub fn limited(&self, limit: Limited) {
+        self.limited.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// The text for Prometheus, with the state of this moment.

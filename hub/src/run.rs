@@ -21,6 +21,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::store::etcd::{EtcdSettings, EtcdStore};
 use crate::store::redb::RedbStore;
 use crate::store::{Store, StoreError};
+use crate::web::limits::Limits;
 use identity::{FIRST_ADMIN, FIRST_TOKEN, Identity};
 use process::{LinkPort, Process, names};
 use replica::Replica;
@@ -52,6 +53,8 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
         replica_web,
         trust_domain,
         audit_keep,
+        limit_requests,
+        limit_refusals,
         etcd,
         log_format,
         log,
@@ -82,7 +85,8 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
     let identity =
         Identity::open(state.store(), &data_dir, ca_dir, &trust_domain, settings).await?;
     let names = identity.settings.names.clone();
-    let process = Process::start(Arc::clone(&identity.ca), names, web)?;
+    let limits = Arc::new(Limits::new(limit_requests, limit_refusals));
+    let process = Process::start(Arc::clone(&identity.ca), names, web, limits)?;
     match state {
         State::File(store) => alone(identity, store, process, link).await,
         State::Etcd(store) => {

@@ -13,6 +13,7 @@ pub mod front;
 mod health;
 mod hub;
 mod kinds;
+pub mod limits;
 mod operations;
 pub mod pages;
 mod params;
@@ -43,6 +44,7 @@ use crate::app::App;
 use crate::metrics::Metrics;
 use answer::Failure;
 use forward::Follower;
+use limits::Limits;
 use pages::Pages;
 use watch::Watches;
 
@@ -64,6 +66,8 @@ pub struct WebState {
     pub pages: Arc<Pages>,
     /// What is told as it changes.
     pub watches: Arc<Watches>,
+    /// How often somebody may ask.
+    pub limits: Arc<Limits>,
     /// What a replica that follows adds; `None` in the hub that leads.
     pub follower: Option<Follower>,
 }

@@ -76,6 +76,7 @@ impl Office {
             metrics: Arc::clone(&self.metrics),
             connected: ConnectedCount(Arc::new(move || sessions.connected().len())),
             pages: Arc::default(),
+            limits: Arc::default(),
             watches: Arc::new(Watches::new(self.stop.clone(), self.tracker.clone())),
             follower: None,
         }

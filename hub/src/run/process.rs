@@ -20,7 +20,9 @@ use crate::ca::{Authority, SERVER_LIFE};
 use crate::clock::{Clock as _, SystemClock};
 use crate::metrics::Metrics;
 use crate::tls::{self, LiveCertificate, PeerAddress, TlsListener};
+use crate::web::WebState;
 use crate::web::front::Front;
+use crate::web::limits::Limits;
 use crate::web::watch::Watches;
 
 /// How long work may go on after the hub was told to stop.
@@ -36,6 +38,7 @@ pub(super) struct Process {
     pub(super) certificate: Arc<LiveCertificate>,
     pub(super) front: Arc<Front>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) limits: Arc<Limits>,
     parts: Parts,
     stop: CancellationToken,
     tracker: TaskTracker,
@@ -47,12 +50,14 @@ impl Process {
         ca: Arc<Authority>,
         names: Vec<String>,
         web: TcpListener,
+        limits: Arc<Limits>,
     ) -> anyhow::Result<Self> {
         let certificate = LiveCertificate::new(ca.issue_server(&names, SystemClock.now())?)?;
         let mut process = Self {
             certificate,
             front: Arc::default(),
             metrics: Arc::default(),
+            limits,
             parts: JoinSet::new(),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
@@ -74,7 +79,10 @@ impl Process {
     pub(super) fn open_office(&self, app: Arc<App>, link: TcpListener) -> anyhow::Result<Office> {
         let certificate = Arc::clone(&self.certificate);
         let office = Office::open(app, certificate, Arc::clone(&self.metrics), link)?;
-        self.front.put(office.web());
+        self.front.put(WebState {
+            limits: Arc::clone(&self.limits),
+            ..office.web()
+        });
         Ok(office)
     }
 

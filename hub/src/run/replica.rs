@@ -218,6 +218,7 @@ impl Replica {
             metrics: Arc::clone(&self.process.metrics),
             connected: ConnectedCount(Arc::new(|| 0)),
             pages: Arc::default(),
+            limits: Arc::clone(&self.process.limits),
             watches: self.process.watches(),
             follower: Some(follower),
         });

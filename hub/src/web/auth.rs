@@ -12,8 +12,10 @@ use super::answer::Failure;
 use super::trail::Way;
 use super::{WebState, rules};
 use crate::app::writes::Actor;
+use crate::clock::since_boot;
 use crate::domain::access::ApiToken;
 use crate::domain::access::grant::Act;
+use crate::metrics::Limited;
 
 /// Who makes a request.
 #[derive(Clone, Debug)]
@@ -53,16 +55,37 @@ async fn caller(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Caller, Failure> {
-    let presented = presented(headers)?;
-    way.claims(presented);
-    let caller = Caller(state.app.authenticate(presented).await?);
+    let caller = match prove(state, way, headers).await {
+        Ok(token) => Caller(token),
+        Err(fault @ Fault::Unauthorized { .. }) => {
+            let held_back = state.limits.refusal(way.origin(), since_boot());
+            return Err(held_back
+                .err()
+                .map_or(fault, |it| counted(state, it))
+                .into());
+        }
+        Err(fault) => return Err(fault.into()),
+    };
     way.is(&caller.0);
+    let held_back = state.limits.request(&caller.0.id, since_boot());
+    held_back.map_err(|it| counted(state, it))?;
     authorize(&caller.0, method, path.as_str())?;
     // A replica that follows writes nothing.
     if state.follower.is_none() {
         state.app.note_use(&caller.0).await;
     }
     Ok(caller)
+}
+
+async fn prove(state: &WebState, way: &Way, headers: &HeaderMap) -> Result<ApiToken, Fault> {
+    let presented = presented(headers)?;
+    way.claims(presented);
+    Ok(state.app.authenticate(presented).await?)
+}
+
+fn counted(state: &WebState, (limit, fault): (Limited, Fault)) -> Fault {
+    state.metrics.limited(limit);
+    fault
 }
 
 /// Refuses what the token may not do, whatever the object. Of which project that is, is asked where it is known.

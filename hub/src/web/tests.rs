@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod backup;
 mod databases;
+mod limits;
 mod lists;
 mod repeats;
 mod watch;
@@ -30,6 +31,7 @@ fn state(hub: &TestHub) -> WebState {
         metrics: Arc::default(),
         connected: ConnectedCount(Arc::new(|| 0)),
         pages: Arc::default(),
+        limits: Arc::default(),
         watches: Arc::default(),
         follower: None,
     }

@@ -15,7 +15,7 @@ use meridian_api::fault::Fault;
 use super::answer::Number;
 use super::forward::{FORWARDED_BY, FORWARDED_FOR};
 use super::operations::Parameter;
-use super::{WebState, rules};
+use super::{WebState, limits, rules};
 use crate::app::audit::{Deed, Trail};
 use crate::domain::access::grant::Kind;
 use crate::domain::access::{ApiToken, Purpose, Token};
@@ -25,6 +25,8 @@ use crate::tls::PeerAddress;
 #[derive(Clone, Debug)]
 pub(super) struct Way {
     trail: Trail,
+    /// Where it sits, for limits.
+    origin: Option<IpAddr>,
     /// The token that was shown, and then the one that it proved to be.
     claimed: Arc<OnceLock<String>>,
     caller: Arc<OnceLock<Actor>>,
@@ -40,9 +42,15 @@ impl Way {
         trail.request = number.map(|number| number.0.clone()).unwrap_or_default();
         Self {
             trail,
+            origin: limits::origin(extensions),
             claimed: Arc::default(),
             caller: Arc::default(),
         }
+    }
+
+    /// Where the peer sits.
+    pub(super) fn origin(&self) -> Option<IpAddr> {
+        self.origin
     }
 
     /// Somebody shows a token. Of what is none, nothing is kept.
