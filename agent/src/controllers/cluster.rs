@@ -43,8 +43,9 @@ use kube::{
 };
 use meridian_api::{
     crds::{
-        DatabaseTopology, RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster,
-        RedisEnterpriseClusterStatus, RedisEnterpriseDatabase, cluster::ClusterState,
+        ActiveActiveInstance, DatabaseTopology, RedisEnterpriseActiveActiveDatabase,
+        RedisEnterpriseCluster, RedisEnterpriseClusterStatus, RedisEnterpriseDatabase,
+        cluster::ClusterState,
     },
     validate as api,
 };
@@ -376,6 +377,20 @@ pub(super) async fn run(context: Context) {
         news::of_orders(),
         CALM,
     );
+    let instances = watcher(
+        objects.api::<DeserializeGuard<ActiveActiveInstance>>(),
+        watcher::Config::default(),
+    );
+    // Their peers may look for them at a port of their own.
+    let instances = calm::calm(
+        instances.backoff(retry::alone()).touched_objects(),
+        |guard: &DeserializeGuard<ActiveActiveInstance>| {
+            let instance = guard.0.as_ref().ok()?;
+            Some(instance.spec.cluster.clone())
+        },
+        CALM,
+    );
+    let also_home = namespace.clone();
     let redbs: Api<DeserializeGuard<RedisEnterpriseDatabase>> = objects.api();
     let reaadbs: Api<DeserializeGuard<RedisEnterpriseActiveActiveDatabase>> = objects.api();
     let (of_service, home) = (
@@ -421,6 +436,10 @@ pub(super) async fn run(context: Context) {
         .watches_stream(topologies, move |guard| {
             let topology = guard.0.ok()?;
             Some(ObjectRef::new(&topology.spec.cluster).within(&home))
+        })
+        .watches_stream(instances, move |guard| {
+            let instance = guard.0.ok()?;
+            Some(ObjectRef::new(&instance.spec.cluster).within(&also_home))
         })
         .watches(redbs, watcher::Config::default(), move |_| going())
         .watches(reaadbs, watcher::Config::default(), move |_| also());

@@ -9,7 +9,7 @@ mod secrets;
 
 pub(super) use pods::STORAGE;
 
-use std::marker::PhantomData;
+use std::{collections::BTreeSet, marker::PhantomData};
 
 use k8s_openapi::{
     api::{
@@ -82,6 +82,8 @@ pub(super) struct Material {
     pub certificates: Certificates,
     /// Whom they let in, and what they know of the cluster.
     pub api: ApiSecret,
+    /// Ports at which peers look for the databases of this REC, besides the usual one.
+    pub peer_ports: BTreeSet<u16>,
 }
 
 /// Builds everything.
@@ -99,7 +101,7 @@ pub(super) fn build(cluster: &Cluster, material: &Material) -> Result<Desired<Bu
         internal: secrets::internal(cluster, &material.internal),
         certificates: secrets::certificates(cluster, &material.certificates),
         api: secrets::api(cluster, &material.api).map_err(BuildError::Encode)?,
-        services: network::services(cluster),
+        services: network::services(cluster, &material.peer_ports),
         disruption_budget: pods::disruption_budget(cluster),
         network_policy: policy::policy(cluster),
         stateful_set: pods::stateful_set(cluster)?,

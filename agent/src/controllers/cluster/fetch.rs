@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use meridian_api::crds::{
-    DatabaseTopology, RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster,
-    RedisEnterpriseDatabase,
+    ActiveActiveInstance, DatabaseTopology, RedisEnterpriseActiveActiveDatabase,
+    RedisEnterpriseCluster, RedisEnterpriseDatabase,
 };
 
 use super::{
@@ -166,6 +166,26 @@ pub(super) async fn certificates(
     certificates::decide(&place, &before, now).map_err(FetchError::Certificates)
 }
 
+/// Ports at which peers look for the Active-Active databases of the REC `name`.
+///
+/// # Errors
+/// The API server refused or could not be reached.
+pub(super) async fn peer_ports(objects: &Objects, name: &str) -> Result<BTreeSet<u16>, ApplyError> {
+    let instances = objects.list::<ActiveActiveInstance>("").await?;
+    Ok(ports_of(&instances, name))
+}
+
+/// The ports of this cluster's own endpoints: a participant's `externalReplicationPort`, or the usual one.
+fn ports_of(instances: &[ActiveActiveInstance], rec: &str) -> BTreeSet<u16> {
+    let here = instances.iter().filter(|one| one.spec.cluster == rec);
+    let own = here.flat_map(|one| {
+        let members = one.spec.members.iter();
+        members.filter(|member| member.instance_id == one.spec.instance_id)
+    });
+    own.filter_map(|member| member.endpoint.rsplit_once(':')?.1.parse().ok())
+        .collect()
+}
+
 /// The databases that the REC `name` serves, as `kind/name`: while there are any, it cannot go.
 ///
 /// # Errors
@@ -251,6 +271,27 @@ mod tests {
     fn list(items: &[Value]) -> (u16, Value) {
         let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items});
         (200, list)
+    }
+
+    #[test]
+    fn peers_find_the_databases_of_a_cluster_at_the_ports_of_its_own_participants() {
+        let instance = |cluster: &str, own: i64, endpoints: [&str; 2]| -> ActiveActiveInstance {
+            let members = endpoints.iter().zip(1..).map(|(endpoint, id)| {
+                json!({"instanceId": id, "name": "r", "clusterUid": "u", "endpoint": endpoint})
+            });
+            serde_json::from_value(json!({"metadata": {"name": "db"}, "spec": {
+                "guid": "g", "objectId": "o", "instanceId": own, "configVersion": 1, "planNumber": 1, "hubTerm": 1,
+                "storeId": "s", "database": {"namespace": "ns", "name": "db"}, "cluster": cluster,
+                "members": members.collect::<Vec<_>>()}}))
+            .unwrap()
+        };
+        let all = [
+            instance("rec", 1, ["10.0.0.1:9443", "10.0.0.2:7443"]),
+            instance("rec", 2, ["10.0.0.2:443", "[fd00::1]:8443"]),
+            instance("rec", 1, ["", "10.0.0.2:7443"]),
+            instance("other", 1, ["10.0.0.3:6443", ""]),
+        ];
+        assert_eq!(ports_of(&all, "rec"), BTreeSet::from([8443, 9443]));
     }
 
     #[tokio::test]

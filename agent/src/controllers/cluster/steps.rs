@@ -192,6 +192,7 @@ impl Clusters {
             internal,
             certificates,
             api,
+            peer_ports: fetch::peer_ports(objects, &cluster.name).await?,
         };
         let built = match build::build(cluster, &material) {
             Ok(built) => built,

@@ -3,6 +3,8 @@
 //! `<rec>` gives the pods their names, so it has no address of its own and can have none: the API is behind it, on every pod,
 //! and `<rec>-api` has the address, only of pods that serve, and the type that the spec asks for.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::util::intstr::IntOrString,
@@ -26,7 +28,8 @@ pub(super) const UI: i32 = 8443;
 /// Port of the sync endpoint outside.
 const SYNC_OUTSIDE: i32 = 443;
 
-pub(super) fn services(cluster: &Cluster) -> Vec<Service> {
+/// `peer_ports`: where peers look for databases besides the usual port; they count only while we make the load balancer.
+pub(super) fn services(cluster: &Cluster, peer_ports: &BTreeSet<u16>) -> Vec<Service> {
     let names = ClusterNames(&cluster.name);
     let mut metrics = service(
         cluster,
@@ -40,7 +43,12 @@ pub(super) fn services(cluster: &Cluster) -> Vec<Service> {
         .insert("redis.io/service".to_owned(), "prom-metrics".to_owned());
     let mut sync = service(cluster, names.sync(), &[("sync", SYNC_OUTSIDE, SYNC)]);
     if cluster.sync_balanced {
-        sync.spec.get_or_insert_default().type_ = Some("LoadBalancer".to_owned());
+        let spec = sync.spec.get_or_insert_default();
+        spec.type_ = Some("LoadBalancer".to_owned());
+        let others = peer_ports.iter().map(|port| i32::from(*port));
+        let others = others.filter(|port| *port != SYNC_OUTSIDE);
+        let others = others.map(|port| port_of(&format!("sync-{port}"), port, SYNC));
+        spec.ports.get_or_insert_default().extend(others);
     }
     vec![
         headless(governing(cluster)),
@@ -108,13 +116,7 @@ fn service(cluster: &Cluster, name: String, ports: &[(&str, i32, i32)]) -> Servi
     let mut metadata = owned(cluster, name);
     metadata.annotations =
         (!cluster.service_annotations.is_empty()).then(|| cluster.service_annotations.clone());
-    let port = |(name, port, target): &(&str, i32, i32)| ServicePort {
-        name: Some((*name).to_owned()),
-        port: *port,
-        protocol: Some("TCP".to_owned()),
-        target_port: Some(IntOrString::Int(*target)),
-        ..ServicePort::default()
-    };
+    let port = |(name, port, target): &(&str, i32, i32)| port_of(name, *port, *target);
     Service {
         metadata,
         spec: Some(ServiceSpec {
@@ -124,5 +126,15 @@ fn service(cluster: &Cluster, name: String, ports: &[(&str, i32, i32)]) -> Servi
             ..ServiceSpec::default()
         }),
         status: None,
+    }
+}
+
+fn port_of(name: &str, port: i32, target: i32) -> ServicePort {
+    ServicePort {
+        name: Some(name.to_owned()),
+        port,
+        protocol: Some("TCP".to_owned()),
+        target_port: Some(IntOrString::Int(target)),
+        ..ServicePort::default()
     }
 }

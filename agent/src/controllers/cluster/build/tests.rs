@@ -1,4 +1,9 @@
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use std::collections::BTreeSet;
+
+use k8s_openapi::{
+    api::core::v1::{Container, PodSpec},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 use kube::{Resource, ResourceExt as _};
 use meridian_api::crds::RedisEnterpriseCluster;
 use serde_json::{Value, json};
@@ -46,6 +51,7 @@ fn material(password: Option<&str>) -> Material {
         internal: Internal::fresh(internal_place, now).unwrap(),
         certificates: certificates::decide(&place, &nothing, now).unwrap(),
         api: login::decide(&cluster(json!({})), None, None).unwrap(),
+        peer_ports: BTreeSet::new(),
     }
 }
 
@@ -402,6 +408,33 @@ fn service(built: &Desired<Built>, name: &str) -> Service {
 fn ports(service: &Service) -> Vec<i32> {
     let ports = service.spec.as_ref().unwrap().ports.as_ref().unwrap();
     ports.iter().map(|port| port.port).collect()
+}
+
+#[test]
+fn peers_reach_the_sync_endpoint_at_every_port_where_they_look_while_the_balancer_is_ours() {
+    let sync = |spec: Value| {
+        let material = Material {
+            peer_ports: BTreeSet::from([443, 8443]),
+            ..material(None)
+        };
+        let built = build(&cluster(spec), &material).unwrap();
+        service(&built, "rec-sync").spec.unwrap()
+    };
+    let ports = sync(json!({})).ports.unwrap();
+    let shown = ports.iter().map(|port| {
+        let target = port.target_port.clone().unwrap();
+        (port.name.clone().unwrap(), port.port, target)
+    });
+    assert_eq!(
+        shown.collect::<Vec<_>>(),
+        [
+            ("sync".to_owned(), 443, IntOrString::Int(8444)),
+            ("sync-8443".to_owned(), 8443, IntOrString::Int(8444)),
+        ]
+    );
+    let theirs = sync(json!({"ingressOrRouteSpec": {
+        "apiFqdnUrl": "api.example.com", "dbFqdnSuffix": "-db.example.com", "method": "openShiftRoute"}}));
+    assert_eq!(theirs.ports.unwrap().len(), 1);
 }
 
 #[test]
