@@ -363,12 +363,7 @@ async fn traced<D: Driver>(
     let (outcome, action) = match &guard.0 {
         Ok(object) => match state.driver.look(object).await {
             Ok(next) => {
-                state
-                    .failures
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .count
-                    .remove(&name);
+                healed(&state, &reference(object), &name);
                 let rests = || rest(state.known.len(), rand::random());
                 ("ok", Action::requeue(next.unwrap_or_else(rests)))
             }
@@ -392,6 +387,15 @@ async fn traced<D: Driver>(
 
 fn reference<K: Object>(object: &K) -> ObjectReference {
     object.object_ref(&())
+}
+
+/// What failed before is over: should it come again, it is news again.
+fn healed<D: Driver>(state: &State<D>, about: &ObjectReference, name: &str) {
+    let failures = &state.failures;
+    let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+    if failures.count.remove(name).is_some() {
+        state.report.events.over_all(about);
+    }
 }
 
 async fn failed<D: Driver>(
@@ -423,7 +427,7 @@ async fn failed<D: Driver>(
             "could not be made true"
         ),
     }
-    if fault.is_news() {
+    if fault.is_news(failures) {
         state
             .report
             .events
@@ -448,14 +452,4 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_objects_rest_longer_each_and_their_looks_are_spread() {
-        assert_eq!(rest(1, 0.5), REST);
-        assert_eq!(rest(10, 0.5), REST);
-        assert_eq!(rest(200, 0.5), APART * 200);
-        assert_eq!((rest(0, 0.0), rest(0, 1.0)), (REST / 2, REST * 3 / 2));
-    }
-}
+mod tests;

@@ -12,6 +12,8 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 
+use super::fault::Fault;
+
 /// Remembered texts before the memory starts anew: bounds it, at the price of a repeated Event.
 const REMEMBERED: usize = 4096;
 
@@ -78,6 +80,14 @@ impl Events {
     pub fn over(&self, about: &ObjectReference, reason: &str) {
         self.remembered()
             .retain(|key, _| !(key.about == identity(about) && key.reason == reason));
+    }
+
+    /// All faults of it are over: the next Event of each class of faults is news.
+    pub fn over_all(&self, about: &ObjectReference) {
+        let about = identity(about);
+        let is_fault = |reason: &str| Fault::ALL.iter().any(|fault| fault.reason() == reason);
+        self.remembered()
+            .retain(|key, _| key.about != about || !is_fault(&key.reason));
     }
 
     /// Remembers only what the API server took: a text that was refused, or whose caller was cancelled on the way, is news

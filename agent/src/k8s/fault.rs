@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+/// Looks in vain after which it is told what an object waits for: these take about half a minute.
+const PATIENCE: u32 = 4;
+
 /// The class of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -21,6 +24,16 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// All classes.
+    pub const ALL: [Self; 6] = [
+        Self::Invalid,
+        Self::Foreign,
+        Self::Waiting,
+        Self::Conflict,
+        Self::Refused,
+        Self::Unavailable,
+    ];
+
     /// Reason of the Event, and value of the metric's label.
     #[must_use]
     pub fn reason(self) -> &'static str {
@@ -34,10 +47,16 @@ impl Fault {
         }
     }
 
-    /// Whether a person should read an Event about it. The rest heals by itself and is only counted and logged.
+    /// Whether a person should read an Event about it after `failures` failures in a row. What an object waits for comes
+    /// soon where everything was applied together, so that is told once it has not come for a while. The rest heals by
+    /// itself and is only counted and logged; without an API server there could be no Event either.
     #[must_use]
-    pub fn is_news(self) -> bool {
-        matches!(self, Self::Invalid | Self::Foreign | Self::Refused)
+    pub fn is_news(self, failures: u32) -> bool {
+        match self {
+            Self::Invalid | Self::Foreign | Self::Refused => true,
+            Self::Waiting => failures >= PATIENCE,
+            Self::Conflict | Self::Unavailable => false,
+        }
     }
 
     /// How long to wait before the object is looked at again, if nothing wakes it earlier.
@@ -79,18 +98,18 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Fault; 6] = [
-        Fault::Invalid,
-        Fault::Foreign,
-        Fault::Waiting,
-        Fault::Conflict,
-        Fault::Refused,
-        Fault::Unavailable,
-    ];
+    #[test]
+    fn a_person_reads_of_what_only_a_person_can_mend_and_of_what_does_not_come() {
+        let told = |failures: u32| Fault::ALL.map(|fault| fault.is_news(failures));
+        assert_eq!(told(1), [true, true, false, false, true, false]);
+        assert_eq!(told(PATIENCE), [true, true, true, false, true, false]);
+        let waited: Duration = (1..PATIENCE).map(|n| Fault::Waiting.delay(n, 0.0)).sum();
+        assert!(waited <= Duration::from_secs(35), "{waited:?}");
+    }
 
     #[test]
     fn delays_grow_with_failures_up_to_a_cap_and_jitter_takes_at_most_half() {
-        for fault in ALL {
+        for fault in Fault::ALL {
             let mut last = Duration::ZERO;
             for failures in 1..40 {
                 let full = fault.delay(failures, 0.0);
