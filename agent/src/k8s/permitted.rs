@@ -13,8 +13,10 @@ use serde::de::DeserializeOwned;
 
 use super::retry;
 
-/// Pause after a refusal: how soon a right that was given is noticed.
+/// Pause after a refusal: how soon a right that was given is noticed. It grows, because a right that was not given with the
+/// rest may never be.
 const AGAIN: Duration = Duration::from_secs(5);
+const DOUBLINGS: u32 = 3;
 
 /// The object, `None` while it does not exist; or why it cannot be read.
 pub type Seen<K> = Result<Option<K>, String>;
@@ -25,8 +27,8 @@ type Watch<K> = Pin<Box<dyn Stream<Item = Result<Option<K>, watcher::Error>> + S
 enum State<K> {
     /// Nothing was asked yet.
     New,
-    /// It was refused.
-    Refused,
+    /// It was refused so many times in a row, but for one.
+    Refused(u32),
     /// It may be read.
     Watching(Watch<K>),
 }
@@ -52,7 +54,7 @@ where
                 Some(Err(error)) => {
                     let seen = Err(error.to_string());
                     let state = if is_refused(&error) {
-                        State::Refused
+                        State::Refused(0)
                     } else {
                         State::Watching(watch)
                     };
@@ -61,14 +63,16 @@ where
                 Some(Ok(object)) => return Some((Ok(object), State::Watching(watch))),
                 None => state = State::New,
             },
-            State::New | State::Refused => {
-                if matches!(state, State::Refused) {
-                    tokio::time::sleep(AGAIN).await;
+            State::New | State::Refused(_) => {
+                let mut times = 0;
+                if let State::Refused(before) = state {
+                    tokio::time::sleep(AGAIN * 2_u32.pow(before)).await;
+                    times = DOUBLINGS.min(before + 1);
                 }
                 if let Err(kube::Error::Api(status)) = api.get_metadata_opt(&name).await
                     && status.code == 403
                 {
-                    return Some((Err(status.message.clone()), State::Refused));
+                    return Some((Err(status.message.clone()), State::Refused(times)));
                 }
                 // Whatever else fails, the watch tries again by itself.
                 let watch = watcher::watch_object(api.clone(), &name).backoff(retry::alone());
@@ -141,6 +145,20 @@ mod tests {
         let found = seen.next().await.unwrap().unwrap().unwrap();
         assert_eq!(found.metadata.name.as_deref(), Some("c"));
         // The watch goes on, and its next question has no answer here.
+        asked.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_right_that_is_never_given_is_asked_for_less_and_less() {
+        let (objects, server) = objects();
+        let asked = tokio::spawn(answer(server, vec![refused(); 7]));
+        let mut seen = pin!(object::<ConfigMap>(objects.api(), "c"));
+        let mut last = tokio::time::Instant::now();
+        for pause in [0, 5, 10, 20, 40, 40] {
+            assert!(seen.next().await.unwrap().is_err());
+            assert_eq!(last.elapsed().as_secs(), pause);
+            last = tokio::time::Instant::now();
+        }
         asked.abort();
     }
 }
