@@ -34,6 +34,11 @@ fn said(topology: &DatabaseTopology) -> u64 {
         member.as_of.clear();
         for shard in &mut member.shards {
             shard.clock = None;
+            // A stream grows even while nobody writes; how far it is concerns failovers alone, which watch for themselves.
+            shard.offset = shard.offset.map(|_| 0);
+            for replica in &mut shard.replicas {
+                replica.lag_bytes = 0;
+            }
         }
         for link in &mut member.links {
             link.as_of.clear();

@@ -7,7 +7,8 @@ const REST: Duration = Duration::from_secs(300);
 
 fn topology(as_of: &str, lag_ms: i64, state: &str) -> DatabaseTopology {
     let link = json!({"instanceId": 2, "name": "two", "state": state, "lagMs": lag_ms, "since": "0", "asOf": as_of});
-    let shard = json!({"id": 1, "role": "primary", "ready": true, "writable": true, "port": 10000, "clock": as_of});
+    let shard = json!({"id": 1, "role": "primary", "ready": true, "writable": true, "port": 10000, "clock": as_of,
+                       "offset": 8000 + lag_ms, "replicas": [{"node": "rec-1", "online": true, "lagBytes": lag_ms}]});
     let member = json!({"node": "rec-0", "topologyUid": "u", "epoch": 1, "generation": 1, "asOf": as_of,
                         "shards": [shard], "links": [link]});
     let spec = json!({

@@ -19,6 +19,10 @@ use crate::clock;
 /// Numbers for which nobody waits are told this often.
 const REFRESH: Duration = Duration::from_secs(10);
 
+/// Bytes by which a stream must have moved for that: what may be written without a word. Little beside the distance at which
+/// a member may still be promoted.
+const STEP: u64 = 64 * 1024;
+
 /// While somebody joins or is being promoted.
 const REFRESH_MOVING: Duration = Duration::from_secs(5);
 
@@ -187,9 +191,33 @@ fn is_due(told: &MemberReport, now: &MemberReport, pace: Pace, since: Duration) 
         Pace::Moving => REFRESH_MOVING,
         Pace::HandOver => REFRESH_HAND_OVER,
     };
+    let news = match pace {
+        Pace::Idle => undated(&near(told, now)) != undated(now),
+        Pace::Moving | Pace::HandOver => undated(told) != undated(now),
+    };
     // Links carry the time at which they were looked at; without any, a report that says the same again says nothing.
-    let news = !now.links.is_empty() || undated(told) != undated(now);
+    let news = news || !now.links.is_empty();
     is_edge(told, now) || (news && since >= refresh)
+}
+
+/// `told`, with the positions of `now` where they are near: the stream of a database in which nobody writes grows by the
+/// heartbeats of replication, and an API server should not hear of those.
+fn near(told: &MemberReport, now: &MemberReport) -> MemberReport {
+    let mut told = told.clone();
+    let apart = |told: i64, now: i64| told.abs_diff(now) >= STEP;
+    for (told, now) in told.shards.iter_mut().zip(&now.shards) {
+        if let (Some(before), Some(after)) = (told.offset, now.offset)
+            && !apart(before, after)
+        {
+            told.offset = now.offset;
+        }
+        for (told, now) in told.replicas.iter_mut().zip(&now.replicas) {
+            if told.node == now.node && !apart(told.lag_bytes, now.lag_bytes) {
+                told.lag_bytes = now.lag_bytes;
+            }
+        }
+    }
+    told
 }
 
 /// `true` if `now` says something else than `told`, not only newer numbers.
@@ -268,6 +296,29 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_grows_by_heartbeats_is_told_only_to_who_waits_for_it() {
+        let at = |offset: u64, lag: u64| {
+            let mut told = report();
+            told.shards[0].offset = Some(signed(offset));
+            told.shards[0].replicas.push(ReplicaReport {
+                node: "m".to_owned(),
+                online: true,
+                lag_bytes: signed(lag),
+            });
+            told
+        };
+        let long = Duration::from_secs(3600);
+        let told = |now: &MemberReport, pace| is_due(&at(100, 0), now, pace, long);
+        for near in [at(114, 0), at(100, 14), at(99 + STEP, STEP - 1)] {
+            assert!(!told(&near, Pace::Idle));
+            assert!(told(&near, Pace::Moving) && told(&near, Pace::HandOver));
+        }
+        for far in [at(100 + STEP, 0), at(100, STEP)] {
+            assert!(told(&far, Pace::Idle));
+        }
+    }
+
+    #[test]
     fn numbers_are_told_when_somebody_waits_for_them() {
         let mut moved = report();
         moved.as_of = "later".to_owned();
@@ -277,7 +328,8 @@ mod tests {
             "only the date"
         );
         let mut before = report();
-        (before.shards[0].offset, moved.shards[0].offset) = (Some(4), Some(5));
+        let far = Some(signed(4 + STEP));
+        (before.shards[0].offset, moved.shards[0].offset) = (Some(4), far);
         // (pace, since, told?)
         let cases = [
             (Pace::Idle, 9_999, false),
