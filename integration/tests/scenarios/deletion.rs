@@ -1,9 +1,9 @@
 //! Deleting: what is confirmed leaves nothing behind, what is not confirmed touches no data.
 
-use meridian_integration::stack::{Cluster, NAMESPACE};
+use meridian_integration::stack::{Cluster, NAMESPACE, Stack};
 use serde_json::Value;
 
-use crate::support::{Database, database, gone, object, stack};
+use crate::support::{Database, database, database_of, gone, manifest, object, stack};
 
 /// Kinds that an Active-Active database makes on a member.
 const MADE: &[&str] = &["reaadb", "aai", "dbtopo", "service", "endpointslice"];
@@ -25,10 +25,34 @@ fn leftovers(cluster: &Cluster, name: &str) -> Vec<String> {
     found
 }
 
+/// A database whose first participant is looked for by its peers at a port of its own, behind the REC's load balancer.
+async fn at_another_port(stack: &Stack, name: &str) -> Database {
+    const PORT: u16 = 8443;
+    let (first, other) = (&stack.clusters[0], &stack.clusters[1]);
+    let participant = format!("    - name: {}\n", first.name);
+    let ported = format!("{participant}      externalReplicationPort: {PORT}\n");
+    let yaml = manifest(stack, name).replace(&participant, &ported);
+    // It is up where all links are.
+    let database = database_of(stack, name, &yaml).await.unwrap();
+    let topology = other.get("dbtopo", name).unwrap().expect("it is up");
+    let members = topology["spec"]["activeActive"]["members"].as_array();
+    let endpoints = members.into_iter().flatten().filter_map(|member| {
+        let endpoint = member["endpoint"].as_str()?;
+        (member["name"] == first.name.as_str()).then(|| endpoint.to_owned())
+    });
+    let endpoints: Vec<String> = endpoints.collect();
+    let ported = |endpoint: &String| endpoint.ends_with(&format!(":{PORT}"));
+    assert!(
+        endpoints.len() == 1 && endpoints.iter().all(ported),
+        "{endpoints:?}"
+    );
+    database
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirmed_deletion_leaves_nothing_behind() {
     let stack = stack().await;
-    let Database { name, regions } = database(stack, "shortlived").await.unwrap();
+    let Database { name, regions } = at_another_port(stack, "shortlived").await;
     regions[0].run::<String>("SET last word").await.unwrap();
     let refused = stack
         .hub

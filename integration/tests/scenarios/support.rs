@@ -37,10 +37,13 @@ pub(crate) struct Database {
 
 /// Creates a database through the hub unless it is there, and waits until it is up everywhere.
 pub(crate) async fn database(stack: &Stack, name: &str) -> Result<Database> {
+    database_of(stack, name, &manifest(stack, name)).await
+}
+
+/// As [`database`], of this YAML.
+pub(crate) async fn database_of(stack: &Stack, name: &str, yaml: &str) -> Result<Database> {
     let password = demo::ensure_password(&stack.clusters)?;
-    stack
-        .hub
-        .must(&["apply", "-f", "-"], &manifest(stack, name))?;
+    stack.hub.must(&["apply", "-f", "-"], yaml)?;
     demo::up_everywhere(stack, name, &|_| ()).await?;
     let mut regions = Vec::new();
     for cluster in &stack.clusters {
