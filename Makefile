@@ -78,13 +78,13 @@ faults: ## Every fault that a replicated database can meet, on a real cluster; F
 
 bench-agent: export MERIDIAN_LAB_ID = 3
 bench-agent: export MERIDIAN_LAB_STATE = $(CURDIR)/.lab-bench
-bench-agent: ## What the agent costs with two hundred databases, and how fast it is (release build)
+bench-agent: ## What the agent costs with two hundred databases, and how fast it is (release build); SHORT=1: these alone
 	@tools/prerequisites.sh
 	@cargo build --workspace --bins --lib
 	@cargo build --release -p meridian-agent -p meridian-node -p crdt-module
 	@tools/build-images.sh --profile release
 	@$(LAB) down
-	@cargo bench --profile dev -p meridian-integration --features lab --bench agent || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
+	@cargo bench --profile dev -p meridian-integration --features lab --bench agent -- $(if $(SHORT),--short) || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
 	@$(LAB) down
 
 bench-failover: export MERIDIAN_LAB_ID = 4
