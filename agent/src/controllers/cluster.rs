@@ -360,6 +360,18 @@ fn waiting(
     }
 }
 
+/// Names the REC of an Active-Active database, whose peers may look for it at a port of its own.
+fn found_by_peers(
+    namespace: String,
+) -> impl Fn(
+    DeserializeGuard<ActiveActiveInstance>,
+) -> Option<ObjectRef<DeserializeGuard<RedisEnterpriseCluster>>> {
+    move |guard| {
+        let instance = guard.0.ok()?;
+        Some(ObjectRef::new(&instance.spec.cluster).within(&namespace))
+    }
+}
+
 /// Runs the controller until the context stops.
 pub(super) async fn run(context: Context) {
     let objects = context.objects.clone();
@@ -377,20 +389,6 @@ pub(super) async fn run(context: Context) {
         news::of_orders(),
         CALM,
     );
-    let instances = watcher(
-        objects.api::<DeserializeGuard<ActiveActiveInstance>>(),
-        watcher::Config::default(),
-    );
-    // Their peers may look for them at a port of their own.
-    let instances = calm::calm(
-        instances.backoff(retry::alone()).touched_objects(),
-        |guard: &DeserializeGuard<ActiveActiveInstance>| {
-            let instance = guard.0.as_ref().ok()?;
-            Some(instance.spec.cluster.clone())
-        },
-        CALM,
-    );
-    let also_home = namespace.clone();
     let redbs: Api<DeserializeGuard<RedisEnterpriseDatabase>> = objects.api();
     let reaadbs: Api<DeserializeGuard<RedisEnterpriseActiveActiveDatabase>> = objects.api();
     let (of_service, home) = (
@@ -437,10 +435,11 @@ pub(super) async fn run(context: Context) {
             let topology = guard.0.ok()?;
             Some(ObjectRef::new(&topology.spec.cluster).within(&home))
         })
-        .watches_stream(instances, move |guard| {
-            let instance = guard.0.ok()?;
-            Some(ObjectRef::new(&instance.spec.cluster).within(&also_home))
-        })
+        .watches(
+            objects.api::<DeserializeGuard<ActiveActiveInstance>>(),
+            watcher::Config::default(),
+            found_by_peers(namespace),
+        )
         .watches(redbs, watcher::Config::default(), move |_| going())
         .watches(reaadbs, watcher::Config::default(), move |_| also());
     let (report, stop) = (context.report.clone(), context.stop.clone());

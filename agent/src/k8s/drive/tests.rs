@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::*;
 use crate::k8s::{
-    drive,
     events::Events,
     testing::{answer, objects},
 };
@@ -43,7 +42,7 @@ impl Driver for Looks {
         looks.remove(0).map(|()| None).map_err(Fails)
     }
 
-    fn unreadable() -> serde_json::Value {
+    fn unreadable() -> Value {
         json!({})
     }
 
@@ -74,9 +73,7 @@ async fn told(looks: Vec<Result<(), Fault>>) -> Vec<String> {
     });
     let object = Arc::new(object);
     for _ in 0..times {
-        drive::look(Arc::clone(&object), Arc::clone(&state))
-            .await
-            .unwrap();
+        look(Arc::clone(&object), Arc::clone(&state)).await.unwrap();
     }
     drop(state);
     let asked = asked.await.unwrap();
