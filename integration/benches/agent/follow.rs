@@ -124,6 +124,9 @@ impl Seen {
             if topology.takes.is_none() || (topology.replicated && !topology.ready) {
                 return Some(format!("{name}: {topology:?}"));
             }
+            if self.of(name).next().is_none() {
+                return Some(format!("no slice of {name} was seen"));
+            }
             if let Some(other) = self.of(name).find(|since| since.pod != *primary) {
                 return Some(format!("{name} is led to {other:?}, not to {primary}"));
             }
