@@ -107,9 +107,10 @@ mutants: ## Remove each guard in turn and show the test that then fails
 fmt: ## Format the code
 	@cargo fmt --all
 
-generate: ## Write the generated files (deploy/crds, deploy/fields.md, full objects)
+generate: ## Write the generated files (deploy/crds, deploy/fields.md, deploy/openapi.json, full objects)
 	@cargo run -q -p meridian-api --example generate
 	@MERIDIAN_WRITE=1 cargo test -q -p meridian-api --test fields
+	@MERIDIAN_WRITE=1 cargo test -q -p meridian-hub --lib the_committed_document_is_current
 
 check: ## Format, lints, licences, house rules, generated files
 	@tools/prerequisites.sh --only apt

@@ -1,5 +1,6 @@
 //! Why a request failed, in the terms that every interface shares: HTTP, gRPC, the command line.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::validate::FieldError;
@@ -33,6 +34,24 @@ pub enum Fault {
     #[error("{detail}")]
     PreconditionFailed {
         /// The object, what was found and expected, and the next step.
+        detail: String,
+    },
+    /// The request must say for which revision of the object it is meant.
+    #[error("{detail}")]
+    PreconditionRequired {
+        /// How it is said.
+        detail: String,
+    },
+    /// The body is larger than any may be.
+    #[error("{detail}")]
+    TooLarge {
+        /// How large it may be.
+        detail: String,
+    },
+    /// The body is of a type that is not read here.
+    #[error("{detail}")]
+    UnsupportedMediaType {
+        /// What was found and expected.
         detail: String,
     },
     /// What was asked for is no longer kept.
@@ -78,7 +97,7 @@ pub enum Fault {
 }
 
 /// The kind of a [`Fault`] without its details; its text form is part of the web interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
     /// [`Fault::Invalid`].
@@ -89,6 +108,12 @@ pub enum FaultKind {
     Conflict,
     /// [`Fault::PreconditionFailed`].
     PreconditionFailed,
+    /// [`Fault::PreconditionRequired`].
+    PreconditionRequired,
+    /// [`Fault::TooLarge`].
+    TooLarge,
+    /// [`Fault::UnsupportedMediaType`].
+    UnsupportedMediaType,
     /// [`Fault::Expired`].
     Expired,
     /// [`Fault::Unavailable`].
@@ -111,6 +136,9 @@ impl Fault {
             Self::NotFound { .. } => FaultKind::NotFound,
             Self::Conflict { .. } => FaultKind::Conflict,
             Self::PreconditionFailed { .. } => FaultKind::PreconditionFailed,
+            Self::PreconditionRequired { .. } => FaultKind::PreconditionRequired,
+            Self::TooLarge { .. } => FaultKind::TooLarge,
+            Self::UnsupportedMediaType { .. } => FaultKind::UnsupportedMediaType,
             Self::Expired { .. } => FaultKind::Expired,
             Self::Unavailable { .. } => FaultKind::Unavailable,
             Self::TooManyRequests { .. } => FaultKind::TooManyRequests,
@@ -144,6 +172,9 @@ impl FaultKind {
             Self::NotFound => 404,
             Self::Conflict => 409,
             Self::PreconditionFailed => 412,
+            Self::PreconditionRequired => 428,
+            Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
             Self::Expired => 410,
             Self::Unavailable => 503,
             Self::TooManyRequests => 429,
@@ -160,6 +191,9 @@ impl FaultKind {
             Self::NotFound => "Not found",
             Self::Conflict => "The request conflicts with the present state",
             Self::PreconditionFailed => "The object is not as it was seen",
+            Self::PreconditionRequired => "A revision must be named",
+            Self::TooLarge => "Too large",
+            Self::UnsupportedMediaType => "The type of the body is not read here",
             Self::Expired => "No longer kept",
             Self::Unavailable => "Not available now",
             Self::TooManyRequests => "Too many at a time",
@@ -176,6 +210,9 @@ impl FaultKind {
             Self::NotFound => "urn:meridian:problem:not-found",
             Self::Conflict => "urn:meridian:problem:conflict",
             Self::PreconditionFailed => "urn:meridian:problem:precondition-failed",
+            Self::PreconditionRequired => "urn:meridian:problem:precondition-required",
+            Self::TooLarge => "urn:meridian:problem:too-large",
+            Self::UnsupportedMediaType => "urn:meridian:problem:unsupported-media-type",
             Self::Expired => "urn:meridian:problem:expired",
             Self::Unavailable => "urn:meridian:problem:unavailable",
             Self::TooManyRequests => "urn:meridian:problem:too-many-requests",

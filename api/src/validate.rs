@@ -19,6 +19,7 @@ mod warning;
 
 use std::{borrow::Cow, fmt};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -51,7 +52,7 @@ use crate::identity::is_dns_name;
 mod tests;
 
 /// One broken rule: which field, what was found, what was expected, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct FieldError {
     /// Path of the field, such as `spec.participatingClusters[1].name`.
     pub field: String,

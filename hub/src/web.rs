@@ -14,11 +14,14 @@ mod health;
 mod hub;
 mod kinds;
 pub mod limits;
+mod openapi;
 mod operations;
 pub mod pages;
 mod params;
+mod patch;
 mod remotes;
 mod rules;
+mod sent;
 mod status;
 mod tokens;
 mod trail;
@@ -35,7 +38,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, get, post};
 use meridian_api::fault::Fault;
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -114,8 +117,11 @@ fn guarded() -> Vec<(
         ),
         (
             "/api/v1/activeactivedatabases/{name}",
-            &["GET", "DELETE"],
-            delete(databases::delete).get(databases::get),
+            &["GET", "PUT", "PATCH", "DELETE"],
+            get(databases::get)
+                .put(databases::replace)
+                .patch(databases::patch)
+                .delete(databases::delete),
         ),
         (
             "/api/v1/apitokens",
@@ -155,6 +161,7 @@ pub fn router(state: WebState) -> Router {
         forward::follow,
     ));
     let open = Router::new()
+        .route(openapi::PATH, get(openapi::get))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics));

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{API_VERSION, Metadata, Object};
@@ -10,7 +11,7 @@ use super::{API_VERSION, Metadata, Object};
 pub type ApiToken = Object<ApiTokenSpec, ApiTokenStatus>;
 
 /// What a token may do. Each role has all rights of those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ApiRole {
     /// Reads what holds no secret.
@@ -22,7 +23,7 @@ pub enum ApiRole {
 }
 
 /// What is wanted of a token of the web API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiTokenSpec {
     /// Who holds it, for people.
@@ -49,7 +50,7 @@ fn is_false(flag: &bool) -> bool {
 }
 
 /// What is known of a token of the web API. Holds the token itself in the answer to its creation: `Debug` does not show it.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiTokenStatus {
     /// End of its life, RFC 3339; absent if it has none.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,8 +14,9 @@ use crate::{
 };
 
 /// An object in the shape of Kubernetes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 pub struct Object<Spec, Status> {
     /// `group/version`.
     pub api_version: String,
@@ -25,12 +27,15 @@ pub struct Object<Spec, Status> {
     /// What is wanted.
     pub spec: Spec,
     /// What is so; ignored in requests.
-    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default = "Option::<Status>::default",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub status: Option<Status>,
 }
 
 /// Name and bookkeeping of an object. In requests only the name and labels count.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// Name, unique within the kind.
@@ -64,8 +69,9 @@ pub struct Metadata {
 }
 
 /// Objects of one kind, as they were at one revision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 pub struct List<T> {
     /// `group/version`.
     pub api_version: String,
@@ -78,7 +84,7 @@ pub struct List<T> {
 }
 
 /// The revision that a list shows, and how to go on where it was asked for in parts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListMeta {
     /// The revision; a watch that begins here misses nothing.
@@ -95,12 +101,12 @@ pub struct ListMeta {
 pub type Cluster = Object<ClusterSpec, ClusterStatus>;
 
 /// A member's spec: nothing is wanted of it but to be there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSpec {}
 
 /// What the hub knows of a member.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterStatus {
     /// UID of its namespace `kube-system`.
@@ -122,7 +128,7 @@ pub struct ClusterStatus {
 }
 
 /// Whether a member's agent has a session with the hub. It says nothing about the databases there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Connection {
     /// It has.
     Connected,
@@ -133,8 +139,9 @@ pub enum Connection {
 }
 
 /// Something that was observed, and when. Shown together, always.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 pub struct Observed<T> {
     /// What was observed.
     pub value: T,
@@ -145,7 +152,7 @@ pub struct Observed<T> {
 }
 
 /// A cluster resource (REC) of a member.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rec {
     /// Namespace.
@@ -166,7 +173,7 @@ pub struct Rec {
 pub type RemoteCluster = Object<RedisEnterpriseRemoteClusterSpec, RemoteClusterStatus>;
 
 /// What the hub knows of a remote cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemoteClusterStatus {
     /// Name of the member.
@@ -188,7 +195,7 @@ pub type ActiveActiveDatabase =
     Object<RedisEnterpriseActiveActiveDatabaseSpec, ActiveActiveDatabaseStatus>;
 
 /// What the hub knows of an Active-Active database: the classic status, and what only a hub can know.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActiveActiveDatabaseStatus {
     /// The status that members show, as the hub sees it.
@@ -209,7 +216,7 @@ pub struct ActiveActiveDatabaseStatus {
 }
 
 /// One participant of an Active-Active database.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Participant {
     /// Name of its remote cluster (RERC).
@@ -238,7 +245,7 @@ pub struct Participant {
 }
 
 /// One replication link, as its receiving side sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Link {
     /// Remote cluster (RERC) that is the source.

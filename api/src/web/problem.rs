@@ -1,5 +1,6 @@
 //! Failures as problems of RFC 9457.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
 pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 
 /// A failure, as the hub answers it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// URI that names the kind of problem; see [`FaultKind::type_uri`].
@@ -54,6 +55,9 @@ impl Problem {
             Fault::NotFound { .. }
             | Fault::Conflict { .. }
             | Fault::PreconditionFailed { .. }
+            | Fault::PreconditionRequired { .. }
+            | Fault::TooLarge { .. }
+            | Fault::UnsupportedMediaType { .. }
             | Fault::Expired { .. }
             | Fault::Unavailable { .. }
             | Fault::TooManyRequests { .. }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{API_VERSION, Metadata, Object};
@@ -13,7 +14,7 @@ const JOIN_SECRET: &str = "meridian-join";
 pub type Token = Object<TokenSpec, TokenStatus>;
 
 /// What is wanted of a token.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenSpec {
     /// Name that the cluster will be known by.
@@ -24,7 +25,7 @@ pub struct TokenSpec {
 }
 
 /// What became of a token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenStatus {
     /// End of its life, RFC 3339.
@@ -54,7 +55,7 @@ impl Token {
 }
 
 /// What a cluster needs to join. Holds the token: `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinMaterial {
     /// Link addresses of the hub, `host:port`.

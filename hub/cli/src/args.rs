@@ -96,12 +96,16 @@ pub(crate) enum Ask {
     Hub(HubCommand),
     /// Create or change what a YAML file describes
     #[command(
-        after_help = "Examples:\n  meridian apply -f reaadb.yaml\n  generate | meridian apply -f -"
+        after_help = "Examples:\n  meridian apply -f reaadb.yaml\n  meridian apply -f reaadb.yaml --dry-run\n  \
+                      generate | meridian apply -f -"
     )]
     Apply {
         /// File, or - for standard input
         #[arg(short, long, value_name = "FILE")]
         filename: PathBuf,
+        /// Let the hub check everything and store nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Show one object or all of a kind
     #[command(

@@ -72,7 +72,7 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
             output,
         }) => backup::backup(hub, &file, force, output).await,
         Ask::Hub(HubCommand::Adopt { yes }) => hub::adopt(hub, yes, now).await,
-        Ask::Apply { filename } => apply::apply(hub, &filename).await,
+        Ask::Apply { filename, dry_run } => apply::apply(hub, &filename, dry_run).await,
         Ask::Get {
             kind,
             name,

@@ -178,6 +178,26 @@ async fn apply_creates_what_is_absent_leaves_what_is_equal_and_changes_what_diff
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_only_tried_is_sent_as_such() {
+    let hub = Hub::start().await;
+    let get = format!("GET {DATABASE}");
+    let (create, replace) = (
+        "POST /api/v1/activeactivedatabases?dryRun=All",
+        format!("PUT {DATABASE}?dryRun=All"),
+    );
+    hub.answers(&get, 404, problem(404, "none"))
+        .answers(&get, 200, stored("8", "us-1"))
+        .answers(create, 200, stored("7", "eu-1"))
+        .answers(&replace, 422, problem(422, "not so"));
+    let apply = ["apply", "-f", "-", "--dry-run"];
+    let ran = hub.run(&apply, YAML).await;
+    assert_eq!(ran.stdout, "activeactivedatabase/cart created (dry run)\n");
+    let ran = hub.run(&apply, YAML).await;
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert_eq!(lines(&hub), [&*get, create, &*get, &*replace]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn apply_sends_nothing_if_one_document_is_wrong_and_no_secret_ever() {
     let hub = Hub::start().await;
     let wrong = format!(

@@ -1,4 +1,6 @@
-//! Active-Active databases: create, read, delete. What is written here is intent; the planner makes it so.
+//! Active-Active databases: create, read, change, delete. What is written here is intent; the planner makes it so.
+
+mod change;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,7 +108,7 @@ impl App {
         new: &NewDatabase,
         manner: &Manner,
     ) -> Result<Held<Database>, AppError> {
-        check_rules(new)?;
+        check_rules(new, "the Active-Active database cannot be created")?;
         let project = database::project(&new.labels);
         let act = (new.name.as_str(), project);
         manner.by.must(Verb::Create, Kind::Database, act)?;
@@ -257,7 +259,7 @@ impl App {
 }
 
 /// The rules of the kind, which every interface shares.
-fn check_rules(new: &NewDatabase) -> Result<(), AppError> {
+fn check_rules(new: &NewDatabase, summary: &str) -> Result<(), AppError> {
     let object = RedisEnterpriseActiveActiveDatabase::new(&new.name, new.spec.clone());
     let mut fields = validate::active_active_database(&object);
     let project = database::project(&new.labels);
@@ -273,7 +275,7 @@ fn check_rules(new: &NewDatabase) -> Result<(), AppError> {
         return Ok(());
     }
     Err(AppError::Invalid {
-        summary: "the Active-Active database cannot be created".to_owned(),
+        summary: summary.to_owned(),
         fields,
     })
 }

@@ -1,8 +1,7 @@
 //! `/api/v1/apitokens`: tokens of the web API. The token itself is in the answer to its creation and in no other.
 
 use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +13,7 @@ use super::answer::{self, Failure, time};
 use super::auth::Caller;
 use super::kinds::{Kind, Listed};
 use super::params::Params;
+use super::sent::{Name, Sent};
 use super::watch::Reading;
 use super::{WebState, kinds, watch};
 use crate::app::api_tokens::{ApiTokenView, LIFE, NewApiToken};
@@ -50,7 +50,7 @@ pub(super) async fn list(
 
 pub(super) async fn get(
     State(state): State<WebState>,
-    Path(name): Path<String>,
+    Name(name): Name,
     reading: Reading,
 ) -> Result<Response, Failure> {
     if let Some(wish) = reading.watch {
@@ -72,12 +72,12 @@ pub(super) async fn create(
     State(state): State<WebState>,
     Extension(caller): Extension<Caller>,
     params: Params,
-    bytes: Bytes,
+    sent: Sent,
 ) -> Result<Response, Failure> {
-    let wanted: ApiToken = answer::body(&bytes, KIND)?;
+    let wanted: ApiToken = sent.read(KIND)?;
     answer::must_be_new(&wanted.metadata)?;
     let new = new(wanted.spec)?;
-    let manner = params.creation(&caller, KIND, &bytes);
+    let manner = params.creation(&caller, KIND, &sent.0);
     let minted = match state.app.create_api_token(&new, &manner).await {
         // The token itself was shown once, and only its hash is kept.
         Err(AppError::Repeated(before)) => {
@@ -140,7 +140,7 @@ fn new(spec: ApiTokenSpec) -> Result<NewApiToken, Fault> {
 
 pub(super) async fn delete(
     State(state): State<WebState>,
-    Path(name): Path<String>,
+    Name(name): Name,
     params: Params,
 ) -> Result<Response, Failure> {
     params.agrees(&name)?;

@@ -1,6 +1,6 @@
 //! `/api/v1/clusters`: the members.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use meridian_api::web::{
@@ -10,6 +10,7 @@ use meridian_api::web::{
 use super::answer::{self, Failure, time};
 use super::kinds::{Kind, Listed};
 use super::params::Params;
+use super::sent::Name;
 use super::watch::Reading;
 use super::{WebState, kinds, watch};
 use crate::app::App;
@@ -45,7 +46,7 @@ pub(super) async fn list(
 
 pub(super) async fn get(
     State(state): State<WebState>,
-    Path(name): Path<String>,
+    Name(name): Name,
     reading: Reading,
 ) -> Result<Response, Failure> {
     if let Some(wish) = reading.watch {
@@ -57,7 +58,7 @@ pub(super) async fn get(
 /// Removes the registration. Nothing on the member is touched.
 pub(super) async fn delete(
     State(state): State<WebState>,
-    Path(name): Path<String>,
+    Name(name): Name,
     params: Params,
 ) -> Result<Response, Failure> {
     params.agrees(&name)?;

@@ -1,9 +1,8 @@
-//! `/api/v1/activeactivedatabases`: create, list, get, delete. A body is the custom resource that users know.
+//! `/api/v1/activeactivedatabases`: create, list, get, change, delete. A body is the custom resource that users know.
 
 use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use meridian_api::crds::active_active::RedisEnterpriseActiveActiveDatabaseSpec;
 use meridian_api::fault::Fault;
@@ -15,6 +14,8 @@ use super::auth::Caller;
 use super::kinds::{Kind, Listed};
 use super::operations::Parameter;
 use super::params::Params;
+use super::patch::Patch;
+use super::sent::{Name, Sent};
 use super::watch::Reading;
 use super::{WebState, kinds, status, watch};
 use crate::app::databases::NewDatabase;
@@ -22,8 +23,8 @@ use crate::app::reads::DatabaseView;
 use crate::app::{App, AppError};
 use crate::domain::access::grant::Scope;
 use crate::domain::database::Database;
-use crate::store::Read;
 use crate::store::records::Held;
+use crate::store::{Read, StoreError};
 
 pub(super) const KIND: &str = "RedisEnterpriseActiveActiveDatabase";
 
@@ -54,7 +55,7 @@ pub(super) async fn list(
 
 pub(super) async fn get(
     State(state): State<WebState>,
-    Path(name): Path<String>,
+    Name(name): Name,
     reading: Reading,
 ) -> Result<Response, Failure> {
     if let Some(wish) = reading.watch {
@@ -70,12 +71,12 @@ pub(super) async fn create(
     State(state): State<WebState>,
     Extension(caller): Extension<Caller>,
     params: Params,
-    bytes: Bytes,
+    sent: Sent,
 ) -> Result<Response, Failure> {
-    let wanted: ActiveActiveDatabase = answer::body(&bytes, KIND)?;
+    let wanted: ActiveActiveDatabase = sent.read(KIND)?;
     check(&wanted)?;
     answer::must_be_new(&wanted.metadata)?;
-    let manner = params.creation(&caller, KIND, &bytes);
+    let manner = params.creation(&caller, KIND, &sent.0);
     let name = wanted.metadata.name.clone();
     let new = NewDatabase {
         name: name.clone(),
@@ -99,9 +100,133 @@ pub(super) async fn create(
     )
 }
 
+/// Replaces the intent by another that was made of what the caller saw.
+pub(super) async fn replace(
+    State(state): State<WebState>,
+    Name(name): Name,
+    params: Params,
+    sent: Sent,
+) -> Result<Response, Failure> {
+    let wanted: ActiveActiveDatabase = sent.read(KIND)?;
+    if params.get(Parameter::IfMatch).is_none() && wanted.metadata.resource_version.is_none() {
+        return Err(Fault::PreconditionRequired {
+            detail: format!(
+                "replacing {name:?} needs metadata.resourceVersion or the header If-Match, as it was read: what another \
+                 changed meanwhile would be undone; or change only what is meant to change, with PATCH"
+            ),
+        }
+        .into());
+    }
+    change(&state, &params, &name, |_| Ok(wanted.clone())).await
+}
+
+/// Changes a part of the intent.
+pub(super) async fn patch(
+    State(state): State<WebState>,
+    Name(name): Name,
+    params: Params,
+    headers: HeaderMap,
+    sent: Sent,
+) -> Result<Response, Failure> {
+    let patch = Patch::read(&headers, &sent)?;
+    change(&state, &params, &name, |held| {
+        let mut shown = body(&alone(held.clone()))?;
+        shown.status = None;
+        let shown = serde_json::to_value(&shown).map_err(|e| no_object(&e))?;
+        serde_json::from_value(patch.apply(shown)?).map_err(|e| no_object(&e))
+    })
+    .await
+}
+
+fn no_object(error: &serde_json::Error) -> AppError {
+    AppError::Invalid {
+        summary: format!("what would become of it is no {KIND}"),
+        fields: vec![FieldError {
+            field: "body".to_owned(),
+            found: error.to_string(),
+            expected: format!("a change into a {KIND}"),
+            remedy: "correct the field that is named; nothing was done".to_owned(),
+        }],
+    }
+}
+
+async fn change(
+    state: &WebState,
+    params: &Params,
+    name: &str,
+    wanted: impl Fn(&Held<Database>) -> Result<ActiveActiveDatabase, AppError>,
+) -> Result<Response, Failure> {
+    let manner = params.manner();
+    let changed = state.app.change_database(name, &manner, |held| {
+        let wanted = wanted(held)?;
+        check_same(held, &wanted)?;
+        Ok(NewDatabase {
+            name: name.to_owned(),
+            labels: wanted.metadata.labels,
+            spec: wanted.spec,
+        })
+    });
+    let held = changed.await?;
+    if manner.dry_run {
+        return tried(params, held);
+    }
+    let shown = one(state, params.scope(), name).await?;
+    answer::object(StatusCode::OK, params, &shown)
+}
+
+/// A change is one of the same object, as it was seen.
+fn check_same(held: &Held<Database>, wanted: &ActiveActiveDatabase) -> Result<(), AppError> {
+    let known = &held.record;
+    let Metadata {
+        name,
+        uid,
+        resource_version,
+        ..
+    } = &wanted.metadata;
+    let at = held.modified.to_string();
+    if let Some(seen) = resource_version.as_ref().filter(|seen| **seen != at) {
+        return Err(AppError::Conflict(format!(
+            "{KIND} {:?} is not as it was seen: metadata.resourceVersion: found {seen:?}, expected {at:?}; nothing was done, \
+             read it again and decide again",
+            known.name
+        )));
+    }
+    let uid = uid
+        .as_ref()
+        .map(|uid| ("metadata.uid", uid.clone(), known.object_id.to_string()));
+    let fixed = [
+        (
+            "apiVersion",
+            wanted.api_version.clone(),
+            CLASSIC_API_VERSION.to_owned(),
+        ),
+        ("kind", wanted.kind.clone(), KIND.to_owned()),
+        ("metadata.name", name.clone(), known.name.clone()),
+    ];
+    let differs = fixed
+        .into_iter()
+        .chain(uid)
+        .filter(|(_, found, expected)| found != expected);
+    let fields: Vec<_> = differs
+        .map(|(field, found, expected)| FieldError {
+            field: field.to_owned(),
+            found: format!("{found:?}"),
+            expected: format!("{expected:?}"),
+            remedy: "it cannot be changed; put it back".to_owned(),
+        })
+        .collect();
+    if fields.is_empty() {
+        return Ok(());
+    }
+    Err(AppError::Invalid {
+        summary: "another object cannot become of the Active-Active database".to_owned(),
+        fields,
+    })
+}
+
 pub(super) async fn delete(
     State(state): State<WebState>,
-    Path(name): Path<String>,
+    Name(name): Name,
     Extension(Caller(caller)): Extension<Caller>,
     params: Params,
 ) -> Result<Response, Failure> {
@@ -163,17 +288,15 @@ fn check(wanted: &ActiveActiveDatabase) -> Result<(), Failure> {
 async fn one(state: &WebState, scope: &Scope, name: &str) -> Result<ActiveActiveDatabase, Failure> {
     let views = state.app.database_views(scope).await?.value;
     let view = views.iter().find(|view| view.database.record.name == name);
-    body(answer::only("Active-Active database", name, view)?)
+    Ok(body(answer::only("Active-Active database", name, view)?)?)
 }
 
-fn body(view: &DatabaseView) -> Result<ActiveActiveDatabase, Failure> {
+fn body(view: &DatabaseView) -> Result<ActiveActiveDatabase, AppError> {
     let known = &view.database.record;
     let spec: RedisEnterpriseActiveActiveDatabaseSpec = serde_json::from_value(known.spec.clone())
-        .map_err(|e| Fault::Internal {
-            detail: format!(
-                "the stored spec of Active-Active database {:?} cannot be read: {e}",
-                known.name
-            ),
+        .map_err(|e| StoreError::Record {
+            key: view.database.key.clone(),
+            reason: format!("its spec cannot be read: {e}"),
         })?;
     Ok(ActiveActiveDatabase {
         api_version: CLASSIC_API_VERSION.to_owned(),

@@ -4,6 +4,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::WebState;
@@ -13,7 +14,7 @@ use super::params::Params;
 use crate::app::reign::Reign;
 
 /// The hub as people see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Hub {
     store_id: String,
@@ -26,7 +27,7 @@ pub(super) struct Hub {
     doubts: Vec<HubDoubt>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct HubDoubt {
     raised_by: String,

@@ -89,6 +89,7 @@ const OBJECT: &[Parameter] = &[
     Parameter::LastEventId,
 ];
 const CREATE: &[Parameter] = &[Parameter::DryRun, Parameter::IdempotencyKey];
+const CHANGE: &[Parameter] = &[Parameter::DryRun, Parameter::IfMatch];
 const DELETE: &[Parameter] = &[Parameter::DryRun, Parameter::Confirm, Parameter::IfMatch];
 
 const fn operation(
@@ -117,6 +118,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation("GET", "/api/v1/activeactivedatabases", LIST),
     operation("POST", "/api/v1/activeactivedatabases", CREATE),
     operation("GET", "/api/v1/activeactivedatabases/{name}", OBJECT),
+    operation("PUT", "/api/v1/activeactivedatabases/{name}", CHANGE),
+    operation("PATCH", "/api/v1/activeactivedatabases/{name}", CHANGE),
     operation("DELETE", "/api/v1/activeactivedatabases/{name}", DELETE),
     operation("GET", "/api/v1/apitokens", LIST),
     operation("POST", "/api/v1/apitokens", CREATE),

@@ -1,6 +1,6 @@
 //! `/api/v1/remoteclusters`: the RECs of all members, as the others know them.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use meridian_api::crds::remote_cluster::RedisEnterpriseRemoteClusterSpec;
@@ -10,6 +10,7 @@ use meridian_api::web::{
 
 use super::answer::{self, Failure, time};
 use super::kinds::{Kind, Listed};
+use super::sent::Name;
 use super::watch::Reading;
 use super::{WebState, clusters, kinds, watch};
 use crate::app::App;
@@ -44,7 +45,7 @@ pub(super) async fn list(
 
 pub(super) async fn get(
     State(state): State<WebState>,
-    Path(name): Path<String>,
+    Name(name): Name,
     reading: Reading,
 ) -> Result<Response, Failure> {
     if let Some(wish) = reading.watch {

@@ -3,9 +3,11 @@
 mod access;
 mod audit;
 mod backup;
+mod changes;
 mod databases;
 mod limits;
 mod lists;
+mod openapi;
 mod repeats;
 mod watch;
 mod writes;

@@ -1,8 +1,7 @@
 //! `/api/v1/tokens`: join tokens. The token itself is in the answer to its creation and in no other.
 
 use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use jiff::SignedDuration;
@@ -12,6 +11,7 @@ use super::answer::{self, Failure, time};
 use super::auth::Caller;
 use super::kinds::{Kind, Listed};
 use super::params::Params;
+use super::sent::{Name, Sent};
 use super::watch::Reading;
 use super::{WebState, kinds, watch};
 use crate::app::tokens::JOIN_TOKEN_LIFE;
@@ -48,7 +48,7 @@ pub(super) async fn list(
 
 pub(super) async fn get(
     State(state): State<WebState>,
-    Path(name): Path<String>,
+    Name(name): Name,
     reading: Reading,
 ) -> Result<Response, Failure> {
     if let Some(wish) = reading.watch {
@@ -67,11 +67,11 @@ pub(super) async fn create(
     State(state): State<WebState>,
     Extension(caller): Extension<Caller>,
     params: Params,
-    bytes: Bytes,
+    sent: Sent,
 ) -> Result<Response, Failure> {
-    let wanted: Token = answer::body(&bytes, KIND)?;
+    let wanted: Token = sent.read(KIND)?;
     answer::must_be_new(&wanted.metadata)?;
-    let manner = params.creation(&caller, KIND, &bytes);
+    let manner = params.creation(&caller, KIND, &sent.0);
     let life = wanted.spec.ttl_seconds.map_or(JOIN_TOKEN_LIFE, |seconds| {
         SignedDuration::from_secs(seconds.into())
     });
@@ -102,7 +102,7 @@ pub(super) async fn create(
 
 pub(super) async fn delete(
     State(state): State<WebState>,
-    Path(name): Path<String>,
+    Name(name): Name,
     params: Params,
 ) -> Result<Response, Failure> {
     params.agrees(&name)?;

@@ -41,7 +41,7 @@ enum Change {
 }
 
 /// Applies every document of a file. All are read before the first one is sent.
-pub(crate) async fn apply(hub: &Hub, path: &Path) -> Result<(), CliError> {
+pub(crate) async fn apply(hub: &Hub, path: &Path, dry_run: bool) -> Result<(), CliError> {
     let (place, text) = read(path)?;
     let documents = parse(&place, &text)?;
     for document in documents {
@@ -50,13 +50,14 @@ pub(crate) async fn apply(hub: &Hub, path: &Path) -> Result<(), CliError> {
                 "secret/{name} was not sent to the hub: apply it in each participating cluster with kubectl"
             )),
             Document::Wanted(wanted) => {
-                let change = match send(hub, &wanted).await? {
+                let change = match send(hub, &wanted, dry_run).await? {
                     Change::Created => "created",
                     Change::Configured => "configured",
                     Change::Unchanged => "unchanged",
                 };
+                let tried = if dry_run { " (dry run)" } else { "" };
                 output::print(&format!(
-                    "{}/{} {change}\n",
+                    "{}/{} {change}{tried}\n",
                     wanted.kind.noun(),
                     wanted.name
                 ))?;
@@ -66,13 +67,14 @@ pub(crate) async fn apply(hub: &Hub, path: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn send(hub: &Hub, wanted: &Wanted) -> Result<Change, CliError> {
+async fn send(hub: &Hub, wanted: &Wanted, dry_run: bool) -> Result<Change, CliError> {
+    let only_tried = if dry_run { "?dryRun=All" } else { "" };
     let path = object_path(wanted.kind, &wanted.name);
     let found = match hub.call(Method::GET, &path, None).await {
         Ok(found) => found,
         Err(CliError::Problem(problem)) if problem.status == 404 => {
-            hub.call(Method::POST, wanted.kind.path(), Some(&wanted.object))
-                .await?;
+            let all = format!("{}{only_tried}", wanted.kind.path());
+            hub.call(Method::POST, &all, Some(&wanted.object)).await?;
             return Ok(Change::Created);
         }
         Err(error) => return Err(error),
@@ -80,6 +82,7 @@ async fn send(hub: &Hub, wanted: &Wanted) -> Result<Change, CliError> {
     match changed(&wanted.object, &found) {
         None => Ok(Change::Unchanged),
         Some(object) => {
+            let path = format!("{path}{only_tried}");
             hub.call(Method::PUT, &path, Some(&object)).await?;
             Ok(Change::Configured)
         }

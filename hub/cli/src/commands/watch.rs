@@ -58,19 +58,10 @@ pub(crate) async fn watch(
 }
 
 fn may_pass(error: &CliError) -> bool {
-    match error {
-        CliError::Unreachable { .. } => true,
-        CliError::Problem(problem) => matches!(problem.status, 429 | 500..),
-        CliError::Usage(_)
-        | CliError::File { .. }
-        | CliError::Document { .. }
-        | CliError::Cluster(_)
-        | CliError::Answer { .. }
-        | CliError::Broken(_)
-        | CliError::NotConfirmed(_)
-        | CliError::TimedOut(_)
-        | CliError::Output(_) => false,
+    if let CliError::Problem(problem) = error {
+        return matches!(problem.status, 429 | 500..);
     }
+    matches!(error, CliError::Unreachable { .. })
 }
 
 /// One connection, until it ends.
