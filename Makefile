@@ -7,7 +7,7 @@ CACHE := $(or $(MERIDIAN_CACHE),$(HOME)/.cache/meridian)
 DENY_VERSION := 0.20.2
 LAB ?= target/debug/lab
 
-.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters faults bench-agent bench-failover mutants check fmt generate
+.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters faults bench-agent bench-failover mutants api-check check fmt generate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ test-full: ## The same tests with full property cases
 mutants: ## Remove each guard in turn and show the test that then fails
 	@tools/prerequisites.sh --only apt,valkey,kubernetes
 	@cargo run -q -p meridian-integration --bin mutants
+
+api-check: ## Ask a running hub everything that its OpenAPI document allows, and compare the answers with it
+	@tools/api-check.sh
 
 fmt: ## Format the code
 	@cargo fmt --all

@@ -66,7 +66,7 @@ fn every_reference_leads_to_a_schema_and_every_failure_is_a_problem() {
         match value {
             Value::Array(values) => left.extend(values),
             Value::Object(fields) => left.extend(fields.values()),
-            _ => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
     assert!(references > 50, "{references}");
