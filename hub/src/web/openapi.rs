@@ -127,6 +127,8 @@ enum About {
     ApiToken,
     Hub,
     Backup,
+    Audit,
+    AuditExport,
 }
 
 impl About {
@@ -137,6 +139,8 @@ impl About {
             Some("remoteclusters") => Self::RemoteCluster,
             Some("activeactivedatabases") => Self::Database,
             Some("apitokens") => Self::ApiToken,
+            Some("audit") if path.ends_with("/export") => Self::AuditExport,
+            Some("audit") => Self::Audit,
             _ if path.ends_with("/backup") => Self::Backup,
             _ => Self::Hub,
         }
@@ -151,6 +155,8 @@ impl About {
             Self::ApiToken => "ApiToken",
             Self::Hub => "Hub",
             Self::Backup => "Backup",
+            Self::Audit => "Audit",
+            Self::AuditExport => "AuditExport",
         }
     }
 
@@ -163,7 +169,8 @@ impl About {
             Self::Database => schemas.named::<ActiveActiveDatabase>(name),
             Self::ApiToken => schemas.named::<ApiToken>(name),
             Self::Hub => schemas.named::<Hub>(name),
-            Self::Backup => json!({ "type": "string", "format": "binary" }),
+            Self::Backup | Self::AuditExport => json!({ "type": "string", "format": "binary" }),
+            Self::Audit => json!({ "type": "object" }),
         }
     }
 
@@ -185,7 +192,11 @@ impl About {
 
 fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
     let about = About::of(operation.path);
-    let is_one = operation.path.ends_with("{name}") || matches!(about, About::Hub | About::Backup);
+    let is_one = operation.path.ends_with("{name}")
+        || matches!(
+            about,
+            About::Hub | About::Backup | About::Audit | About::AuditExport
+        );
     let shown = if is_one || operation.method != "GET" {
         about.one(schemas)
     } else {
@@ -295,6 +306,8 @@ fn body(operation: &Operation, shown: &Value) -> Option<Value> {
 fn responses(operation: &Operation, about: About, shown: &Value) -> Value {
     let kind = if about == About::Backup {
         meridian_api::backup::CONTENT_TYPE
+    } else if about == About::AuditExport {
+        meridian_api::audit::CONTENT_TYPE
     } else {
         "application/json"
     };

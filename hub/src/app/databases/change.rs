@@ -8,7 +8,9 @@ use meridian_api::crds::active_active::{
 use meridian_api::validate::{self, FieldError};
 use meridian_api::web::PROJECT_LABEL;
 
-use super::{App, AppError, KIND, NewDatabase, check_participants, check_rules, until_uncontended};
+use super::{
+    App, AppError, Deed, KIND, NewDatabase, check_participants, check_rules, until_uncontended,
+};
 use crate::app::writes::Manner;
 use crate::domain::access::grant::{self, Verb};
 use crate::domain::database::{self, Database};
@@ -45,7 +47,11 @@ impl App {
                 return Ok(held);
             }
             let txn = Txn::new().replace(&keys::database(name), &held, &database)?;
-            let modified = self.commit_as(manner, txn).await?;
+            let deed = Deed {
+                project: held.record.project(),
+                ..Deed::new(Verb::Update, KIND, name)
+            };
+            let modified = self.commit_as(manner, &deed, txn).await?;
             if modified.is_some() {
                 tracing::info!(
                     database = name,
