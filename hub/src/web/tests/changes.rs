@@ -1,11 +1,8 @@
 //! Databases that are replaced and patched.
 
-use meridian_api::ids::Revision;
-
 use super::*;
 use crate::domain::access::grant::Scope;
 use crate::domain::desired::Action;
-use crate::store::Store as _;
 
 const LAB_3: &str = "33333333-3b5e-4a3e-9d57-0d9a3c1f1e11";
 const MERGE: &str = "application/merge-patch+json";
@@ -43,14 +40,6 @@ impl Web {
             Action::Upsert { body } => body,
             Action::Delete { .. } => Value::Null,
         }
-    }
-
-    /// Everything that is stored, but for the audit log, which hears of what is refused.
-    async fn stored(&self) -> Vec<(String, Revision)> {
-        let lists = self.hub.store.list(vec![String::new()]).await.unwrap();
-        let all = lists.value.into_iter().flatten();
-        let others = all.filter(|entry| !entry.key.starts_with("/audit"));
-        others.map(|entry| (entry.key, entry.modified)).collect()
     }
 }
 

@@ -19,7 +19,7 @@ impl Web {
     }
 
     /// Everything that is stored but what the audit log is told.
-    async fn stored(&self) -> Vec<crate::store::Entry> {
+    pub(super) async fn stored(&self) -> Vec<crate::store::Entry> {
         let all = self.hub.store.list(vec![String::new()]).await.unwrap();
         let mut all: Vec<_> = all.value.into_iter().flatten().collect();
         all.retain(|entry| !entry.key.starts_with("/audit"));
