@@ -18,7 +18,7 @@ const CHOICES: &[(&str, &str, &str, &[&str])] = &[
         "pub fn reason(",
         "\n    }\n",
         // No news: see `Fault::is_news`.
-        &["Waiting", "Conflict", "Unavailable"],
+        &["Conflict", "Unavailable"],
     ),
     (
         "agent/src/controllers/failover/show.rs",
