@@ -105,14 +105,9 @@ pub(crate) fn too_long(tree: &Tree) -> Vec<Finding> {
 pub(crate) fn dead_files(tree: &Tree) -> Vec<Finding> {
     let is_root = |path: &str| {
         let p = Path::new(path);
-        let parent = p
-            .parent()
-            .and_then(Path::file_name)
-            .and_then(|n| n.to_str())
-            .unwrap_or("");
         ["main.rs", "lib.rs", "build.rs"]
             .contains(&p.file_name().and_then(|n| n.to_str()).unwrap_or(""))
-            || ["tests", "examples", "benches", "bin"].contains(&parent)
+            || is_target(tree, path)
             || path.contains("fuzz_targets/")
     };
     let mut alive: BTreeSet<String> = tree
@@ -122,7 +117,7 @@ pub(crate) fn dead_files(tree: &Tree) -> Vec<Finding> {
         .collect();
     let mut queue: Vec<String> = alive.iter().cloned().collect();
     while let Some(path) = queue.pop() {
-        for child in children(&path, &tree.files[&path]) {
+        for child in children(&path, &tree.files[&path], is_target(tree, &path)) {
             if tree.files.contains_key(&child) && alive.insert(child.clone()) {
                 queue.push(child);
             }
@@ -134,13 +129,20 @@ pub(crate) fn dead_files(tree: &Tree) -> Vec<Finding> {
         .collect()
 }
 
-fn children(path: &str, text: &str) -> Vec<String> {
+/// Whether cargo makes a target of the file: it lies in one of cargo's folders, and that is not the folder of a module of the
+/// same name.
+fn is_target(tree: &Tree, path: &str) -> bool {
+    let dir = Path::new(path).parent().unwrap_or(Path::new(""));
+    let name = dir.file_name().and_then(|n| n.to_str()).unwrap_or("");
+    let module = format!("{}.rs", dir.to_string_lossy());
+    ["tests", "examples", "benches", "bin"].contains(&name) && !tree.files.contains_key(&module)
+}
+
+fn children(path: &str, text: &str, is_target: bool) -> Vec<String> {
     let p = Path::new(path);
     let dir = p.parent().unwrap_or(Path::new("")).to_path_buf();
     let stem = p.file_stem().and_then(|s| s.to_str()).unwrap_or("");
-    let parent = dir.file_name().and_then(|n| n.to_str()).unwrap_or("");
-    let own = ["main", "lib"].contains(&stem)
-        || ["tests", "examples", "benches", "bin"].contains(&parent);
+    let own = ["main", "lib"].contains(&stem) || is_target;
     let below = if own { dir.clone() } else { dir.join(stem) };
     let mut found = Vec::new();
     for line in text.lines().map(str::trim) {
