@@ -122,8 +122,17 @@ pub(super) async fn follow(
     };
     // etcd says only on the stream that the history is gone, and nothing there tells that from silence: a read at that
     // revision does.
-    if after < head && is_compacted(client, key, from).await? {
-        return Err(cursor.compacted().await);
+    if after < head {
+        if is_compacted(client, key.clone(), from).await? {
+            return Err(cursor.compacted().await);
+        }
+        // Of its own revision a compaction keeps what stands, and what was deleted there is told to nobody.
+        if after > Revision(0) && is_compacted(client, key, after).await? {
+            return Err(StoreError::Compacted {
+                asked: after,
+                oldest: from,
+            });
+        }
     }
     Ok(stream::unfold(cursor, Cursor::advance).boxed())
 }
