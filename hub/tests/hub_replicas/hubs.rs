@@ -1,9 +1,8 @@
 //! Processes of the hub over one etcd.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::{self, Body};
@@ -13,7 +12,7 @@ use meridian_hub::web::forward::Client;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::group::Group;
+use super::group::{Group, free_port};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -244,17 +243,4 @@ pub(crate) async fn pause() {
 
 fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_meridian-hub"))
-}
-
-fn free_port() -> u16 {
-    // Below the ports that the kernel gives to connections, and none twice: another could take one that is only looked for.
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let start = std::process::id() * 64;
-    loop {
-        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
-        let port = u16::try_from(20_000 + offset).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }

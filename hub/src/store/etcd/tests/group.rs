@@ -91,7 +91,8 @@ pub(super) fn end(process: &mut Child) {
     drop(process.wait());
 }
 
-pub(super) fn free_port() -> u16 {
+/// Of one counter for all of a test program.
+pub(crate) fn free_port() -> u16 {
     // Below the ports that the kernel gives to connections, and none twice: another could take one that is only looked for.
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id() * 64;
