@@ -98,6 +98,7 @@ fn told(verified: &Verified) -> String {
     let Verified { after, head } = verified;
     let records = match head.number - after.number {
         0 => "no records".to_owned(),
+        1 => format!("1 record, {}", head.number),
         count => format!("{count} records, {} to {}", after.number + 1, head.number),
     };
     format!(

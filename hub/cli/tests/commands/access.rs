@@ -106,6 +106,10 @@ async fn the_log_is_exported_and_verified_with_and_without_the_hub() {
     assert!(ran.stderr.contains("record 2 was changed"), "{ran:?}");
     assert_eq!(hub.asked().len(), asked, "no hub is asked");
 
+    fs::write(&file, log(&["a"])).unwrap();
+    let ran = hub.run(&line, "").await;
+    assert!(ran.stdout.contains("1 record, 1;"), "{ran:?}");
+
     fs::write(&file, log(&["a", "y", "c"])).unwrap();
     assert_eq!(hub.run(&line, "").await.code, 0);
     let line = [&line[..], &["--noted", &place]].concat();
