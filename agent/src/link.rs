@@ -155,6 +155,7 @@ impl Parts {
             applied,
             trust,
             answers,
+            clocks: watch::channel(None).0,
             observing: watch::channel(None).0,
             wall_ms,
             random,
@@ -210,6 +211,9 @@ impl Parts {
             ends,
             events: events.clone(),
             wall_ms,
+            random,
+            failures: 0,
+            issued: BTreeMap::new(),
         };
         self.tasks.spawn(peers.run(self.cancel.clone()));
         let watching =
@@ -226,6 +230,9 @@ impl Parts {
             events,
             metrics,
             expired: false,
+            failed: false,
+            held_since: None,
+            next: None,
         };
         self.tasks.spawn(supervisor.run(self.cancel.clone()));
     }

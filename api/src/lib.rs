@@ -14,5 +14,7 @@ pub mod ids;
 pub mod internal;
 pub mod link;
 pub mod login;
+pub mod renewal;
 pub mod validate;
 pub mod web;
+pub mod words;

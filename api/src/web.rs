@@ -6,6 +6,7 @@
 
 mod api_token;
 mod audit;
+mod decision;
 mod objects;
 mod problem;
 mod token;
@@ -21,6 +22,7 @@ pub use self::{
     problem::{PROBLEM_CONTENT_TYPE, Problem},
     token::{JoinMaterial, Token, TokenSpec, TokenStatus},
 };
+pub use decision::{Approval, Denial, TokenApproval};
 
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,11 @@
 //! wrote. A use case that loses a race reads again and decides again.
 
 pub mod api_tokens;
+pub mod approvals;
 pub mod audit;
 pub mod backup;
 pub mod databases;
+pub mod denials;
 pub mod enroll;
 pub mod members;
 pub mod peers;
@@ -73,6 +75,15 @@ pub enum AppError {
     /// The caller is known and may not do this.
     #[error("{0}")]
     Forbidden(String),
+    /// The caller's certificate is accepted no more, but its device key may get another.
+    #[error("{0}")]
+    CertificateOver(String),
+    /// A person has to approve the caller first.
+    #[error("{0}")]
+    AwaitsApproval(String),
+    /// Two devices may hold the caller's identity.
+    #[error("{0}")]
+    Quarantined(String),
     /// The hub applies nothing until a person decides.
     #[error(
         "the hub only observes: {0}; look at the members, then let it go on with `meridian hub adopt` (POST /api/v1/hub/adopt)"
@@ -125,8 +136,13 @@ impl From<AppError> for Fault {
             AppError::Observing(_) | AppError::Repeated(_) => Self::Conflict {
                 detail: error.to_string(),
             },
-            AppError::Refused(detail) => Self::Unauthorized { detail },
             AppError::Forbidden(detail) => Self::Forbidden { detail },
+            AppError::Refused(detail) | AppError::CertificateOver(detail) => {
+                Self::Unauthorized { detail }
+            }
+            AppError::Quarantined(detail) | AppError::AwaitsApproval(detail) => {
+                Self::Conflict { detail }
+            }
             AppError::Busy(detail) => Self::Unavailable {
                 detail,
                 retry_after_ms: 1000,
@@ -154,6 +170,8 @@ pub struct Settings {
     pub link_addresses: Vec<String>,
     /// Address of the web API, `host:port`, as people reach it.
     pub web_address: String,
+    /// Whether every join must be approved, whatever its token says.
+    pub approve_clusters: bool,
     /// Hosts that the hub's own certificate is for: no member is given one for any of them.
     pub names: Vec<String>,
     /// Records of the audit log that are kept.
@@ -213,6 +231,12 @@ impl App {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Where the present moment comes from.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// What members are told about this hub.

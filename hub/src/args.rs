@@ -196,6 +196,9 @@ pub struct Serve {
         env = "MERIDIAN_HUB_LIMIT_REFUSALS"
     )]
     pub limit_refusals: u32,
+    /// Let no cluster join before a person has compared its words (`meridian cluster approve`), whatever its token says.
+    #[arg(long, env = "MERIDIAN_HUB_APPROVE_CLUSTERS")]
+    pub approve_clusters: bool,
     /// Where the state is kept.
     #[command(flatten)]
     pub etcd: Etcd,

@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use jiff::{SignedDuration, Timestamp};
 use meridian_api::identity::{SpiffeId, TrustDomain};
 use meridian_api::ids::ClusterUid;
+use meridian_api::renewal::Life;
 use rcgen::{
     CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
@@ -25,6 +26,8 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
 
 pub use identity::must_be_a_hubs;
+
+use crate::domain::denial::Speaker;
 pub use root::Origin;
 
 /// How far certificates are back-dated, so that a member whose clock is behind can use them at once.
@@ -102,6 +105,8 @@ pub struct ServerIdentity {
     pub chain: Vec<CertificateDer<'static>>,
     /// Its key, which is on no disk.
     pub key: PrivateKeyDer<'static>,
+    /// Its life.
+    pub life: Life,
 }
 
 /// What a leaf certificate is for.
@@ -166,11 +171,15 @@ impl Authority {
             purposes: vec![ExtendedKeyUsagePurpose::ServerAuth],
             life: SERVER_LIFE,
         };
-        let (certificate, _, _) = self.sign(leaf, &key, now)?;
+        let (certificate, not_before, not_after) = self.sign(leaf, &key, now)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Ok(ServerIdentity {
             chain: vec![certificate],
             key,
+            life: Life {
+                not_before_ms: not_before.as_millisecond(),
+                not_after_ms: not_after.as_millisecond(),
+            },
         })
     }
 
@@ -212,6 +221,14 @@ impl Authority {
     /// [`CaError::Identity`] unless it carries exactly one URI, which is of this trust domain.
     pub fn identify(&self, certificate: &CertificateDer<'_>) -> Result<SpiffeId, CaError> {
         identity::of_certificate(certificate, &self.trust_domain)
+    }
+
+    /// Who speaks with a certificate that a TLS peer presented and whose chain TLS has verified: the agent of a cluster.
+    ///
+    /// # Errors
+    /// [`CaError::Identity`] for every other certificate, those of the nodes of a REC among them.
+    pub fn speaker(&self, certificate: &CertificateDer<'_>) -> Result<Speaker, CaError> {
+        identity::speaker(certificate, &self.trust_domain)
     }
 
     fn issue(

@@ -1,8 +1,11 @@
 //! The hub's nouns. Pure: no I/O, no clock, no randomness; moments and identities come in as arguments.
 
 pub mod access;
+pub mod approval;
+pub mod clones;
 pub mod cluster;
 pub mod database;
+pub mod denial;
 pub mod desired;
 pub mod election;
 pub mod limits;

@@ -62,6 +62,22 @@ struct LimitLabels {
     limit: Limited,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    certificate: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RenewalLabels {
+    result: RenewalResult,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum RenewalResult {
+    Renewed,
+    Failed,
+}
+
 /// All metrics and the registry that prints them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -72,6 +88,8 @@ pub struct Metrics {
     limited: Family<LimitLabels, Counter>,
     connected: Gauge,
     observing: Gauge,
+    certificates: Family<CertificateLabels, Gauge>,
+    renewals: Family<RenewalLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -111,7 +129,20 @@ impl Default for Metrics {
             "1 while the hub applies nothing until a person decides",
             observing.clone(),
         );
+        let (certificates, renewals) = (Family::default(), Family::default());
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "End of a certificate, since the Unix epoch",
+            Family::clone(&certificates),
+        );
+        registry.register(
+            "server_certificate_renewals",
+            "Renewals of the hub's own server certificate",
+            Family::clone(&renewals),
+        );
         Self {
+            certificates,
+            renewals,
             registry,
             activations,
             activation_seconds,
@@ -130,6 +161,24 @@ impl Metrics {
             .get_or_create(&TaskLabels { task, result })
             .inc();
         self.activation_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The server certificate in use ends at this moment, milliseconds since 1970.
+    pub fn server_certificate_ends(&self, ends_ms: i64) {
+        let certificate = "server";
+        self.certificates
+            .get_or_create(&CertificateLabels { certificate })
+            .set(ends_ms / 1000);
+    }
+
+    /// Counts an attempt to renew the server certificate.
+    pub fn server_certificate_renewed(&self, well: bool) {
+        let result = if well {
+            RenewalResult::Renewed
+        } else {
+            RenewalResult::Failed
+        };
+        self.renewals.get_or_create(&RenewalLabels { result }).inc();
     }
 
     /// Counts a request.

@@ -4,6 +4,7 @@
 mod identity;
 mod office;
 mod process;
+mod renewal;
 mod replica;
 mod restore;
 
@@ -55,6 +56,7 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
         audit_keep,
         limit_requests,
         limit_refusals,
+        approve_clusters,
         etcd,
         log_format,
         log,
@@ -72,6 +74,7 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
         audit_kept: audit_keep,
         link_addresses: advertise_link,
         web_address,
+        approve_clusters,
     };
     // Before a term begins: who cannot serve must not end the hub that does.
     let web = process::bind(web_listen)

@@ -3,16 +3,19 @@
 mod listener;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 pub use listener::{PeerAddress, TlsListener, listen};
 
 use crate::ca::ServerIdentity;
+use crate::clock::Clock;
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +58,20 @@ impl ResolvesServerCert for LiveCertificate {
 }
 
 fn certified(identity: ServerIdentity) -> Result<CertifiedKey, TlsError> {
-    let ServerIdentity { chain, key } = identity;
+    let ServerIdentity { chain, key, .. } = identity;
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
     Ok(CertifiedKey::new(chain, key))
+}
+
+/// The hub's clock as TLS asks for it: certificates of members live by it.
+#[derive(Debug)]
+struct HubTime(Arc<dyn Clock>);
+
+impl TimeProvider for HubTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.now().as_second()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
 }
 
 /// Settings of the link: TLS 1.3 and HTTP/2 only. A client certificate is asked for and, if given, must verify; the
@@ -68,6 +82,7 @@ fn certified(identity: ServerIdentity) -> Result<CertifiedKey, TlsError> {
 pub fn link_config(
     certificate: Arc<LiveCertificate>,
     root: &CertificateDer<'static>,
+    clock: Arc<dyn Clock>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
@@ -77,7 +92,7 @@ pub fn link_config(
             .allow_unauthenticated()
             .build()
             .map_err(|e| TlsError::Verifier(e.to_string()))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(HubTime(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificate);

@@ -8,6 +8,7 @@ mod auth;
 mod backup;
 mod clusters;
 mod databases;
+mod decisions;
 pub mod forward;
 pub mod front;
 mod health;
@@ -97,6 +98,21 @@ fn guarded() -> Vec<(
             "/api/v1/clusters/{name}",
             &["GET", "DELETE"],
             get(clusters::get).delete(clusters::delete),
+        ),
+        (
+            "/api/v1/clusters/{name}/approve",
+            &["POST"],
+            post(decisions::approve),
+        ),
+        (
+            "/api/v1/clusters/{name}/deny",
+            &["POST"],
+            post(decisions::deny),
+        ),
+        (
+            "/api/v1/clusters/{name}/release",
+            &["POST"],
+            post(decisions::release),
         ),
         (
             "/api/v1/tokens",

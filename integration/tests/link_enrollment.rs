@@ -17,7 +17,7 @@ use meridian_agent::link::{
     identity::Identity,
     join::JoinMaterial,
 };
-use meridian_api::link::proto::{PeerCertificateRequest, RenewRequest, link_client::LinkClient};
+use meridian_api::link::proto::{PeerCertificateRequest, link_client::LinkClient};
 
 const EU: &str = "0e0e0e0e-0000-4000-8000-000000000001";
 const US: &str = "0e0e0e0e-0000-4000-8000-000000000002";
@@ -155,9 +155,7 @@ async fn a_member_renews_its_certificate_for_a_new_key() {
         .await
         .unwrap();
     let mut renewed = identity.with_new_session_key().unwrap();
-    let request = RenewRequest {
-        csr_der: renewed.request().unwrap().into(),
-    };
+    let request = enroll::renewal(&renewed, EU).unwrap();
     let result = LinkClient::new(channel)
         .renew(request)
         .await
@@ -220,9 +218,7 @@ async fn without_a_certificate_the_link_opens_nothing() {
         .await
         .unwrap();
     let (channel, _) = dialer(&identity).connect(None, || 0.5).await.unwrap();
-    let request = RenewRequest {
-        csr_der: identity.request().unwrap().into(),
-    };
+    let request = enroll::renewal(&identity, EU).unwrap();
     let status = LinkClient::new(channel).renew(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unauthenticated);
 }

@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, time::Duration};
 
 use rustls::{AlertDescription, CertificateError};
+use rustls_pki_types::UnixTime;
 use thiserror::Error;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
 
@@ -43,6 +44,22 @@ pub enum DialError {
         address: String,
         /// What the TLS library said.
         reason: String,
+    },
+    /// By this machine's clock the hub's certificate is not good yet, or no more.
+    #[error(
+        "the clock of this machine says {ours}, but the certificate that the hub at {address} shows is good {bound}: that is when \
+         the hub's clock {theirs}. One of the two clocks is wrong by at least the difference: set both by NTP. If both are right, \
+         the hub did not renew its certificate, and its log says why"
+    )]
+    Clocks {
+        /// The address.
+        address: String,
+        /// Our clock.
+        ours: String,
+        /// From or until when the certificate is good.
+        bound: String,
+        /// What that says of the hub's clock.
+        theirs: &'static str,
     },
     /// The hub says that our certificate has ended.
     #[error("the hub at {address} says that this agent's certificate has ended")]
@@ -148,12 +165,31 @@ impl Dialer {
     #[must_use]
     pub fn explain(&self, address: &str, error: &(dyn StdError + 'static)) -> DialError {
         let address = address.to_owned();
-        match find_tls(error) {
+        let told = alert_told(&chain(error));
+        match find_tls(error).or(told.as_ref()) {
             Some(rustls::Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::BadSignature,
             )) => DialError::WrongAuthority {
                 address,
                 pin: pin(&self.roots_pem),
+            },
+            Some(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+                time,
+                not_before,
+            })) => DialError::Clocks {
+                address,
+                ours: shown(*time),
+                bound: format!("from {} on", shown(*not_before)),
+                theirs: "was 10 minutes further when it made it",
+            },
+            Some(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+                time,
+                not_after,
+            })) => DialError::Clocks {
+                address,
+                ours: shown(*time),
+                bound: format!("until {} only", shown(*not_after)),
+                theirs: "has not reached, or it would have renewed it",
             },
             Some(rustls::Error::InvalidCertificate(reason)) => DialError::BadServer {
                 address,
@@ -176,18 +212,38 @@ impl Dialer {
     }
 }
 
-fn blames_us(alert: AlertDescription) -> bool {
-    matches!(
-        alert,
-        AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied
-            | AlertDescription::DecryptError
-            | AlertDescription::CertificateRequired
+fn shown(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(
+        |_| format!("{seconds} s since 1970"),
+        |time| time.to_string(),
     )
+}
+
+/// Alerts with which a hub says that it does not accept our certificate.
+const ABOUT_US: [AlertDescription; 8] = [
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::UnknownCA,
+    AlertDescription::AccessDenied,
+    AlertDescription::DecryptError,
+    AlertDescription::CertificateRequired,
+];
+
+fn blames_us(alert: AlertDescription) -> bool {
+    ABOUT_US.contains(&alert)
+}
+
+/// The alert that a text tells of. An alert that comes after the handshake, as those about our certificate do, has been turned
+/// into text by the HTTP library when a call fails of it; the error itself is gone by then.
+fn alert_told(text: &str) -> Option<rustls::Error> {
+    let alerts = ABOUT_US
+        .into_iter()
+        .chain([AlertDescription::CertificateExpired]);
+    let mut errors = alerts.map(rustls::Error::AlertReceived);
+    errors.find(|error| text.contains(&error.to_string()))
 }
 
 /// The TLS error inside an error, however deep. `io::Error` hides what it carries from `source()`.
@@ -285,6 +341,41 @@ mod tests {
             matches!(&error, DialError::Unreachable { reason, .. } if reason.contains("refused")),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_alert_of_which_only_the_text_is_left_is_understood() {
+        let text = rustls::Error::AlertReceived(AlertDescription::CertificateExpired).to_string();
+        let broken = Outer(std::io::Error::other(text));
+        let error = dialer().explain("h:1", &broken);
+        assert!(matches!(error, DialError::Expired { .. }), "{error}");
+        let text = rustls::Error::AlertReceived(AlertDescription::UnknownCA).to_string();
+        let broken = Outer(std::io::Error::other(text));
+        let error = dialer().explain("h:1", &broken);
+        assert!(matches!(error, DialError::Unwelcome { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_by_days_is_told_with_what_is_known_of_both() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let behind = wrapped(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidYetContext {
+                time: at(1_767_225_600),
+                not_before: at(1_767_225_600 + 3 * 86_400),
+            },
+        ));
+        let told = dialer().explain("h:1", &behind).to_string();
+        for part in ["2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z", "h:1", "NTP"] {
+            assert!(told.contains(part), "{told}");
+        }
+        let ahead = wrapped(rustls::Error::InvalidCertificate(
+            CertificateError::ExpiredContext {
+                time: at(1_767_225_600),
+                not_after: at(1_767_225_600 - 86_400),
+            },
+        ));
+        let told = dialer().explain("h:1", &ahead).to_string();
+        assert!(told.contains("until 2025-12-31T00:00:00Z only"), "{told}");
     }
 
     #[test]

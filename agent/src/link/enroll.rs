@@ -5,10 +5,13 @@
 
 use std::future::Future;
 
-use meridian_api::link::{
-    PROTO_MAX, PROTO_MIN,
-    enroll::{Purpose, Transcript, transcript},
-    proto::{self, EnrollBegin, EnrollChallenge, EnrollFinish, EnrollResult, RecoverProof},
+use meridian_api::{
+    link::{
+        PROTO_MAX, PROTO_MIN,
+        enroll::{Purpose, Transcript, transcript},
+        proto::{self, EnrollBegin, EnrollChallenge, EnrollFinish, EnrollResult, RecoverProof},
+    },
+    words,
 };
 use thiserror::Error;
 use tonic::{Code, Status, transport::Channel};
@@ -84,6 +87,18 @@ pub enum EnrollError {
         /// What a person can do.
         next: &'static str,
     },
+    /// A person has to compare words and approve; then the same call succeeds.
+    #[error(
+        "the hub waits for a person who lets cluster `{name}` join. The words of this device are: {words}. Next: on the hub \
+         `meridian cluster approve {name} --words \"{words}\"`; if the hub shows other words (`meridian token list`), another \
+         device used the token: delete it there and make a new one"
+    )]
+    AwaitsApproval {
+        /// Name of the cluster.
+        name: String,
+        /// The words of our device key, computed here.
+        words: String,
+    },
     /// The call failed on its way, or the hub cannot answer now.
     #[error("the call to {what} did not succeed: {status}")]
     Call {
@@ -148,7 +163,8 @@ impl Facts {
     }
 }
 
-/// Joins with the token of `material`; on success `identity` has a membership, to be stored.
+/// Joins with the token of `material`; on success `identity` has a membership, to be stored. Returns the hub's wall clock in
+/// milliseconds since 1970, as it was when the call began.
 ///
 /// # Errors
 /// [`EnrollError`]; `identity` is unchanged then.
@@ -157,7 +173,7 @@ pub async fn join<R: Registrar>(
     identity: &mut Identity,
     material: &JoinMaterial,
     facts: &Facts,
-) -> Result<(), EnrollError> {
+) -> Result<i64, EnrollError> {
     let refused = |status| sort("enroll", &material.name, status);
     let challenge = registrar
         .begin(facts.begin(identity)?)
@@ -182,12 +198,22 @@ pub async fn join<R: Registrar>(
         agent_version: facts.agent_version.clone(),
         cluster_name: material.name.clone(),
     };
-    let result = registrar.finish(finish).await.map_err(refused)?;
+    let result = match registrar.finish(finish).await {
+        // Our own words: those that the hub has are the ones to compare with.
+        Err(status) if status.code() == Code::Aborted => {
+            return Err(EnrollError::AwaitsApproval {
+                name: material.name.clone(),
+                words: words::of_device(&identity.device_public_key()?, &facts.kube_system_uid),
+            });
+        }
+        answer => answer.map_err(refused)?,
+    };
     facts.check(&result)?;
-    Ok(identity.accept(&result, &material.fingerprint())?)
+    identity.accept(&result, &material.fingerprint())?;
+    Ok(challenge.wall_ms)
 }
 
-/// Gets a new certificate with the device key alone.
+/// Gets a new certificate with the device key alone. Returns the hub's wall clock as [`join`] does.
 ///
 /// # Errors
 /// [`EnrollError`]; `identity` is unchanged then.
@@ -195,7 +221,7 @@ pub async fn recover<R: Registrar>(
     registrar: &mut R,
     identity: &mut Identity,
     facts: &Facts,
-) -> Result<(), EnrollError> {
+) -> Result<i64, EnrollError> {
     let Some(Membership {
         cluster_name,
         join_state,
@@ -235,7 +261,35 @@ pub async fn recover<R: Registrar>(
     };
     let result = registrar.recover(proof).await.map_err(refused)?;
     facts.check(&result)?;
-    Ok(identity.accept(&result, &joined_with)?)
+    identity.accept(&result, &joined_with)?;
+    Ok(challenge.wall_ms)
+}
+
+/// The request for a certificate of the session key, with the proof of the device key.
+///
+/// # Errors
+/// [`IdentityError`]: a key cannot be read or used.
+pub fn renewal(
+    identity: &Identity,
+    cluster_uid: &str,
+) -> Result<proto::RenewRequest, IdentityError> {
+    let (csr, device) = (identity.request()?, identity.device_public_key()?);
+    let signed = transcript(&Transcript {
+        purpose: Purpose::Renew,
+        challenge_id: "",
+        nonce: b"",
+        device_public_key: &device,
+        kube_system_uid: cluster_uid,
+        cluster_name: "",
+        credential: b"",
+        csr_der: &csr,
+    });
+    let signature = identity.sign(&signed)?;
+    Ok(proto::RenewRequest {
+        csr_der: csr.into(),
+        device_public_key: device.into(),
+        signature: signature.into(),
+    })
 }
 
 /// Whether the hub refused, or the call did not get through.

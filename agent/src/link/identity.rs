@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use meridian_api::link::proto;
+pub use meridian_api::renewal::Life;
 use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -92,33 +93,6 @@ pub struct Membership {
     pub join_state: Vec<u8>,
     /// [`super::join::JoinMaterial::fingerprint`] of the material that made us a member.
     pub joined_with: String,
-}
-
-/// A span of wall time in milliseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life {
-    /// First moment.
-    pub not_before_ms: i64,
-    /// Last moment.
-    pub not_after_ms: i64,
-}
-
-impl Life {
-    /// Whether the certificate has ended.
-    #[must_use]
-    pub fn ended(self, now_ms: i64) -> bool {
-        now_ms >= self.not_after_ms
-    }
-
-    /// The moment at `fraction` (0 to 1) of the life.
-    #[must_use]
-    pub fn at(self, fraction: f64) -> i64 {
-        let span = self.not_after_ms.saturating_sub(self.not_before_ms).max(0);
-        let permille = (fraction.clamp(0.0, 1.0) * 1000.0).round();
-        #[expect(clippy::cast_possible_truncation, reason = "0 to 1000")]
-        let permille = permille as i64;
-        self.not_before_ms.saturating_add(span / 1000 * permille)
-    }
 }
 
 /// The roots that a member trusts.
@@ -320,6 +294,14 @@ impl Identity {
 }
 
 impl Membership {
+    /// When the certificate is to be renewed, milliseconds since 1970.
+    #[must_use]
+    pub fn renewed_at(&self) -> i64 {
+        let chain = roots(&self.chain_pem).unwrap_or_default();
+        let certificate = chain.first().map(Vec::as_slice).unwrap_or_default();
+        self.life.renewed_at(certificate)
+    }
+
     fn read(data: &BTreeMap<String, ByteString>) -> Result<Self, IdentityError> {
         let chain_pem = required(data, "tls.crt")?;
         let unreadable = |found: String| IdentityError::Stored {

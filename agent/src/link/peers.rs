@@ -1,7 +1,7 @@
 //! Peer certificates: with these the nodes of a REC meet the nodes of other regions.
 //!
-//! One Secret `<rec>-peer-tls` per REC. The key pair is made here; the hub signs its public half. It is renewed from
-//! half of its life, and at once if the roots, the REC's suffix or its identity change. A Secret of that name without
+//! One Secret `<rec>-peer-tls` per REC. The key pair is made here; the hub signs its public half. It is renewed between half
+//! and two thirds of its life, and at once if the roots, the REC's suffix or its identity change. A Secret of that name without
 //! our labels is never touched.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -12,7 +12,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{ResourceExt as _, api::DynamicObject};
-use meridian_api::link::proto;
+use meridian_api::{link::proto, renewal};
 use rcgen::KeyPair;
 use tokio::{
     sync::watch,
@@ -22,7 +22,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::{
-    identity::{Life, Trust, certificate_pem, certificate_request, check_chain, new_session_key},
+    identity::{
+        Life, Trust, certificate_pem, certificate_request, check_chain, life_of, new_session_key,
+    },
     inventory::Names,
     join::roots,
     member::chain,
@@ -31,8 +33,10 @@ use crate::k8s::{apply::Objects, events::Events, own::Owner};
 
 /// Annotation with what the certificate was asked for; it changes when another one is needed.
 const ASKED_FOR: &str = "meridian.dev/peer-request";
-/// Pause before a certificate that could not be had is asked for again.
-const AGAIN: Duration = Duration::from_secs(15);
+/// Reason of the Event about a certificate that is due and could not be had.
+const NOT_RENEWED: &str = "PeerCertificateNotRenewed";
+/// Why a certificate is needed that is not urgent.
+const DUE: &str = "its time to be renewed has come";
 /// Longest time without a look at the certificates.
 const LOOK: Duration = Duration::from_secs(3600);
 
@@ -81,7 +85,7 @@ impl Wanted {
 pub enum Need {
     /// Nothing before this moment (milliseconds since 1970); the certificate ends at the second.
     Nothing {
-        /// Half of its life.
+        /// When it is to be renewed.
         until_ms: i64,
         /// Its end.
         ends_ms: i64,
@@ -108,7 +112,8 @@ pub fn need(secret: Option<&Secret>, wanted: &Wanted, now_ms: i64) -> Need {
     let Ok(key) = KeyPair::from_pem(key) else {
         return Need::Issue("its key cannot be read");
     };
-    let Some(life) = roots(certificate).and_then(|chain| check_chain(&chain, &key).ok()) else {
+    let chain = roots(certificate).unwrap_or_default();
+    let Ok(life) = check_chain(&chain, &key) else {
         return Need::Issue("its certificate is not for its key");
     };
     if ca != wanted.roots_pem {
@@ -117,9 +122,10 @@ pub fn need(secret: Option<&Secret>, wanted: &Wanted, now_ms: i64) -> Need {
     if secret.annotations().get(ASKED_FOR) != Some(&wanted.fingerprint()) {
         return Need::Issue("the names of the REC changed");
     }
-    let until_ms = life.at(0.5);
+    let certificate = chain.first().map(Vec::as_slice).unwrap_or_default();
+    let until_ms = life.renewed_at(certificate);
     if now_ms >= until_ms {
-        return Need::Issue("half of its life has passed");
+        return Need::Issue(DUE);
     }
     Need::Nothing {
         until_ms,
@@ -192,6 +198,12 @@ pub struct Peers {
     pub events: Events,
     /// The wall clock in milliseconds since 1970.
     pub wall_ms: fn() -> i64,
+    /// Random numbers in `[0, 1)`.
+    pub random: fn() -> f64,
+    /// Looks in a row at which something failed.
+    pub failures: u32,
+    /// When certificates were received in this process, by REC, and how long they are to be held at least.
+    pub issued: BTreeMap<String, (Instant, Duration)>,
 }
 
 impl Peers {
@@ -216,26 +228,34 @@ impl Peers {
         };
         let recs = self.recs.borrow_and_update().clone();
         let hub = self.hub.borrow_and_update().clone();
-        let (mut ends, mut pause) = (BTreeMap::new(), LOOK);
+        let (mut ends, mut pause, mut first) = (BTreeMap::new(), LOOK, None);
         for rec in recs
             .iter()
             .filter(|rec| rec.metadata.deletion_timestamp.is_none())
         {
             let wanted = Wanted::of(rec, &names, &trust);
-            match self.care(rec, &wanted, hub.as_ref()).await {
+            let ended = match self.care(rec, &wanted, hub.as_ref()).await {
                 Ok((until_ms, ends_ms)) => {
-                    ends.insert(wanted.rec, ends_ms);
-                    let left = until_ms
-                        .saturating_sub((self.wall_ms)())
-                        .max(0)
-                        .unsigned_abs();
-                    pause = pause.min(Duration::from_millis(left));
+                    self.events.over(&about(rec), NOT_RENEWED);
+                    pause = pause.min(self.until(&wanted.rec, until_ms));
+                    Some(ends_ms)
                 }
-                Err(reason) => {
-                    tracing::warn!(rec = wanted.rec, reason, "no fresh peer certificate");
-                    pause = pause.min(AGAIN);
+                Err(Missing { reason, ends_ms }) => {
+                    let ends_ms = self.missing(rec, &reason, ends_ms).await;
+                    first = Some(first.unwrap_or(i64::MAX).min(ends_ms.unwrap_or(i64::MAX)));
+                    ends_ms
                 }
-            }
+            };
+            ends.extend(ended.map(|ends_ms| (wanted.rec, ends_ms)));
+        }
+        self.failures = if first.is_some() {
+            self.failures.saturating_add(1)
+        } else {
+            0
+        };
+        if let Some(ends_ms) = first {
+            let left = renewal::Left(ends_ms.saturating_sub((self.wall_ms)()));
+            pause = pause.min(renewal::again(self.failures, (self.random)(), left));
         }
         if *self.ends.borrow() != ends {
             self.ends.send_replace(ends);
@@ -243,23 +263,82 @@ impl Peers {
         pause.max(Duration::from_secs(1))
     }
 
-    /// Half and end of the life of the REC's certificate, which is issued if there is need.
-    async fn care(
+    /// How long until the certificate is to be renewed, but not sooner after it was received than a part of its life.
+    fn until(&self, rec: &str, until_ms: i64) -> Duration {
+        let left = until_ms.saturating_sub((self.wall_ms)()).max(0);
+        Duration::from_millis(left.unsigned_abs()).max(self.still_held(rec))
+    }
+
+    fn still_held(&self, rec: &str) -> Duration {
+        let received = self.issued.get(rec);
+        received.map_or(Duration::ZERO, |(since, least)| {
+            least.saturating_sub(since.elapsed())
+        })
+    }
+
+    /// Tells people of a certificate that is needed and could not be had, and gives back when the present one ends.
+    async fn missing(
         &self,
+        rec: &DynamicObject,
+        reason: &str,
+        ends_ms: Option<i64>,
+    ) -> Option<i64> {
+        let left = ends_ms.map_or_else(
+            || "there is none".to_owned(),
+            |ends_ms| renewal::Left(ends_ms.saturating_sub((self.wall_ms)())).to_string(),
+        );
+        tracing::warn!(
+            rec = rec.name_any(),
+            reason,
+            left,
+            failures = self.failures,
+            "no fresh peer certificate"
+        );
+        let note = format!(
+            "the certificate with which the nodes of this cluster meet those of other regions could not be had ({left}): {reason}; it \
+             is tried again. Once it has ended the regions replicate no more, and clients are served as before"
+        );
+        // A new REC waits for its first certificate while the hub is being joined: that is no news.
+        if ends_ms.is_some() {
+            self.events.warning(&about(rec), NOT_RENEWED, &note).await;
+        }
+        ends_ms
+    }
+
+    /// When the REC's certificate is to be renewed and when it ends; it is issued if there is need.
+    async fn care(
+        &mut self,
         rec: &DynamicObject,
         wanted: &Wanted,
         hub: Option<&Channel>,
-    ) -> Result<(i64, i64), String> {
+    ) -> Result<(i64, i64), Missing> {
         let name = secret_name(&wanted.rec);
-        let known = self
-            .objects
-            .get::<Secret>(&name)
-            .await
-            .map_err(|error| chain(&error))?;
+        let known = self.objects.get::<Secret>(&name).await;
+        let known = known.map_err(|error| Missing {
+            reason: chain(&error),
+            ends_ms: self.ends.borrow().get(&wanted.rec).copied(),
+        })?;
+        let ends_ms = known.as_ref().and_then(end_of);
         let reason = match need(known.as_ref(), wanted, (self.wall_ms)()) {
             Need::Nothing { until_ms, ends_ms } => return Ok((until_ms, ends_ms)),
+            Need::Issue(DUE) if !self.still_held(&wanted.rec).is_zero() => {
+                return Ok((i64::MIN, ends_ms.unwrap_or(i64::MIN)));
+            }
             Need::Issue(reason) => reason,
         };
+        self.issue(rec, wanted, hub, (known, reason))
+            .await
+            .map_err(|reason| Missing { reason, ends_ms })
+    }
+
+    async fn issue(
+        &mut self,
+        rec: &DynamicObject,
+        wanted: &Wanted,
+        hub: Option<&Channel>,
+        (known, reason): (Option<Secret>, &str),
+    ) -> Result<(i64, i64), String> {
+        let name = secret_name(&wanted.rec);
         // A foreign Secret is told before the hub is asked in vain.
         let owner = Owner::cluster(&wanted.rec);
         if let crate::k8s::own::Ownership::Foreign { holder, .. } =
@@ -287,8 +366,29 @@ impl Peers {
             ends_ms = life.not_after_ms,
             "a peer certificate was issued"
         );
-        Ok((life.at(0.5), life.not_after_ms))
+        let held = (Instant::now(), life.held_at_least());
+        self.issued.insert(wanted.rec.clone(), held);
+        let certificate = leaf(&secret).unwrap_or_default();
+        Ok((life.renewed_at(&certificate), life.not_after_ms))
     }
+}
+
+/// A certificate that is needed and could not be had.
+struct Missing {
+    reason: String,
+    /// End of the one that there is.
+    ends_ms: Option<i64>,
+}
+
+/// The certificate in the Secret, DER.
+fn leaf(secret: &Secret) -> Option<Vec<u8>> {
+    let pem = secret.data.as_ref()?.get("tls.crt")?;
+    let chain = roots(std::str::from_utf8(&pem.0).ok()?)?;
+    chain.into_iter().next()
+}
+
+fn end_of(secret: &Secret) -> Option<i64> {
+    life_of(&leaf(secret)?).ok().map(|life| life.not_after_ms)
 }
 
 async fn ask(hub: Channel, wanted: &Wanted) -> Result<(Secret, Life), String> {

@@ -51,6 +51,8 @@ pub struct Context {
     pub applied: watch::Receiver<u64>,
     /// Gets every trust bundle that the hub sends.
     pub trust: watch::Sender<Option<proto::TrustBundle>>,
+    /// Gets the wall clocks of the hub and of this machine at each Welcome, milliseconds since 1970.
+    pub clocks: watch::Sender<Option<(i64, i64)>>,
     /// Gets the reason while the hub is only observed.
     pub observing: watch::Sender<Option<String>>,
     /// Gets answers to local wishes.
@@ -80,6 +82,9 @@ pub enum Why {
     /// The agent stops.
     #[error("the agent stops")]
     Cancelled,
+    /// The session goes on over another connection.
+    #[error("the session moves to another connection")]
+    Moved,
     /// The hub asks to come back later.
     #[error("the hub drains: {}", .0.reason)]
     Drained(proto::Drain),
@@ -111,12 +116,21 @@ pub enum Why {
     Local(String),
 }
 
+/// Who may end a session from this side.
+#[derive(Clone, Debug, Default)]
+pub struct Ends {
+    /// The agent stops, or leaves this hub.
+    pub cancel: CancellationToken,
+    /// Another connection stands, over which the next session begins at once.
+    pub moved: CancellationToken,
+}
+
 /// Runs one session over `inbound` and `outbound` until it ends, and says how it ended.
 pub async fn run<S>(
     inbound: S,
     outbound: mpsc::Sender<proto::AgentFrame>,
     context: &Context,
-    cancel: &CancellationToken,
+    ends: &Ends,
 ) -> Ended
 where
     S: Stream<Item = Result<HubFrame, tonic::Status>> + Send,
@@ -124,7 +138,7 @@ where
     let mut inbound = Box::pin(inbound);
     let lines = Lines { outbound, context };
     let welcome = tokio::select! {
-        () = cancel.cancelled() => return Ended { lasted: Duration::ZERO, reconnect: None, why: Why::Cancelled },
+        () = ends.cancel.cancelled() => return Ended { lasted: Duration::ZERO, reconnect: None, why: Why::Cancelled },
         welcome = lines.init(&mut inbound) => welcome,
     };
     let welcome = match welcome {
@@ -139,7 +153,7 @@ where
     };
     let reconnect = welcome.reconnect;
     let since = Instant::now();
-    let why = Open::new(lines, &welcome).run(&mut inbound, cancel).await;
+    let why = Open::new(lines, &welcome).run(&mut inbound, ends).await;
     Ended {
         lasted: since.elapsed(),
         reconnect,
@@ -215,7 +229,11 @@ impl Lines<'_> {
                 .await;
         }
         self.judge(&welcome).await?;
-        frames::log_skew(welcome.wall_ms, (self.context.wall_ms)(), Duration::ZERO);
+        let ours_ms = (self.context.wall_ms)();
+        frames::log_skew(welcome.wall_ms, ours_ms, Duration::ZERO);
+        self.context
+            .clocks
+            .send_replace(Some((welcome.wall_ms, ours_ms)));
         self.context.outbox.rewind();
         Ok(welcome)
     }
@@ -321,7 +339,7 @@ impl<'a> Open<'a> {
         }
     }
 
-    async fn run<S>(mut self, inbound: &mut S, cancel: &CancellationToken) -> Why
+    async fn run<S>(mut self, inbound: &mut S, ends: &Ends) -> Why
     where
         S: Stream<Item = Result<HubFrame, tonic::Status>> + Unpin,
     {
@@ -334,7 +352,12 @@ impl<'a> Open<'a> {
             // heartbeat: what comes later is flow-controlled by us, what comes earlier is not.
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return self.leave().await,
+                () = ends.cancel.cancelled() => {
+                    return self.leave(codes::SHUTDOWN, "the agent stops", Why::Cancelled).await
+                }
+                () = ends.moved.cancelled() => {
+                    return self.leave(codes::RECONNECT, "the agent comes back at once over another connection", Why::Moved).await
+                }
                 () = sleep_until(next_beat) => {
                     next_beat = self.next_beat();
                     if let Err(why) = self.say_beat().await { return why }
@@ -368,13 +391,13 @@ impl<'a> Open<'a> {
         Ok(())
     }
 
-    async fn leave(&self) -> Why {
+    async fn leave(&self, code: &str, message: &str, why: Why) -> Why {
         let bye = proto::Bye {
-            code: codes::SHUTDOWN.to_owned(),
-            message: "the agent stops".to_owned(),
+            code: code.to_owned(),
+            message: message.to_owned(),
         };
         let _unheard = self.lines.say(Say::Bye(bye)).await;
-        Why::Cancelled
+        why
     }
 
     fn next_beat(&self) -> Instant {

@@ -14,7 +14,7 @@ use meridian_api::link::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -23,93 +23,31 @@ use tonic::transport::Channel;
 use super::{
     backoff::Backoff,
     dial::{DialError, Dialer, LARGEST_FRAME},
-    enroll::{self, EnrollError, Facts, HubRegistrar},
-    identity::{Identity, IdentityError, Trust},
+    enroll::{self, Facts, HubRegistrar},
+    identity::{Identity, Trust},
     inventory::Names,
     join::{self, JoinError, JoinMaterial},
-    keep::{self, KeepError, Kept, reference},
+    keep::{self, Kept, reference},
     mirror::{Change, follow},
-    session::{self, Context, Ended, Why},
+    session::{self, Context, Ended, Ends, Why},
 };
 use crate::k8s::{events::Events, retry};
-use crate::metrics::{Certificate, Metrics};
-use upkeep::Upkeep;
+use crate::metrics::Metrics;
+use upkeep::{Standing, Upkeep};
+
+pub use faults::LinkError;
 
 mod announce;
+mod clocks;
+mod faults;
+mod fresh;
 mod upkeep;
 
 /// Frames that may wait for the network.
 const OUTGOING: usize = 32;
-/// Pause after a refusal that only a person can lift; a change of the join material ends it at once.
-const REFUSED: Duration = Duration::from_secs(60);
 
 /// The join material as it is now.
 pub type Join = Option<Result<JoinMaterial, JoinError>>;
-
-/// Why an attempt came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// The join material cannot be used.
-    #[error(transparent)]
-    Join(#[from] JoinError),
-    /// No connection.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// No membership.
-    #[error(transparent)]
-    Enroll(#[from] EnrollError),
-    /// Own Secrets cannot be used.
-    #[error(transparent)]
-    Keep(#[from] KeepError),
-    /// Keys or certificates cannot be used.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The hub does not know this cluster any more.
-    #[error(
-        "this cluster is no member any more: {0}. Its databases run on and nothing is deleted. To join again, apply the \
-         Secret that `meridian token create NAME` prints; keys and databases stay"
-    )]
-    Removed(String),
-    /// The session ended.
-    #[error("{0}")]
-    Session(Why),
-}
-
-impl LinkError {
-    /// The reason of the Event, for what a person should look at.
-    fn news(&self) -> Option<&'static str> {
-        match self {
-            Self::Join(_) => Some("JoinMaterialInvalid"),
-            Self::Dial(DialError::WrongAuthority { .. }) => Some("HubNotTrusted"),
-            Self::Dial(DialError::BadServer { .. }) => Some("HubCertificateInvalid"),
-            Self::Dial(DialError::Unwelcome { .. }) => Some("CertificateRefused"),
-            Self::Enroll(error) if error.is_refusal() => Some("JoinRefused"),
-            Self::Enroll(EnrollError::OtherCluster { .. }) => Some("JoinRefused"),
-            Self::Keep(KeepError::Foreign { .. }) => Some("ForeignObject"),
-            Self::Keep(KeepError::Identity(_)) | Self::Identity(_) => Some("IdentityUnreadable"),
-            Self::Removed(_) => Some("MembershipRemoved"),
-            Self::Session(Why::Bye { code, .. }) if !is_ordinary(code) => Some("SessionRefused"),
-            Self::Dial(_) | Self::Enroll(_) | Self::Keep(_) | Self::Session(_) => None,
-        }
-    }
-
-    fn needs_a_person(&self) -> bool {
-        match self {
-            Self::Join(_) | Self::Removed(_) => true,
-            Self::Enroll(error) => error.is_refusal(),
-            Self::Dial(_) | Self::Keep(_) | Self::Identity(_) | Self::Session(_) => false,
-        }
-    }
-
-    /// Whether the join material itself is at fault, so that an older membership is the better way.
-    fn rules_out_the_material(&self) -> bool {
-        self.needs_a_person()
-            || matches!(
-                self,
-                Self::Dial(DialError::WrongAuthority { .. } | DialError::BadServer { .. })
-            )
-    }
-}
 
 /// What the supervisor needs.
 pub struct Supervisor {
@@ -131,8 +69,24 @@ pub struct Supervisor {
     pub events: Events,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// The hub said that our certificate has ended, whatever our clock says.
+    /// The hub said that it accepts our certificate no more, whatever our clock says.
     pub expired: bool,
+    /// The last attempt to speak with our certificate failed. By itself our clock never decides that the certificate has ended:
+    /// it may be wrong by weeks, and the hub's decides.
+    pub failed: bool,
+    /// When this process received the certificate that it holds.
+    pub held_since: Option<Instant>,
+    /// A connection that already stands, for the next session.
+    pub next: Option<Next>,
+}
+
+/// A connection that was made before the session that it replaces ended.
+#[derive(Debug)]
+pub struct Next {
+    channel: Channel,
+    address: String,
+    /// The certificate that it was made with.
+    chain_pem: String,
 }
 
 impl std::fmt::Debug for Supervisor {
@@ -193,16 +147,14 @@ impl Supervisor {
             };
             let pause = match attempt {
                 None => None,
+                Some(Ok(())) if self.next.is_some() => Some(Duration::ZERO),
                 Some(Ok(())) => Some(backoff.next_delay((self.context.random)())),
                 Some(Err(error)) => {
-                    self.expired |= matches!(error, LinkError::Dial(DialError::Expired { .. }));
+                    self.expired |= error.needs_another_certificate();
+                    self.failed |= matches!(error, LinkError::Dial(_) | LinkError::Session(_));
                     self.tell(&error).await;
                     let pause = backoff.next_delay((self.context.random)());
-                    Some(if error.needs_a_person() {
-                        pause.max(REFUSED)
-                    } else {
-                        pause
-                    })
+                    Some(error.pause(pause))
                 }
             };
             tokio::select! {
@@ -233,19 +185,18 @@ impl Supervisor {
         let (mut kept, mut identity) = keep::identity(self.client.clone(), &self.namespace).await?;
         self.become_member(&mut kept, &mut identity, material)
             .await?;
-        self.publish(&identity);
+        self.fresh().publish(&identity);
         let dialer = dialer(&identity, material);
-        let connected = dialer.connect(Some(&identity), self.context.random).await;
-        let (channel, address) = match connected {
-            Err(DialError::Expired { .. }) => {
-                self.recover(&mut kept, &mut identity, material).await?;
-                dialer.connect(Some(&identity), self.context.random).await?
-            }
-            connected => connected?,
+        let (channel, address) = match self.standing(&identity) {
+            Some(next) => next,
+            None => dialer.connect(Some(&identity), self.context.random).await?,
         };
         tracing::info!(address, "connected to the hub");
         let ended = self.hold(channel, (kept, identity), material, cancel).await;
-        self.hub.send_replace(None);
+        if self.next.is_none() {
+            self.hub.send_replace(None);
+        }
+        self.failed &= ended.lasted.is_zero();
         backoff.session_lasted(ended.lasted);
         if let Some(advice) = &ended.reconnect {
             let millis = |ms: u32| Duration::from_millis(ms.into());
@@ -273,17 +224,19 @@ impl Supervisor {
                 (Err(error), _) => return Err(error),
             }
         }
-        let ended = known.is_some_and(|known| known.life.ended((self.context.wall_ms)()));
-        if !ended && !self.expired {
+        let now_ms = (self.context.wall_ms)();
+        let ended = known.is_some_and(|known| known.life.ended(now_ms));
+        let asked_for = self.expired || (ended && self.failed);
+        if !asked_for {
             return Ok(());
         }
         self.recover(kept, identity, material).await?;
-        self.expired = false;
+        (self.expired, self.failed) = (false, false);
         Ok(())
     }
 
     async fn join_anew(
-        &self,
+        &mut self,
         kept: &mut Kept,
         identity: &mut Identity,
         material: &JoinMaterial,
@@ -293,14 +246,12 @@ impl Supervisor {
             roots_pem: material.ca_pem.clone(),
         };
         let (channel, address) = dialer.connect(None, self.context.random).await?;
-        enroll::join(
-            &mut HubRegistrar::new(channel),
-            identity,
-            material,
-            &self.facts(),
-        )
-        .await?;
+        let facts = self.facts();
+        let mut registrar = HubRegistrar::new(channel);
+        let hub_ms = enroll::join(&mut registrar, identity, material, &facts).await?;
         kept.write(identity.data()).await?;
+        self.held_since = Some(Instant::now());
+        self.compare_clocks(hub_ms, facts.wall_ms).await;
         tracing::info!(name = material.name, address, "joined the hub");
         let about = reference(&self.namespace, join::SECRET, None);
         self.events
@@ -314,7 +265,7 @@ impl Supervisor {
     }
 
     async fn recover(
-        &self,
+        &mut self,
         kept: &mut Kept,
         identity: &mut Identity,
         material: &JoinMaterial,
@@ -322,11 +273,15 @@ impl Supervisor {
         let (channel, address) = dialer(identity, material)
             .connect(None, self.context.random)
             .await?;
-        // The new key is stored first, so that a lost reply is asked for again with the same.
+        // A lost reply is asked for again with the join state that is stored: the hub takes the one before the last, too.
         let mut renewed = identity.with_new_session_key()?;
-        enroll::recover(&mut HubRegistrar::new(channel), &mut renewed, &self.facts()).await?;
+        let facts = self.facts();
+        let mut registrar = HubRegistrar::new(channel);
+        let hub_ms = enroll::recover(&mut registrar, &mut renewed, &facts).await?;
         kept.write(renewed.data()).await?;
         *identity = renewed;
+        self.held_since = Some(Instant::now());
+        self.compare_clocks(hub_ms, facts.wall_ms).await;
         tracing::info!(address, "recovered the membership with the device key");
         Ok(())
     }
@@ -337,22 +292,6 @@ impl Supervisor {
             agent_version: self.context.agent_version.clone(),
             wall_ms: (self.context.wall_ms)(),
         }
-    }
-
-    fn publish(&self, identity: &Identity) {
-        let Some(membership) = &identity.membership else {
-            return;
-        };
-        let ends_ms = membership.life.not_after_ms;
-        self.metrics.certificate(Certificate::Agent, Some(ends_ms));
-        let names = Names {
-            cluster_uid: self.context.kube_system_uid.clone(),
-            cluster_name: membership.cluster_name.clone(),
-            trust_domain: membership.trust.domain.clone(),
-        };
-        let now = Some((names, membership.trust.clone()));
-        self.membership
-            .send_if_modified(|known| (*known != now).then(|| *known = now).is_some());
     }
 
     /// Holds one session, and keeps certificate and roots fresh beside it. New join material ends it.
@@ -370,18 +309,25 @@ impl Supervisor {
             stream::once(async move { client.session(ReceiverStream::new(frames)).await })
                 .map_ok(tonic::Response::into_inner)
                 .try_flatten();
-        let leave = cancel.child_token();
-        let session = session::run(inbound.boxed(), outbound, &self.context, &leave);
+        let ends = Ends {
+            cancel: cancel.child_token(),
+            ..Ends::default()
+        };
+        let session = session::run(inbound.boxed(), outbound, &self.context, &ends);
         let upkeep = Upkeep {
-            channel: channel.clone(),
-            kept,
+            hub: Standing {
+                channel: channel.clone(),
+                dialer: dialer(&identity, material),
+                random: self.context.random,
+            },
+            store: kept,
+            listener: self.fresh(),
             identity,
             trust: self.trust.clone(),
-            membership: &self.membership,
-            metrics: &self.metrics,
-            cluster_uid: &self.context.kube_system_uid,
+            cluster_uid: self.context.kube_system_uid.clone(),
             wall_ms: self.context.wall_ms,
             random: self.context.random,
+            held_since: self.held_since,
         };
         self.hub.send_replace(Some(channel));
         let mut join = self.join.clone();
@@ -389,23 +335,35 @@ impl Supervisor {
             let other = |now: &Join| !matches!(now, Some(Ok(now)) if now.fingerprint() == material.fingerprint());
             if join.wait_for(other).await.is_ok() {
                 tracing::info!("the join material changed: connecting anew");
-                leave.cancel();
+                ends.cancel.cancel();
             }
             std::future::pending::<()>().await;
         };
-        tokio::select! {
+        let mut next = None;
+        let moving = async {
+            next = Some(upkeep.run().await);
+            ends.moved.cancel();
+            std::future::pending::<()>().await;
+        };
+        let ended = tokio::select! {
             ended = session => ended,
-            never = upkeep.run() => match never {},
             never = announce::observing(&self.events, &self.namespace, &self.context.observing) => match never {},
+            never = clocks::watched(&self.events, &self.namespace, &self.context.clocks) => match never {},
+            () = moving => Ended { lasted: Duration::ZERO, reconnect: None, why: Why::Cancelled },
             () = replaced => Ended { lasted: Duration::ZERO, reconnect: None, why: Why::Cancelled },
+        };
+        if let Some(moved) = next {
+            self.held_since = Some(Instant::now());
+            self.next = matches!(ended.why, Why::Moved).then(|| Next::of(moved));
         }
+        ended
     }
 }
 
 /// What the end of a session means for the next attempt.
 fn after(why: Why, dialer: &Dialer, address: &str, backoff: &mut Backoff) -> Result<(), LinkError> {
     match why {
-        Why::Cancelled => Ok(()),
+        Why::Cancelled | Why::Moved => Ok(()),
         Why::Drained(drain) => {
             tracing::info!(
                 reason = drain.reason,
@@ -427,6 +385,9 @@ fn after(why: Why, dialer: &Dialer, address: &str, backoff: &mut Backoff) -> Res
             Err(explained.into())
         }
         Why::Bye { code, message } if code == codes::REVOKED => Err(LinkError::Removed(message)),
+        Why::Bye { code, message } if code == codes::CERTIFICATE => {
+            Err(LinkError::CertificateOver(message))
+        }
         why @ (Why::Bye { .. }
         | Why::Idle(_)
         | Why::Stalled(_)
@@ -443,17 +404,6 @@ fn retry_after(status: &tonic::Status) -> Duration {
         .get("grpc-retry-pushback-ms")
         .and_then(|value| value.to_str().ok());
     Duration::from_millis(asked.and_then(|text| text.parse().ok()).unwrap_or(5_000))
-}
-
-/// Ends that belong to the life of a hub and are no news.
-fn is_ordinary(code: &str) -> bool {
-    [
-        codes::SHUTDOWN,
-        codes::NOT_LEADER,
-        codes::SUPERSEDED,
-        codes::IDLE,
-    ]
-    .contains(&code)
 }
 
 /// How the hub of a membership, or of join material, is reached.

@@ -41,3 +41,9 @@ pub const IDLE: &str = "IDLE";
 pub const VERSION: &str = "VERSION";
 /// Bye: this hub is not the leader any more.
 pub const NOT_LEADER: &str = "NOT_LEADER";
+/// Bye: the certificate is accepted no more; the device key gets a new one (`Enroll.Recover`).
+pub const CERTIFICATE: &str = "CERTIFICATE";
+/// Bye: two devices may hold one identity; neither is served until a person has looked.
+pub const QUARANTINED: &str = "QUARANTINED";
+/// Bye: this side comes back at once, on another connection.
+pub const RECONNECT: &str = "RECONNECT";

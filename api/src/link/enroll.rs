@@ -1,4 +1,4 @@
-//! What a device key signs when a cluster joins or recovers. Both ends build it here, so neither can leave a part out.
+//! What a device key signs when a cluster joins, recovers or renews. Both ends build it here, so neither can leave a part out.
 
 /// Which call the signature is for; a signature of one is worth nothing in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,6 +7,8 @@ pub enum Purpose {
     Finish,
     /// `Enroll.Recover`.
     Recover,
+    /// `Link.Renew`. The session's TLS stands for challenge and nonce, which are empty, as the credential is.
+    Renew,
 }
 
 /// Everything that a signature binds together.
@@ -45,6 +47,7 @@ pub fn transcript(parts: &Transcript<'_>) -> Vec<u8> {
     let label: &[u8] = match purpose {
         Purpose::Finish => b"meridian.link.v1.Enroll/Finish",
         Purpose::Recover => b"meridian.link.v1.Enroll/Recover",
+        Purpose::Renew => b"meridian.link.v1.Link/Renew",
     };
     let fields = [
         label,
@@ -85,6 +88,10 @@ mod tests {
         let others = [
             Transcript {
                 purpose: Purpose::Recover,
+                ..PLAIN
+            },
+            Transcript {
+                purpose: Purpose::Renew,
                 ..PLAIN
             },
             Transcript {

@@ -40,6 +40,7 @@ fn a_token_is_not_shown_by_debug() {
     let status = TokenStatus {
         expires_at: "2026-01-01T00:00:00Z".into(),
         used_by: None,
+        approval: None,
         join: Some(material()),
     };
     let shown = format!("{status:?}");

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{API_VERSION, Metadata, Object};
+use super::{API_VERSION, Metadata, Object, TokenApproval};
 
 /// Name of the Secret that an agent joins with.
 const JOIN_SECRET: &str = "meridian-join";
@@ -22,6 +22,9 @@ pub struct TokenSpec {
     /// Life of the token in seconds; the hub's default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u32>,
+    /// Whether a person must compare words and approve before the cluster gets a certificate.
+    #[serde(default)]
+    pub require_approval: bool,
 }
 
 /// What became of a token.
@@ -33,6 +36,9 @@ pub struct TokenStatus {
     /// UID of the cluster that joined with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_by: Option<String>,
+    /// The approval that it demands; absent if it demands none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<TokenApproval>,
     /// Material for joining, present only in the answer to the creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<JoinMaterial>,
@@ -40,7 +46,7 @@ pub struct TokenStatus {
 
 impl Token {
     /// A request for a token.
-    pub fn request(cluster_name: &str, ttl_seconds: Option<u32>) -> Self {
+    pub fn request(cluster_name: &str, ttl_seconds: Option<u32>, require_approval: bool) -> Self {
         Self {
             api_version: API_VERSION.to_owned(),
             kind: "Token".to_owned(),
@@ -48,6 +54,7 @@ impl Token {
             spec: TokenSpec {
                 cluster_name: cluster_name.to_owned(),
                 ttl_seconds,
+                require_approval,
             },
             status: None,
         }

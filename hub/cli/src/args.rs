@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod cluster;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use jiff::SignedDuration;
 use meridian_api::audit::Place;
 
 use crate::kinds::Kind;
+
+pub(crate) use cluster::ClusterCommand;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -85,7 +89,7 @@ pub(crate) enum Ask {
     /// Make, list or delete the tokens with which people and programs ask the hub
     #[command(subcommand)]
     ApiToken(ApiTokenCommand),
-    /// List or remove member clusters
+    /// List, approve, deny, release or remove member clusters
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Show, export or verify who did what
@@ -204,6 +208,9 @@ pub(crate) enum TokenCommand {
         /// Life of the token, such as 30m or 1h; the hub's default if left out
         #[arg(long, value_name = "TIME", value_parser = duration)]
         ttl: Option<Duration>,
+        /// Give no certificate before `meridian cluster approve` was called with the words that the agent shows
+        #[arg(long)]
+        require_approval: bool,
     },
     /// List the tokens, without their secrets
     List {
@@ -326,29 +333,6 @@ pub(crate) enum AuditCommand {
         /// Place that was printed before; may be given several times
         #[arg(long, value_name = "NUMBER:HASH")]
         noted: Vec<Place>,
-    },
-}
-
-/// About member clusters.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ClusterCommand {
-    /// List the members
-    List {
-        /// Form of the output
-        #[arg(short, long, value_enum, default_value_t = Format::Table)]
-        output: Format,
-    },
-    /// Remove a member's registration; its databases go on serving
-    #[command(after_help = "Example:\n  meridian cluster remove eu-1 --yes\n\n\
-                      Refused while the cluster takes part in an Active-Active database. Nothing in the cluster is \
-                      touched: its agent goes on as operator, with the same keys. To let it join again, apply the Secret \
-                      that `meridian token create` prints.")]
-    Remove {
-        /// Name
-        name: String,
-        /// How to remove.
-        #[command(flatten)]
-        how: Deletion,
     },
 }
 

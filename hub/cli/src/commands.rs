@@ -4,6 +4,7 @@ mod api_token;
 mod apply;
 mod audit;
 mod backup;
+mod cluster;
 mod delete;
 mod get;
 mod hub;
@@ -46,7 +47,11 @@ pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
 
 async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
     match asked {
-        Ask::Token(TokenCommand::Create { name, ttl }) => token::create(hub, &name, ttl).await,
+        Ask::Token(TokenCommand::Create {
+            name,
+            ttl,
+            require_approval,
+        }) => token::create(hub, &name, ttl, require_approval).await,
         Ask::Token(TokenCommand::List { output }) => get::list(hub, Kind::Token, output, now).await,
         Ask::Token(TokenCommand::Delete { name }) => delete::token(hub, Kind::Token, &name).await,
         Ask::ApiToken(command) => api_token(hub, command, now).await,
@@ -65,6 +70,15 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
             .await
         }
         Ask::Audit(command) => audit::run(hub, command, now).await,
+        Ask::Cluster(ClusterCommand::Approve { name, words }) => {
+            cluster::approve(hub, &name, &words).await
+        }
+        Ask::Cluster(ClusterCommand::Deny {
+            name,
+            reason,
+            certificate,
+        }) => cluster::deny(hub, &name, &reason, certificate).await,
+        Ask::Cluster(ClusterCommand::Release { name }) => cluster::release(hub, &name).await,
         Ask::Hub(HubCommand::Status { output }) => hub::status(hub, output, now).await,
         Ask::Hub(HubCommand::Backup {
             file,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use meridian_api::audit::{
     self, ActorKind, Closing, Event, FORMAT, Opening, Outcome, Place, Record,
 };
@@ -57,6 +58,28 @@ impl<'a> Deed<'a> {
             project: "",
         }
     }
+
+    /// What is done to the hub as a whole.
+    #[must_use]
+    pub fn of_hub(verb: &'a str) -> Self {
+        Self {
+            verb,
+            kind: "hub",
+            name: "",
+            project: "",
+        }
+    }
+
+    /// What happens to the identity of the cluster of this name.
+    #[must_use]
+    pub fn of_identity(verb: &'a str, name: &'a str) -> Self {
+        Self {
+            verb,
+            kind: "cluster",
+            name,
+            project: "",
+        }
+    }
 }
 
 /// Who does something, by which way. Whether it was written down is known to all copies of it.
@@ -89,12 +112,22 @@ impl Default for Trail {
 }
 
 impl Trail {
-    /// Of a member, by its certificate or device key.
+    /// Of a member, by its certificate or device key, that calls from this address.
     #[must_use]
-    pub fn member(id: String, name: String) -> Self {
-        let kind = ActorKind::Member;
+    pub fn member(id: String, name: String, address: &str) -> Self {
+        Self::of(ActorKind::Member, (id, name), address)
+    }
+
+    /// Of somebody who says to be this cluster and did not prove it.
+    #[must_use]
+    pub fn stranger(claimed: String, address: &str) -> Self {
+        Self::of(ActorKind::Unknown, (claimed, String::new()), address)
+    }
+
+    fn of(kind: ActorKind, (id, name): (String, String), address: &str) -> Self {
         Self {
             actor: audit::Actor { kind, id, name },
+            address: address.to_owned(),
             ..Self::default()
         }
     }
@@ -148,25 +181,45 @@ fn shown(name: &str) -> String {
     name.to_owned()
 }
 
-impl App {
-    fn event(&self, trail: &Trail, deed: &Deed<'_>, (outcome, reason): (Outcome, &str)) -> Event {
-        Event {
-            at: self.now().to_string(),
-            actor: trail.actor.clone(),
-            address: trail.address.clone(),
-            via: trail.via.clone(),
-            request: trail.request.clone(),
-            verb: deed.verb.to_owned(),
-            kind: deed.kind.to_owned(),
-            name: shown(deed.name),
-            project: deed.project.to_owned(),
-            outcome,
-            reason: reason.to_owned(),
-            revision: None,
-            unrecorded: 0,
-        }
+/// What is written down of something.
+fn event(
+    now: Timestamp,
+    trail: &Trail,
+    deed: &Deed<'_>,
+    (outcome, reason): (Outcome, &str),
+) -> Event {
+    Event {
+        at: now.to_string(),
+        actor: trail.actor.clone(),
+        address: trail.address.clone(),
+        via: trail.via.clone(),
+        request: trail.request.clone(),
+        verb: deed.verb.to_owned(),
+        kind: deed.kind.to_owned(),
+        name: shown(deed.name),
+        project: deed.project.to_owned(),
+        outcome,
+        reason: reason.to_owned(),
+        revision: None,
+        unrecorded: 0,
     }
+}
 
+/// Adds to a transaction that what it does is written down; the next link of the chain takes it in.
+///
+/// # Errors
+/// [`StoreError::Record`].
+pub(super) fn written(
+    txn: Txn,
+    now: Timestamp,
+    trail: &Trail,
+    deed: &Deed<'_>,
+) -> Result<Txn, StoreError> {
+    let event = event(now, trail, deed, (Outcome::Done, ""));
+    txn.put_record(&keys::audit_new(rand::random()), &event)
+}
+
+impl App {
     /// Writes down what this transaction does.
     ///
     /// # Errors
@@ -177,8 +230,7 @@ impl App {
         trail: &Trail,
         deed: &Deed<'_>,
     ) -> Result<Txn, StoreError> {
-        let event = self.event(trail, deed, (Outcome::Done, ""));
-        txn.put_record(&keys::audit_new(rand::random()), &event)
+        written(txn, self.now(), trail, deed)
     }
 
     /// Commits what it has written down.
@@ -219,7 +271,7 @@ impl App {
         };
         let event = Event {
             unrecorded,
-            ..self.event(trail, deed, (outcome, reason))
+            ..event(self.now(), trail, deed, (outcome, reason))
         };
         let txn = Txn::new().put_record(&keys::audit_new(rand::random()), &event);
         let written = match txn {

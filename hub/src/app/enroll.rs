@@ -3,49 +3,25 @@
 //! Joining takes a join token and the proof that the caller holds its device key. It is idempotent for the pair, so a
 //! lost reply locks nobody out; the same token with another key is refused. Recovery takes the device key alone.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+mod challenges;
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use meridian_api::audit::Outcome;
 use meridian_api::ids::ClusterUid;
-use meridian_api::link::enroll::{Purpose as Signed, Transcript, transcript};
+use meridian_api::link::enroll::Purpose as Signed;
 
+use super::audit::{Deed, Trail};
 use super::{App, AppError, until_uncontended};
 use crate::ca::Issued;
 use crate::domain::access::{JoinToken, Purpose, Token, TokenUse};
 use crate::domain::cluster::{Cluster, DeviceKey};
 use crate::store::records::{self, Held, NameHolder, TxnExt as _};
 use crate::store::{Txn, keys};
+use challenges::{Challenge, Proof, verify};
 
-/// How long a challenge is accepted.
-pub const CHALLENGE_LIFE: SignedDuration = SignedDuration::from_mins(2);
-/// Challenges that may be open at one time. Anybody may ask for one, so their memory is bounded; 1,000 clusters that
-/// join at once need 1,000.
-const CHALLENGES: usize = 4096;
-
-/// Open challenges. They are not in the store: a hub that restarts between two calls makes the caller begin again.
-#[derive(Debug, Default)]
-pub struct Challenges(Mutex<BTreeMap<String, Challenge>>);
-
-#[derive(Clone, Debug)]
-struct Challenge {
-    nonce: [u8; 32],
-    device_key: DeviceKey,
-    cluster: ClusterUid,
-    expires_at: Timestamp,
-}
-
-/// What a caller has to sign.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
-    /// Names the challenge.
-    pub id: String,
-    /// 32 random bytes.
-    pub nonce: [u8; 32],
-}
+pub use challenges::{CHALLENGE_LIFE, Challenges, Opened};
 
 /// A join with its proofs.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +38,8 @@ pub struct Finish<'a> {
     pub csr: &'a [u8],
     /// Version of the agent.
     pub agent_version: &'a str,
+    /// Where the caller sits.
+    pub address: &'a str,
 }
 
 /// A recovery with its proofs.
@@ -75,6 +53,23 @@ pub struct Recover<'a> {
     pub csr: &'a [u8],
     /// As last received.
     pub join_state: &'a [u8],
+    /// The cluster that the caller names: must be that of the challenge.
+    pub cluster: &'a str,
+    /// Where the caller sits.
+    pub address: &'a str,
+}
+
+/// A renewal with its proof.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewal<'a> {
+    /// The device that renews.
+    pub device_key: DeviceKey,
+    /// Ed25519 signature of the transcript.
+    pub signature: &'a [u8],
+    /// PKCS #10 request.
+    pub csr: &'a [u8],
+    /// Where the caller sits.
+    pub address: &'a str,
 }
 
 /// A member with its new certificate.
@@ -86,107 +81,25 @@ pub struct Enrolled {
     pub issued: Issued,
 }
 
-impl Challenges {
-    fn open(&self, challenge: Challenge, now: Timestamp) -> Result<Opened, AppError> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, challenge| challenge.expires_at > now);
-        if open.len() >= CHALLENGES {
-            return Err(AppError::Busy(format!(
-                "{CHALLENGES} clusters are joining at this moment; try again later"
-            )));
-        }
-        let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
-        let nonce = challenge.nonce;
-        open.insert(id.clone(), challenge);
-        Ok(Opened { id, nonce })
-    }
-
-    /// Takes a challenge out, so that no nonce is good twice.
-    fn take(&self, id: &str, now: Timestamp) -> Result<Challenge, AppError> {
-        let taken = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
-        taken
-            .filter(|challenge| challenge.expires_at > now)
-            .ok_or_else(|| {
-                AppError::Refused(
-                    "the challenge is unknown, was used, or is too old; begin again".to_owned(),
-                )
-            })
-    }
-}
-
-/// What was signed, and the signature.
-struct Proof<'a> {
-    purpose: Signed,
-    challenge_id: &'a str,
-    cluster_name: &'a str,
-    credential: &'a [u8],
-    csr: &'a [u8],
-    signature: &'a [u8],
-}
-
-impl Challenge {
-    fn verify(&self, proof: &Proof<'_>) -> Result<(), AppError> {
-        let Proof {
-            purpose,
-            challenge_id,
-            cluster_name,
-            credential,
-            csr,
-            signature,
-        } = *proof;
-        let signed = transcript(&Transcript {
-            purpose,
-            challenge_id,
-            nonce: &self.nonce,
-            device_public_key: self.device_key.as_bytes(),
-            kube_system_uid: &self.cluster.to_string(),
-            cluster_name,
-            credential,
-            csr_der: csr,
-        });
-        UnparsedPublicKey::new(&ED25519, self.device_key.as_bytes())
-            .verify(&signed, signature)
-            .map_err(|_| {
-                AppError::Refused(
-                    "the signature was not made by the device key over this request".to_owned(),
-                )
-            })
-    }
-}
-
 impl App {
-    /// Opens a challenge for a device.
-    ///
-    /// # Errors
-    /// [`AppError::Busy`].
-    pub fn begin_enrolment(
-        &self,
-        device_key: DeviceKey,
-        cluster: ClusterUid,
-    ) -> Result<Opened, AppError> {
-        let now = self.now();
-        let nonce = rand::random();
-        let expires_at = now + CHALLENGE_LIFE;
-        self.challenges.open(
-            Challenge {
-                nonce,
-                device_key,
-                cluster,
-                expires_at,
-            },
-            now,
-        )
-    }
-
     /// Joins a cluster.
     ///
     /// # Errors
-    /// [`AppError::Refused`] with its reason, [`AppError::Ca`], [`AppError::Store`].
+    /// [`AppError::Refused`] with its reason, [`AppError::AwaitsApproval`], [`AppError::Ca`], [`AppError::Store`].
     pub async fn finish_enrolment(&self, finish: Finish<'_>) -> Result<Enrolled, AppError> {
+        let (joined, trail) = match self.challenges.take(finish.challenge_id, self.now()) {
+            Ok(challenge) => {
+                let claimed = challenge.cluster.to_string();
+                let joined = self.join(finish, &challenge).await;
+                (joined, Trail::stranger(claimed, finish.address))
+            }
+            Err(unknown) => (Err(unknown), Trail::stranger(String::new(), finish.address)),
+        };
+        let deed = Deed::of_identity("join", finish.cluster_name);
+        self.told(joined, &trail, &deed).await
+    }
+
+    async fn join(&self, finish: Finish<'_>, challenge: &Challenge) -> Result<Enrolled, AppError> {
         let Finish {
             challenge_id,
             token,
@@ -194,8 +107,8 @@ impl App {
             signature,
             csr,
             agent_version,
+            address,
         } = finish;
-        let challenge = self.challenges.take(challenge_id, self.now())?;
         let credential = token.as_bytes();
         challenge.verify(&Proof {
             purpose: Signed::Finish,
@@ -208,11 +121,16 @@ impl App {
         let token = Token::parse(Purpose::Join, token)
             .map_err(|e| AppError::Refused(format!("join token: {e}")))?;
         let now = self.now();
+        let uid = challenge.cluster;
+        let trail = Trail::member(uid.to_string(), cluster_name.to_owned(), address);
         let cluster = until_uncontended(|| async {
             let held = self
-                .usable_token(&token, cluster_name, &challenge, now)
+                .usable_token(&token, cluster_name, challenge, now)
                 .await?;
-            self.register(held, &challenge, agent_version, now).await
+            let device = (challenge.device_key, uid);
+            self.must_be_approved(&held, device, &trail, now).await?;
+            self.register(held, challenge, agent_version, &trail, now)
+                .await
         })
         .await?;
         let issued = self.ca().issue_agent(cluster.uid, csr, now)?;
@@ -267,8 +185,10 @@ impl App {
         token: Held<JoinToken>,
         challenge: &Challenge,
         agent_version: &str,
+        trail: &Trail,
         now: Timestamp,
     ) -> Result<Cluster, AppError> {
+        self.must_not_be_denied(challenge.cluster).await?;
         let store = self.store().as_ref();
         let name = token.record.cluster_name.clone();
         let (cluster_key, name_key) = (keys::cluster(challenge.cluster), keys::cluster_name(&name));
@@ -278,8 +198,11 @@ impl App {
             && known.record.device_key != Some(challenge.device_key)
         {
             return Err(AppError::Refused(format!(
-                "the cluster with kube-system UID {} is already a member called {:?} with another device key; remove that registration first",
-                challenge.cluster, known.record.name
+                "the cluster with kube-system UID {} is already a member called {:?} with another device key. If this is a copy of \
+                 that cluster (a restored etcd or a copied machine has the same UID), it cannot be a member beside it: make it a \
+                 cluster of its own. If it is the same cluster and its Secret meridian-identity was lost, remove that registration \
+                 first (`meridian cluster remove {}`), then join with a new token",
+                challenge.cluster, known.record.name, known.record.name
             )));
         }
         if let Some(known) = &known
@@ -306,6 +229,7 @@ impl App {
             joined_at: known.as_ref().map_or(now, |known| known.record.joined_at),
             join_state: new_join_state(),
             previous_join_state: known.as_ref().map(|known| known.record.join_state.clone()),
+            any_join_state: false,
         };
         let mut used = token.record.clone();
         used.used_by.get_or_insert(TokenUse {
@@ -324,22 +248,41 @@ impl App {
                 },
             )?
             .delete(keys::removed(cluster.uid).text());
-        self.commit(txn).await?;
+        let deed = Deed::of_identity("join", &cluster.name);
+        self.commit_audited(txn, trail, &deed).await?;
         Ok(cluster)
     }
 
     /// Gives a member with an expired certificate a new one.
     ///
     /// # Errors
-    /// As [`App::finish_enrolment`].
+    /// As [`App::finish_enrolment`]; [`AppError::Quarantined`] if two devices may hold the identity.
     pub async fn recover(&self, recover: Recover<'_>) -> Result<Enrolled, AppError> {
+        let recovered = self.recover_device(recover).await;
+        // Anything may stand there.
+        let claimed = recover.cluster.parse::<ClusterUid>();
+        let claimed = claimed.map(|cluster| cluster.to_string());
+        let trail = Trail::stranger(claimed.unwrap_or_default(), recover.address);
+        let deed = Deed::of_identity("recover", "");
+        self.told(recovered, &trail, &deed).await
+    }
+
+    async fn recover_device(&self, recover: Recover<'_>) -> Result<Enrolled, AppError> {
         let Recover {
             challenge_id,
             signature,
             csr,
             join_state,
+            cluster,
+            address,
         } = recover;
         let challenge = self.challenges.take(challenge_id, self.now())?;
+        if cluster != challenge.cluster.to_string() {
+            return Err(AppError::Refused(format!(
+                "the recovery names cluster {cluster:?}, its challenge was opened for {}",
+                challenge.cluster
+            )));
+        }
         let (cluster_name, credential) = ("", join_state);
         challenge.verify(&Proof {
             purpose: Signed::Recover,
@@ -349,7 +292,8 @@ impl App {
             csr,
             signature,
         })?;
-        let cluster = until_uncontended(|| self.recovered(&challenge, join_state)).await?;
+        let recovered = || self.recovered(&challenge, join_state, address);
+        let cluster = until_uncontended(recovered).await?;
         let issued = self.ca().issue_agent(cluster.uid, csr, self.now())?;
         tracing::info!(cluster = %cluster.uid, name = cluster.name, "a cluster recovered its identity");
         Ok(Enrolled { cluster, issued })
@@ -359,8 +303,10 @@ impl App {
         &self,
         challenge: &Challenge,
         join_state: &[u8],
+        address: &str,
     ) -> Result<Cluster, AppError> {
         let refused = |reason: &str| Err(AppError::Refused(reason.to_owned()));
+        self.must_not_be_denied(challenge.cluster).await?;
         let key = keys::cluster(challenge.cluster);
         let known = records::get(self.store().as_ref(), &key).await?;
         let Some(known) =
@@ -368,38 +314,130 @@ impl App {
         else {
             return refused("no member has this device key; join with a token");
         };
-        let presented = Some(join_state);
-        let current = presented == Some(known.record.join_state.as_bytes());
-        if !current
-            && presented
-                != known
-                    .record
-                    .previous_join_state
-                    .as_deref()
-                    .map(str::as_bytes)
-        {
-            tracing::error!(cluster = %challenge.cluster, "an old join state was presented: two devices may hold one key");
-            return refused(
-                "the join state is an old one: two devices may hold one key; remove the registration and join again with a token",
-            );
+        if !knows(&known.record, join_state) {
+            let reason = "a recovery presented a join state that was used before";
+            self.quarantine(challenge.cluster, reason).await?;
+            self.must_not_be_denied(challenge.cluster).await?;
         }
         let mut cluster = known.record.clone();
         cluster.join_state = new_join_state();
         cluster.previous_join_state = Some(String::from_utf8_lossy(join_state).into_owned());
-        self.commit(Txn::new().replace(&key, &known, &cluster)?)
-            .await?;
+        cluster.any_join_state = false;
+        let txn = Txn::new().replace(&key, &known, &cluster)?;
+        self.commit_of(txn, &cluster, ("recover", address)).await?;
         Ok(cluster)
     }
 
-    /// Exchanges the key of a member that is known by its certificate.
+    /// Exchanges the key of a member that is known by its certificate and proves that it is the device that joined. A hub that
+    /// lost its store and knows the member by its certificate alone learns the device by it.
     ///
     /// # Errors
-    /// [`AppError::Refused`] if the registration was removed, [`AppError::Ca`].
-    pub async fn renew(&self, cluster: ClusterUid, csr: &[u8]) -> Result<Enrolled, AppError> {
-        let cluster = self.member(cluster).await?;
+    /// [`AppError::Refused`] if the registration was removed or the proof is not the device's, [`AppError::Ca`].
+    pub async fn renew(
+        &self,
+        cluster: ClusterUid,
+        renewal: Renewal<'_>,
+    ) -> Result<Enrolled, AppError> {
+        let renewed = self.renew_device(cluster, renewal).await;
+        let trail = Trail::member(cluster.to_string(), String::new(), renewal.address);
+        let deed = Deed::of_identity("renew", "");
+        self.told(renewed, &trail, &deed).await
+    }
+
+    async fn renew_device(
+        &self,
+        cluster: ClusterUid,
+        renewal: Renewal<'_>,
+    ) -> Result<Enrolled, AppError> {
+        let Renewal {
+            device_key,
+            signature,
+            csr,
+            address,
+        } = renewal;
+        let proof = Proof {
+            purpose: Signed::Renew,
+            challenge_id: "",
+            cluster_name: "",
+            credential: b"",
+            csr,
+            signature,
+        };
+        verify(device_key, cluster, b"", &proof)?;
+        let renewed = || self.renewed(cluster, device_key, address);
+        let cluster = until_uncontended(renewed).await?;
         let issued = self.ca().issue_agent(cluster.uid, csr, self.now())?;
         Ok(Enrolled { cluster, issued })
     }
+
+    async fn renewed(
+        &self,
+        uid: ClusterUid,
+        device_key: DeviceKey,
+        address: &str,
+    ) -> Result<Cluster, AppError> {
+        let held = self.held_member(uid).await?;
+        let by = ("renew", address);
+        match held.record.device_key {
+            Some(known) if known == device_key => {
+                let txn = Txn::new().unchanged(&held);
+                self.commit_of(txn, &held.record, by).await?;
+                Ok(held.record)
+            }
+            Some(_) => Err(AppError::Refused(
+                "the renewal was not proved by the device key that joined; whoever holds the certificate alone does not renew it"
+                    .to_owned(),
+            )),
+            None => {
+                let learned = Cluster {
+                    device_key: Some(device_key),
+                    join_state: new_join_state(),
+                    ..held.record.clone()
+                };
+                let txn = Txn::new().replace(&keys::cluster(uid), &held, &learned)?;
+                self.commit_of(txn, &learned, by).await?;
+                tracing::info!(cluster = %uid, "the device of a member was learned anew");
+                Ok(learned)
+            }
+        }
+    }
+
+    /// Commits what a member does with its identity, and that it did.
+    async fn commit_of(
+        &self,
+        txn: Txn,
+        cluster: &Cluster,
+        (verb, address): (&str, &str),
+    ) -> Result<(), AppError> {
+        let trail = Trail::member(cluster.uid.to_string(), cluster.name.clone(), address);
+        let deed = Deed::of_identity(verb, &cluster.name);
+        self.commit_audited(txn, &trail, &deed).await?;
+        Ok(())
+    }
+
+    /// Writes down what was refused. Who waits for a person asks every few seconds and was written down when it asked first.
+    async fn told(
+        &self,
+        done: Result<Enrolled, AppError>,
+        trail: &Trail,
+        deed: &Deed<'_>,
+    ) -> Result<Enrolled, AppError> {
+        let came_of_it = match &done {
+            Ok(_) | Err(AppError::AwaitsApproval(_)) => return done,
+            Err(AppError::Store(_)) => (Outcome::Failed, "internal"),
+            Err(AppError::Quarantined(_)) => (Outcome::Refused, "quarantined"),
+            Err(AppError::Ca(_)) => (Outcome::Refused, "certificate"),
+            Err(_) => (Outcome::Refused, "unauthorized"),
+        };
+        self.record_failure(trail, deed, came_of_it).await;
+        done
+    }
+}
+
+/// Whether this is the join state that the device received last, or the one before, in case that reply was lost.
+fn knows(known: &Cluster, presented: &[u8]) -> bool {
+    let previous = known.previous_join_state.as_deref().map(str::as_bytes);
+    known.any_join_state || presented == known.join_state.as_bytes() || Some(presented) == previous
 }
 
 fn new_join_state() -> String {

@@ -68,27 +68,6 @@ pub enum Verdict {
 }
 
 impl App {
-    /// A member that may speak.
-    ///
-    /// # Errors
-    /// [`AppError::Refused`] if it is none.
-    pub async fn member(&self, uid: ClusterUid) -> Result<Cluster, AppError> {
-        if let Some(known) = records::get(self.store().as_ref(), &keys::cluster(uid)).await? {
-            return Ok(known.record);
-        }
-        Err(AppError::Refused(
-            match records::get(self.store().as_ref(), &keys::removed(uid)).await? {
-                Some(removed) => format!(
-                    "the registration of {:?} was removed at {}; join again with a token",
-                    removed.record.name, removed.record.removed_at
-                ),
-                None => format!(
-                    "no member has the kube-system UID {uid}; open a session or join with a token"
-                ),
-            },
-        ))
-    }
-
     /// Lets a session in and gives it an epoch above every other of that member.
     ///
     /// # Errors
@@ -156,6 +135,7 @@ impl App {
             joined_at: self.now(),
             join_state: String::new(),
             previous_join_state: None,
+            any_join_state: false,
         };
         let txn = Txn::new().create(&keys::cluster(uid), &cluster)?.create(
             &keys::cluster_name(&cluster.name),
@@ -291,6 +271,9 @@ impl App {
         object: ObjectId,
         outcome: StoredOutcome,
     ) -> Result<(), AppError> {
+        if !self.is_told(uid, object, outcome.revision).await? {
+            return Ok(());
+        }
         until_uncontended(|| async {
             let key = keys::outcome(uid, object);
             let held = records::get(self.store().as_ref(), &key).await?;
@@ -321,6 +304,22 @@ impl App {
         .await
     }
 
+    /// Whether the member was told of this object, at this revision or a later one. What it says of others' objects, or of
+    /// revisions that do not exist yet, is written down nowhere but in the log.
+    async fn is_told(
+        &self,
+        uid: ClusterUid,
+        object: ObjectId,
+        revision: Revision,
+    ) -> Result<bool, AppError> {
+        let desired = records::get(self.store().as_ref(), &keys::desired(uid, object)).await?;
+        let told = desired.is_some_and(|held| revision <= held.modified);
+        if !told {
+            tracing::warn!(audit = true, cluster = %uid, %object, %revision, "a member reported of what it was never told");
+        }
+        Ok(told)
+    }
+
     /// Stores what a member observes of an object.
     ///
     /// # Errors
@@ -331,6 +330,9 @@ impl App {
         object: ObjectId,
         seen: StoredObservation,
     ) -> Result<(), AppError> {
+        if !self.is_told(uid, object, Revision(0)).await? {
+            return Ok(());
+        }
         let txn = Txn::new().put_record(&keys::observed(uid, object), &seen)?;
         self.commit(txn).await?;
         Ok(())
@@ -448,7 +450,7 @@ impl App {
         .await
     }
 
-    async fn no_cluster(&self, name: &str) -> Result<AppError, AppError> {
+    pub(super) async fn no_cluster(&self, name: &str) -> Result<AppError, AppError> {
         let names = records::list(self.store().as_ref(), &keys::cluster_names())
             .await?
             .value;

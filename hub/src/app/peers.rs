@@ -11,6 +11,9 @@ use crate::ca::Issued;
 use crate::domain::cluster::Cluster;
 use crate::store::{keys, records};
 
+/// The domain in which every REC without a name of its own has one.
+const INTERNAL: &str = ".meridian.internal";
+
 impl App {
     /// Signs the peer identity of a REC of a member, with these names or, if there are none, with the wildcard of each of
     /// the REC's suffixes.
@@ -55,7 +58,10 @@ impl App {
             .filter(|rec| rec.namespace == namespace && rec.name == name)
             .map(|rec| rec.suffix)
             .filter(|suffix| suffix.starts_with(['.', '-']));
-        let own = format!(".{name}.{namespace}.{}.meridian.internal", cluster.name);
+        let own = format!(".{name}.{namespace}.{}{INTERNAL}", cluster.name);
+        // Below this domain the hub gives the names, and each REC has its own.
+        let reported = reported
+            .filter(|suffix| *suffix == own || !suffix.to_ascii_lowercase().ends_with(INTERNAL));
         let mut suffixes: Vec<_> = reported.collect();
         if suffixes.is_empty() {
             suffixes.push(own);
@@ -182,6 +188,28 @@ mod tests {
             let suffix = "the suffix .rec.db.lab-1.meridian.internal";
             assert!(
                 told.contains(&format!("{asked:?}")) && told.contains(suffix),
+                "{told}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn no_suffix_that_a_member_reports_makes_its_certificate_good_for_another_members_rec() {
+        let hub = TestHub::new().await;
+        drop(hub.member("lab-1", LAB_1).await);
+        for suffix in [
+            ".rec.db.lab-2.meridian.internal",
+            ".REC.db.lab-2.MERIDIAN.internal",
+        ] {
+            let reported = crate::domain::cluster::Rec {
+                suffix: suffix.to_owned(),
+                ..rec("lab-1")
+            };
+            let cluster = LAB_1.parse().unwrap();
+            hub.app.inventory(cluster, vec![reported]).await.unwrap();
+            let told = refused(&hub, &[format!("*{suffix}")]).await;
+            assert!(
+                told.contains("the suffix .rec.db.lab-1.meridian.internal"),
                 "{told}"
             );
         }

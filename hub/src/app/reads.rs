@@ -9,6 +9,7 @@ use super::{App, AppError};
 use crate::domain::access::grant::Scope;
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, RecInventory};
 use crate::domain::database::{Database, Membership};
+use crate::domain::denial::Denial;
 use crate::domain::desired::Desired;
 use crate::domain::remote::Remote;
 use crate::store::keys::{self, Prefix};
@@ -26,6 +27,8 @@ pub struct MemberView {
     pub recs: Option<RecInventory>,
     /// The newest revision of all this.
     pub newest: Revision,
+    /// Why it is let in no more.
+    pub denied: Option<Denial>,
 }
 
 impl MemberView {
@@ -127,6 +130,7 @@ pub fn member_prefixes() -> Vec<String> {
         keys::clusters().text().to_owned(),
         keys::presences().text().to_owned(),
         keys::all_recs().text().to_owned(),
+        keys::denied_clusters().text().to_owned(),
     ]
 }
 
@@ -156,10 +160,13 @@ fn members(lists: &mut Lists) -> Result<BTreeMap<ClusterUid, MemberView>, StoreE
     let clusters = lists.next(&keys::clusters())?;
     let mut presences: BTreeMap<ClusterUid, _> = keyed(lists.next(&keys::presences())?);
     let mut recs: BTreeMap<ClusterUid, _> = keyed(lists.next(&keys::all_recs())?);
+    let mut denied: BTreeMap<ClusterUid, _> = keyed(lists.next(&keys::denied_clusters())?);
     let views = clusters.into_iter().map(|cluster| {
         let uid = cluster.record.uid;
         let (presence, recs) = (presences.remove(&uid), recs.remove(&uid));
+        let denied = denied.remove(&uid);
         let newest = modified(presence.as_ref()).max(modified(recs.as_ref()));
+        let newest = newest.max(modified(denied.as_ref()));
         (
             uid,
             MemberView {
@@ -167,6 +174,7 @@ fn members(lists: &mut Lists) -> Result<BTreeMap<ClusterUid, MemberView>, StoreE
                 cluster,
                 presence: presence.map(|held| held.record),
                 recs: recs.map(|held| held.record),
+                denied: denied.map(|held| held.record),
             },
         )
     });

@@ -6,16 +6,22 @@
 //! is told anything. What a person accepted for single members is of another time and is not put back either, nor are the
 //! outcomes that members reported: each speaks of a revision, and the new store gives the same numbers to other states.
 //!
+//! What a member must present to recover may have changed since the backup: each may recover once with any join state, or
+//! those that recovered meanwhile would be taken for copies of themselves.
+//!
 //! A store is filled in several transactions. Until the last one a mark says so, under which no hub begins; the restore of
 //! the same file goes on where it was broken off.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use meridian_api::backup::{Decoder, Record, Summary};
 
+use super::audit::{self, Deed, Trail};
 use super::reign::HUB;
 use crate::ca::Authority;
+use crate::domain::cluster::Cluster;
 use crate::domain::lineage::Doubt;
 use crate::store::records::{self, Filling, Held, TxnExt as _};
 use crate::store::{Entry, Fence, MAX_BYTES, Read, Store, StoreError, Txn, keys};
@@ -122,7 +128,7 @@ impl Whole {
     }
 
     /// What goes into a store, but for the birth: that makes the store a hub's, and is written last.
-    fn kept(&self) -> BTreeMap<&str, &[u8]> {
+    fn kept(&self) -> Result<BTreeMap<&str, Cow<'_, [u8]>>, StoreError> {
         let left = [
             keys::birth().text().to_owned(),
             keys::doubt(HUB).text().to_owned(),
@@ -137,7 +143,19 @@ impl Whole {
             let starts = of_another_time.iter().any(|it| record.key.starts_with(it));
             !starts && !left.contains(&record.key)
         });
-        records.map(|it| (&*it.key, &*it.value)).collect()
+        let clusters = keys::clusters();
+        let mut kept = BTreeMap::new();
+        for record in records {
+            let mut value = Cow::Borrowed(&*record.value);
+            if record.key.starts_with(clusters.text()) {
+                let mut cluster: Cluster = records::decode(&record.key, &record.value)?;
+                cluster.any_join_state = true;
+                let key = keys::cluster(cluster.uid);
+                value = Cow::Owned(records::encode(&key, &cluster)?.to_vec());
+            }
+            kept.insert(&*record.key, value);
+        }
+        Ok(kept)
     }
 
     fn birth(&self) -> Result<&[u8], RestoreError> {
@@ -162,7 +180,7 @@ impl Whole {
         let birth = self.birth()?.to_vec();
         let begun = self.begun(store).await?;
         let term = Fence(self.summary.header.term.0.max(store.term().await?.0));
-        let kept = self.kept();
+        let kept = self.kept()?;
         let restored = Restored {
             records: kept.len() + 1,
             left_out: self.records.len() - kept.len() - 1,
@@ -184,6 +202,8 @@ impl Whole {
         let txn = Txn::new().unchanged(&mark).delete(&mark.key);
         let txn = txn.absent(key.text()).put(key.text(), birth);
         let txn = txn.put_record(&keys::doubt(HUB), &self.doubt(now))?;
+        let deed = Deed::of_hub("restore");
+        let txn = audit::written(txn, now, &Trail::default(), &deed)?;
         store.commit(txn, term).await?;
         Ok(restored)
     }
@@ -253,7 +273,7 @@ impl Whole {
 }
 
 /// Transactions that write the records, each only while the mark stands.
-fn filled(kept: &BTreeMap<&str, &[u8]>, mark: &Held<Filling>) -> Vec<Txn> {
+fn filled(kept: &BTreeMap<&str, Cow<'_, [u8]>>, mark: &Held<Filling>) -> Vec<Txn> {
     let mut txns = Vec::new();
     let (mut txn, mut bytes, mut records) = (Txn::new().unchanged(mark), 0, 0);
     for (key, value) in kept {
@@ -271,7 +291,7 @@ fn filled(kept: &BTreeMap<&str, &[u8]>, mark: &Held<Filling>) -> Vec<Txn> {
 
 async fn must_be_as_written(
     store: &dyn Store,
-    kept: &BTreeMap<&str, &[u8]>,
+    kept: &BTreeMap<&str, Cow<'_, [u8]>>,
 ) -> Result<(), RestoreError> {
     let entries = everything(store).await?.value;
     let equal = |entry: &&Entry| kept.get(&*entry.key).is_some_and(|it| **it == *entry.value);

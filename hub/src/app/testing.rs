@@ -13,7 +13,7 @@ use meridian_api::link::enroll::{Purpose, Transcript, transcript};
 use rcgen::{CertificateParams, KeyPair};
 
 use super::databases::NewDatabase;
-use super::enroll::{Enrolled, Finish, Opened, Recover};
+use super::enroll::{Enrolled, Finish, Opened, Recover, Renewal};
 use super::reign::Reign;
 use super::writes::Manner;
 use super::{App, AppError, Settings};
@@ -63,6 +63,7 @@ impl TestHub {
             audit_kept: 20_000,
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
+            approve_clusters: false,
             names: ["hub", "hub.example.com", "replica-1.example.com"]
                 .map(str::to_owned)
                 .to_vec(),
@@ -85,7 +86,12 @@ impl TestHub {
     pub(crate) async fn token(&self, name: &str) -> String {
         let material = self
             .app
-            .create_join_token(name, SignedDuration::from_hours(1), &Manner::default())
+            .create_join_token(
+                name,
+                SignedDuration::from_hours(1),
+                false,
+                &Manner::default(),
+            )
             .await
             .unwrap();
         material.token.as_str().to_owned()
@@ -167,10 +173,21 @@ impl Device {
         credential: &[u8],
         csr: &[u8],
     ) -> Vec<u8> {
+        self.sign_over(purpose, (&opened.id, &opened.nonce), name, credential, csr)
+    }
+
+    fn sign_over(
+        &self,
+        purpose: Purpose,
+        (challenge_id, nonce): (&str, &[u8]),
+        name: &str,
+        credential: &[u8],
+        csr: &[u8],
+    ) -> Vec<u8> {
         let signed = transcript(&Transcript {
             purpose,
-            challenge_id: &opened.id,
-            nonce: &opened.nonce,
+            challenge_id,
+            nonce,
             device_public_key: self.key.public_key().as_ref(),
             kube_system_uid: &self.cluster.to_string(),
             cluster_name: name,
@@ -196,8 +213,21 @@ impl Device {
             signature: &signature,
             csr: &csr,
             agent_version: "1",
+            address: "10.0.0.7",
         })
         .await
+    }
+
+    pub(crate) async fn renew(&self, app: &App) -> Result<Enrolled, AppError> {
+        let (csr, device_key) = (self.csr(), self.public());
+        let signature = self.sign_over(Purpose::Renew, ("", b""), "", b"", &csr);
+        let renewal = Renewal {
+            device_key,
+            signature: &signature,
+            csr: &csr,
+            address: "10.0.0.7",
+        };
+        app.renew(self.cluster, renewal).await
     }
 
     pub(crate) async fn recover(&self, app: &App, join_state: &str) -> Result<Enrolled, AppError> {
@@ -209,6 +239,8 @@ impl Device {
             signature: &signature,
             csr: &csr,
             join_state: join_state.as_bytes(),
+            cluster: &self.cluster.to_string(),
+            address: "10.0.0.7",
         })
         .await
     }

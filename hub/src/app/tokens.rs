@@ -69,6 +69,7 @@ impl App {
         &self,
         cluster_name: &str,
         life: SignedDuration,
+        require_approval: bool,
         manner: &Manner,
     ) -> Result<JoinMaterial, AppError> {
         check_join_token(cluster_name, life)?;
@@ -92,6 +93,7 @@ impl App {
             };
             let key = keys::token(token.id());
             let txn = Txn::new().absent(name_key.text()).create(&key, &kept)?;
+            let txn = self.demand_approval(txn, &kept, require_approval)?;
             let txn = self.remember(txn, manner, &memory, (token.id(), token.id()))?;
             let deed = Deed::new(Verb::Create, JOIN_TOKEN, token.id());
             let revision = self.commit_as(manner, &deed, txn).await?.unwrap_or_default();
@@ -127,7 +129,10 @@ impl App {
                 return Err(AppError::NotFound { kind, name, hint });
             };
             manner.meets("token", id, held.modified)?;
-            let txn = Txn::new().unchanged(&held).delete(key.text());
+            let txn = Txn::new()
+                .unchanged(&held)
+                .delete(key.text())
+                .delete(keys::approval(id).text());
             let deed = Deed::new(Verb::Delete, JOIN_TOKEN, id);
             self.commit_as(manner, &deed, txn).await?;
             Ok(())

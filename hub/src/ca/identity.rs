@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use meridian_api::identity::{SpiffeId, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 
 use super::CaError;
+use crate::domain::denial::{Serial, Speaker};
 
 pub(super) fn of_certificate(
     certificate: &CertificateDer<'_>,
@@ -20,6 +22,29 @@ pub(super) fn of_certificate(
             uris.len()
         ))),
     }
+}
+
+/// Who a member's certificate speaks for, and what else of it counts.
+pub(super) fn speaker(
+    certificate: &CertificateDer<'_>,
+    domain: &TrustDomain,
+) -> Result<Speaker, CaError> {
+    let SpiffeId { cluster, rec, .. } = of_certificate(certificate, domain)?;
+    if rec.is_some() {
+        return Err(CaError::Identity(
+            "is a peer certificate; the link is for agents".to_owned(),
+        ));
+    }
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+        .map_err(|e| CaError::Identity(format!("cannot be read: {e}")))?;
+    let ends = parsed.validity().not_after.timestamp();
+    let ends_at = Timestamp::from_second(ends)
+        .map_err(|e| CaError::Identity(format!("ends at no moment: {e}")))?;
+    Ok(Speaker {
+        cluster,
+        serial: Serial::of(parsed.raw_serial()),
+        ends_at,
+    })
 }
 
 /// Refuses a certificate that carries an identity: an agent's or a peer's, which speaks for a member and never for the hub,

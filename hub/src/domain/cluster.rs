@@ -85,6 +85,9 @@ pub struct Cluster {
     pub join_state: String,
     /// The one before, accepted once more because the reply with the new one may have been lost.
     pub previous_join_state: Option<String>,
+    /// A person said that no two devices hold this identity: the next `Recover` may present any state.
+    #[serde(default)]
+    pub any_join_state: bool,
 }
 
 /// A registration that a person removed. Its certificate opens nothing any more until a new token joins it again.

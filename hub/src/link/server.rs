@@ -1,9 +1,10 @@
 //! The gRPC services. They read the caller's identity from TLS, translate, and hand over.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::extract::ConnectInfo;
-use meridian_api::identity::SpiffeId;
+use jiff::Timestamp;
 use meridian_api::ids::ClusterUid;
 use meridian_api::link::negotiate;
 use meridian_api::link::proto;
@@ -18,13 +19,17 @@ use tonic::{Request, Response, Status};
 use super::session::{self, Context, OUTGOING};
 use super::wire::{self, Malformed};
 use crate::app::AppError;
-use crate::app::enroll::{CHALLENGE_LIFE, Finish, Recover};
+use crate::app::enroll::{CHALLENGE_LIFE, Finish, Recover, Renewal};
 use crate::ca::CaError;
 use crate::domain::cluster::DeviceKey;
+use crate::domain::denial::Speaker;
 use crate::tls::PeerAddress;
 
 /// Largest frame that is accepted from an agent.
 const INCOMING_BYTES: usize = 4 * 1024 * 1024;
+
+/// A difference of clocks that is logged: half of what certificates are back-dated by.
+const SKEW: Duration = Duration::from_secs(300);
 
 /// Both services over one set of use cases.
 #[derive(Clone, Debug)]
@@ -52,9 +57,12 @@ fn peer<T>(request: &Request<T>) -> Result<&PeerAddress, Status> {
 
 fn status(error: AppError) -> Status {
     match error {
-        AppError::Refused(reason) | AppError::Forbidden(reason) => {
+        AppError::Refused(reason) | AppError::Forbidden(reason) | AppError::Quarantined(reason) => {
             Status::permission_denied(reason)
         }
+        AppError::CertificateOver(reason) => Status::unauthenticated(reason),
+        // The caller comes again, and nothing is wrong with what it sends.
+        AppError::AwaitsApproval(reason) => Status::aborted(reason),
         AppError::Busy(reason) => Status::resource_exhausted(reason),
         error @ AppError::Invalid { .. } => Status::invalid_argument(error.explain()),
         AppError::NotFound { .. } => Status::not_found(error.to_string()),
@@ -82,24 +90,30 @@ fn invalid(malformed: Malformed) -> Status {
 }
 
 impl Service {
-    /// The cluster that a member's certificate names. A certificate of a REC's nodes is for their peers and opens
-    /// nothing here.
-    fn caller<T>(&self, request: &Request<T>) -> Result<(ClusterUid, SocketAddr), Status> {
+    /// Who speaks by the certificate of the connection. A certificate of a REC's nodes is for their peers and opens nothing
+    /// here.
+    fn speaker<T>(&self, request: &Request<T>) -> Result<(Speaker, SocketAddr), Status> {
         let peer = peer(request)?;
         let Some(certificate) = &peer.certificate else {
             return Err(Status::unauthenticated(
                 "no client certificate was presented; join with a token first",
             ));
         };
-        match self.context.app.ca().identify(certificate) {
-            Ok(SpiffeId {
-                cluster, rec: None, ..
-            }) => Ok((cluster, peer.address)),
-            Ok(SpiffeId { rec: Some(_), .. }) => Err(Status::permission_denied(
-                "this is a peer certificate; the link is for agents",
-            )),
-            Err(error) => Err(Status::permission_denied(error.to_string())),
-        }
+        let speaker = self.context.app.ca().speaker(certificate);
+        let speaker = speaker.map_err(|error| Status::permission_denied(error.to_string()))?;
+        Ok((speaker, peer.address))
+    }
+
+    /// The member that calls, if its certificate opens anything now: a connection may be older than a revocation.
+    async fn caller<T: Send>(
+        &self,
+        call: &'static str,
+        request: &Request<T>,
+    ) -> Result<(ClusterUid, SocketAddr), Status> {
+        let (speaker, address) = self.speaker(request)?;
+        let accepted = self.context.app.must_be_accepted(&speaker).await;
+        accepted.map_err(|error| audited(call, address, error))?;
+        Ok((speaker.cluster, address))
     }
 
     fn result(&self, enrolled: &crate::app::enroll::Enrolled) -> Response<proto::EnrollResult> {
@@ -110,6 +124,21 @@ impl Service {
             &app.settings().link_addresses,
         ))
     }
+}
+
+/// How far apart the clocks are, if that is more than people should leave.
+fn apart(theirs_ms: i64, now: Timestamp) -> Option<Duration> {
+    let apart = now
+        .as_millisecond()
+        .saturating_sub(theirs_ms)
+        .unsigned_abs();
+    let apart = Duration::from_millis(apart);
+    (theirs_ms != 0 && apart > SKEW).then_some(apart)
+}
+
+/// An address as the audit log has it.
+fn shown(address: SocketAddr) -> String {
+    address.ip().to_canonical().to_string()
 }
 
 /// Refusals are written down: they are what an operator looks for when a cluster does not join.
@@ -135,12 +164,17 @@ impl Enroll for Service {
             .app
             .begin_enrolment(device_key, cluster)
             .map_err(status)?;
+        let now = self.context.app.now();
+        if let Some(apart) = apart(begin.wall_ms, now) {
+            let theirs = Timestamp::from_millisecond(begin.wall_ms).map(|at| at.to_string());
+            tracing::warn!(%cluster, hub = %now, agent = theirs.unwrap_or_default(), apart_s = apart.as_secs(), "the clocks of hub and agent differ");
+        }
         Ok(Response::new(proto::EnrollChallenge {
             challenge_id: opened.id,
             nonce: opened.nonce.to_vec().into(),
             expires_in_ms: u32::try_from(CHALLENGE_LIFE.as_millis()).unwrap_or(u32::MAX),
             proto,
-            wall_ms: self.context.app.now().as_millisecond(),
+            wall_ms: now.as_millisecond(),
         }))
     }
 
@@ -149,7 +183,8 @@ impl Enroll for Service {
         request: Request<proto::EnrollFinish>,
     ) -> Result<Response<proto::EnrollResult>, Status> {
         let address = peer(&request)?.address;
-        let finish = request.into_inner();
+        let (finish, caller) = (request.into_inner(), shown(address));
+        wire::short("agent_version", &finish.agent_version).map_err(invalid)?;
         let enrolled = self.context.app.finish_enrolment(Finish {
             challenge_id: &finish.challenge_id,
             token: &finish.token,
@@ -157,6 +192,7 @@ impl Enroll for Service {
             signature: &finish.signature,
             csr: &finish.csr_der,
             agent_version: &finish.agent_version,
+            address: &caller,
         });
         Ok(self.result(
             &enrolled
@@ -170,12 +206,14 @@ impl Enroll for Service {
         request: Request<proto::RecoverProof>,
     ) -> Result<Response<proto::EnrollResult>, Status> {
         let address = peer(&request)?.address;
-        let recover = request.into_inner();
+        let (recover, caller) = (request.into_inner(), shown(address));
         let enrolled = self.context.app.recover(Recover {
             challenge_id: &recover.challenge_id,
             signature: &recover.signature,
             csr: &recover.csr_der,
             join_state: &recover.join_state,
+            cluster: &recover.cluster_uid,
+            address: &caller,
         });
         Ok(self.result(
             &enrolled
@@ -193,12 +231,12 @@ impl Link for Service {
         &self,
         request: Request<tonic::Streaming<proto::AgentFrame>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let (cluster, address) = self.caller(&request)?;
-        tracing::info!(%cluster, %address, "a session opens");
+        let (speaker, address) = self.speaker(&request)?;
+        tracing::info!(cluster = %speaker.cluster, serial = %speaker.serial, %address, "a session opens");
         let (outgoing, frames) = mpsc::channel(OUTGOING);
         self.tracker.spawn(session::serve(
             self.context.clone(),
-            cluster,
+            speaker,
             request.into_inner(),
             outgoing,
         ));
@@ -209,12 +247,17 @@ impl Link for Service {
         &self,
         request: Request<proto::RenewRequest>,
     ) -> Result<Response<proto::EnrollResult>, Status> {
-        let (cluster, address) = self.caller(&request)?;
-        let enrolled = self
-            .context
-            .app
-            .renew(cluster, &request.into_inner().csr_der)
-            .await;
+        let (cluster, address) = self.caller("Link.Renew", &request).await?;
+        let wanted = request.into_inner();
+        let device_key = DeviceKey::new(&wanted.device_public_key)
+            .map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let renewal = Renewal {
+            device_key,
+            signature: &wanted.signature,
+            csr: &wanted.csr_der,
+            address: &shown(address),
+        };
+        let enrolled = self.context.app.renew(cluster, renewal).await;
         Ok(self.result(&enrolled.map_err(|e| audited("Link.Renew", address, e))?))
     }
 
@@ -222,7 +265,7 @@ impl Link for Service {
         &self,
         request: Request<proto::PeerCertificateRequest>,
     ) -> Result<Response<proto::PeerCertificateReply>, Status> {
-        let (cluster, address) = self.caller(&request)?;
+        let (cluster, address) = self.caller("Link.IssuePeer", &request).await?;
         let wanted = request.into_inner();
         let app = &self.context.app;
         let rec = (wanted.rec_namespace.as_str(), wanted.rec_name.as_str());

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
 use meridian_api::ids::{ClusterUid, Revision};
 use meridian_api::link::proto::agent_frame::Frame as FromAgent;
 use meridian_api::link::proto::hub_frame::Frame;
@@ -27,6 +28,7 @@ use crate::app::members::{Admission, Mode};
 use crate::app::reign::Reign;
 use crate::app::{App, AppError};
 use crate::domain::cluster::Presence;
+use crate::domain::denial::Speaker;
 use crate::store::StoreError;
 use outbound::Window;
 
@@ -82,6 +84,9 @@ pub type Outgoing = mpsc::Sender<Result<proto::HubFrame, Status>>;
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum End {
+    /// The agent comes back at once over another connection.
+    #[error("the agent moves to another connection")]
+    Moves,
     /// The agent said goodbye or its stream ended.
     #[error("the agent left: {0}")]
     Left(String),
@@ -115,11 +120,27 @@ impl From<Malformed> for End {
 
 impl From<AppError> for End {
     fn from(error: AppError) -> Self {
-        if let AppError::Refused(reason) = error {
-            return Self::bye(codes::REVOKED, reason);
-        }
-        if let AppError::Store(StoreError::NotLeading | StoreError::Fenced { .. }) = error {
-            return Self::bye(codes::NOT_LEADER, error);
+        let code = match &error {
+            AppError::Refused(_) => codes::REVOKED,
+            AppError::CertificateOver(_) => codes::CERTIFICATE,
+            AppError::Quarantined(_) => codes::QUARANTINED,
+            AppError::Store(StoreError::NotLeading | StoreError::Fenced { .. }) => {
+                codes::NOT_LEADER
+            }
+            AppError::Invalid { .. }
+            | AppError::NotFound { .. }
+            | AppError::Conflict(_)
+            | AppError::Changed(_)
+            | AppError::Repeated(_)
+            | AppError::Forbidden(_)
+            | AppError::AwaitsApproval(_)
+            | AppError::Observing(_)
+            | AppError::Busy(_)
+            | AppError::Ca(_)
+            | AppError::Store(_) => codes::SHUTDOWN,
+        };
+        if code != codes::SHUTDOWN {
+            return Self::bye(code, error);
         }
         // The agent comes back, and the hub may have recovered by then.
         tracing::error!(
@@ -135,6 +156,8 @@ struct Session<In> {
     context: Context,
     /// From the certificate: the only identity that counts.
     cluster: ClusterUid,
+    /// Until when the certificate is good.
+    ends_at: Timestamp,
     incoming: In,
     outgoing: Outgoing,
     seat: Seat,
@@ -160,36 +183,42 @@ struct Opening {
 }
 
 /// Serves one stream of the member with this certificate until it ends.
-pub async fn serve<In>(context: Context, cluster: ClusterUid, incoming: In, outgoing: Outgoing)
+pub async fn serve<In>(context: Context, speaker: Speaker, incoming: In, outgoing: Outgoing)
 where
     In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin + Send,
 {
-    let cut = context.cut.clone();
+    let (cut, cluster) = (context.cut.clone(), speaker.cluster);
     tokio::select! {
         biased;
         () = cut.cancelled() => tracing::warn!(%cluster, "a session was cut off"),
-        () = speak(context, cluster, incoming, outgoing) => {}
+        () = speak(context, speaker, incoming, outgoing) => {}
     }
 }
 
-async fn speak<In>(context: Context, cluster: ClusterUid, incoming: In, outgoing: Outgoing)
+async fn speak<In>(context: Context, speaker: Speaker, incoming: In, outgoing: Outgoing)
 where
     In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin + Send,
 {
     let farewell = outgoing.clone();
-    let stop = context.stop.clone();
+    let (stop, cluster) = (context.stop.clone(), speaker.cluster);
     // Around all that a session waits for: the store, the member, and a network that takes nothing.
     let begun = tokio::select! {
         biased;
         end = stopped(&stop) => Err(end),
-        begun = Session::init(context, cluster, incoming, outgoing) => begun,
+        begun = Session::init(context, speaker.clone(), incoming, outgoing) => begun,
     };
     let end = match begun {
         Ok((mut session, opening)) => {
+            let revoked = session.seat.revoked.clone();
             let end = tokio::select! {
                 biased;
-                end = stopped(&stop) => end,
-                end = session.run(opening) => end,
+                end = stopped(&stop) => Some(end),
+                () = revoked.cancelled() => None,
+                end = session.run(opening) => Some(end),
+            };
+            let end = match end {
+                Some(end) => end,
+                None => session.revoked(&speaker).await,
             };
             session.leave(&end).await;
             end
@@ -217,7 +246,7 @@ where
 {
     async fn init(
         context: Context,
-        cluster: ClusterUid,
+        speaker: Speaker,
         mut incoming: In,
         outgoing: Outgoing,
     ) -> Result<(Self, Opening), End> {
@@ -225,22 +254,33 @@ where
         let hello = timeout(within, read_hello(&mut incoming)).await;
         let late = |_| End::bye(codes::PROTOCOL_ERROR, format!("no Hello within {within:?}"));
         let hello = hello.map_err(late)??;
+        let cluster = speaker.cluster;
         check_identity(cluster, &hello.kube_system_uid)?;
+        wire::short("hello.agent_version", &hello.agent_version)?;
+        let instance = wire::parse("hello.instance_id", &hello.instance_id)?;
         let proto =
             negotiate(hello.proto_min, hello.proto_max).map_err(|e| End::bye(codes::VERSION, e))?;
         let last = hello.last.as_ref().map(wire::position).transpose()?;
+        context.app.must_be_accepted(&speaker).await?;
         // Read before the admission: a reign that begins in between ends this session at once.
         let reign = context.app.reign();
         let admission = context
             .app
             .admit(cluster, &hello.agent_version, last)
             .await?;
+        context.app.hear_instance(cluster, instance).await?;
+        let ends_at = speaker.ends_at;
+        let now = context.app.now();
         let seat = context
             .sessions
-            .take_seat(cluster, admission.epoch, context.app.now());
+            .take_seat(speaker.clone(), admission.epoch, now);
         let seat = seat.map_err(|e| End::bye(codes::SUPERSEDED, e))?;
+        // Again: from here on who is revoked is told so, and nobody told us of what happened since the first look.
+        context.app.must_be_accepted(&speaker).await?;
+        context.app.member(cluster).await?;
         let session = Self {
             cluster,
+            ends_at,
             incoming,
             outgoing,
             seat,
@@ -334,7 +374,6 @@ where
                 () = self.seat.superseded.cancelled() => {
                     Err(End::bye(codes::SUPERSEDED, "a newer session of this cluster took over"))
                 }
-                () = self.seat.removed.cancelled() => Err(self.removed().await),
                 _ = reign_changes.changed() => Err(End::bye(codes::NOT_LEADER, "the hub's reign changed; say Hello again")),
                 () = sleep_until(self.heard + timing.idle) => {
                     Err(End::bye(codes::IDLE, format!("nothing was heard for {:?}", timing.idle)))
@@ -342,7 +381,10 @@ where
                 frame = self.incoming.next() => self.on_frame(frame).await,
                 () = sleep_until(beat_at) => {
                     beat_at = Instant::now() + jittered(timing.beat);
-                    self.beat().await
+                    match self.over() {
+                        Some(end) => Err(end),
+                        None => self.beat().await,
+                    }
                 }
                 (pending, whole) = outbox.take(outbound::BATCH), if room => self.apply(pending, whole).await,
             };
@@ -352,15 +394,32 @@ where
         }
     }
 
-    /// The end of a session whose member was removed, with the words that it also hears when it comes back.
-    async fn removed(&self) -> End {
-        match self.context.app.member(self.cluster).await {
+    /// The end of a session whose member is let in no more, with the words that it also hears when it comes back.
+    async fn revoked(&self, speaker: &Speaker) -> End {
+        let app = &self.context.app;
+        let accepted = async {
+            app.must_be_accepted(speaker).await?;
+            app.member(self.cluster).await
+        };
+        match accepted.await {
             Err(refused) => refused.into(),
             Ok(_) => End::bye(
                 codes::NOT_LEADER,
                 "the registration is new; say Hello again",
             ),
         }
+    }
+
+    /// The end of a session that lasts longer than the certificate that opened it.
+    fn over(&self) -> Option<End> {
+        let now = self.context.app.now();
+        (self.ends_at <= now).then(|| {
+            let ended = format!(
+                "the certificate of this session ended at {}, the hub's clock says {now}",
+                self.ends_at
+            );
+            End::bye(codes::CERTIFICATE, ended)
+        })
     }
 
     /// Gives up the seat. Only the session that still has it may call the member unreachable.
@@ -372,10 +431,14 @@ where
             seat,
             ..
         } = self;
-        let superseded = seat.superseded.is_cancelled();
-        let removed = seat.removed.is_cancelled();
+        let (superseded, revoked) = (seat.superseded.is_cancelled(), seat.revoked.is_cancelled());
         drop(seat);
-        if superseded || removed {
+        // Whoever moves to another connection is there in a moment; if not, the next look at presences says so.
+        if superseded || matches!(end, End::Moves) {
+            return;
+        }
+        // Of whom is no member any more nothing is written down.
+        if revoked && context.app.member(cluster).await.is_err() {
             return;
         }
         tracing::info!(%cluster, epoch, reason = %end, "the cluster is unreachable");

@@ -8,6 +8,7 @@ use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Outbox;
+use crate::domain::denial::Speaker;
 
 /// The sessions of this hub. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +18,8 @@ pub struct Sessions(Arc<Mutex<BTreeMap<ClusterUid, Live>>>);
 struct Live {
     epoch: u64,
     superseded: CancellationToken,
-    removed: CancellationToken,
+    revoked: CancellationToken,
+    speaker: Speaker,
     outbox: Arc<Outbox>,
     heard_at: Timestamp,
 }
@@ -30,8 +32,8 @@ pub struct Seat {
     epoch: u64,
     /// Cancelled when a newer session of the same member takes over.
     pub superseded: CancellationToken,
-    /// Cancelled when the registration of the member is removed.
-    pub removed: CancellationToken,
+    /// Cancelled when the member, or its certificate, is let in no more.
+    pub revoked: CancellationToken,
     /// What is to be sent.
     pub outbox: Arc<Outbox>,
 }
@@ -55,15 +57,16 @@ impl Sessions {
     /// [`Superseded`].
     pub fn take_seat(
         &self,
-        cluster: ClusterUid,
+        speaker: Speaker,
         epoch: u64,
         now: Timestamp,
     ) -> Result<Seat, Superseded> {
+        let cluster = speaker.cluster;
         let mut sessions = self.lock();
         if let Some(live) = sessions.get(&cluster).filter(|live| live.epoch >= epoch) {
             return Err(Superseded { newer: live.epoch });
         }
-        let (superseded, removed, outbox) = (
+        let (superseded, revoked, outbox) = (
             CancellationToken::new(),
             CancellationToken::new(),
             Arc::default(),
@@ -73,7 +76,7 @@ impl Sessions {
             cluster,
             epoch,
             superseded: superseded.clone(),
-            removed: removed.clone(),
+            revoked: revoked.clone(),
             outbox: Arc::clone(&outbox),
         };
         if let Some(old) = sessions.insert(
@@ -81,7 +84,8 @@ impl Sessions {
             Live {
                 epoch,
                 superseded,
-                removed,
+                revoked,
+                speaker,
                 outbox,
                 heard_at: now,
             },
@@ -103,11 +107,20 @@ impl Sessions {
         }
     }
 
-    /// Ends the member's session because its registration was removed.
-    pub fn remove(&self, cluster: ClusterUid) {
+    /// Ends the member's session because the member, or its certificate, is let in no more.
+    pub fn revoke(&self, cluster: ClusterUid) {
         if let Some(live) = self.lock().get(&cluster) {
-            live.removed.cancel();
+            live.revoked.cancel();
         }
+    }
+
+    /// Who has a session, by which certificate.
+    #[must_use]
+    pub fn speakers(&self) -> Vec<Speaker> {
+        self.lock()
+            .values()
+            .map(|live| live.speaker.clone())
+            .collect()
     }
 
     /// When the member was heard last, if it has a session.
@@ -152,19 +165,28 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::denial::Serial;
 
     fn cluster() -> ClusterUid {
         "6f0c2a52-3b5e-4a3e-9d57-0d9a3c1f1e11".parse().unwrap()
+    }
+
+    fn speaker() -> Speaker {
+        Speaker {
+            cluster: cluster(),
+            serial: Serial::of(&[1]),
+            ends_at: Timestamp::MAX,
+        }
     }
 
     #[test]
     fn the_newer_session_wins_and_the_older_is_told() {
         let sessions = Sessions::default();
         let old = sessions
-            .take_seat(cluster(), 1, Timestamp::UNIX_EPOCH)
+            .take_seat(speaker(), 1, Timestamp::UNIX_EPOCH)
             .unwrap();
         let new = sessions
-            .take_seat(cluster(), 2, Timestamp::UNIX_EPOCH)
+            .take_seat(speaker(), 2, Timestamp::UNIX_EPOCH)
             .unwrap();
         assert!(old.superseded.is_cancelled() && !new.superseded.is_cancelled());
     }
@@ -173,10 +195,10 @@ mod tests {
     fn an_older_session_that_comes_late_is_refused() {
         let sessions = Sessions::default();
         let new = sessions
-            .take_seat(cluster(), 2, Timestamp::UNIX_EPOCH)
+            .take_seat(speaker(), 2, Timestamp::UNIX_EPOCH)
             .unwrap();
         let late = sessions
-            .take_seat(cluster(), 1, Timestamp::UNIX_EPOCH)
+            .take_seat(speaker(), 1, Timestamp::UNIX_EPOCH)
             .unwrap_err();
         assert_eq!(late, Superseded { newer: 2 });
         assert!(!new.superseded.is_cancelled());
@@ -186,10 +208,10 @@ mod tests {
     fn a_superseded_session_that_ends_leaves_the_newer_in_its_seat() {
         let sessions = Sessions::default();
         let old = sessions
-            .take_seat(cluster(), 1, Timestamp::UNIX_EPOCH)
+            .take_seat(speaker(), 1, Timestamp::UNIX_EPOCH)
             .unwrap();
         let new = sessions
-            .take_seat(cluster(), 2, Timestamp::UNIX_EPOCH)
+            .take_seat(speaker(), 2, Timestamp::UNIX_EPOCH)
             .unwrap();
         drop(old);
         assert_eq!(sessions.connected(), [cluster()]);

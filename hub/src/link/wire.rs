@@ -38,6 +38,18 @@ pub(super) fn parse<T: FromStr<Err: ToString>>(
         .map_err(|e: T::Err| malformed(field, e.to_string()))
 }
 
+/// Refuses a text for people that is longer than any of ours: it is stored as it is.
+pub(super) fn short(field: &'static str, text: &str) -> Result<(), Malformed> {
+    const MOST: usize = 128;
+    if text.len() <= MOST {
+        return Ok(());
+    }
+    Err(malformed(
+        field,
+        format!("found {} bytes, expected at most {MOST}", text.len()),
+    ))
+}
+
 pub(super) fn position(wire: &proto::StorePosition) -> Result<Position, Malformed> {
     let proto::StorePosition {
         store_id,

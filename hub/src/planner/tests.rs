@@ -57,6 +57,7 @@ fn world(clusters: u8) -> Input {
             joined_at: moment(),
             join_state: String::new(),
             previous_join_state: None,
+            any_join_state: false,
         };
         input.clusters.insert(cluster(n), joined);
         let rec = Rec {

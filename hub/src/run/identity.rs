@@ -136,6 +136,7 @@ mod tests {
             audit_kept: 20_000,
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
+            approve_clusters: false,
             names: vec!["hub".to_owned()],
         }
     }

@@ -108,7 +108,11 @@ impl Office {
             cut: self.cut.clone(),
         };
         let address = link.local_addr()?;
-        let config = tls::link_config(certificate, self.app.ca().root())?;
+        let config = tls::link_config(
+            certificate,
+            self.app.ca().root(),
+            Arc::clone(self.app.clock()),
+        )?;
         let link = tls::listen(link, config, &self.tracker, self.stop.clone());
         let router = server::router(context, self.tracker.clone());
         let stop = self.stop.clone();
@@ -135,7 +139,7 @@ impl Office {
             started: Instant::now(),
             grace: timing.idle,
         };
-        let prefixes = vec![keys::clusters().text().to_owned()];
+        let prefixes = Liveness::prefixes();
         self.start_task(
             liveness,
             Triggers {

@@ -10,13 +10,14 @@ use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::office::Office;
+use super::renewal::{Held, Renewal, from_authority};
 use crate::app::App;
-use crate::ca::{Authority, SERVER_LIFE};
+use crate::ca::Authority;
 use crate::clock::{Clock as _, SystemClock};
 use crate::metrics::Metrics;
 use crate::tls::{self, LiveCertificate, PeerAddress, TlsListener};
@@ -52,7 +53,9 @@ impl Process {
         web: TcpListener,
         limits: Arc<Limits>,
     ) -> anyhow::Result<Self> {
-        let certificate = LiveCertificate::new(ca.issue_server(&names, SystemClock.now())?)?;
+        let first = ca.issue_server(&names, SystemClock.now())?;
+        let held = Held::of(&first);
+        let certificate = LiveCertificate::new(first)?;
         let mut process = Self {
             certificate,
             front: Arc::default(),
@@ -68,8 +71,14 @@ impl Process {
         let listener = tls::listen(web, config, &process.tracker, stop.clone());
         let router = Arc::clone(&process.front).router();
         serve_on(&mut process.parts, "the web API", listener, router, stop);
-        let certificate = Arc::clone(&process.certificate);
-        let renewal = async move { renew_certificate(&ca, &names, &certificate).await };
+        let (live, clock) = (Arc::clone(&process.certificate), Arc::new(SystemClock));
+        let renewal = Renewal {
+            renew: from_authority(ca, names, live, clock.clone()),
+            clock,
+            metrics: Arc::clone(&process.metrics),
+            random: rand::random,
+        };
+        let renewal = async move { match renewal.run(held).await {} };
         process.run_beside("the renewal of the server certificate", renewal);
         tracing::info!(web = %address, "serving the web API");
         Ok(process)
@@ -248,20 +257,4 @@ pub(super) fn names(link: &[String], web: &str, replica_web: &str) -> Vec<String
     names.sort();
     names.dedup();
     names
-}
-
-/// Makes a new server certificate long before the old one ends. Standing connections keep theirs.
-async fn renew_certificate(ca: &Authority, names: &[String], certificate: &LiveCertificate) {
-    let mut due = interval(SERVER_LIFE.unsigned_abs() / 3);
-    due.tick().await;
-    loop {
-        due.tick().await;
-        let renewed = ca
-            .issue_server(names, SystemClock.now())
-            .map_err(anyhow::Error::from);
-        match renewed.and_then(|identity| certificate.swap(identity).map_err(Into::into)) {
-            Ok(()) => tracing::info!("the server certificate was renewed"),
-            Err(error) => tracing::error!("the server certificate could not be renewed: {error:#}"),
-        }
-    }
 }

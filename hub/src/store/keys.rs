@@ -1,8 +1,8 @@
 //! The only place that spells keys. A [`Key`] or [`Prefix`] carries the type of what lies under it.
 //!
 //! `/meta` store birth, authority, starts, counters · `/doubt`, `/adopted` lineage in question · `/cluster`, `/cluster-name`,
-//! `/removed`, `/presence`, `/session` members · `/token`, `/user`, `/user-use` secrets' hashes · `/repeat` idempotency keys · `/recs`, `/remote`
-//! inventory · `/audit`, `/audit-new`, `/audit-ends` audit log ·
+//! `/removed`, `/presence`, `/session`, `/instances`, `/denied` members · `/token`, `/approval`, `/user`, `/user-use` secrets' hashes ·
+//! `/repeat` idempotency keys · `/recs`, `/remote` inventory · `/audit`, `/audit-new`, `/audit-ends` audit log ·
 //! `/database`, `/membership` intent and its allocations · `/desired`, `/outcome`, `/observed` per member and object.
 
 use std::fmt;
@@ -15,8 +15,11 @@ use super::records::{
     AuditEnds, Counters, Filling, NameHolder, SessionEpoch, StoredObservation, StoredOutcome,
 };
 use crate::domain::access::{ApiToken, JoinToken, LastUse, Repeat};
+use crate::domain::approval::Approval;
+use crate::domain::clones::Instances;
 use crate::domain::cluster::{Cluster, PresenceEdge, RecInventory, RemovedCluster};
 use crate::domain::database::{Database, Membership};
+use crate::domain::denial::{Denial, Serial};
 use crate::domain::desired::Desired;
 use crate::domain::lineage::{Accepted, Anchor, Birth, Doubt, Start};
 use crate::domain::remote::Remote;
@@ -106,12 +109,20 @@ kinds! {
     cluster_name(name: &str) / cluster_names: NameHolder = "/cluster-name/" "{}";
     /// A removed registration.
     removed(uid: ClusterUid) / all_removed: RemovedCluster = "/removed/" "{}";
+    /// A cluster that is not let in.
+    denied_cluster(uid: ClusterUid) / denied_clusters: Denial = "/denied/cluster/" "{}";
+    /// A certificate that is accepted no more.
+    denied_serial(serial: &Serial) / denied_serials: Denial = "/denied/serial/" "{}";
+    /// The instances of a member's agent.
+    instances(uid: ClusterUid) / all_instances: Instances = "/instances/" "{}";
     /// Last edge of a member's presence.
     presence(uid: ClusterUid) / presences: PresenceEdge = "/presence/" "{}";
     /// Highest session epoch of a member.
     session(uid: ClusterUid) / sessions: SessionEpoch = "/session/" "{}";
     /// A join token.
     token(id: &str) / tokens: JoinToken = "/token/" "{}";
+    /// The approval that a join token demands.
+    approval(id: &str) / approvals: Approval = "/approval/" "{}";
     /// A bearer token of the web API.
     user(id: &str) / users: ApiToken = "/user/" "{}";
     /// When a bearer token was used.

@@ -15,6 +15,7 @@ use crate::app::reads::MemberView;
 use crate::app::testing::{LAB_1, LAB_2, TestHub, database, uid};
 use crate::app::writes::Manner;
 use crate::domain::cluster::Presence;
+use crate::domain::denial::{Serial, Speaker};
 use crate::link::sessions::Sessions;
 use crate::store::memory::MemoryStore;
 use crate::store::records::{OutcomeKind, StoredOutcome};
@@ -51,14 +52,25 @@ async fn obey(hub: &TestHub, cluster: ClusterUid) {
     }
 }
 
+fn speaker(cluster: &str) -> Speaker {
+    Speaker {
+        cluster: uid(cluster),
+        serial: Serial::of(&[1]),
+        ends_at: jiff::Timestamp::MAX,
+    }
+}
+
 #[tokio::test]
 async fn a_created_database_reaches_the_sessions_of_its_participants() {
     let hub = hub().await;
     let (sessions, stop) = (Sessions::default(), CancellationToken::new());
     let store = Arc::clone(hub.app.store());
     let delivery = tokio::spawn(deliver::run(store, sessions.clone(), stop.clone()));
-    let seats =
-        [LAB_1, LAB_2].map(|cluster| sessions.take_seat(uid(cluster), 1, hub.app.now()).unwrap());
+    let seats = [LAB_1, LAB_2].map(|cluster| {
+        sessions
+            .take_seat(speaker(cluster), 1, hub.app.now())
+            .unwrap()
+    });
     hub.app
         .create_database(&database("shop", &["lab-1", "lab-2"]), &Manner::default())
         .await
@@ -167,7 +179,9 @@ async fn a_member_that_does_not_come_back_after_a_restart_is_called_unreachable(
             .unwrap();
     }
     let sessions = Sessions::default();
-    let _back = sessions.take_seat(uid(LAB_2), 2, hub.app.now()).unwrap();
+    let _back = sessions
+        .take_seat(speaker(LAB_2), 2, hub.app.now())
+        .unwrap();
     let (app, started, grace) = (
         Arc::clone(&hub.app),
         Instant::now(),
@@ -197,7 +211,9 @@ async fn a_member_that_does_not_come_back_after_a_restart_is_called_unreachable(
 async fn a_removed_registration_ends_its_session() {
     let hub = hub().await;
     let sessions = Sessions::default();
-    let seat = sessions.take_seat(uid(LAB_1), 1, hub.app.now()).unwrap();
+    let seat = sessions
+        .take_seat(speaker(LAB_1), 1, hub.app.now())
+        .unwrap();
     let (app, started, grace) = (Arc::clone(&hub.app), Instant::now(), Duration::ZERO);
     let mut liveness = Liveness {
         app,
@@ -206,11 +222,11 @@ async fn a_removed_registration_ends_its_session() {
         grace,
     };
     liveness.activate().await.unwrap();
-    assert!(!seat.removed.is_cancelled());
+    assert!(!seat.revoked.is_cancelled());
     hub.app
         .remove_cluster("lab-1", &Manner::default())
         .await
         .unwrap();
     liveness.activate().await.unwrap();
-    assert!(seat.removed.is_cancelled());
+    assert!(seat.revoked.is_cancelled());
 }

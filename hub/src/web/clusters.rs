@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use meridian_api::crds::shared::Condition;
 use meridian_api::web::{
     API_VERSION, Cluster, ClusterSpec, ClusterStatus, Connection, Metadata, Observed, Rec,
 };
@@ -16,6 +17,7 @@ use super::{WebState, kinds, watch};
 use crate::app::App;
 use crate::app::reads::MemberView;
 use crate::domain::cluster;
+use crate::domain::denial::Denial;
 use crate::store::Read;
 
 pub(super) const KIND: &str = "Cluster";
@@ -99,8 +101,25 @@ fn body(view: &MemberView) -> Cluster {
                 as_of: time(inventory.as_of),
                 stale: !view.is_connected(),
             }),
-            conditions: Vec::new(),
+            conditions: view.denied.iter().map(denied).collect(),
         }),
+    }
+}
+
+/// What is said of a member that is let in no more.
+fn denied(denial: &Denial) -> Condition {
+    let (type_, reason) = if denial.quarantine {
+        ("Quarantined", "TwoDevicesOneIdentity")
+    } else {
+        ("Denied", "DeniedByPerson")
+    };
+    Condition {
+        type_: type_.to_owned(),
+        status: "True".to_owned(),
+        reason: reason.to_owned(),
+        message: format!("{} (by {})", denial.reason, denial.by),
+        last_transition_time: time(denial.since),
+        observed_generation: None,
     }
 }
 

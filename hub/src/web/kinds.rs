@@ -63,7 +63,10 @@ impl Kind {
     pub(super) fn prefixes(self) -> Vec<String> {
         match self {
             Self::Cluster => member_prefixes(),
-            Self::Token => vec![keys::tokens().text().to_owned()],
+            Self::Token => vec![
+                keys::tokens().text().to_owned(),
+                keys::approvals().text().to_owned(),
+            ],
             Self::RemoteCluster => remote_prefixes(),
             Self::Database => database_prefixes(),
             Self::ApiToken => vec![

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use meridian_api::web::{
-    ActiveActiveDatabase, ApiToken, Cluster, EVENTS_CONTENT_TYPE, List, PROBLEM_CONTENT_TYPE,
-    Problem, RemoteCluster, Token,
+    ActiveActiveDatabase, ApiToken, Approval, Cluster, Denial, EVENTS_CONTENT_TYPE, List,
+    PROBLEM_CONTENT_TYPE, Problem, RemoteCluster, Token,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -208,17 +208,31 @@ fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
         "parameters": parameters(operation),
         "responses": responses(operation, about, &shown),
     });
-    if let Some(body) = body(operation, &shown) {
+    let sent = match decision(operation) {
+        Some("approve") => Some(schemas.named::<Approval>("Approval")),
+        Some("deny") => Some(schemas.named::<Denial>("Denial")),
+        Some(_) => None,
+        None => Some(shown),
+    };
+    if let Some(body) = sent.and_then(|sent| body(operation, &sent)) {
         described["requestBody"] = body;
     }
     described
 }
 
+/// The word of an operation that decides something, and neither makes nor changes an object as a whole.
+fn decision(operation: &Operation) -> Option<&'static str> {
+    let word = operation.path.rsplit('/').next();
+    word.filter(|word| matches!(*word, "adopt" | "approve" | "deny" | "release"))
+}
+
 fn operation_id(operation: &Operation, about: About, is_one: bool) -> String {
+    if let Some(word) = decision(operation) {
+        return format!("{word}{}", about.name());
+    }
     let verb = match operation.method {
         "GET" if is_one => "get",
         "GET" => "list",
-        "POST" if operation.path.ends_with("/adopt") => "adopt",
         "POST" => "create",
         "PUT" => "replace",
         "PATCH" => "patch",
@@ -284,7 +298,7 @@ fn parameter(parameter: Parameter) -> (Value, &'static str) {
     }
 }
 
-fn body(operation: &Operation, shown: &Value) -> Option<Value> {
+fn body(operation: &Operation, sent: &Value) -> Option<Value> {
     let content = match operation.method {
         "PATCH" => json!({
             patch::MERGE: { "schema": { "type": "object" } },
@@ -294,10 +308,7 @@ fn body(operation: &Operation, shown: &Value) -> Option<Value> {
                 "items": { "type": "object", "required": ["op", "path"] },
             } },
         }),
-        "PUT" => json!({ "application/json": { "schema": shown } }),
-        "POST" if !operation.path.ends_with("/adopt") => {
-            json!({ "application/json": { "schema": shown } })
-        }
+        "PUT" | "POST" => json!({ "application/json": { "schema": sent } }),
         _ => return None,
     };
     Some(json!({ "required": true, "content": content }))
@@ -325,6 +336,12 @@ fn responses(operation: &Operation, about: About, shown: &Value) -> Value {
         ("POST", About::Database) | ("DELETE", About::Database) => {
             put(202, answered("It is wanted; the status says how far it is"));
             put(200, answered("It would be so"));
+        }
+        ("POST", About::Cluster) => {
+            put(
+                204,
+                json!({ "description": "It is decided; with dryRun, it would be" }),
+            );
         }
         ("POST", _) => {
             put(201, answered("It is made"));

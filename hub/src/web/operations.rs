@@ -91,6 +91,8 @@ const OBJECT: &[Parameter] = &[
 const CREATE: &[Parameter] = &[Parameter::DryRun, Parameter::IdempotencyKey];
 const CHANGE: &[Parameter] = &[Parameter::DryRun, Parameter::IfMatch];
 const DELETE: &[Parameter] = &[Parameter::DryRun, Parameter::Confirm, Parameter::IfMatch];
+/// The words say what is approved.
+const APPROVE: &[Parameter] = &[Parameter::DryRun];
 
 const fn operation(
     method: &'static str,
@@ -109,6 +111,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation("GET", "/api/v1/clusters", LIST),
     operation("GET", "/api/v1/clusters/{name}", OBJECT),
     operation("DELETE", "/api/v1/clusters/{name}", DELETE),
+    operation("POST", "/api/v1/clusters/{name}/approve", APPROVE),
+    operation("POST", "/api/v1/clusters/{name}/deny", CHANGE),
+    operation("POST", "/api/v1/clusters/{name}/release", CHANGE),
     operation("GET", "/api/v1/tokens", LIST),
     operation("POST", "/api/v1/tokens", CREATE),
     operation("GET", "/api/v1/tokens/{name}", OBJECT),

@@ -9,6 +9,9 @@ pub(super) fn act(method: &Method, path: &str) -> Option<(Verb, Kind)> {
     let (kind, what) = match path {
         "/api/v1/clusters" => (Kind::Cluster, What::All),
         "/api/v1/clusters/{name}" => (Kind::Cluster, What::One),
+        "/api/v1/clusters/{name}/approve" => (Kind::Cluster, What::Decision(Verb::Approve)),
+        "/api/v1/clusters/{name}/deny" => (Kind::Cluster, What::Decision(Verb::Deny)),
+        "/api/v1/clusters/{name}/release" => (Kind::Cluster, What::Decision(Verb::Release)),
         "/api/v1/tokens" => (Kind::JoinToken, What::All),
         "/api/v1/tokens/{name}" => (Kind::JoinToken, What::One),
         "/api/v1/remoteclusters" => (Kind::RemoteCluster, What::All),
@@ -20,7 +23,7 @@ pub(super) fn act(method: &Method, path: &str) -> Option<(Verb, Kind)> {
         "/api/v1/audit" | "/api/v1/audit/export" => (Kind::Audit, What::All),
         "/api/v1/hub" => (Kind::Hub, What::One),
         "/api/v1/hub/backup" => (Kind::Backup, What::One),
-        "/api/v1/hub/adopt" => (Kind::Hub, What::Adoption),
+        "/api/v1/hub/adopt" => (Kind::Hub, What::Decision(Verb::Adopt)),
         _ => return None,
     };
     let verb = match (what, method.as_str()) {
@@ -29,8 +32,8 @@ pub(super) fn act(method: &Method, path: &str) -> Option<(Verb, Kind)> {
         (What::One, "GET" | "HEAD") => Verb::Get,
         (What::One, "PUT" | "PATCH") => Verb::Update,
         (What::One, "DELETE") => Verb::Delete,
-        (What::Adoption, "POST") => Verb::Adopt,
-        (What::All | What::One | What::Adoption, _) => return None,
+        (What::Decision(verb), "POST") => verb,
+        (What::All | What::One | What::Decision(_), _) => return None,
     };
     Some((verb, kind))
 }
@@ -42,6 +45,6 @@ enum What {
     All,
     /// One object.
     One,
-    /// The decision about a hub that observes.
-    Adoption,
+    /// A decision about one object, or about the hub.
+    Decision(Verb),
 }

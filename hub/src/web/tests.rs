@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod changes;
 mod databases;
+mod decisions;
 mod limits;
 mod lists;
 mod openapi;

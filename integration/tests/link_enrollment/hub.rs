@@ -20,9 +20,13 @@ use meridian_hub::{
         sessions::Sessions,
     },
     store::{Store, memory::MemoryStore},
+    tasks::{
+        driver::{Triggers, drive},
+        liveness::Liveness,
+    },
     tls::{self, LiveCertificate, PeerAddress},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A hub that serves until it is dropped.
@@ -60,6 +64,7 @@ impl Hub {
             audit_kept: 20_000,
             link_addresses: vec![address.clone()],
             web_address: "127.0.0.1:8443".to_owned(),
+            approve_clusters: false,
             names: ["127.0.0.1"].map(str::to_owned).to_vec(),
         };
         let app = Arc::new(App::new(
@@ -73,7 +78,8 @@ impl Hub {
         let certificate =
             LiveCertificate::new(app.ca().issue_server(&names, app.now()).unwrap()).unwrap();
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let config = tls::link_config(certificate, app.ca().root()).unwrap();
+        let config =
+            tls::link_config(certificate, app.ca().root(), Arc::clone(app.clock())).unwrap();
         let listener = tls::listen(tcp, config, &tracker, stop.clone());
         let context = Context {
             app: Arc::clone(&app),
@@ -82,6 +88,7 @@ impl Hub {
             stop: stop.clone(),
             cut: CancellationToken::new(),
         };
+        watch_revocations(&context);
         let service =
             server::router(context, tracker).into_make_service_with_connect_info::<PeerAddress>();
         let stopped = stop.clone().cancelled_owned();
@@ -103,7 +110,12 @@ impl Hub {
     pub(super) async fn material(&self, name: &str) -> JoinMaterial {
         let made = self
             .app
-            .create_join_token(name, SignedDuration::from_mins(10), &Manner::default())
+            .create_join_token(
+                name,
+                SignedDuration::from_mins(10),
+                false,
+                &Manner::default(),
+            )
             .await
             .unwrap();
         JoinMaterial {
@@ -113,6 +125,22 @@ impl Hub {
             name: name.to_owned(),
         }
     }
+}
+
+/// Ends the sessions of those who are let in no more, as a hub that leads does.
+fn watch_revocations(context: &Context) {
+    let liveness = Liveness {
+        app: Arc::clone(&context.app),
+        sessions: context.sessions.clone(),
+        started: Instant::now(),
+        grace: context.timing.idle,
+    };
+    let triggers = Triggers {
+        every: context.timing.beat,
+        prefixes: Liveness::prefixes(),
+    };
+    let (store, stop) = (Arc::clone(context.app.store()), context.stop.clone());
+    tokio::spawn(drive(liveness, triggers, store, Arc::default(), stop));
 }
 
 /// Why a cluster did not join.
@@ -145,6 +173,7 @@ pub(super) async fn join(
     let mut registrar = HubRegistrar::new(channel);
     enroll::join(&mut registrar, identity, material, &facts(cluster_uid))
         .await
+        .map(|_hub_clock| ())
         .map_err(Refused::Enroll)
 }
 

@@ -33,7 +33,7 @@ const CHOICES: &[(&str, &str, &str, &[&str])] = &[
         &["Namespace"],
     ),
     (
-        "agent/src/link/supervise.rs",
+        "agent/src/link/supervise/faults.rs",
         "fn news(&self)",
         "\n    }\n",
         &[],
@@ -45,6 +45,19 @@ const CHOICES: &[(&str, &str, &str, &[&str])] = &[
         ";",
         &[],
     ),
+    (
+        "agent/src/link/supervise/clocks.rs",
+        "const CLOCKS_DIFFER",
+        ";",
+        &[],
+    ),
+    (
+        "agent/src/link/supervise/fresh.rs",
+        "const NOT_RENEWED",
+        ";",
+        &[],
+    ),
+    ("agent/src/link/peers.rs", "const NOT_RENEWED", ";", &[]),
     (
         "agent/src/controllers/serve/access.rs",
         "const INCOMPLETE",
@@ -88,8 +101,11 @@ const SAY_CHOSEN: &[&str] = &[
     "agent/src/k8s/drive.rs",
     "agent/src/k8s/drive/unreadable.rs",
     "agent/src/link/observe.rs",
+    "agent/src/link/peers.rs",
     "agent/src/link/supervise.rs",
     "agent/src/link/supervise/announce.rs",
+    "agent/src/link/supervise/clocks.rs",
+    "agent/src/link/supervise/fresh.rs",
 ];
 
 /// Where the table and the agent differ, and where the table names a test that is not there.

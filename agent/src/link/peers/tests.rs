@@ -3,9 +3,9 @@ use serde_json::json;
 use super::*;
 use crate::link::testing::Authority;
 
-/// 2026-01-02 and the middle of 2026 to 2027.
+/// 2026-01-02, and two thirds of the way from 2026 to 2027.
 const EARLY: i64 = 1_767_312_000_000;
-const LATE: i64 = 1_783_123_200_000;
+const LATE: i64 = 1_788_393_600_000;
 
 fn wanted(authority: &Authority) -> Wanted {
     let rec =
@@ -39,7 +39,7 @@ fn a_rec_asks_for_its_identity_and_the_names_of_its_databases() {
 }
 
 #[test]
-fn a_fresh_certificate_needs_nothing_until_half_of_its_life() {
+fn a_fresh_certificate_needs_nothing_until_its_time_to_be_renewed() {
     let authority = Authority::new();
     let wanted = wanted(&authority);
     let secret = issued(&authority, &wanted);
@@ -47,14 +47,8 @@ fn a_fresh_certificate_needs_nothing_until_half_of_its_life() {
         panic!()
     };
     assert!(EARLY < until_ms && until_ms < ends_ms);
-    assert_eq!(
-        need(Some(&secret), &wanted, until_ms),
-        Need::Issue("half of its life has passed")
-    );
-    assert_eq!(
-        need(Some(&secret), &wanted, LATE),
-        Need::Issue("half of its life has passed")
-    );
+    assert_eq!(need(Some(&secret), &wanted, until_ms), Need::Issue(DUE));
+    assert_eq!(need(Some(&secret), &wanted, LATE), Need::Issue(DUE));
 }
 
 #[test]

@@ -418,3 +418,16 @@ async fn new_roots_and_answers_to_wishes_are_handed_on() {
     assert_eq!(world.answers.recv().await, Some(refusal));
     world.shut_down().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_moves_to_another_connection_says_that_it_comes_back_at_once() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    world.moved.cancel();
+    let Say::Bye(bye) = wire.hear().await else {
+        panic!("no Bye")
+    };
+    assert_eq!(bye.code, codes::RECONNECT);
+    assert!(matches!(wire.ended().await.why, Why::Moved));
+    world.shut_down().await;
+}

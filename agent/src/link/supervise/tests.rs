@@ -1,5 +1,5 @@
-use super::*;
-use crate::link::{join::HubAddress, testing::Authority};
+use super::{faults::UNAPPROVED, *};
+use crate::link::{enroll::EnrollError, join::HubAddress, testing::Authority};
 
 fn address(text: &str) -> HubAddress {
     text.parse().unwrap()
@@ -124,4 +124,63 @@ fn a_removed_member_is_told_that_its_databases_run_on_and_how_to_join_again() {
     for part in ["\"eu-1\" was removed", "run on", "meridian token create"] {
         assert!(text.contains(part), "{text}");
     }
+}
+
+#[test]
+fn a_certificate_that_the_hub_accepts_no_more_is_replaced_with_the_device_key_and_by_no_person() {
+    let over = Why::Bye {
+        code: codes::CERTIFICATE.to_owned(),
+        message: "it ended".to_owned(),
+    };
+    let address = || "h:1".to_owned();
+    let replaced = [
+        status(over, &mut Backoff::default()).unwrap_err(),
+        DialError::Expired { address: address() }.into(),
+        // The root that signed it is gone.
+        DialError::Unwelcome {
+            address: address(),
+            reason: "UnknownCA".to_owned(),
+        }
+        .into(),
+    ];
+    for error in replaced {
+        assert!(
+            error.needs_another_certificate() && !error.needs_a_person(),
+            "{error}"
+        );
+    }
+    let away = DialError::Unreachable {
+        address: address(),
+        reason: "refused".to_owned(),
+    };
+    assert!(!LinkError::from(away).needs_another_certificate());
+}
+
+#[test]
+fn a_join_that_waits_for_approval_shows_the_words_and_is_tried_again_soon() {
+    let waits: LinkError = EnrollError::AwaitsApproval {
+        name: "eu-1".to_owned(),
+        words: "lusab babad".to_owned(),
+    }
+    .into();
+    assert_eq!(waits.news(), Some("AwaitsApproval"));
+    assert_eq!(waits.pause(Duration::from_secs(60)), UNAPPROVED);
+    let told = waits.to_string();
+    assert!(
+        told.contains("meridian cluster approve eu-1 --words \"lusab babad\""),
+        "{told}"
+    );
+    // A membership that is there goes on meanwhile.
+    assert!(waits.rules_out_the_material());
+}
+
+#[test]
+fn a_quarantined_cluster_waits_for_a_person_and_says_so() {
+    let quarantined = Why::Bye {
+        code: codes::QUARANTINED.to_owned(),
+        message: "two devices may hold one identity".to_owned(),
+    };
+    let error = status(quarantined, &mut Backoff::default()).unwrap_err();
+    assert_eq!(error.news(), Some("Quarantined"));
+    assert!(error.needs_a_person() && !error.needs_another_certificate());
 }

@@ -1,74 +1,200 @@
 //! What is kept fresh beside an open session: the agent's certificate and the roots it trusts.
+//!
+//! A renewed certificate is stored first; then a second connection is made with it, and only when that stands the session moves
+//! there. Until then the stream that is open goes on.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
-use meridian_api::link::proto::{self, RenewRequest, link_client::LinkClient};
-use tokio::{sync::watch, time::sleep};
+use meridian_api::{
+    link::proto::{self, RenewRequest, link_client::LinkClient},
+    renewal,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tonic::transport::Channel;
 
-use crate::{
-    link::{
-        identity::{Identity, Life, Trust},
-        inventory::Names,
-        keep::Kept,
-        member::chain,
-    },
-    metrics::{Certificate, Metrics},
+use crate::link::{
+    dial::Dialer,
+    enroll,
+    identity::{Identity, Trust},
+    keep::Kept,
+    member::chain,
 };
 
 /// Longest sleep before the wall clock is looked at again: it may be set while we sleep.
 const LOOK: Duration = Duration::from_secs(600);
-/// Pause after a renewal that failed.
-const AGAIN: Duration = Duration::from_secs(60);
-/// A renewal falls between these parts of the certificate's life, so that a fleet does not renew at once.
-const RENEW: (f64, f64) = (0.50, 0.66);
 
-/// Renews the certificate and takes new roots.
-pub(super) struct Upkeep<'a> {
+/// What the upkeep needs of the hub.
+pub(super) trait Hub {
+    /// A connection that was made with a renewed certificate.
+    type Connection;
+
+    /// Asks for a certificate.
+    fn renew(
+        &self,
+        request: RenewRequest,
+    ) -> impl Future<Output = Result<proto::EnrollResult, String>> + Send;
+
+    /// Connects as the member that `identity` says.
+    fn connect(
+        &self,
+        identity: &Identity,
+    ) -> impl Future<Output = Result<Self::Connection, String>> + Send;
+}
+
+/// The hub over the connection that stands.
+pub(super) struct Standing {
     pub(super) channel: Channel,
-    pub(super) kept: Kept,
-    pub(super) identity: Identity,
-    pub(super) trust: watch::Receiver<Option<proto::TrustBundle>>,
-    pub(super) membership: &'a watch::Sender<Option<(Names, Trust)>>,
-    pub(super) metrics: &'a Metrics,
-    pub(super) cluster_uid: &'a str,
-    pub(super) wall_ms: fn() -> i64,
+    pub(super) dialer: Dialer,
     pub(super) random: fn() -> f64,
 }
 
-impl Upkeep<'_> {
-    /// Works until it is dropped with its session.
-    pub(super) async fn run(mut self) -> Infallible {
+impl Hub for Standing {
+    /// With its address, and the certificate (PEM) that it was made with.
+    type Connection = (Channel, String, String);
+
+    async fn renew(&self, request: RenewRequest) -> Result<proto::EnrollResult, String> {
+        let renewed = LinkClient::new(self.channel.clone()).renew(request).await;
+        renewed
+            .map(tonic::Response::into_inner)
+            .map_err(|status| format!("{} ({:?})", status.message(), status.code()))
+    }
+
+    async fn connect(&self, identity: &Identity) -> Result<Self::Connection, String> {
+        let membership = identity
+            .membership
+            .as_ref()
+            .ok_or("there is no membership")?;
+        let dialer = Dialer {
+            roots_pem: membership.trust.roots_pem.clone(),
+            ..self.dialer.clone()
+        };
+        let (channel, address) = dialer
+            .connect(Some(identity), self.random)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok((channel, address, membership.chain_pem.clone()))
+    }
+}
+
+/// Where the identity is kept.
+pub(super) trait Store {
+    /// On `Ok` it is durable.
+    fn keep(&mut self, identity: &Identity) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+impl Store for Kept {
+    async fn keep(&mut self, identity: &Identity) -> Result<(), String> {
+        self.write(identity.data())
+            .await
+            .map_err(|error| chain(&error))
+    }
+}
+
+/// Who is told of it.
+pub(super) trait Listener {
+    /// The identity is another now: another certificate, or other roots.
+    fn changed(&self, identity: &Identity);
+
+    /// A renewal failed; the note says why and how long the certificate still lives.
+    fn failing(&self, note: &str) -> impl Future<Output = ()> + Send;
+
+    /// What failed is over.
+    fn over(&self);
+}
+
+/// Renews the certificate and takes new roots.
+pub(super) struct Upkeep<H, S, L> {
+    pub(super) hub: H,
+    pub(super) store: S,
+    pub(super) listener: L,
+    pub(super) identity: Identity,
+    pub(super) trust: watch::Receiver<Option<proto::TrustBundle>>,
+    pub(super) cluster_uid: String,
+    pub(super) wall_ms: fn() -> i64,
+    pub(super) random: fn() -> f64,
+    /// When this process got the certificate; `None`: an earlier one did.
+    pub(super) held_since: Option<Instant>,
+}
+
+/// Failures in a row, and when to try again.
+#[derive(Default)]
+struct Failing {
+    times: u32,
+    pause: Duration,
+}
+
+impl<H: Hub, S: Store, L: Listener> Upkeep<H, S, L> {
+    /// Works until there is a connection that was made with a renewed certificate.
+    pub(super) async fn run(mut self) -> H::Connection {
         self.trust.mark_unchanged();
-        let mut unit = (self.random)();
-        let mut pause = Duration::ZERO;
+        let (mut failing, mut renewed) = (Failing::default(), false);
         loop {
-            let wait = self.renew_in(unit).max(pause);
-            pause = Duration::ZERO;
+            let due = if renewed {
+                Duration::ZERO
+            } else {
+                self.due_in()
+            };
+            let wait = due.max(failing.pause).min(LOOK);
             tokio::select! {
-                Ok(()) = self.trust.changed() => self.take_trust().await,
-                () = sleep(wait.min(LOOK)) => {
-                    if self.renew_in(unit).is_zero() {
-                        match self.renew().await {
-                            Ok(()) => unit = (self.random)(),
-                            Err(error) => {
-                                tracing::warn!(error, "the agent's certificate could not be renewed; it is tried again");
-                                pause = AGAIN;
-                            }
-                        }
-                    }
+                Ok(()) = self.trust.changed() => {
+                    self.take_trust().await;
+                    continue;
                 }
+                () = sleep(wait) => failing.pause = failing.pause.saturating_sub(wait),
+            }
+            if !failing.pause.is_zero() || !(renewed || self.due_in().is_zero()) {
+                continue;
+            }
+            match self.step(&mut renewed).await {
+                Ok(Some(connection)) => return connection,
+                Ok(None) => {}
+                Err(error) => self.failed(&mut failing, &error).await,
             }
         }
     }
 
-    fn renew_in(&self, unit: f64) -> Duration {
-        let life = self
-            .identity
-            .membership
-            .as_ref()
-            .map(|membership| membership.life);
-        life.map_or(LOOK, |life| renew_in(life, unit, (self.wall_ms)()))
+    /// Renews, and connects with what was renewed.
+    async fn step(&mut self, renewed: &mut bool) -> Result<Option<H::Connection>, String> {
+        if !*renewed {
+            self.renew().await?;
+            *renewed = true;
+        }
+        let connection = self.hub.connect(&self.identity).await.map_err(|error| {
+            format!("the certificate is new, but no connection could be made with it: {error}")
+        })?;
+        self.listener.over();
+        Ok(Some(connection))
+    }
+
+    async fn failed(&self, failing: &mut Failing, error: &str) {
+        failing.times = failing.times.saturating_add(1);
+        let Some(membership) = &self.identity.membership else {
+            return;
+        };
+        let left = membership.life.left((self.wall_ms)());
+        failing.pause = renewal::again(failing.times, (self.random)(), left);
+        let again = failing.pause.as_secs();
+        let note = format!(
+            "the certificate with which this cluster speaks to the hub could not be renewed ({left}): {error}; it is tried again \
+             in {again} s. Databases do not need it; once it has ended the device key gets another"
+        );
+        tracing::warn!(failures = failing.times, %left, again_s = again, error, "the agent's certificate was not renewed");
+        self.listener.failing(&note).await;
+    }
+
+    /// How long until the certificate is due: by the wall clock, but never sooner after it was received than a part of its life.
+    fn due_in(&self) -> Duration {
+        let Some(membership) = &self.identity.membership else {
+            return LOOK;
+        };
+        let left = membership.renewed_at().saturating_sub((self.wall_ms)());
+        let by_wall = Duration::from_millis(left.max(0).unsigned_abs());
+        let held = self.held_since.map(|since| since.elapsed());
+        let least = membership.life.held_at_least();
+        by_wall.max(held.map_or(Duration::ZERO, |held| least.saturating_sub(held)))
     }
 
     async fn renew(&mut self) -> Result<(), String> {
@@ -81,16 +207,20 @@ impl Upkeep<'_> {
             .as_ref()
             .map(|known| known.joined_with.clone())
             .unwrap_or_default();
-        let csr_der = renewed.request().map_err(|error| error.to_string())?.into();
-        let result = LinkClient::new(self.channel.clone())
-            .renew(RenewRequest { csr_der })
-            .await;
-        let result =
-            result.map_err(|status| format!("{} ({:?})", status.message(), status.code()))?;
+        let request =
+            enroll::renewal(&renewed, &self.cluster_uid).map_err(|error| error.to_string())?;
+        let result = self.hub.renew(request).await?;
+        if result.cluster_uid != self.cluster_uid {
+            return Err(format!(
+                "the hub answered for cluster {}, expected {}: nothing of the answer is used",
+                result.cluster_uid, self.cluster_uid
+            ));
+        }
         renewed
-            .accept(result.get_ref(), &joined_with)
+            .accept(&result, &joined_with)
             .map_err(|error| error.to_string())?;
         self.keep(renewed).await?;
+        self.held_since = Some(Instant::now());
         tracing::info!("the agent's certificate was renewed");
         Ok(())
     }
@@ -126,45 +256,12 @@ impl Upkeep<'_> {
     }
 
     async fn keep(&mut self, identity: Identity) -> Result<(), String> {
-        self.kept
-            .write(identity.data())
-            .await
-            .map_err(|error| chain(&error))?;
+        self.store.keep(&identity).await?;
         self.identity = identity;
-        if let Some(membership) = &self.identity.membership {
-            let ends_ms = membership.life.not_after_ms;
-            self.metrics.certificate(Certificate::Agent, Some(ends_ms));
-            let names = Names {
-                cluster_uid: self.cluster_uid.to_owned(),
-                cluster_name: membership.cluster_name.clone(),
-                trust_domain: membership.trust.domain.clone(),
-            };
-            self.membership
-                .send_replace(Some((names, membership.trust.clone())));
-        }
+        self.listener.changed(&self.identity);
         Ok(())
     }
 }
 
-/// How long until a certificate is renewed, for a random `unit` in `[0, 1)`.
-fn renew_in(life: Life, unit: f64, now_ms: i64) -> Duration {
-    let at = life.at(RENEW.0 + (RENEW.1 - RENEW.0) * unit.clamp(0.0, 1.0));
-    Duration::from_millis(at.saturating_sub(now_ms).max(0).unsigned_abs())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_renewal_falls_between_half_and_two_thirds_of_the_life() {
-        let life = Life {
-            not_before_ms: 0,
-            not_after_ms: 1_000_000,
-        };
-        assert_eq!(renew_in(life, 0.0, 0), Duration::from_secs(500));
-        assert_eq!(renew_in(life, 1.0, 0), Duration::from_secs(660));
-        assert_eq!(renew_in(life, 0.5, 580_000), Duration::ZERO);
-        assert_eq!(renew_in(life, 0.5, 2_000_000), Duration::ZERO);
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ use crate::link::{
     applier::{Applier, Command, Setup},
     kinds::Kind,
     outbox::Outbox,
-    session::{self, Context, Ended},
+    session::{self, Context, Ended, Ends},
 };
 
 pub(in crate::link) const STORE: &str = "00000000-0000-4000-9000-000000000001";
@@ -99,6 +99,8 @@ pub(in crate::link) struct World {
     pub(in crate::link) trust: watch::Receiver<Option<proto::TrustBundle>>,
     pub(in crate::link) context: std::sync::Arc<Context>,
     stop: CancellationToken,
+    /// Cancelled when another connection stands.
+    pub(in crate::link) moved: CancellationToken,
     applier: JoinHandle<()>,
 }
 
@@ -139,6 +141,7 @@ impl World {
             applied,
             trust: trusted,
             answers: answered,
+            clocks: watch::channel(None).0,
             observing: watch::channel(None).0,
             wall_ms: || 1_000,
             random: || 0.5,
@@ -152,6 +155,7 @@ impl World {
             trust,
             context,
             stop,
+            moved: CancellationToken::new(),
             applier,
         }
     }
@@ -173,9 +177,13 @@ impl World {
     pub(in crate::link) async fn dial(&self) -> (Wire, proto::Hello) {
         let (to_agent, inbound) = mpsc::channel(64);
         let (outbound, from_agent) = mpsc::channel(64);
-        let (context, stop) = (std::sync::Arc::clone(&self.context), self.stop.clone());
+        let context = std::sync::Arc::clone(&self.context);
+        let ends = Ends {
+            cancel: self.stop.clone(),
+            moved: self.moved.clone(),
+        };
         let session = tokio::spawn(async move {
-            session::run(ReceiverStream::new(inbound), outbound, &context, &stop).await
+            session::run(ReceiverStream::new(inbound), outbound, &context, &ends).await
         });
         let mut wire = Wire {
             to_agent,

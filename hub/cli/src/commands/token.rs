@@ -8,7 +8,12 @@ use meridian_api::web::Token;
 use crate::{client::Hub, error::CliError, kinds::Kind, output};
 
 /// Makes a token and prints the Secret that an agent joins with; everything else goes to standard error.
-pub(crate) async fn create(hub: &Hub, name: &str, ttl: Option<Duration>) -> Result<(), CliError> {
+pub(crate) async fn create(
+    hub: &Hub,
+    name: &str,
+    ttl: Option<Duration>,
+    require_approval: bool,
+) -> Result<(), CliError> {
     let seconds = ttl
         .map(|ttl| u32::try_from(ttl.as_secs()))
         .transpose()
@@ -19,7 +24,7 @@ pub(crate) async fn create(hub: &Hub, name: &str, ttl: Option<Duration>) -> Resu
         request: "the creation of a token".to_owned(),
         reason,
     };
-    let body = serde_json::to_value(Token::request(name, seconds))
+    let body = serde_json::to_value(Token::request(name, seconds, require_approval))
         .map_err(|error| unreadable(error.to_string()))?;
     let answer = hub
         .call(Method::POST, Kind::Token.path(), Some(&body))

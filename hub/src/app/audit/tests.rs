@@ -13,7 +13,7 @@ async fn export(hub: &TestHub) -> String {
 async fn token(hub: &TestHub, name: &str) {
     let hour = SignedDuration::from_hours(1);
     let manner = Manner::default();
-    let made = hub.app.create_join_token(name, hour, &manner).await;
+    let made = hub.app.create_join_token(name, hour, false, &manner).await;
     made.unwrap();
 }
 
@@ -49,7 +49,7 @@ async fn what_is_done_is_written_down_in_its_transaction_with_its_revision() {
         ..Manner::default()
     };
     hub.app
-        .create_join_token("x", SignedDuration::from_hours(1), &tried)
+        .create_join_token("x", SignedDuration::from_hours(1), false, &tried)
         .await
         .unwrap();
     hub.app.create_database(&wanted, &manner).await.unwrap_err();

@@ -1,3 +1,8 @@
+mod trail;
+
+use jiff::SignedDuration;
+
+use super::challenges::CHALLENGES;
 use super::*;
 use crate::app::testing::{Device, LAB_1, LAB_2, TestHub};
 use crate::app::writes::Manner;
@@ -163,6 +168,7 @@ async fn a_signature_over_anything_else_is_refused() {
                 signature: &signature,
                 csr: &csr,
                 agent_version,
+                address: "10.0.0.7",
             })
             .await
     };
@@ -201,6 +207,7 @@ async fn a_challenge_is_good_once_and_not_for_long() {
         signature: &signature,
         csr: &csr,
         agent_version: "1",
+        address: "10.0.0.7",
     };
     hub.app.finish_enrolment(finish).await.unwrap();
     assert!(reason(hub.app.finish_enrolment(finish).await).contains("challenge"));
@@ -240,7 +247,7 @@ async fn a_second_cluster_with_the_same_kube_system_uid_is_refused() {
     let token = hub.token("copy").await;
     let reason = reason(Device::new(LAB_1).join(&hub.app, &token, "copy").await);
     assert!(
-        reason.contains("already a member called \"lab-1\""),
+        reason.contains("already a member called \"lab-1\"") && reason.contains("copy of"),
         "{reason}"
     );
 }
@@ -251,7 +258,12 @@ async fn a_token_for_a_name_that_a_member_has_is_not_made() {
     hub.member("lab-1", LAB_1).await;
     let refused = hub
         .app
-        .create_join_token("lab-1", SignedDuration::from_hours(1), &Manner::default())
+        .create_join_token(
+            "lab-1",
+            SignedDuration::from_hours(1),
+            false,
+            &Manner::default(),
+        )
         .await;
     assert!(matches!(refused, Err(AppError::Conflict(_))), "{refused:?}");
 }
@@ -276,12 +288,12 @@ async fn a_removed_cluster_is_refused_until_a_new_token_joins_it_again() {
         .remove_cluster("lab-1", &Manner::default())
         .await
         .unwrap();
-    let refused = reason(hub.app.renew(device.cluster, &device.csr()).await);
+    let refused = reason(device.renew(&hub.app).await);
     assert!(refused.contains("was removed"), "{refused}");
     assert!(reason(device.recover(&hub.app, "").await).contains("join with a token"));
     let token = hub.token("lab-1").await;
     device.join(&hub.app, &token, "lab-1").await.unwrap();
-    hub.app.renew(device.cluster, &device.csr()).await.unwrap();
+    device.renew(&hub.app).await.unwrap();
 }
 
 #[tokio::test]
@@ -305,11 +317,99 @@ async fn a_device_recovers_with_its_key_and_join_state_even_if_a_reply_was_lost(
         .cluster
         .join_state;
     device.recover(&hub.app, &last).await.unwrap();
-    let replayed = reason(device.recover(&hub.app, &first).await);
+    let replayed = device.recover(&hub.app, &first).await;
+    let Err(AppError::Quarantined(replayed)) = replayed else {
+        panic!("{replayed:?}")
+    };
     assert!(
-        replayed.contains("two devices may hold one key"),
+        replayed.contains("join state that was used before"),
         "{replayed}"
     );
+    // Neither of the two gets anything now, not even with the newest state.
+    let newest = device.recover(&hub.app, &last).await;
+    assert!(
+        matches!(newest, Err(AppError::Quarantined(_))),
+        "{newest:?}"
+    );
+    // A person has looked: whichever device is left recovers with the state that it has.
+    hub.app
+        .release("lab-1", "admin", &Manner::default())
+        .await
+        .unwrap();
+    device.recover(&hub.app, &first).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_recovery_that_names_another_cluster_than_its_challenge_is_refused() {
+    let hub = TestHub::new().await;
+    let device = hub.member("lab-1", LAB_1).await;
+    let opened = hub
+        .app
+        .begin_enrolment(device.public(), device.cluster)
+        .unwrap();
+    let csr = device.csr();
+    let signature = device.sign(Signed::Recover, &opened, "", b"", &csr);
+    let refused = hub.app.recover(Recover {
+        challenge_id: &opened.id,
+        signature: &signature,
+        csr: &csr,
+        join_state: b"",
+        cluster: LAB_2,
+        address: "10.0.0.7",
+    });
+    let told = reason(refused.await);
+    assert!(told.contains(LAB_1) && told.contains(LAB_2), "{told}");
+}
+
+#[tokio::test]
+async fn the_device_of_one_cluster_recovers_and_renews_no_other() {
+    let hub = TestHub::new().await;
+    let mut device = hub.member("lab-1", LAB_1).await;
+    drop(hub.member("lab-2", LAB_2).await);
+    device.cluster = LAB_2.parse().unwrap();
+    assert!(reason(device.recover(&hub.app, "").await).contains("no member has this device key"));
+    assert!(reason(device.renew(&hub.app).await).contains("device key that joined"));
+}
+
+#[tokio::test]
+async fn a_stolen_certificate_is_not_renewed_without_the_device_key() {
+    let hub = TestHub::new().await;
+    let device = hub.member("lab-1", LAB_1).await;
+    device.renew(&hub.app).await.unwrap();
+    let refused = reason(Device::new(LAB_1).renew(&hub.app).await);
+    assert!(refused.contains("device key that joined"), "{refused}");
+    // The proof is bound to the request and to the cluster.
+    let other = Device::new(LAB_1).csr();
+    let renewal = Renewal {
+        device_key: device.public(),
+        signature: &[0; 64],
+        csr: &other,
+        address: "10.0.0.7",
+    };
+    assert!(reason(hub.app.renew(device.cluster, renewal).await).contains("signature"));
+}
+
+#[tokio::test]
+async fn a_hub_that_lost_its_store_learns_the_device_again_so_that_it_can_recover_later() {
+    let hub = TestHub::new().await;
+    let device = hub.member("lab-1", LAB_1).await;
+    let lost = hub
+        .restarted_with(crate::store::memory::MemoryStore::new())
+        .await;
+    lost.app.admit(device.cluster, "1", None).await.unwrap();
+    let refused = reason(device.recover(&lost.app, "").await);
+    assert!(
+        refused.contains("no member has this device key"),
+        "{refused}"
+    );
+    let renewed = device.renew(&lost.app).await.unwrap();
+    assert!(!renewed.cluster.join_state.is_empty());
+    hub.clock.advance(SignedDuration::from_hours(24 * 60));
+    device
+        .recover(&lost.app, &renewed.cluster.join_state)
+        .await
+        .unwrap();
+    assert!(reason(Device::new(LAB_1).renew(&lost.app).await).contains("device key that joined"));
 }
 
 #[tokio::test]

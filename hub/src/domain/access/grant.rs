@@ -86,17 +86,26 @@ pub enum Verb {
     Delete,
     /// Lets the hub go on with the store that it has.
     Adopt,
+    /// Lets a cluster that waits join.
+    Approve,
+    /// Lets a member, or one certificate of it, in no more.
+    Deny,
+    /// Lets a member that was denied, or is in quarantine, in again.
+    Release,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::List,
         Self::Get,
         Self::Create,
         Self::Update,
         Self::Delete,
         Self::Adopt,
+        Self::Approve,
+        Self::Deny,
+        Self::Release,
     ];
 
     /// Its word.
@@ -109,6 +118,9 @@ impl Verb {
             Self::Update => "update",
             Self::Delete => "delete",
             Self::Adopt => "adopt",
+            Self::Approve => "approve",
+            Self::Deny => "deny",
+            Self::Release => "release",
         }
     }
 
@@ -178,21 +190,19 @@ pub fn least(kind: Kind, verb: Verb) -> Option<Role> {
         | (Kind::Hub, Verb::Get) => Some(Viewer),
         (Kind::Database, Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::JoinToken, Verb::List | Verb::Get) => Some(Operator),
-        (Kind::Cluster, Verb::Update | Verb::Delete)
+        (Kind::Cluster, Verb::Delete | Verb::Approve | Verb::Deny | Verb::Release)
         | (Kind::JoinToken, Verb::Create | Verb::Delete)
         | (Kind::Hub, Verb::Adopt)
         | (Kind::Backup, Verb::Get)
         | (Kind::Audit, Verb::List)
         | (Kind::ApiToken, Verb::List | Verb::Get | Verb::Create | Verb::Delete) => Some(Admin),
-        (Kind::Cluster, Verb::Create | Verb::Adopt)
-        | (Kind::RemoteCluster, Verb::Create | Verb::Update | Verb::Delete | Verb::Adopt)
-        | (Kind::Database, Verb::Adopt)
-        | (Kind::JoinToken | Kind::ApiToken, Verb::Update | Verb::Adopt)
+        (Kind::Cluster, Verb::Create | Verb::Update)
+        | (Kind::RemoteCluster, Verb::Create | Verb::Update | Verb::Delete)
+        | (Kind::JoinToken | Kind::ApiToken, Verb::Update)
         | (Kind::Hub, Verb::List | Verb::Create | Verb::Update | Verb::Delete)
-        | (Kind::Audit, Verb::Get | Verb::Create | Verb::Update | Verb::Delete | Verb::Adopt)
-        | (Kind::Backup, Verb::List | Verb::Create | Verb::Update | Verb::Delete | Verb::Adopt) => {
-            None
-        }
+        | (Kind::Audit, Verb::Get | Verb::Create | Verb::Update | Verb::Delete)
+        | (Kind::Backup, Verb::List | Verb::Create | Verb::Update | Verb::Delete)
+        | (_, Verb::Adopt | Verb::Approve | Verb::Deny | Verb::Release) => None,
     }
 }
 

@@ -59,6 +59,7 @@ where
             }
             // The hub bounds itself by acknowledgements.
             FromAgent::Credit(_) => Ok(()),
+            FromAgent::Bye(bye) if bye.code == codes::RECONNECT => Err(End::Moves),
             FromAgent::Bye(bye) => Err(End::Left(format!("{}: {}", bye.code, bye.message))),
         }
     }

@@ -1,6 +1,7 @@
 //! Sessions over streams in memory, with paused time.
 
 mod ends;
+mod identity;
 mod observe;
 #[cfg(feature = "lab")]
 mod replicas;
@@ -15,10 +16,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::*;
 use crate::app::testing::{LAB_1, LAB_2, TestHub, database, uid};
 use crate::app::writes::Manner;
+use crate::domain::denial::Serial;
 use crate::domain::desired::{Action, Desired};
 use crate::domain::lineage::Position;
 use crate::store::records::{self, TxnExt as _};
 use crate::store::{Txn, keys};
+
+/// Every session of these tests is of one start of the agent.
+const INSTANCE: &str = "77777777-3b5e-4a3e-9d57-0d9a3c1f1e11";
 
 /// An agent's end of a stream.
 struct Agent {
@@ -94,10 +99,19 @@ impl World {
 
 impl Agent {
     fn of(context: Context, cluster: ClusterUid) -> Self {
+        let speaker = Speaker {
+            cluster,
+            serial: Serial::of(&[1]),
+            ends_at: context.app.now() + crate::ca::AGENT_LIFE,
+        };
+        Self::speaking(context, speaker)
+    }
+
+    fn speaking(context: Context, speaker: Speaker) -> Self {
         let (to_hub, incoming) = mpsc::channel(64);
         let (outgoing, from_hub) = mpsc::channel(OUTGOING);
         let incoming = ReceiverStream::new(incoming);
-        let served = tokio::spawn(serve(context, cluster, incoming, outgoing));
+        let served = tokio::spawn(serve(context, speaker, incoming, outgoing));
         Self {
             to_hub,
             from_hub,
@@ -206,6 +220,7 @@ fn hello(cluster: &str, last: Option<Position>) -> proto::Hello {
         proto_max: 1,
         agent_version: "1".to_owned(),
         kube_system_uid: cluster.to_owned(),
+        instance_id: INSTANCE.to_owned(),
         last: last.map(|position| proto::StorePosition {
             store_id: position.store_id.to_string(),
             term: position.term.0,
@@ -474,26 +489,4 @@ async fn a_member_that_beats_stays() {
             .await;
     }
     assert_eq!(world.sessions.connected(), [uid(LAB_1)]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stopping_hub_says_goodbye() {
-    let world = World::new().await;
-    let (mut agent, _) = world.welcomed(None).await;
-    world.stop.cancel();
-    assert_eq!(agent.bye().await.code, codes::SHUTDOWN);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_removed_member_is_refused_and_its_objects_stay_untold() {
-    let world = World::new().await;
-    world
-        .hub
-        .app
-        .remove_cluster("lab-1", &Manner::default())
-        .await
-        .unwrap();
-    let mut agent = world.connect(LAB_1);
-    agent.say(FromAgent::Hello(hello(LAB_1, None))).await;
-    assert_eq!(agent.bye().await.code, codes::REVOKED);
 }

@@ -114,6 +114,10 @@ async fn a_token_is_handed_to_a_hub_and_never_to_a_member_that_bears_its_name() 
     let member = serve(ServerIdentity {
         chain: issued.chain,
         key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        life: meridian_api::renewal::Life {
+            not_before_ms: issued.not_before.as_millisecond(),
+            not_after_ms: issued.not_after.as_millisecond(),
+        },
     })
     .await;
     let told = tell(&client, &member).await.unwrap_err();

@@ -23,7 +23,7 @@ impl Web {
         made.token.as_str().to_owned()
     }
 
-    async fn call_as(
+    pub(super) async fn call_as(
         &self,
         token: &str,
         method: &str,
@@ -55,6 +55,9 @@ const NEEDED: &str = "
 GET clusters viewer
 GET clusters/{name} viewer
 DELETE clusters/{name} admin
+POST clusters/{name}/approve admin
+POST clusters/{name}/deny admin
+POST clusters/{name}/release admin
 GET tokens operator
 POST tokens admin
 GET tokens/{name} operator

@@ -14,7 +14,7 @@ impl Web {
         list["items"].as_array().unwrap().clone()
     }
 
-    async fn newest(&self) -> Value {
+    pub(super) async fn newest(&self) -> Value {
         self.audit().await[0]["event"].clone()
     }
 

@@ -6,15 +6,15 @@ fn shop() -> Scope {
 
 /// The whole table: kind, then for each verb who may, `-` for nobody.
 const TABLE: &str = "
-                        list      get       create    update    delete    adopt
-cluster                 viewer    viewer    -         admin     admin     -
-join token              operator  operator  admin     -         admin     -
-remote cluster          viewer    viewer    -         -         -         -
-Active-Active database  viewer    viewer    operator  operator  operator  -
-hub                     -         viewer    -         -         -         admin
-backup                  -         admin     -         -         -         -
-API token               admin     admin     admin     -         admin     -
-audit log               admin     -         -         -         -         -
+                        list      get       create    update    delete    adopt     approve   deny      release
+cluster                 viewer    viewer    -         -         admin     -         admin     admin     admin
+join token              operator  operator  admin     -         admin     -         -         -         -
+remote cluster          viewer    viewer    -         -         -         -         -         -         -
+Active-Active database  viewer    viewer    operator  operator  operator  -         -         -         -
+hub                     -         viewer    -         -         -         admin     -         -         -
+backup                  -         admin     -         -         -         -         -         -         -
+API token               admin     admin     admin     -         admin     -         -         -         -
+audit log               admin     -         -         -         -         -         -         -         -
 ";
 
 #[test]

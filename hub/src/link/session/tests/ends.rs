@@ -27,7 +27,7 @@ async fn a_member_whose_registration_is_removed_is_told_when_and_what_to_do() {
         .remove_cluster("lab-1", &Manner::default())
         .await
         .unwrap();
-    world.sessions.remove(uid(LAB_1));
+    world.sessions.revoke(uid(LAB_1));
     let bye = agent.bye().await;
     assert_eq!(bye.code, codes::REVOKED);
     for part in ["\"lab-1\" was removed at", "join again with a token"] {
@@ -37,7 +37,7 @@ async fn a_member_whose_registration_is_removed_is_told_when_and_what_to_do() {
 }
 
 /// Fills the way to the member, who reads nothing, until a report that it sent waits for a place there.
-async fn deaf(world: &World) -> Agent {
+pub(super) async fn deaf(world: &World) -> Agent {
     let (agent, _) = world.welcomed(None).await;
     // Each page is answered, because the hub knows no such object.
     for n in 1..=40 {
@@ -82,4 +82,26 @@ async fn a_session_that_is_cut_off_is_gone_at_once() {
     deaf.served.await.unwrap();
     assert_eq!(begun.elapsed(), Duration::ZERO);
     assert!(world.sessions.connected().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopping_hub_says_goodbye() {
+    let world = World::new().await;
+    let (mut agent, _) = world.welcomed(None).await;
+    world.stop.cancel();
+    assert_eq!(agent.bye().await.code, codes::SHUTDOWN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_member_is_refused_and_its_objects_stay_untold() {
+    let world = World::new().await;
+    world
+        .hub
+        .app
+        .remove_cluster("lab-1", &Manner::default())
+        .await
+        .unwrap();
+    let mut agent = world.connect(LAB_1);
+    agent.say(FromAgent::Hello(hello(LAB_1, None))).await;
+    assert_eq!(agent.bye().await.code, codes::REVOKED);
 }

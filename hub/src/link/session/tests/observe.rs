@@ -140,11 +140,11 @@ async fn a_person_lets_the_hub_go_on_above_everything_that_was_reported() {
     assert_eq!(welcome.mode(), SyncMode::Resume);
 }
 
-/// A Hello with an outcome that is not durable on the hub yet.
+/// A Hello with an outcome that is not durable on the hub yet, of a revision that the hub knows under another content.
 async fn welcomed_with_an_outcome(world: &World, last: Option<Position>) -> (Agent, SyncMode) {
     let outcome = proto::Outcome {
         object_id: id(1).to_string(),
-        revision: 5000,
+        revision: 1,
         result: OutcomeResult::Applied.into(),
         ..proto::Outcome::default()
     };
@@ -168,10 +168,11 @@ async fn outcomes_are_taken_of_members_that_follow_this_line_only() {
         outcomes.unwrap().value.len()
     };
     let (world, claimed) = put_back().await;
+    world.want(1, upsert("b")).await;
     let (agent, mode) = welcomed_with_an_outcome(&world, Some(claimed)).await;
     assert_eq!((mode, stored(&world).await), (SyncMode::Observe, 0));
     agent
-        .outcome(1, Revision(5000), OutcomeResult::Applied, "")
+        .outcome(1, Revision(1), OutcomeResult::Applied, "")
         .await;
     agent.say(FromAgent::Bye(proto::Bye::default())).await;
     agent.served.await.unwrap();

@@ -43,6 +43,7 @@ impl Leader {
             audit_kept: 20_000,
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
+            approve_clusters: false,
             names: ["hub"].map(str::to_owned).to_vec(),
         };
         let clock = Arc::new(SystemClock);
@@ -81,7 +82,7 @@ async fn a_former_leader_that_wakes_up_tells_its_members_nothing_of_its_successo
     let hour = SignedDuration::from_hours(1);
     let material = former
         .app
-        .create_join_token("lab-1", hour, &Manner::default())
+        .create_join_token("lab-1", hour, false, &Manner::default())
         .await
         .unwrap();
     let device = Device::new(LAB_1);
