@@ -212,3 +212,39 @@ async fn no_secret_byte_stands_in_the_audit_log() {
     }
     verify(log.lines(), &[]).unwrap();
 }
+
+#[tokio::test]
+async fn what_members_do_with_their_identities_is_listed_with_who_did_it() {
+    let web = Web::new().await;
+    let device = web.hub.member("lab-1", LAB_1).await;
+    device.renew(&web.hub.app).await.unwrap();
+    device.recover(&web.hub.app, "old").await.unwrap_err();
+    let release = "/api/v1/clusters/lab-1/release";
+    assert_eq!(web.call("POST", release, None).await.0, 204);
+    device.recover(&web.hub.app, "old").await.unwrap();
+    let listed = web.audit().await;
+    let told: Vec<_> = listed
+        .iter()
+        .rev()
+        .map(|record| {
+            let text = |field| record["event"].pointer(field).and_then(Value::as_str);
+            ["/actor/kind", "/actor/name", "/verb", "/name", "/outcome"]
+                .map(|field| text(field).unwrap_or_default())
+                .join(" ")
+        })
+        .collect();
+    let expected = [
+        "member lab-1 join lab-1 done",
+        "member lab-1 renew lab-1 done",
+        "hub  quarantine lab-1 done",
+        "unknown  recover  refused",
+        "token alice release lab-1 done",
+        "member lab-1 recover lab-1 done",
+    ];
+    let identities = told
+        .iter()
+        .filter(|one| !one.contains("create"))
+        .collect::<Vec<_>>();
+    assert_eq!(identities, expected.iter().collect::<Vec<_>>());
+    verify(web.exported().await.lines(), &[]).unwrap();
+}
