@@ -11,11 +11,11 @@ mod hub;
 
 use std::time::{Duration, Instant};
 
-use hub::{Hub, facts, join};
+use hub::{Hub, Refused, facts, join};
 use jiff::SignedDuration;
 use meridian_agent::link::{
     dial::{DialError, Dialer},
-    enroll::{self, HubRegistrar},
+    enroll::{self, EnrollError, HubRegistrar},
     identity::Identity,
 };
 use meridian_api::link::{
@@ -242,4 +242,28 @@ async fn a_renewed_certificate_takes_over_the_stream_and_the_member_is_never_unr
     assert_eq!(old.bye().await.code, codes::SUPERSEDED);
     assert!(hub.app.member_views().await.unwrap().value[0].is_connected());
     drop(new);
+}
+
+#[tokio::test]
+async fn the_words_that_an_agent_shows_are_those_that_a_person_finds_on_the_hub_and_approves() {
+    let hub = Hub::start().await;
+    let material = hub.material_with("eu-1", true).await;
+    let mut identity = Identity::generate().unwrap();
+    let mut shown = String::new();
+    for _ in 0..2 {
+        let refused = join(&mut identity, &material, EU).await.unwrap_err();
+        let Refused::Enroll(EnrollError::AwaitsApproval { name, words }) = refused else {
+            unreachable!("{refused}")
+        };
+        assert_eq!(name, "eu-1");
+        shown = words;
+    }
+    assert!(identity.membership.is_none());
+    let waiting = hub.app.approvals().await.unwrap();
+    let asked = waiting[0].record.asked.as_ref().unwrap();
+    assert_eq!(asked.words(), shown);
+    let by = ("alice", &Manner::default());
+    hub.app.approve("eu-1", &shown, by).await.unwrap();
+    join(&mut identity, &material, EU).await.unwrap();
+    drop(session(connect(&identity).await).await.unwrap());
 }

@@ -203,7 +203,7 @@ impl Device {
         token: &str,
         name: &str,
     ) -> Result<Enrolled, AppError> {
-        let opened = app.begin_enrolment(self.public(), self.cluster)?;
+        let opened = app.begin_enrolment(self.public(), self.cluster);
         let csr = self.csr();
         let signature = self.sign(Purpose::Finish, &opened, name, token.as_bytes(), &csr);
         app.finish_enrolment(Finish {
@@ -231,7 +231,7 @@ impl Device {
     }
 
     pub(crate) async fn recover(&self, app: &App, join_state: &str) -> Result<Enrolled, AppError> {
-        let opened = app.begin_enrolment(self.public(), self.cluster)?;
+        let opened = app.begin_enrolment(self.public(), self.cluster);
         let csr = self.csr();
         let signature = self.sign(Purpose::Recover, &opened, "", join_state.as_bytes(), &csr);
         app.recover(Recover {

@@ -159,11 +159,7 @@ impl Enroll for Service {
         let device_key = DeviceKey::new(&begin.device_public_key)
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
         let cluster = wire::parse("kube_system_uid", &begin.kube_system_uid).map_err(invalid)?;
-        let opened = self
-            .context
-            .app
-            .begin_enrolment(device_key, cluster)
-            .map_err(status)?;
+        let opened = self.context.app.begin_enrolment(device_key, cluster);
         let now = self.context.app.now();
         if let Some(apart) = apart(begin.wall_ms, now) {
             let theirs = Timestamp::from_millisecond(begin.wall_ms).map(|at| at.to_string());

@@ -108,14 +108,15 @@ impl Hub {
 
     /// Join material for a cluster of this name, good for ten minutes.
     pub(super) async fn material(&self, name: &str) -> JoinMaterial {
+        self.material_with(name, false).await
+    }
+
+    /// As [`Hub::material`]; perhaps a person must approve whoever uses it.
+    pub(super) async fn material_with(&self, name: &str, require_approval: bool) -> JoinMaterial {
+        let (life, manner) = (SignedDuration::from_mins(10), Manner::default());
         let made = self
             .app
-            .create_join_token(
-                name,
-                SignedDuration::from_mins(10),
-                false,
-                &Manner::default(),
-            )
+            .create_join_token(name, life, require_approval, &manner)
             .await
             .unwrap();
         JoinMaterial {

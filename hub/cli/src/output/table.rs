@@ -23,7 +23,10 @@ fn layout(kind: Kind) -> (&'static [&'static str], Row) {
             &["NAME", "STATE", "SINCE", "RECS", "AS OF", "AGENT", "AGE"],
             cluster,
         ),
-        Kind::Token => (&["NAME", "CLUSTER", "EXPIRES", "USED BY", "AGE"], token),
+        Kind::Token => (
+            &["NAME", "CLUSTER", "EXPIRES", "USED BY", "APPROVAL", "AGE"],
+            token,
+        ),
         Kind::ApiToken => (
             &[
                 "NAME",
@@ -147,7 +150,7 @@ fn cluster(object: &Value, now: Timestamp) -> Vec<String> {
     };
     vec![
         text(object, "/metadata/name"),
-        text(object, "/status/state"),
+        state(object),
         since,
         names
             .filter(|names| !names.is_empty())
@@ -158,12 +161,41 @@ fn cluster(object: &Value, now: Timestamp) -> Vec<String> {
     ]
 }
 
+/// Whether the member has a session, and what keeps it from one.
+fn state(cluster: &Value) -> String {
+    let conditions = cluster.pointer("/status/conditions");
+    let conditions = conditions.and_then(Value::as_array).into_iter().flatten();
+    let held: Vec<_> = conditions
+        .filter(|one| one["status"] == "True")
+        .filter_map(|one| one["type"].as_str())
+        .collect();
+    let state = text(cluster, "/status/state");
+    if held.is_empty() {
+        return state;
+    }
+    format!("{state} ({})", held.join(", "))
+}
+
+/// Who approved, whose words are to be compared, or that nobody has asked yet.
+fn approval(token: &Value) -> String {
+    let Some(approval) = token.pointer("/status/approval") else {
+        return "-".to_owned();
+    };
+    let told = |field| approval[field].as_str();
+    match (told("approvedBy"), told("words")) {
+        (Some(by), _) => format!("by {by}"),
+        (None, Some(words)) => format!("waits: {words}"),
+        (None, None) => "required".to_owned(),
+    }
+}
+
 fn token(object: &Value, now: Timestamp) -> Vec<String> {
     vec![
         text(object, "/metadata/name"),
         text(object, "/spec/clusterName"),
         remaining(&text(object, "/status/expiresAt"), now),
         text(object, "/status/usedBy"),
+        approval(object),
         created(object, now),
     ]
 }
@@ -325,5 +357,42 @@ mod tests {
             shown.contains("a/rec Running  10s ago, not connected"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn a_cluster_that_is_let_in_no_more_says_so_beside_its_state() {
+        let now = "2026-01-01T00:01:00Z".parse().unwrap();
+        let cluster = |status: &str| {
+            json!({
+                "metadata": { "name": "eu-1" },
+                "status": {
+                    "state": "Unreachable",
+                    "conditions": [{ "type": "Quarantined", "status": status }],
+                },
+            })
+        };
+        let shown = table(Kind::Cluster, &[cluster("True")], now);
+        assert!(shown.contains("Unreachable (Quarantined)"), "{shown}");
+        let shown = table(Kind::Cluster, &[cluster("False")], now);
+        assert!(!shown.contains("Quarantined"), "{shown}");
+    }
+
+    #[test]
+    fn a_token_shows_the_words_to_compare_until_somebody_approved() {
+        let now = "2026-01-01T00:01:00Z".parse().unwrap();
+        let shown = |approval: Value| {
+            let token = json!({
+                "metadata": { "name": "07" },
+                "spec": { "clusterName": "eu-1" },
+                "status": { "expiresAt": "2026-01-01T00:02:00Z", "approval": approval },
+            });
+            table(Kind::Token, &[token], now)
+        };
+        assert!(shown(json!({})).contains("required"));
+        let words = "lusab babad gutih tugad hosum";
+        let waits = shown(json!({ "words": words }));
+        assert!(waits.contains(&format!("waits: {words}")), "{waits}");
+        let granted = shown(json!({ "words": words, "approvedBy": "alice" }));
+        assert!(granted.contains("by alice"), "{granted}");
     }
 }

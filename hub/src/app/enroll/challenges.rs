@@ -1,6 +1,6 @@
 //! Challenges and what is proved over them: that the caller holds its device key.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
@@ -16,12 +16,13 @@ use crate::domain::cluster::DeviceKey;
 /// How long a challenge is accepted.
 pub const CHALLENGE_LIFE: SignedDuration = SignedDuration::from_mins(2);
 /// Challenges that may be open at one time. Anybody may ask for one, so their memory is bounded; 1,000 clusters that
-/// join at once need 1,000.
+/// join at once need 1,000. Beyond it the oldest goes: whoever floods the hub locks nobody out who answers sooner than that many
+/// others ask.
 pub(super) const CHALLENGES: usize = 4096;
 
 /// Open challenges. They are not in the store: a hub that restarts between two calls makes the caller begin again.
 #[derive(Debug, Default)]
-pub struct Challenges(Mutex<BTreeMap<String, Challenge>>);
+pub struct Challenges(Mutex<VecDeque<(String, Challenge)>>);
 
 #[derive(Clone, Debug)]
 pub(super) struct Challenge {
@@ -41,28 +42,25 @@ pub struct Opened {
 }
 
 impl Challenges {
-    fn open(&self, challenge: Challenge, now: Timestamp) -> Result<Opened, AppError> {
+    fn open(&self, challenge: Challenge, now: Timestamp) -> Opened {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, challenge| challenge.expires_at > now);
+        open.retain(|(_, challenge)| challenge.expires_at > now);
         if open.len() >= CHALLENGES {
-            return Err(AppError::Busy(format!(
-                "{CHALLENGES} clusters are joining at this moment; try again later"
-            )));
+            open.pop_front();
         }
         let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
         let nonce = challenge.nonce;
-        open.insert(id.clone(), challenge);
-        Ok(Opened { id, nonce })
+        open.push_back((id.clone(), challenge));
+        Opened { id, nonce }
     }
 
     /// Takes a challenge out, so that no nonce is good twice.
     pub(super) fn take(&self, id: &str, now: Timestamp) -> Result<Challenge, AppError> {
-        let taken = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
-        taken
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = open.iter().position(|(known, _)| known == id);
+        place
+            .and_then(|place| open.remove(place))
+            .map(|(_, challenge)| challenge)
             .filter(|challenge| challenge.expires_at > now)
             .ok_or_else(|| {
                 AppError::Refused(
@@ -124,14 +122,8 @@ pub(super) fn verify(
 
 impl App {
     /// Opens a challenge for a device.
-    ///
-    /// # Errors
-    /// [`AppError::Busy`].
-    pub fn begin_enrolment(
-        &self,
-        device_key: DeviceKey,
-        cluster: ClusterUid,
-    ) -> Result<Opened, AppError> {
+    #[must_use]
+    pub fn begin_enrolment(&self, device_key: DeviceKey, cluster: ClusterUid) -> Opened {
         let now = self.now();
         let nonce = rand::random();
         let expires_at = now + CHALLENGE_LIFE;
