@@ -261,7 +261,8 @@ impl Whole {
         let header = &self.summary.header;
         let reason = format!(
             "the store was restored from a backup of term {}, revision {}, taken at {}: what was decided after that is not in it, \
-             and tokens that were deleted after that are valid again",
+             tokens that were deleted after that are valid again, and clusters and certificates that were denied after that are let in \
+             again",
             header.term, header.revision, header.taken_at
         );
         Doubt {

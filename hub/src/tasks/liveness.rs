@@ -53,14 +53,14 @@ impl Liveness {
             .flatten()
             .map(|entry| entry.key)
             .collect();
+        let known: BTreeSet<_> = members.iter().map(|held| held.record.uid).collect();
         for Speaker {
             cluster, serial, ..
         } in self.sessions.speakers()
         {
-            let known = members.iter().any(|held| held.record.uid == cluster);
             let let_in = !denied.contains(keys::denied_cluster(cluster).text())
                 && !denied.contains(keys::denied_serial(&serial).text());
-            if !(known && let_in) {
+            if !(known.contains(&cluster) && let_in) {
                 self.sessions.revoke(cluster);
             }
         }

@@ -57,6 +57,8 @@ impl Member {
             proto_max: 1,
             agent_version: "test".to_owned(),
             kube_system_uid: self.uid.clone(),
+            // Each is one start of its agent.
+            instance_id: self.uid.clone(),
             last,
             ..proto::Hello::default()
         };
