@@ -36,7 +36,7 @@ use crate::domain::access::Repeat;
 use crate::store::{Fence, Store, StoreError, Txn};
 use api_tokens::Uses;
 use audit::Refusals;
-use enroll::Challenges;
+use enroll::{Challenges, Pace};
 use reign::Reign;
 
 /// Why a use case did not do what it was asked.
@@ -188,6 +188,7 @@ pub struct App {
     reign: ArcSwap<Reign>,
     reign_changed: watch::Sender<()>,
     challenges: Challenges,
+    pace: Pace,
     uses: Uses,
     refusals: Refusals,
 }
@@ -210,6 +211,7 @@ impl App {
             reign: ArcSwap::from_pointee(reign),
             reign_changed: watch::Sender::new(()),
             challenges: Challenges::default(),
+            pace: Pace::default(),
             uses: Uses::default(),
             refusals: Refusals::default(),
         }

@@ -59,6 +59,17 @@ impl<'a> Deed<'a> {
         }
     }
 
+    /// What is done about the certificate with which the nodes of the REC of this name meet their peers.
+    #[must_use]
+    pub fn of_peer(verb: &'a str, rec: &'a str) -> Self {
+        Self {
+            verb,
+            kind: "peer certificate",
+            name: rec,
+            project: "",
+        }
+    }
+
     /// What is done to the hub as a whole.
     #[must_use]
     pub fn of_hub(verb: &'a str) -> Self {

@@ -2,6 +2,7 @@
 //! hold. What stands here reaches the sessions that are open within a second: `tasks::liveness` watches it.
 
 use jiff::Timestamp;
+use meridian_api::audit::Outcome;
 use meridian_api::ids::ClusterUid;
 use uuid::Uuid;
 
@@ -134,6 +135,14 @@ impl App {
         );
         self.quarantine(uid, &reason).await?;
         self.must_not_be_denied(uid).await
+    }
+
+    /// Writes down that somebody with the certificate of this cluster said to be another.
+    pub async fn tell_impostor(&self, certified: ClusterUid) {
+        let trail = Trail::member(certified.to_string(), String::new(), "");
+        let deed = Deed::of_identity("session", "");
+        let why = (Outcome::Refused, "identity-mismatch");
+        self.record_failure(&trail, &deed, why).await;
     }
 
     /// Serves nobody with this identity any more until a person has looked.

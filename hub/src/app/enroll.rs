@@ -4,6 +4,7 @@
 //! lost reply locks nobody out; the same token with another key is refused. Recovery takes the device key alone.
 
 mod challenges;
+mod pace;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,6 +23,7 @@ use crate::store::{Txn, keys};
 use challenges::{Challenge, Proof, verify};
 
 pub use challenges::{CHALLENGE_LIFE, Challenges, Opened};
+pub use pace::Pace;
 
 /// A join with its proofs.
 #[derive(Clone, Copy, Debug)]
@@ -314,6 +316,7 @@ impl App {
         else {
             return refused("no member has this device key; join with a token");
         };
+        self.must_keep_pace(challenge.cluster)?;
         if !knows(&known.record, join_state) {
             let reason = "a recovery presented a join state that was used before";
             self.quarantine(challenge.cluster, reason).await?;
@@ -380,6 +383,7 @@ impl App {
         let by = ("renew", address);
         match held.record.device_key {
             Some(known) if known == device_key => {
+                self.must_keep_pace(uid)?;
                 let txn = Txn::new().unchanged(&held);
                 self.commit_of(txn, &held.record, by).await?;
                 Ok(held.record)
@@ -415,15 +419,16 @@ impl App {
         Ok(())
     }
 
-    /// Writes down what was refused. Who waits for a person asks every few seconds and was written down when it asked first.
-    async fn told(
+    /// Writes down what was refused. Who waits for a person asks every few seconds and was written down when it asked first, and
+    /// of whom asks too often nothing more is written down.
+    pub(super) async fn told<T>(
         &self,
-        done: Result<Enrolled, AppError>,
+        done: Result<T, AppError>,
         trail: &Trail,
         deed: &Deed<'_>,
-    ) -> Result<Enrolled, AppError> {
+    ) -> Result<T, AppError> {
         let came_of_it = match &done {
-            Ok(_) | Err(AppError::AwaitsApproval(_)) => return done,
+            Ok(_) | Err(AppError::AwaitsApproval(_) | AppError::Busy(_)) => return done,
             Err(AppError::Store(_)) => (Outcome::Failed, "internal"),
             Err(AppError::Quarantined(_)) => (Outcome::Refused, "quarantined"),
             Err(AppError::Ca(_)) => (Outcome::Refused, "certificate"),

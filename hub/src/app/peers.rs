@@ -6,6 +6,7 @@
 use meridian_api::identity::{RecName, SpiffeId};
 use meridian_api::ids::ClusterUid;
 
+use super::audit::{Deed, Trail};
 use super::{App, AppError};
 use crate::ca::Issued;
 use crate::domain::cluster::Cluster;
@@ -14,23 +15,59 @@ use crate::store::{keys, records};
 /// The domain in which every REC without a name of its own has one.
 const INTERNAL: &str = ".meridian.internal";
 
+/// A peer certificate that a member asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct WantedPeer<'a> {
+    /// Namespace of the REC.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Names that the certificate is to be for; none: the wildcard of each of the REC's suffixes.
+    pub dns_names: &'a [String],
+    /// PKCS #10 request.
+    pub csr: &'a [u8],
+    /// Where the caller sits.
+    pub address: &'a str,
+}
+
 impl App {
-    /// Signs the peer identity of a REC of a member, with these names or, if there are none, with the wildcard of each of
-    /// the REC's suffixes.
+    /// Signs the peer identity of a REC of a member.
     ///
     /// # Errors
-    /// [`AppError::Refused`] if the registration was removed or a name is not the REC's, [`AppError::Ca`].
+    /// [`AppError::Refused`] if the registration was removed or a name is not the REC's, [`AppError::Ca`],
+    /// [`AppError::Store`] if it could not be written down: then nothing is signed.
     pub async fn issue_peer(
         &self,
         cluster: ClusterUid,
-        rec: (&str, &str),
-        dns_names: &[String],
-        csr: &[u8],
+        wanted: WantedPeer<'_>,
     ) -> Result<Issued, AppError> {
         let cluster = self.member(cluster).await?;
-        let (namespace, name) = rec;
+        let trail = Trail::member(
+            cluster.uid.to_string(),
+            cluster.name.clone(),
+            wanted.address,
+        );
+        let deed = Deed::of_peer("issue", wanted.name);
+        let issued = self.issue_told(&cluster, wanted, (&trail, &deed)).await;
+        self.told(issued, &trail, &deed).await
+    }
+
+    async fn issue_told(
+        &self,
+        cluster: &Cluster,
+        wanted: WantedPeer<'_>,
+        (trail, deed): (&Trail, &Deed<'_>),
+    ) -> Result<Issued, AppError> {
+        let WantedPeer {
+            namespace,
+            name,
+            dns_names,
+            csr,
+            address: _,
+        } = wanted;
+        self.must_keep_pace(cluster.uid)?;
         let rec = RecName::new(namespace, name).map_err(|e| AppError::Refused(e.to_string()))?;
-        let suffixes = self.suffixes(&cluster, namespace, name).await?;
+        let suffixes = self.suffixes(cluster, namespace, name).await?;
         let names = match dns_names {
             [] => suffixes.iter().map(|suffix| format!("*{suffix}")).collect(),
             given => given.to_vec(),
@@ -41,7 +78,9 @@ impl App {
             })?;
         }
         let identity = SpiffeId::peer(self.ca().trust_domain().clone(), cluster.uid, rec);
-        Ok(self.ca().issue_peer(identity, &names, csr, self.now())?)
+        let issued = self.ca().issue_peer(identity, &names, csr, self.now())?;
+        self.record(trail, deed).await?;
+        Ok(issued)
     }
 
     /// What the names of the REC's databases end with: as the member reported it, and as it is without a word about it.
@@ -107,6 +146,8 @@ fn covers(name: &str, host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use meridian_api::audit::{ActorKind, Outcome};
+
     use super::*;
     use crate::app::testing::{LAB_1, TestHub, rec};
 
@@ -116,12 +157,22 @@ mod tests {
         format!("{:?}", names.value.general_names)
     }
 
+    fn wanted<'a>(name: &'a str, dns_names: &'a [String], csr: &'a [u8]) -> WantedPeer<'a> {
+        WantedPeer {
+            namespace: "db",
+            name,
+            dns_names,
+            csr,
+            address: "10.0.0.7",
+        }
+    }
+
     async fn refused(hub: &TestHub, asked: &[String]) -> String {
         let csr = crate::app::testing::Device::new(LAB_1).csr();
         let cluster = LAB_1.parse().unwrap();
         let issued = hub
             .app
-            .issue_peer(cluster, ("db", "rec"), asked, &csr)
+            .issue_peer(cluster, wanted("rec", asked, &csr))
             .await;
         let Err(AppError::Refused(reason)) = issued else {
             panic!("{asked:?}: {issued:?}")
@@ -137,7 +188,7 @@ mod tests {
         for asked in [Vec::new(), vec![wildcard.to_owned()]] {
             let issued = hub
                 .app
-                .issue_peer(device.cluster, ("db", "rec"), &asked, &device.csr())
+                .issue_peer(device.cluster, wanted("rec", &asked, &device.csr()))
                 .await
                 .unwrap();
             assert_eq!(
@@ -146,10 +197,12 @@ mod tests {
             );
             assert!(names(&issued).contains(wildcard), "{}", names(&issued));
         }
-        let smuggled = hub
-            .app
-            .issue_peer(device.cluster, ("db/x", "rec"), &[], &device.csr())
-            .await;
+        let csr = device.csr();
+        let smuggled = WantedPeer {
+            namespace: "db/x",
+            ..wanted("rec", &[], &csr)
+        };
+        let smuggled = hub.app.issue_peer(device.cluster, smuggled).await;
         assert!(
             matches!(smuggled, Err(AppError::Refused(_))),
             "{smuggled:?}"
@@ -163,7 +216,7 @@ mod tests {
         let asked = ["*.new.db.lab-1.meridian.internal".to_owned()];
         let issued = hub
             .app
-            .issue_peer(device.cluster, ("db", "new"), &asked, &device.csr())
+            .issue_peer(device.cluster, wanted("new", &asked, &device.csr()))
             .await
             .unwrap();
         assert!(names(&issued).contains(&asked[0]), "{}", names(&issued));
@@ -242,5 +295,34 @@ mod tests {
         let cluster = LAB_1.parse().unwrap();
         hub.app.inventory(cluster, vec![reported]).await.unwrap();
         refused(&hub, &["hub".to_owned()]).await;
+    }
+
+    #[tokio::test]
+    async fn a_peer_certificate_and_its_refusal_are_written_down_as_the_members() {
+        let hub = TestHub::new().await;
+        let device = hub.member("lab-1", LAB_1).await;
+        let csr = device.csr();
+        let issued = hub.app.issue_peer(device.cluster, wanted("rec", &[], &csr));
+        issued.await.unwrap();
+        refused(&hub, &["hub".to_owned()]).await;
+        let (_, records) = hub.app.audit_records(u64::MAX, 2).await.unwrap();
+        let told = records.iter().rev().map(|record| {
+            let event = &record.event;
+            let actor = (event.actor.kind, event.actor.name.as_str());
+            assert_eq!(event.address, "10.0.0.7");
+            (
+                actor,
+                &*event.verb,
+                &*event.kind,
+                &*event.name,
+                event.outcome,
+            )
+        });
+        let of = |outcome| {
+            let actor = (ActorKind::Member, "lab-1");
+            (actor, "issue", "peer certificate", "rec", outcome)
+        };
+        let expected = [of(Outcome::Done), of(Outcome::Refused)];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 }

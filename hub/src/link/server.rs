@@ -20,6 +20,7 @@ use super::session::{self, Context, OUTGOING};
 use super::wire::{self, Malformed};
 use crate::app::AppError;
 use crate::app::enroll::{CHALLENGE_LIFE, Finish, Recover, Renewal};
+use crate::app::peers::WantedPeer;
 use crate::ca::CaError;
 use crate::domain::cluster::DeviceKey;
 use crate::domain::denial::Speaker;
@@ -264,10 +265,14 @@ impl Link for Service {
         let (cluster, address) = self.caller("Link.IssuePeer", &request).await?;
         let wanted = request.into_inner();
         let app = &self.context.app;
-        let rec = (wanted.rec_namespace.as_str(), wanted.rec_name.as_str());
-        let issued = app
-            .issue_peer(cluster, rec, &wanted.dns_names, &wanted.csr_der)
-            .await;
+        let peer = WantedPeer {
+            namespace: &wanted.rec_namespace,
+            name: &wanted.rec_name,
+            dns_names: &wanted.dns_names,
+            csr: &wanted.csr_der,
+            address: &shown(address),
+        };
+        let issued = app.issue_peer(cluster, peer).await;
         let issued = issued.map_err(|e| audited("Link.IssuePeer", address, e))?;
         Ok(Response::new(proto::PeerCertificateReply {
             certificate_chain: issued.chain.iter().map(|der| der.to_vec().into()).collect(),

@@ -255,7 +255,11 @@ where
         let late = |_| End::bye(codes::PROTOCOL_ERROR, format!("no Hello within {within:?}"));
         let hello = hello.map_err(late)??;
         let cluster = speaker.cluster;
-        check_identity(cluster, &hello.kube_system_uid)?;
+        wire::short("hello.kube_system_uid", &hello.kube_system_uid)?;
+        if let Err(end) = check_identity(cluster, &hello.kube_system_uid) {
+            context.app.tell_impostor(cluster).await;
+            return Err(end);
+        }
         wire::short("hello.agent_version", &hello.agent_version)?;
         let instance = wire::parse("hello.instance_id", &hello.instance_id)?;
         let proto =

@@ -333,6 +333,12 @@ async fn a_hello_that_names_another_cluster_than_the_certificate_is_refused() {
     agent.say(FromAgent::Hello(hello(LAB_2, None))).await;
     assert_eq!(agent.bye().await.code, codes::IDENTITY_MISMATCH);
     assert!(world.sessions.connected().is_empty());
+    let (_, records) = world.hub.app.audit_records(u64::MAX, 1).await.unwrap();
+    let event = &records[0].event;
+    assert_eq!(
+        (&*event.actor.id, &*event.verb, &*event.reason),
+        (LAB_1, "session", "identity-mismatch")
+    );
 }
 
 #[tokio::test(start_paused = true)]

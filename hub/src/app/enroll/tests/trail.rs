@@ -3,6 +3,7 @@
 use meridian_api::audit::{ActorKind, Event, Outcome, verify};
 use uuid::Uuid;
 
+use super::pace::EACH;
 use super::*;
 
 /// What was written down after the first `skip` records, the oldest first.
@@ -170,4 +171,30 @@ async fn a_renewal_that_cannot_be_written_down_is_not_made() {
     device.renew(&next.app).await.unwrap();
     let events = since(&next, before).await;
     assert_eq!((events.len(), &*events[0].verb), (1, "renew"));
+}
+
+#[tokio::test]
+async fn a_member_that_asks_without_end_fills_neither_the_log_nor_anothers_share() {
+    let hub = TestHub::new().await;
+    let device = hub.member("lab-1", LAB_1).await;
+    let other = hub.member("lab-2", LAB_2).await;
+    let before = count(&hub).await;
+    for turn in 0..EACH.burst + 20 {
+        let renewed = device.renew(&hub.app).await;
+        if turn < EACH.burst {
+            renewed.unwrap();
+        } else {
+            assert!(matches!(renewed, Err(AppError::Busy(_))), "{renewed:?}");
+        }
+    }
+    let asked_otherwise = device.recover(&hub.app, "").await;
+    assert!(matches!(asked_otherwise, Err(AppError::Busy(_))));
+    assert_eq!(count(&hub).await, before + u64::from(EACH.burst));
+    other.renew(&hub.app).await.unwrap();
+    // Whoever has no device key takes nothing of the owner's share.
+    for _ in 0..EACH.burst {
+        let stranger = Device::new(LAB_2);
+        stranger.recover(&hub.app, "").await.unwrap_err();
+    }
+    other.renew(&hub.app).await.unwrap();
 }
