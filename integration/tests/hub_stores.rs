@@ -8,6 +8,8 @@
     reason = "a test ends where its ground gives way"
 )]
 
+#[path = "hub_stores/decisions.rs"]
+mod decisions;
 #[cfg(feature = "lab")]
 #[path = "hub_stores/etcd.rs"]
 mod etcd;

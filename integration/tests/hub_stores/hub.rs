@@ -273,18 +273,25 @@ impl Hub {
         names.map(|name| name.unwrap().to_owned()).collect()
     }
 
-    /// A member that has joined.
-    pub(crate) async fn joined(&self, name: &str, uid: &str) -> Member {
+    /// What a cluster of this name joins with; perhaps a person must approve it.
+    pub(crate) async fn material(&self, name: &str, require_approval: bool) -> JoinMaterial {
         let path = "/api/v1/tokens";
-        let made = self.call("POST", path, Some(&token_for(name))).await;
+        let mut wanted = token_for(name);
+        wanted["spec"]["requireApproval"] = json!(require_approval);
+        let made = self.call("POST", path, Some(&wanted)).await;
         let made = &made.unwrap().1["status"]["join"];
         let text = |field: &str| made[field].as_str().unwrap().to_owned();
-        let material = JoinMaterial {
+        JoinMaterial {
             addresses: vec![format!("127.0.0.1:{}", self.link).parse().unwrap()],
             ca_pem: text("caPem"),
             token: text("token"),
             name: name.to_owned(),
-        };
+        }
+    }
+
+    /// A member that has joined.
+    pub(crate) async fn joined(&self, name: &str, uid: &str) -> Member {
+        let material = self.material(name, false).await;
         let mut identity = Identity::generate().unwrap();
         join(&mut identity, &material, uid).await.unwrap();
         Member {
