@@ -15,9 +15,9 @@ pub use self::{
     api_token::{ApiRole, ApiToken, ApiTokenSpec, ApiTokenStatus},
     audit::AuditList,
     objects::{
-        ActiveActiveDatabase, ActiveActiveDatabaseStatus, Cluster, ClusterSpec, ClusterStatus,
-        Connection, Link, List, ListMeta, Metadata, Object, Observed, Participant, Rec,
-        RemoteCluster, RemoteClusterStatus,
+        ActiveActiveDatabase, ActiveActiveDatabaseStatus, Certificate, Cluster, ClusterSpec,
+        ClusterStatus, Connection, Link, List, ListMeta, Metadata, Object, Observed, Participant,
+        Rec, RemoteCluster, RemoteClusterStatus,
     },
     problem::{PROBLEM_CONTENT_TYPE, Problem},
     token::{JoinMaterial, Token, TokenSpec, TokenStatus},

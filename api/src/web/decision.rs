@@ -20,6 +20,9 @@ pub struct Denial {
     /// Serial number of the one certificate that is meant; without it the cluster with all that it has or gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+    /// Whether the certificate is denied also if the hub knows none of this number.
+    #[serde(default)]
+    pub even_if_unknown: bool,
 }
 
 /// The approval that a join token demands.

@@ -122,9 +122,22 @@ pub struct ClusterStatus {
     /// Its cluster resources (REC); absent if it never reported any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recs: Option<Observed<Vec<Rec>>>,
+    /// The newest certificates of its agent, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
     /// Conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// A certificate with which a member's agent speaks to the hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// Its end, RFC 3339.
+    pub ends_at: String,
 }
 
 /// Whether a member's agent has a session with the hub. It says nothing about the databases there.

@@ -77,7 +77,8 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
             name,
             reason,
             certificate,
-        }) => cluster::deny(hub, &name, &reason, certificate).await,
+            even_if_unknown,
+        }) => cluster::deny(hub, &name, &reason, (certificate, even_if_unknown)).await,
         Ask::Cluster(ClusterCommand::Release { name }) => cluster::release(hub, &name).await,
         Ask::Hub(HubCommand::Status { output }) => hub::status(hub, output, now).await,
         Ask::Hub(HubCommand::Backup {

@@ -21,8 +21,10 @@ use crate::store::{Txn, keys};
 pub enum Deny {
     /// The cluster, with every certificate that it has or gets.
     Cluster,
-    /// One certificate; the device key gets another.
+    /// One certificate of those that the hub knows; the device key gets another.
     Certificate(Serial),
+    /// As [`Deny::Certificate`], also if the hub knows none of this number: it was given out before the store was lost or put back.
+    Unknown(Serial),
 }
 
 impl App {
@@ -188,7 +190,11 @@ impl App {
             manner.meets("cluster", name, member.modified)?;
             let key = match what {
                 Deny::Cluster => keys::denied_cluster(member.record.uid),
-                Deny::Certificate(serial) => keys::denied_serial(serial),
+                Deny::Certificate(serial) => {
+                    must_be_known(&member.record, serial)?;
+                    keys::denied_serial(serial)
+                }
+                Deny::Unknown(serial) => keys::denied_serial(serial),
             };
             if let Some(denied) = records::get(self.store().as_ref(), &key).await? {
                 return Err(AppError::Conflict(format!(
@@ -276,6 +282,28 @@ impl App {
             None => Err(self.no_cluster(name).await?),
         }
     }
+}
+
+/// A number with a slip in it would revoke nothing, and nobody would notice.
+fn must_be_known(member: &Cluster, serial: &Serial) -> Result<(), AppError> {
+    let mut known = member.certificates.iter().rev();
+    if known.any(|one| one.serial == *serial) {
+        return Ok(());
+    }
+    let known = member.certificates.iter().rev();
+    let known: Vec<_> = known
+        .map(|one| format!("{} until {}", one.serial, one.ends_at))
+        .collect();
+    Err(AppError::Conflict(format!(
+        "no certificate {serial} of cluster {:?} is known, nothing was denied; known are: {}. One that was given out before the hub's \
+         store was lost or put back is denied with evenIfUnknown (--even-if-unknown)",
+        member.name,
+        if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        }
+    )))
 }
 
 fn ended(speaker: &Speaker, now: Timestamp) -> AppError {

@@ -17,7 +17,8 @@ use super::audit::{Deed, Trail};
 use super::{App, AppError, until_uncontended};
 use crate::ca::Issued;
 use crate::domain::access::{JoinToken, Purpose, Token, TokenUse};
-use crate::domain::cluster::{Cluster, DeviceKey};
+use crate::domain::cluster::{Certificate, Cluster, DeviceKey};
+use crate::domain::denial::Speaker;
 use crate::store::records::{self, Held, NameHolder, TxnExt as _};
 use crate::store::{Txn, keys};
 use challenges::{Challenge, Proof, verify};
@@ -108,8 +109,8 @@ impl App {
             cluster_name,
             signature,
             csr,
-            agent_version,
             address,
+            ..
         } = finish;
         let credential = token.as_bytes();
         challenge.verify(&Proof {
@@ -125,19 +126,17 @@ impl App {
         let now = self.now();
         let uid = challenge.cluster;
         let trail = Trail::member(uid.to_string(), cluster_name.to_owned(), address);
-        let cluster = until_uncontended(|| async {
+        let joined = until_uncontended(|| async {
             let held = self
                 .usable_token(&token, cluster_name, challenge, now)
                 .await?;
             let device = (challenge.device_key, uid);
             self.must_be_approved(&held, device, &trail, now).await?;
-            self.register(held, challenge, agent_version, &trail, now)
-                .await
+            self.register(held, challenge, finish, &trail, now).await
         })
         .await?;
-        let issued = self.ca().issue_agent(cluster.uid, csr, now)?;
-        tracing::info!(cluster = %cluster.uid, name = cluster.name, "a cluster joined");
-        Ok(Enrolled { cluster, issued })
+        tracing::info!(cluster = %uid, name = joined.cluster.name, "a cluster joined");
+        Ok(joined)
     }
 
     /// The token, if this device may use it.
@@ -186,10 +185,10 @@ impl App {
         &self,
         token: Held<JoinToken>,
         challenge: &Challenge,
-        agent_version: &str,
+        finish: Finish<'_>,
         trail: &Trail,
         now: Timestamp,
-    ) -> Result<Cluster, AppError> {
+    ) -> Result<Enrolled, AppError> {
         self.must_not_be_denied(challenge.cluster).await?;
         let store = self.store().as_ref();
         let name = token.record.cluster_name.clone();
@@ -223,16 +222,21 @@ impl App {
                 "another member is called {name:?}; make a token with another name"
             )));
         }
-        let cluster = Cluster {
+        let mut cluster = Cluster {
             uid: challenge.cluster,
             name,
             device_key: Some(challenge.device_key),
-            agent_version: agent_version.to_owned(),
+            agent_version: finish.agent_version.to_owned(),
             joined_at: known.as_ref().map_or(now, |known| known.record.joined_at),
             join_state: new_join_state(),
             previous_join_state: known.as_ref().map(|known| known.record.join_state.clone()),
             any_join_state: false,
+            certificates: known
+                .as_ref()
+                .map(|known| known.record.certificates.clone())
+                .unwrap_or_default(),
         };
+        let issued = self.certify(&mut cluster, finish.csr)?;
         let mut used = token.record.clone();
         used.used_by.get_or_insert(TokenUse {
             device_key: challenge.device_key,
@@ -252,7 +256,7 @@ impl App {
             .delete(keys::removed(cluster.uid).text());
         let deed = Deed::of_identity("join", &cluster.name);
         self.commit_audited(txn, trail, &deed).await?;
-        Ok(cluster)
+        Ok(Enrolled { cluster, issued })
     }
 
     /// Gives a member with an expired certificate a new one.
@@ -294,19 +298,19 @@ impl App {
             csr,
             signature,
         })?;
-        let recovered = || self.recovered(&challenge, join_state, address);
-        let cluster = until_uncontended(recovered).await?;
-        let issued = self.ca().issue_agent(cluster.uid, csr, self.now())?;
+        let recovered = || self.recovered(&challenge, (join_state, csr), address);
+        let recovered = until_uncontended(recovered).await?;
+        let cluster = &recovered.cluster;
         tracing::info!(cluster = %cluster.uid, name = cluster.name, "a cluster recovered its identity");
-        Ok(Enrolled { cluster, issued })
+        Ok(recovered)
     }
 
     async fn recovered(
         &self,
         challenge: &Challenge,
-        join_state: &[u8],
+        (join_state, csr): (&[u8], &[u8]),
         address: &str,
-    ) -> Result<Cluster, AppError> {
+    ) -> Result<Enrolled, AppError> {
         let refused = |reason: &str| Err(AppError::Refused(reason.to_owned()));
         self.must_not_be_denied(challenge.cluster).await?;
         let key = keys::cluster(challenge.cluster);
@@ -326,9 +330,10 @@ impl App {
         cluster.join_state = new_join_state();
         cluster.previous_join_state = Some(String::from_utf8_lossy(join_state).into_owned());
         cluster.any_join_state = false;
+        let issued = self.certify(&mut cluster, csr)?;
         let txn = Txn::new().replace(&key, &known, &cluster)?;
         self.commit_of(txn, &cluster, ("recover", address)).await?;
-        Ok(cluster)
+        Ok(Enrolled { cluster, issued })
     }
 
     /// Exchanges the key of a member that is known by its certificate and proves that it is the device that joined. A hub that
@@ -367,43 +372,49 @@ impl App {
             signature,
         };
         verify(device_key, cluster, b"", &proof)?;
-        let renewed = || self.renewed(cluster, device_key, address);
-        let cluster = until_uncontended(renewed).await?;
-        let issued = self.ca().issue_agent(cluster.uid, csr, self.now())?;
-        Ok(Enrolled { cluster, issued })
+        until_uncontended(|| self.renewed(cluster, device_key, (csr, address))).await
     }
 
     async fn renewed(
         &self,
         uid: ClusterUid,
         device_key: DeviceKey,
-        address: &str,
-    ) -> Result<Cluster, AppError> {
+        (csr, address): (&[u8], &str),
+    ) -> Result<Enrolled, AppError> {
         let held = self.held_member(uid).await?;
-        let by = ("renew", address);
-        match held.record.device_key {
-            Some(known) if known == device_key => {
-                self.must_keep_pace(uid)?;
-                let txn = Txn::new().unchanged(&held);
-                self.commit_of(txn, &held.record, by).await?;
-                Ok(held.record)
+        let mut cluster = held.record.clone();
+        match cluster.device_key {
+            Some(known) if known == device_key => {}
+            Some(_) => {
+                return Err(AppError::Refused(
+                    "the renewal was not proved by the device key that joined; whoever holds the certificate alone does not renew it"
+                        .to_owned(),
+                ));
             }
-            Some(_) => Err(AppError::Refused(
-                "the renewal was not proved by the device key that joined; whoever holds the certificate alone does not renew it"
-                    .to_owned(),
-            )),
             None => {
-                let learned = Cluster {
-                    device_key: Some(device_key),
-                    join_state: new_join_state(),
-                    ..held.record.clone()
-                };
-                let txn = Txn::new().replace(&keys::cluster(uid), &held, &learned)?;
-                self.commit_of(txn, &learned, by).await?;
-                tracing::info!(cluster = %uid, "the device of a member was learned anew");
-                Ok(learned)
+                cluster.device_key = Some(device_key);
+                cluster.join_state = new_join_state();
+                tracing::info!(cluster = %uid, "the device of a member is learned anew");
             }
         }
+        self.must_keep_pace(uid)?;
+        let issued = self.certify(&mut cluster, csr)?;
+        let txn = Txn::new().replace(&keys::cluster(uid), &held, &cluster)?;
+        self.commit_of(txn, &cluster, ("renew", address)).await?;
+        Ok(Enrolled { cluster, issued })
+    }
+
+    /// Makes a certificate and notes it in the registration, by which a person finds its number.
+    fn certify(&self, cluster: &mut Cluster, csr: &[u8]) -> Result<Issued, AppError> {
+        let now = self.now();
+        let issued = self.ca().issue_agent(cluster.uid, csr, now)?;
+        for certificate in issued.chain.iter().take(1) {
+            let Speaker {
+                serial, ends_at, ..
+            } = self.ca().speaker(certificate)?;
+            cluster.certified(Certificate { serial, ends_at }, now);
+        }
+        Ok(issued)
     }
 
     /// Commits what a member does with its identity, and that it did.

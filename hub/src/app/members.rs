@@ -136,6 +136,7 @@ impl App {
             join_state: String::new(),
             previous_join_state: None,
             any_join_state: false,
+            certificates: Vec::new(),
         };
         let txn = Txn::new().create(&keys::cluster(uid), &cluster)?.create(
             &keys::cluster_name(&cluster.name),

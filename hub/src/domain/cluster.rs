@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use meridian_api::ids::ClusterUid;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::denial::Serial;
+
 /// The Ed25519 public key of a member's device. It never expires and never changes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeviceKey([u8; 32]);
@@ -88,6 +90,32 @@ pub struct Cluster {
     /// A person said that no two devices hold this identity: the next `Recover` may present any state.
     #[serde(default)]
     pub any_join_state: bool,
+    /// The newest certificates that it was given and that have not ended, by which a person can revoke one.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
+}
+
+/// A certificate that a member was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    /// Its number.
+    pub serial: Serial,
+    /// Its end.
+    pub ends_at: Timestamp,
+}
+
+impl Cluster {
+    /// Certificates that are remembered: a member that renews at its times has two.
+    pub const CERTIFICATES: usize = 16;
+
+    /// Notes a certificate, and forgets those that have ended.
+    pub fn certified(&mut self, certificate: Certificate, now: Timestamp) {
+        self.certificates.retain(|known| known.ends_at > now);
+        let excess = (self.certificates.len() + 1).saturating_sub(Self::CERTIFICATES);
+        self.certificates.drain(..excess);
+        self.certificates.push(certificate);
+    }
 }
 
 /// A registration that a person removed. Its certificate opens nothing any more until a new token joins it again.
@@ -176,5 +204,41 @@ mod tests {
                 .to_string()
                 .contains("31 bytes")
         );
+    }
+
+    #[test]
+    fn of_certificates_the_newest_are_remembered_until_they_end() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut cluster = Cluster {
+            uid: "6f0c2a52-3b5e-4a3e-9d57-0d9a3c1f1e11".parse().unwrap(),
+            name: "eu-1".to_owned(),
+            device_key: None,
+            agent_version: String::new(),
+            joined_at: at(0),
+            join_state: String::new(),
+            previous_join_state: None,
+            any_join_state: false,
+            certificates: Vec::new(),
+        };
+        let note = |cluster: &mut Cluster, number: u8, now| {
+            let certificate = Certificate {
+                serial: Serial::of(&[number]),
+                ends_at: at(now + 100),
+            };
+            cluster.certified(certificate, at(now));
+        };
+        for number in 1..=40 {
+            note(&mut cluster, number, 0);
+        }
+        let known = |cluster: &Cluster| -> Vec<_> {
+            let all = cluster.certificates.iter();
+            all.map(|one| one.serial.to_string()).collect()
+        };
+        assert_eq!(known(&cluster).len(), Cluster::CERTIFICATES);
+        assert_eq!(known(&cluster).last().unwrap(), "28");
+        note(&mut cluster, 41, 99);
+        assert_eq!(known(&cluster).len(), Cluster::CERTIFICATES);
+        note(&mut cluster, 42, 100);
+        assert_eq!(known(&cluster), ["29", "2a"]);
     }
 }

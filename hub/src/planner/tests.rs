@@ -58,6 +58,7 @@ fn world(clusters: u8) -> Input {
             join_state: String::new(),
             previous_join_state: None,
             any_join_state: false,
+            certificates: Vec::new(),
         };
         input.clusters.insert(cluster(n), joined);
         let rec = Rec {

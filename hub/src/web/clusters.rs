@@ -5,7 +5,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use meridian_api::crds::shared::Condition;
 use meridian_api::web::{
-    API_VERSION, Cluster, ClusterSpec, ClusterStatus, Connection, Metadata, Observed, Rec,
+    API_VERSION, Certificate, Cluster, ClusterSpec, ClusterStatus, Connection, Metadata, Observed,
+    Rec,
 };
 
 use super::answer::{self, Failure, time};
@@ -101,8 +102,16 @@ fn body(view: &MemberView) -> Cluster {
                 as_of: time(inventory.as_of),
                 stale: !view.is_connected(),
             }),
+            certificates: known.certificates.iter().map(certificate).collect(),
             conditions: view.denied.iter().map(denied).collect(),
         }),
+    }
+}
+
+fn certificate(known: &cluster::Certificate) -> Certificate {
+    Certificate {
+        serial: known.serial.to_string(),
+        ends_at: time(known.ends_at),
     }
 }
 

@@ -69,12 +69,13 @@ fn meant(denial: &Denial) -> Result<Deny, Failure> {
     let mut what = Deny::Cluster;
     if let Some(text) = &denial.serial {
         match Serial::parse(text) {
+            Ok(serial) if denial.even_if_unknown => what = Deny::Unknown(serial),
             Ok(serial) => what = Deny::Certificate(serial),
             Err(wrong) => errors.push(error(
                 "serial",
                 format!("{text:?}"),
                 wrong.to_string(),
-                "take it from the hub's log or from `openssl x509 -serial`",
+                "take it from status.certificates of the cluster or from `openssl x509 -serial`",
             )),
         }
     }

@@ -52,9 +52,12 @@ pub(crate) enum ClusterCommand {
         /// Why, for people
         #[arg(long, value_name = "TEXT")]
         reason: String,
-        /// Serial number of the one certificate that is meant
+        /// Serial number of the one certificate that is meant, as `meridian describe cluster NAME` shows it
         #[arg(long, value_name = "SERIAL")]
         certificate: Option<String>,
+        /// Deny it also if the hub knows no certificate of this number
+        #[arg(long, requires = "certificate")]
+        even_if_unknown: bool,
     },
     /// Let a cluster that was denied, or put in quarantine, in again
     #[command(after_help = "Example:\n  meridian cluster release eu-1\n\n\

@@ -19,10 +19,10 @@ pub(crate) async fn deny(
     hub: &Hub,
     name: &str,
     reason: &str,
-    certificate: Option<String>,
+    (certificate, even_if_unknown): (Option<String>, bool),
 ) -> Result<(), CliError> {
     let what = certificate.as_ref().map_or("cluster", |_| "certificate");
-    let body = json!({ "reason": reason, "serial": certificate });
+    let body = json!({ "reason": reason, "serial": certificate, "evenIfUnknown": even_if_unknown });
     decide(hub, name, "deny", Some(body)).await?;
     output::print(&format!(
         "{what} of {name} denied; an open session ends within a second\n"

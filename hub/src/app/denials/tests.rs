@@ -39,7 +39,7 @@ async fn a_certificate_opens_nothing_from_its_end_on_by_the_hubs_clock() {
 #[tokio::test]
 async fn a_denied_certificate_opens_nothing_and_the_member_gets_another() {
     let hub = member().await;
-    let what = Deny::Certificate(Serial::of(&[1]));
+    let what = Deny::Unknown(Serial::of(&[1]));
     let manner = Manner::default();
     hub.app
         .deny("lab-1", &what, ("admin", "stolen"), &manner)

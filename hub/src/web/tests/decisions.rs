@@ -206,15 +206,44 @@ async fn a_denial_says_why_and_names_a_certificate_by_its_number_or_is_refused_b
         assert_eq!(fields(&problem), expected, "{body}");
     }
     assert_eq!(web.conditions().await, Value::Null, "nothing was denied");
-    let body = json!({ "reason": "key leaked", "serial": "00:0A:FF" });
+}
+
+#[tokio::test]
+async fn a_certificate_is_denied_by_the_number_that_the_cluster_shows_and_none_by_a_slip() {
+    let web = Web::new().await;
+    let device = web.hub.member("lab-1", LAB_1).await;
+    let renewed = device.renew(&web.hub.app).await.unwrap();
+    let speaker = web.hub.app.ca().speaker(&renewed.issued.chain[0]).unwrap();
+    let (_, cluster) = web.call("GET", CLUSTER, None).await;
+    let shown = cluster["status"]["certificates"].as_array().unwrap();
+    assert_eq!(shown.len(), 2);
+    let newest = json!({ "serial": speaker.serial.to_string(), "endsAt": "2026-11-29T12:00:00Z" });
+    assert_eq!(shown[1], newest);
+
+    let slip = json!({ "reason": "key leaked", "serial": "aff" });
+    let (status, problem) = web.decide("deny", Some(&slip)).await;
+    assert_eq!(status, 409, "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains(&speaker.serial.to_string()) && detail.contains("evenIfUnknown"),
+        "{detail}"
+    );
+    let serial = speaker.serial.to_string().to_uppercase();
+    let body = json!({ "reason": "key leaked", "serial": serial });
+    web.hub.app.must_be_accepted(&speaker).await.unwrap();
     assert_eq!(web.decide("deny", Some(&body)).await.0, 204);
+    web.hub.app.must_be_accepted(&speaker).await.unwrap_err();
     assert_eq!(
         web.conditions().await,
         Value::Null,
         "of the cluster only that certificate is denied"
     );
-    let body = json!({ "reason": "again", "serial": "aff" });
+    device.renew(&web.hub.app).await.unwrap();
     assert_eq!(web.decide("deny", Some(&body)).await.0, 409);
+
+    let known = json!({ "reason": "r", "serial": "00:0A:FF", "evenIfUnknown": true });
+    assert_eq!(web.decide("deny", Some(&known)).await.0, 204);
+    assert_eq!(web.decide("deny", Some(&known)).await.0, 409);
 }
 
 #[tokio::test]

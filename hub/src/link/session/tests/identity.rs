@@ -88,7 +88,7 @@ async fn a_session_ends_with_the_certificate_that_opened_it_and_says_so() {
 async fn a_revocation_ends_the_open_session_within_a_second_and_the_next_is_not_let_in() {
     for (what, code) in [
         (Deny::Cluster, codes::REVOKED),
-        (Deny::Certificate(Serial::of(&[1])), codes::CERTIFICATE),
+        (Deny::Unknown(Serial::of(&[1])), codes::CERTIFICATE),
     ] {
         let world = World::new().await;
         world.watching();
@@ -128,7 +128,7 @@ async fn a_revocation_ends_a_session_whose_agent_reads_nothing_within_a_second()
 async fn another_certificate_of_the_member_is_not_denied_with_the_first() {
     let world = World::new().await;
     world.watching();
-    world.deny(Deny::Certificate(Serial::of(&[1]))).await;
+    world.deny(Deny::Unknown(Serial::of(&[1]))).await;
     let mut agent = Agent::speaking(world.context(), world.speaker(2));
     agent.say(FromAgent::Hello(hello(LAB_1, None))).await;
     agent.welcome().await;
