@@ -124,6 +124,10 @@ mod tests {
         let patch = operations(&Value::Array(vec![double; MOST]));
         let refused = patch.apply(json!({ "a": ["x"] })).unwrap_err().explain();
         assert!(refused.contains("larger than any may be"), "{refused}");
+        // The array has five bytes, and each operation makes twice as many and one; six stand around it.
+        let first_too_large = (0..).find(|at| (6 << (at + 1)) - 1 + 6 > BODY).unwrap();
+        let place = format!("body[{first_too_large}]");
+        assert!(refused.contains(&place), "{place}: {refused}");
     }
 
     #[test]

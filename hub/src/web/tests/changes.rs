@@ -255,9 +255,11 @@ async fn what_is_being_deleted_or_belongs_to_others_is_not_changed() {
     let (clear, mut kept) = crate::app::tokens::draw("bob", web.hub.app.now());
     kept.projects = Scope::only(BTreeSet::from(["mine".to_owned()]));
     web.hub.app.keep_api_token(&kept).await.unwrap();
+    let before = web.shop().await;
     let headers = [("content-type", MERGE)];
     let asked = web.ask_with("PATCH", SHOP, Some(&clear), Some(&merge), &headers);
     assert_eq!(asked.await.status(), 404, "to bob there is none");
+    assert_eq!(web.shop().await, before);
     web.call("DELETE", &format!("{SHOP}?confirm=shop"), None)
         .await;
     let (status, problem) = web.patch("", MERGE, &merge).await;
