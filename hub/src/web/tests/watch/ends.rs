@@ -38,6 +38,25 @@ async fn every_watch_ends_when_the_hub_stops_or_leads_no_more() {
     assert_eq!(late.status(), 503);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_hub_is_not_held_up_by_a_reader_that_takes_nothing() {
+    let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+    let watches = Watches::new(stop.clone(), tracker.clone());
+    let web = Web::served(TestHub::new().await, watches).await;
+    let _reader = web.watch(TOKENS).await;
+    // More than wait for it, and not so long that it is sent away.
+    for i in 0..8 {
+        web.a_token_for(&format!("lab-{i}")).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tracker.close();
+    assert!(!tracker.is_empty());
+    stop.cancel();
+    timeout(Duration::from_secs(1), tracker.wait())
+        .await
+        .expect("no task is left");
+}
+
 #[tokio::test]
 async fn one_token_has_only_so_many_watches_and_an_ended_one_makes_room() {
     let web = Web::new().await;
