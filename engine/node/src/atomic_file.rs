@@ -65,6 +65,19 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
         .map_err(io("fsync directory", directory))
 }
 
+/// [`write`], if the file says something else. For what is made again from other files at every start: a file whose last step on
+/// its way to the disk failed counts as written.
+///
+/// # Errors
+/// As [`write`].
+pub fn keep(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    match fs::read(path) {
+        Ok(found) if found == content => Ok(()),
+        // Whatever keeps it from being read, the writing says.
+        Ok(_) | Err(_) => write(path, content),
+    }
+}
+
 /// Makes the symbolic link at `path` point to `target`, whatever it pointed to before.
 ///
 /// # Errors
@@ -148,6 +161,21 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+    }
+
+    #[test]
+    fn a_file_that_says_it_already_is_left_alone() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.conf");
+        let kept = |content: &str| {
+            keep(&path, content.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+            fs::metadata(&path).unwrap().ino()
+        };
+        let first = kept("port 1");
+        assert_eq!(kept("port 1"), first);
+        assert_ne!(kept("port 2"), first);
     }
 
     #[test]

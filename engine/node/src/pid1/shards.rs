@@ -93,7 +93,8 @@ fn forget_old_snapshot(files: &ShardLayout, shard: &DesiredShard) -> Result<(), 
     }
 }
 
-/// The configuration and the users.
+/// The configuration and the users. Every order of the node comes here for each of its shards, and nearly always to change
+/// nothing: what is right is not written again, because the loop of PID 1 would wait for the disk as often.
 pub(super) fn write_files(
     config: &Config,
     name: &ShardName,
@@ -108,7 +109,7 @@ pub(super) fn write_files(
         log_to_file: config.shards_log_to_file,
         replication_password: replication_password.as_deref(),
     };
-    atomic_file::write(&layout.config(), render_config(shard, &files).as_bytes())?;
+    atomic_file::keep(&layout.config(), render_config(shard, &files).as_bytes())?;
     if let Some(tls) = &shard.tls {
         let authority =
             std::fs::read_to_string(config.internal.join("ca.crt")).unwrap_or_else(|error| {
@@ -116,7 +117,7 @@ pub(super) fn write_files(
                 String::new()
             });
         let trusted = format!("{}{authority}", tls.certificates);
-        atomic_file::write(&layout.trusted(), trusted.as_bytes())?;
+        atomic_file::keep(&layout.trusted(), trusted.as_bytes())?;
     }
     let mut replicas = shard.mutual.accepted();
     if replicas.is_empty() {
@@ -124,7 +125,7 @@ pub(super) fn write_files(
         replicas.extend(replication_password.as_deref().map(sha256_hex));
     }
     let users = render_acl(shard, internal_secret, &replicas);
-    atomic_file::write(&layout.acl(), users.as_bytes())?;
+    atomic_file::keep(&layout.acl(), users.as_bytes())?;
     Ok(())
 }
 
@@ -155,11 +156,9 @@ mod tests {
     use crate::pid1::Source;
     use std::time::Duration;
 
-    #[test]
-    fn data_of_another_owner_is_set_aside_and_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Config {
-            layout: Layout::new(dir.path(), None),
+    fn config(data: &std::path::Path) -> Config {
+        Config {
+            layout: Layout::new(data, None),
             probe_listen: None,
             valkey: PathBuf::from("valkey-server"),
             module: PathBuf::from("libcrdt.so"),
@@ -167,7 +166,13 @@ mod tests {
             internal: PathBuf::from("/absent"),
             shards_log_to_file: true,
             grace: Duration::from_secs(1),
-        };
+        }
+    }
+
+    #[test]
+    fn data_of_another_owner_is_set_aside_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
         let name = ShardName::new("db", 1);
         let files = config.layout.shard(name.as_str());
         prepare(&config, &name, "first", &shard(), "s").unwrap();
@@ -188,6 +193,29 @@ mod tests {
             std::fs::read_to_string(kept.join("data")).unwrap(),
             "precious"
         );
+    }
+
+    #[test]
+    fn what_a_running_shard_reads_is_written_only_where_it_changes() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let name = ShardName::new("db", 1);
+        let files = config.layout.shard(name.as_str());
+        let written = |shard: &DesiredShard| {
+            write_files(&config, &name, shard, "s").unwrap();
+            [files.config(), files.acl()].map(|path| std::fs::metadata(path).unwrap().ino())
+        };
+        atomic_file::make_dir(&files.directory).unwrap();
+        let first = written(&shard());
+        assert_eq!(written(&shard()), first);
+        let larger = DesiredShard {
+            max_memory_bytes: shard().max_memory_bytes + 1,
+            ..shard()
+        };
+        let after = written(&larger);
+        assert_ne!(after[0], first[0], "the configuration");
+        assert_eq!(after[1], first[1], "the users");
     }
 
     #[test]

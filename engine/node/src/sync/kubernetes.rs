@@ -3,6 +3,7 @@
 
 mod state;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -13,6 +14,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use meridian_api::crds::topology::{DatabaseTopology, MemberReport};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -24,6 +26,7 @@ use super::settings::Settings;
 use super::topology::Topology;
 use crate::backoff::API;
 use crate::clock;
+use crate::desired::Access;
 use state::{Known, Seen};
 
 /// Why there is no Kubernetes API.
@@ -54,13 +57,44 @@ impl Kubernetes {
     }
 }
 
+/// Everything that a node is told: the topologies, and who may use them.
+type Told = (Vec<Topology>, BTreeMap<String, Access>);
+
 /// Follows the topologies and users for ever, and shows them to `observed`.
 pub(super) async fn learn(
     node: Arc<Node>,
     kubernetes: Arc<Kubernetes>,
     observed: Arc<Observed>,
 ) -> Result<(), SyncError> {
-    let Kubernetes { client, settings } = &*kubernetes;
+    let (tell, told) = watch::channel(None);
+    let follow = |(topologies, access): Told| {
+        let node = Arc::clone(&node);
+        async move { node.follow(topologies, access).await }
+    };
+    tokio::select! {
+        () = listen(&kubernetes, &observed, &tell) => {}
+        () = follow_newest(told, follow) => {}
+    }
+    Ok(())
+}
+
+/// Hands `follow` the newest that was told, again and again. What is told while it is under way waits and is followed at once: a
+/// pod that ends changes the topologies of all its primaries one after the other.
+async fn follow_newest<T: Clone, F: Future<Output = ()>>(
+    mut told: watch::Receiver<Option<T>>,
+    mut follow: impl FnMut(T) -> F,
+) {
+    while told.changed().await.is_ok() {
+        let newest = told.borrow_and_update().clone();
+        if let Some(newest) = newest {
+            follow(newest).await;
+        }
+    }
+}
+
+/// Watches for ever, and tells everything that is known whenever some of it changes.
+async fn listen(kubernetes: &Kubernetes, observed: &Observed, tell: &watch::Sender<Option<Told>>) {
+    let Kubernetes { client, settings } = kubernetes;
     let mut topologies = topologies(client, settings);
     let mut secrets = secret(client, settings, "users");
     let mut known = Known::new(&settings.cluster);
@@ -95,8 +129,8 @@ pub(super) async fn learn(
                 }
             }
             Seen::Changed => {
-                if let Some((topologies, access)) = known.complete() {
-                    node.follow(topologies, access).await;
+                if let Some(complete) = known.complete() {
+                    tell.send_replace(Some(complete));
                 }
             }
         }

@@ -75,16 +75,34 @@ impl View<'_> {
                 why,
             };
         }
-        if self.is_well(primary) {
+        if self.is_well(primary, fence) {
             return Step::AbandonFence { why };
         }
-        self.without_candidate(shard, primary, seen)
+        self.without_candidate(shard, primary, self.hopeless_for(primary, seen))
     }
 
-    /// The primary could go on, were it not for the fence.
-    fn is_well(&self, primary: &str) -> bool {
+    /// The primary could go on, were it not for the fence. Only a report that knows of the fence says so: one from before may be
+    /// of a process that has ended, whose successor has less than the candidate, and the candidate leaves the set here.
+    fn is_well(&self, primary: &str, fence: &Fence) -> bool {
+        let own = acting(self.topology, primary, &ShardRole::Primary);
+        own.is_some_and(|own| own.fenced >= Some(fence.epoch)) && self.seems_well(primary)
+    }
+
+    /// By its last word the primary could go on.
+    fn seems_well(&self, primary: &str) -> bool {
         let own = acting(self.topology, primary, &ShardRole::Primary);
         own.is_some_and(|own| own.ready && own.wants_failover.is_none()) && self.is_alive(primary)
+    }
+
+    /// How long nobody has been there to go on, when the fence has been seen for `seen`. A primary that seems well may only be as
+    /// slow to hear of the fence as the candidate, and is given the same time.
+    fn hopeless_for(&self, primary: &str, seen: u64) -> u64 {
+        let given = if self.seems_well(primary) {
+            CONFIRM_MS
+        } else {
+            0
+        };
+        seen.saturating_sub(given)
     }
 
     /// Ends the fence of a topology that was made again or raised: the primary goes on once nobody else can hold a permission.
@@ -143,10 +161,10 @@ impl View<'_> {
         if let Some(step) = self.accepted(shard, primary) {
             return step;
         }
-        if fence.candidate != primary && self.is_well(primary) {
+        if fence.candidate != primary && self.is_well(primary, fence) {
             return Step::AbandonFence { why };
         }
-        self.without_candidate(shard, primary, seen)
+        self.without_candidate(shard, primary, self.hopeless_for(primary, seen))
     }
 
     /// Nothing is wrong with the pod but answers that are due for a moment.

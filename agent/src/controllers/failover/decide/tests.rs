@@ -374,7 +374,10 @@ fn a_candidate_becomes_primary_only_when_the_old_one_cannot_write_any_more() {
         ),
         (
             "the candidate left the set, and the primary is well",
-            confirmed(case()).shard("inSync", json!([])).after(wait),
+            confirmed(case())
+                .shard("inSync", json!([]))
+                .primary("fenced", json!(5))
+                .after(wait),
             "abandon",
         ),
     ]);

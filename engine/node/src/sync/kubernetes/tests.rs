@@ -35,3 +35,27 @@ async fn a_watch_that_failed_lists_everything_anew() {
     assert_eq!(shown, ["0", "failed", "1", "failed", "2", "failed"]);
     assert_eq!(started.load(Ordering::SeqCst), 4);
 }
+
+#[tokio::test]
+async fn what_is_told_while_orders_are_carried_out_is_followed_next_and_together() {
+    let (tell, told) = watch::channel(None);
+    let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let done = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = Arc::clone(&done);
+    let following = tokio::spawn(follow_newest(told, move |order: u32| {
+        begin.send(order).unwrap();
+        let gate = Arc::clone(&gate);
+        async move { gate.acquire().await.unwrap().forget() }
+    }));
+    tell.send_replace(Some(1));
+    assert_eq!(begun.recv().await, Some(1));
+    for order in 2..=40 {
+        tell.send_replace(Some(order));
+    }
+    done.add_permits(1);
+    assert_eq!(begun.recv().await, Some(40));
+    done.add_permits(1);
+    drop(tell);
+    following.await.unwrap();
+    assert_eq!(begun.recv().await, None, "nothing is followed twice");
+}

@@ -267,7 +267,7 @@ fn one_that_began_anew_just_when_it_was_promoted_asks_for_a_person() {
 }
 
 #[test]
-fn a_candidate_that_does_not_confirm_is_replaced_or_the_fence_is_given_up() {
+fn a_fence_that_is_not_confirmed_is_given_up_only_for_a_primary_that_has_heard_of_it() {
     let waited = |case: Case| case.fence(false).after(CONFIRM_MS);
     let third = json!({"node": "rec-2", "topologyUid": "T", "epoch": 4, "generation": 3, "asOf": "t", "shards": [
         {"id": 0, "role": "replica", "ready": true, "writable": false, "port": 10000, "offset": 90, "following": "up"}]});
@@ -285,7 +285,21 @@ fn a_candidate_that_does_not_confirm_is_replaced_or_the_fence_is_given_up() {
             "nothing",
         ),
         ("another can", waited(two), "fence rec-2"),
-        ("the primary is well", waited(case()), "abandon"),
+        (
+            "the primary has stopped for it and is well",
+            waited(case().primary("fenced", json!(5))),
+            "abandon",
+        ),
+        (
+            "the last word of the primary is from before, and may be of a process that has ended",
+            waited(case()),
+            "nothing",
+        ),
+        (
+            "it says nothing else for as long again",
+            waited(case()).after(HOPELESS_MS),
+            "person rec-1 Some(0)",
+        ),
         (
             "the primary is not",
             waited(case().pod("rec-0", None)),
