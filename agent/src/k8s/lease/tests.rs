@@ -200,7 +200,9 @@ async fn a_standby_hears_that_the_store_was_put_back() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_whose_renewals_fail_steps_down_in_time() {
     let began = Instant::now();
-    let (error, asked) = ends(vec![(200, lease("1")), (200, lease("2"))]).await;
+    let ended = ends(vec![(200, lease("1")), (200, lease("2"))]);
+    let ended = tokio::time::timeout(RENEW_DEADLINE * 10, ended).await;
+    let (error, asked) = ended.expect("it steps down");
     assert!(matches!(error, ElectionError::Lost { .. }), "{error}");
     assert!(
         began.elapsed() <= RENEW_DEADLINE,

@@ -190,6 +190,8 @@ fn a_pod_concerns_those_who_lead_clients_to_it_when_it_is_reached_in_another_way
     let mut going = pod("10.0.0.2", "False", "x", two);
     going.metadata.deletion_grace_period_seconds = Some(30);
     assert!(concerns(&is(going.clone())));
+    // With another word beside it: what is told anew and is wholly the same is news anyway.
+    let mut going = pod("10.0.0.2", "False", "y", two);
     going.metadata.deletion_grace_period_seconds = Some(0);
     assert!(concerns(&is(going.clone())), "without any grace");
     assert!(concerns(&Touched::Gone("rec-0".to_owned())));
