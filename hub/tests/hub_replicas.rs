@@ -7,10 +7,14 @@
     reason = "helpers of tests are outside of the functions that clippy knows as tests"
 )]
 
+#[path = "hub_replicas/audit.rs"]
+mod audit;
 #[path = "../src/store/etcd/tests/group.rs"]
 mod group;
 #[path = "hub_replicas/hubs.rs"]
 mod hubs;
+#[path = "hub_replicas/watch.rs"]
+mod watch;
 
 use std::time::{Duration, Instant};
 

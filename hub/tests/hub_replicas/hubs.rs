@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use axum::body::{self, Body};
+use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use meridian_hub::ca::Authority;
 use meridian_hub::web::forward::Client;
@@ -159,8 +160,27 @@ impl Hubs {
         method: &str,
         path: &str,
         body: Option<&Value>,
-        headers: &[(&'static str, &'static str)],
+        headers: &[(&'static str, &str)],
     ) -> Option<Answer> {
+        let answer = self.send(at, method, path, body, headers).await?;
+        let (parts, body) = answer.into_parts();
+        let bytes = body::to_bytes(body, 1 << 20).await.ok()?;
+        Some(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        })
+    }
+
+    /// Asks a replica, and leaves what it answers to be read; `None` where it does not answer.
+    pub(crate) async fn send(
+        &self,
+        at: usize,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&'static str, &str)],
+    ) -> Option<Response> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -169,24 +189,13 @@ impl Hubs {
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let mut request = request.body(body).unwrap();
         for (name, value) in headers {
+            let value = HeaderValue::from_str(value).unwrap();
             let name = HeaderName::from_static(name);
-            request
-                .headers_mut()
-                .insert(name, HeaderValue::from_static(value));
+            request.headers_mut().insert(name, value);
         }
         let address = format!("127.0.0.1:{}", self.ports[at].0);
         let sent = self.client.send(&address, request);
-        let (parts, body) = tokio::time::timeout(PATIENCE, sent)
-            .await
-            .ok()?
-            .ok()?
-            .into_parts();
-        let bytes = body::to_bytes(body, 1 << 20).await.ok()?;
-        Some(Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
-        })
+        tokio::time::timeout(PATIENCE, sent).await.ok()?.ok()
     }
 
     /// Makes a join token for a cluster of this name through a replica.
