@@ -82,7 +82,7 @@ bench-agent: ## What the agent costs with two hundred databases, and how fast it
 	@tools/prerequisites.sh
 	@cargo build --workspace --bins --lib
 	@cargo build --release -p meridian-agent -p meridian-node -p crdt-module
-	@tools/build-images.sh --profile release
+	@tools/build-images.sh --profile release agent node
 	@$(LAB) down
 	@cargo bench --profile dev -p meridian-integration --features lab --bench agent -- $(if $(SHORT),--short) || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
 	@$(LAB) down
