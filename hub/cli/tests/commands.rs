@@ -140,7 +140,7 @@ async fn a_new_token_puts_the_secret_alone_on_standard_output() {
     assert!(!ran.stderr.contains("secret-token"), "{ran:?}");
     assert_eq!(
         hub.asked()[0].body["spec"],
-        json!({ "clusterName": "eu-1", "ttlSeconds": 3600 })
+        json!({ "clusterName": "eu-1", "ttlSeconds": 3600, "requireApproval": false })
     );
 }
 
