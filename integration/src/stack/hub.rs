@@ -311,15 +311,45 @@ async fn ended(pid_file: &Path) -> anyhow::Result<()> {
     .await
 }
 
-/// When the process started, in clock ticks since boot (proc(5), field 22 of `stat`).
+/// When the process started, in clock ticks since boot; `None`: it has ended.
 fn start_time(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    alive_since(&stat)
+}
+
+/// Field 22 of a process's `stat` (proc(5)), unless the process has ended: a zombie has once its first thread is its last (field
+/// 20); until then others hold its sockets and files, and only its parent has not looked yet.
+fn alive_since(stat: &str) -> Option<String> {
     let after_name = stat.rsplit_once(") ")?.1;
     let fields: Vec<&str> = after_name.split(' ').collect();
-    // A zombie has ended; only its parent has not looked yet.
-    (fields.first() != Some(&"Z")).then(|| fields.get(19).map(|s| (*s).to_owned()))?
+    let ended = fields.first() == Some(&"Z") && fields.get(17) == Some(&"1");
+    if ended {
+        return None;
+    }
+    fields.get(19).map(|since| (*since).to_owned())
 }
 
 fn signal(pid: u32, signal: &str) -> anyhow::Result<()> {
     shell::succeed("kill", &[signal, &pid.to_string()], &[], "").map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::alive_since;
+
+    #[test]
+    fn a_process_has_ended_when_the_last_of_its_threads_has() {
+        let stat = |state: &str, threads: u32| {
+            format!("7 (a) b) {state} 1 7 7 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 {threads} 0 4711 0 0")
+        };
+        for (state, threads, since) in [
+            ("S", 1, Some("4711")),
+            ("S", 9, Some("4711")),
+            ("Z", 2, Some("4711")),
+            ("Z", 1, None),
+        ] {
+            let found = alive_since(&stat(state, threads));
+            assert_eq!(found.as_deref(), since, "{state} {threads}");
+        }
+    }
 }
