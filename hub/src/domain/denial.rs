@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Serial(String);
 
-/// A text that is no serial number.
+/// A text that is no serial number; says what was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected the serial number of a certificate: 1 to 40 hexadecimal digits")]
+#[error("the serial number of a certificate: 1 to 40 hexadecimal digits")]
 pub struct NotASerial;
 
 impl Serial {
