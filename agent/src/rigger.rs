@@ -139,8 +139,8 @@ impl Driver for Rigger {
                     return Ok(Some(soon));
                 }
             }
-            Way::Lead(writes) => {
-                if self.follower.lead(topology, writes).await {
+            Way::Lead(lead) => {
+                if self.follower.lead(topology, lead).await {
                     return Ok(Some(AFTER));
                 }
             }
@@ -164,7 +164,7 @@ impl Driver for Rigger {
         let error = applied.as_ref().err();
         if error.is_some_and(|error| error.fault() == Fault::Conflict) {
             // Somebody knows more: the next look, which comes at once, says what.
-            return applied.map(|()| None);
+            return applied.map(|_| None);
         }
         if let (Decision::Keep { .. }, None) = (&decision, error) {
             // A new primary confirms within moments. Saying so at once would only hold up the look that follows it.
@@ -173,15 +173,16 @@ impl Driver for Rigger {
             }
         }
         self.show(topology, &decision, error).await?;
-        applied?;
+        let written = applied?;
         let World { policy, slices, .. } = world;
-        let known = Known {
+        let mut known = Known {
             policy,
             slices,
             decision,
             stands: hash_of(&built),
             at: Instant::now(),
         };
+        known.stand(written);
         self.shortcut.remember(began, &topology.name_any(), known);
         self.leave(look);
         Ok(None)
@@ -200,13 +201,13 @@ impl Rigger {
 
     /// Writes what was built; when all of it stands, removes Services of the database that are not wanted any more, so
     /// that a new name or type that cannot be had takes nothing away. A name that is taken keeps none of the others from
-    /// being made; the first error is returned.
+    /// being made; the first error is returned. Gives the slices that were written.
     async fn apply(
         &self,
         topology: &DatabaseTopology,
         built: Vec<Built>,
         world: &World,
-    ) -> Result<(), RiggerError> {
+    ) -> Result<Vec<EndpointSlice>, RiggerError> {
         let spec = &topology.spec;
         let owner = Owner::of(spec);
         let wanted: BTreeSet<String> = built.iter().map(|one| one.service.name_any()).collect();
@@ -216,10 +217,8 @@ impl Rigger {
                 .await
                 .map_err(RiggerError::from)
         });
-        join_all(writes)
-            .await
-            .into_iter()
-            .collect::<Result<(), _>>()?;
+        let written: Result<Vec<_>, _> = join_all(writes).await.into_iter().collect();
+        let written = written?.into_iter().flatten().collect();
         for service in world
             .services
             .iter()
@@ -231,7 +230,7 @@ impl Rigger {
                 .remove::<EndpointSlice>(&build::slice_name(&service), &owner)
                 .await?;
         }
-        Ok(())
+        Ok(written)
     }
 
     /// The slice before its Service, so that a Service is never seen without knowing where it leads; but neither where
@@ -241,16 +240,20 @@ impl Rigger {
         Built { service, slice }: Built,
         world: &World,
         owner: &Owner,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Option<EndpointSlice>, ApplyError> {
         let found = named(&world.services, &service);
         if found.is_none() {
             self.objects.refuse_foreign(&service, owner).await?;
         }
-        if let Some(slice) = slice {
-            let found = named(&world.slices, &slice);
-            self.follower.write_slice(&slice, found, owner).await?;
-        }
-        self.follower.write(&service, found, owner).await
+        let written = match slice {
+            Some(slice) => {
+                let found = named(&world.slices, &slice);
+                self.follower.write_slice(&slice, found, owner).await?
+            }
+            None => None,
+        };
+        self.follower.write(&service, found, owner).await?;
+        Ok(written)
     }
 
     /// Says in the topology's conditions where its Services lead, unless that stands there.
@@ -329,10 +332,8 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
     let (by_pod, by_rec, known) = (controller.store(), controller.store(), controller.store());
     let gate = Gate::default();
     // What is remembered of a database goes with whatever wakes its complete look.
-    let named = drive::named_in_label::<Service, _>(DATABASE, &namespace);
-    let of_service = shortcut.forgotten_by(named);
-    let named = drive::named_in_label::<EndpointSlice, _>(DATABASE, &namespace);
-    let of_slice = shortcut.forgotten_by(named);
+    let of_service = news_of::<Service>(&follower, &shortcut, &namespace);
+    let of_slice = news_of::<EndpointSlice>(&follower, &shortcut, &namespace);
     let (pod_concerns, rec_concerns) = (news::of_pods(), news::of_clusters());
     let of_rec = shortcut.forgotten_by(move |rec: Touched<Guarded<RedisEnterpriseCluster>>| {
         if rec_concerns(&rec) {
@@ -383,6 +384,23 @@ async fn services(objects: Objects, report: Report, stop: CancellationToken) {
         stop,
     );
     tokio::join!(looks, follow);
+}
+
+/// Names the topology of an object of a database, and forgets what is known of it, unless the object is as it was written
+/// here: with many databases that fail over together, each would wait for looks that tell the others what they know.
+fn news_of<K: Object>(
+    follower: &Follower,
+    shortcut: &Shortcut,
+    namespace: &str,
+) -> impl Fn(K) -> Vec<ObjectRef<Guarded<DatabaseTopology>>> + use<K> {
+    let named = drive::named_in_label::<K, _>(DATABASE, namespace);
+    let (follower, named) = (follower.clone(), shortcut.forgotten_by(named));
+    move |object: K| {
+        if follower.made(&object) {
+            return Vec::new();
+        }
+        named(object)
+    }
 }
 
 /// The topologies that `concerned` picks.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     memo::Written,
-    shortcut::{Shortcut, Way},
+    shortcut::{Lead, Shortcut, Way},
 };
 use crate::k8s::{
     apply::{ApplyError, Object, Objects},
@@ -66,47 +66,59 @@ impl Follower {
     }
 
     async fn follow(&self, topology: DatabaseTopology) {
-        if let Way::Lead(writes) = self.shortcut.way(&topology, self.objects.namespace()) {
-            self.lead(&topology, writes).await;
+        if let Way::Lead(lead) = self.shortcut.way(&topology, self.objects.namespace()) {
+            self.lead(&topology, lead).await;
         }
     }
 
+    /// Whether a watch shows no more than what was written here.
+    pub(super) fn made<K: Object>(&self, shown: &K) -> bool {
+        self.written.made(shown)
+    }
+
     /// Follows a new primary by what the last complete look found; tells whether that went well.
-    pub(super) async fn lead(
-        &self,
-        topology: &DatabaseTopology,
-        writes: Vec<(EndpointSlice, EndpointSlice)>,
-    ) -> bool {
+    pub(super) async fn lead(&self, topology: &DatabaseTopology, lead: Lead) -> bool {
         let owner = Owner::of(&topology.spec);
-        let writes = writes
+        let writes = lead
+            .writes
             .iter()
             .map(|(wanted, found)| self.write_slice(wanted, Some(found), &owner));
-        let written: Result<Vec<()>, ApplyError> = join_all(writes).await.into_iter().collect();
-        // Where something is not as it was, the complete look finds what, and says so.
-        self.shortcut.forget(&topology.name_any());
-        written.is_ok()
+        let written: Result<Vec<_>, ApplyError> = join_all(writes).await.into_iter().collect();
+        let name = topology.name_any();
+        match written {
+            Ok(written) => {
+                let written = written.into_iter().flatten().collect();
+                self.shortcut.led(&name, lead, written);
+                true
+            }
+            // Something is not as it was: the complete look finds what, and says so.
+            Err(_) => {
+                self.shortcut.forget(&name);
+                false
+            }
+        }
     }
 
     /// Writes a slice over the very one that was found, unless it stands already. Another leader, or another look of this one,
-    /// may lead clients to another pod meanwhile and know more: then this answers with a conflict.
+    /// may lead clients to another pod meanwhile and know more: then this answers with a conflict. Gives what became of it.
     pub(super) async fn write_slice(
         &self,
         desired: &EndpointSlice,
         found: Option<&EndpointSlice>,
         owner: &Owner,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Option<EndpointSlice>, ApplyError> {
         let mut exactly = desired.clone();
         exactly.metadata.resource_version = found.and_then(ResourceExt::resource_version);
         self.put(desired, &exactly, found, owner).await
     }
 
-    /// Writes `desired` over what was found, unless it stands already.
+    /// Writes `desired` over what was found, unless it stands already. Gives what became of it.
     pub(super) async fn write<K: Object>(
         &self,
         desired: &K,
         found: Option<&K>,
         owner: &Owner,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Option<K>, ApplyError> {
         self.put(desired, desired, found, owner).await
     }
 
@@ -116,12 +128,12 @@ impl Follower {
         body: &K,
         found: Option<&K>,
         owner: &Owner,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Option<K>, ApplyError> {
         if self.written.stands(desired, found) {
-            return Ok(());
+            return Ok(None);
         }
         let now = self.objects.ensure_over(body, found, owner).await?;
         self.written.remember(desired, &now);
-        Ok(())
+        Ok(Some(now))
     }
 }

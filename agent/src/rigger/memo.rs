@@ -36,6 +36,14 @@ impl Written {
         last.is_some_and(|(hash, became)| *hash == hash_of(desired) && *became == version)
     }
 
+    /// Whether the object is what a write of ours made of it: nobody changed it since, and a watch that shows it tells
+    /// nothing new.
+    pub(super) fn made<K: Object>(&self, shown: &K) -> bool {
+        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = written.get(&key(shown));
+        last.is_some_and(|(_, became)| shown.meta().resource_version.as_ref() == Some(became))
+    }
+
     /// Remembers that `desired` became `now`.
     pub(super) fn remember<K: Object>(&self, desired: &K, now: &K) {
         let version = now.meta().resource_version.clone().unwrap_or_default();

@@ -34,8 +34,18 @@ pub(super) enum Way {
     Wait,
     /// Nothing but to say so: everything stands as the last complete look left it, which led clients there.
     Stands(Decision),
-    /// Write these slices over those that were found.
-    Lead(Vec<(EndpointSlice, EndpointSlice)>),
+    /// Write slices over those that were found.
+    Lead(Lead),
+}
+
+/// How clients are led to another pod.
+#[derive(Debug, PartialEq)]
+pub(super) struct Lead {
+    /// Each slice as it shall be, and as it was found.
+    pub(super) writes: Vec<(EndpointSlice, EndpointSlice)>,
+    decision: Decision,
+    /// The hash of all that stands then.
+    stands: u64,
 }
 
 /// What was seen last.
@@ -47,8 +57,8 @@ struct Seen {
     known: BTreeMap<String, Known>,
     /// Those to which clients can be led, by name.
     pods: BTreeMap<String, Target>,
-    /// How often something of a database was forgotten.
-    forgotten: BTreeMap<String, u64>,
+    /// How often what is known of a database changed otherwise than by a complete look.
+    changed: BTreeMap<String, u64>,
 }
 
 /// What the last complete look at a database found and made.
@@ -67,6 +77,23 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Takes slices that were written over into what is known.
+    pub(super) fn stand(&mut self, slices: Vec<EndpointSlice>) {
+        for mut slice in slices {
+            // Who wrote which field matters only where somebody else did: that is heard of, and left to a complete look.
+            drive::lighten(&mut slice);
+            let name = &slice.metadata.name;
+            match self
+                .slices
+                .iter_mut()
+                .find(|known| known.metadata.name == *name)
+            {
+                Some(known) => *known = slice,
+                None => self.slices.push(slice),
+            }
+        }
+    }
+
     fn leads_to(&self, pod: &str) -> bool {
         let decided = matches!(&self.decision, Decision::Lead(target) if target.pod == pod);
         let endpoints = self.slices.iter().flat_map(|slice| &slice.endpoints);
@@ -74,6 +101,13 @@ impl Known {
             .flatten()
             .filter_map(|one| one.target_ref.as_ref());
         decided || targets.any(|target| target.name.as_deref() == Some(pod))
+    }
+}
+
+impl Seen {
+    fn change(&mut self, database: &str) {
+        let times = self.changed.entry(database.to_owned()).or_default();
+        *times = times.wrapping_add(1);
     }
 }
 
@@ -103,8 +137,19 @@ impl Shortcut {
     pub(super) fn forget(&self, database: &str) {
         let mut seen = self.lock();
         seen.known.remove(database);
-        let times = seen.forgotten.entry(database.to_owned()).or_default();
-        *times = times.wrapping_add(1);
+        seen.change(database);
+    }
+
+    /// Clients were led to another pod by these slices. What is known goes on from there; a complete look that had begun
+    /// before knows less.
+    pub(super) fn led(&self, database: &str, lead: Lead, slices: Vec<EndpointSlice>) {
+        let mut seen = self.lock();
+        seen.change(database);
+        if let Some(known) = seen.known.get_mut(database) {
+            known.decision = lead.decision;
+            known.stands = lead.stands;
+            known.stand(slices);
+        }
     }
 
     /// Passes on whom `mapper` names, and forgets what is known of each.
@@ -126,15 +171,14 @@ impl Shortcut {
 
     /// A complete look at a database begins.
     pub(super) fn begin(&self, database: &str) -> Began {
-        Began(self.lock().forgotten.get(database).copied())
+        Began(self.lock().changed.get(database).copied())
     }
 
     /// What the look that began found, unless something of the database changed meanwhile.
     pub(super) fn remember(&self, began: Began, database: &str, mut known: Known) {
-        // Who wrote which field matters only where somebody else did: that is heard of, and left to a complete look.
         known.slices.iter_mut().for_each(drive::lighten);
         let mut seen = self.lock();
-        if seen.forgotten.get(database).copied() == began.0 {
+        if seen.changed.get(database).copied() == began.0 {
             seen.known.insert(database.to_owned(), known);
         }
     }
@@ -174,14 +218,21 @@ impl Shortcut {
                 Way::None
             };
         }
+        let stands = hash_of(&built);
         let slices = built.into_iter().filter_map(|one| one.slice);
         let over = slices.map(|slice| {
             let named = |found: &&EndpointSlice| found.metadata.name == slice.metadata.name;
             let found = known.slices.iter().find(named)?.clone();
             Some((slice, found))
         });
-        over.collect::<Option<Vec<_>>>()
-            .map_or(Way::None, Way::Lead)
+        let Some(writes) = over.collect::<Option<Vec<_>>>() else {
+            return Way::None;
+        };
+        Way::Lead(Lead {
+            writes,
+            decision,
+            stands,
+        })
     }
 }
 
@@ -271,11 +322,11 @@ mod tests {
     async fn a_primary_that_confirmed_is_followed_at_once_and_one_that_did_not_is_waited_for() {
         let shortcut = known(ours());
         assert_eq!(shortcut.way(&topology(1), "ns"), Way::Wait);
-        let Way::Lead(writes) = shortcut.way(&topology(2), "ns") else {
+        let Way::Lead(lead) = shortcut.way(&topology(2), "ns") else {
             panic!("the slice leads to another pod");
         };
-        let [(wanted, found)] = writes.as_slice() else {
-            panic!("{writes:?}");
+        let [(wanted, found)] = lead.writes.as_slice() else {
+            panic!("{:?}", lead.writes);
         };
         let endpoint = &wanted.endpoints.as_ref().unwrap()[0];
         assert_eq!(endpoint.addresses, ["10.0.0.2"]);
@@ -333,6 +384,15 @@ mod tests {
         shortcut.forget("another");
         shortcut.remember(began, "db", found("rec-0", ours()));
         assert_ne!(at_once(&shortcut), Way::None, "another database changed");
+        let began = shortcut.begin("db");
+        let Way::Lead(lead) = known(ours()).way(&topology(2), "ns") else {
+            panic!("the slice leads to another pod");
+        };
+        shortcut.led("db", lead, vec![slice("db-meridian", "10.0.0.2")]);
+        let stands = |way: &Way| matches!(way, Way::Stands(_));
+        assert!(stands(&at_once(&shortcut)), "it was led there");
+        shortcut.remember(began, "db", found("rec-0", ours()));
+        assert!(stands(&at_once(&shortcut)), "that look knows less");
         let other = known(vec![slice("other-meridian", "10.0.0.1")]);
         assert_eq!(at_once(&other), Way::None, "a slice is missing");
         let mut going = pod("rec-1", "10.0.0.2");

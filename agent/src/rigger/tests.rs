@@ -355,10 +355,10 @@ fn lead_elsewhere(store: &Store) {
 async fn a_slice_that_somebody_led_elsewhere_is_not_overwritten_by_what_was_known_before() {
     let (rigger, store, moved) = led().await;
     lead_elsewhere(&store);
-    let Way::Lead(writes) = rigger.shortcut.way(&moved, "ns") else {
+    let Way::Lead(lead) = rigger.shortcut.way(&moved, "ns") else {
         panic!("nothing was heard of that yet");
     };
-    assert!(!rigger.follower.lead(&moved, writes).await);
+    assert!(!rigger.follower.lead(&moved, lead).await);
     assert!(leads_to(&store, "10.0.0.3"));
     // Nor by a complete look that has read before; what it finds it leaves to the next one, which knows what stands.
     let before = store.get(SLICES, "db-meridian").unwrap();
@@ -380,8 +380,10 @@ async fn a_new_primary_is_followed_before_its_complete_look_has_its_turn() {
     let (tell, follow) = rigger.follower.clone().start(stop.clone());
     tell(&moved);
     let led = async {
-        // Nothing is remembered any more: a complete look follows.
-        while !leads_to(&store, "10.0.0.2") || rigger.shortcut.way(&moved, "ns") != Way::None {
+        // What is known goes on from there: nothing is left to do but to say so.
+        while !leads_to(&store, "10.0.0.2")
+            || !matches!(rigger.shortcut.way(&moved, "ns"), Way::Stands(_))
+        {
             tokio::task::yield_now().await;
         }
     };
@@ -390,4 +392,45 @@ async fn a_new_primary_is_followed_before_its_complete_look_has_its_turn() {
         led = tokio::time::timeout(Duration::from_secs(30), led) => led.unwrap(),
     }
     stop.cancel();
+}
+
+#[tokio::test]
+async fn only_what_somebody_else_made_of_a_slice_or_a_service_is_news() {
+    let (rigger, store) = world(&json!({}));
+    look(&rigger).await.unwrap();
+    let slices = news_of::<EndpointSlice>(&rigger.follower, &rigger.shortcut, "ns");
+    let services = news_of::<Service>(&rigger.follower, &rigger.shortcut, "ns");
+    let slice = || store.get(SLICES, "db-meridian").unwrap();
+    let service = || store.get(SERVICES, "db").unwrap();
+    assert!(slices(serde_json::from_value(slice()).unwrap()).is_empty());
+    assert!(services(serde_json::from_value(service()).unwrap()).is_empty());
+    lead_elsewhere(&store);
+    let named = slices(serde_json::from_value(slice()).unwrap());
+    assert_eq!(named, [ObjectRef::new("db").within("ns")]);
+    let mut changed = service();
+    changed["metadata"]["annotations"] = json!({"team": "b"});
+    store.put(SERVICES, changed);
+    let named = services(serde_json::from_value(service()).unwrap());
+    assert_eq!(named, [ObjectRef::new("db").within("ns")]);
+}
+
+#[tokio::test]
+async fn a_failover_after_a_failover_is_followed_without_a_complete_look_between() {
+    let (rigger, store, moved) = led().await;
+    store.writes();
+    let Way::Lead(there) = rigger.shortcut.way(&moved, "ns") else {
+        panic!("the slice leads to another pod");
+    };
+    assert!(rigger.follower.lead(&moved, there).await);
+    let mut back = topology();
+    back.spec.epoch = 3;
+    back.status.as_mut().unwrap().members[0].epoch = 3;
+    let Way::Lead(back_again) = rigger.shortcut.way(&back, "ns") else {
+        panic!("the slice leads to another pod");
+    };
+    assert!(rigger.follower.lead(&back, back_again).await);
+    assert!(leads_to(&store, "10.0.0.1"));
+    let written = store.writes();
+    assert_eq!(written.len(), 4, "two slices, twice: {written:?}");
+    assert!(written.iter().all(|path| path.contains("/endpointslices/")));
 }
