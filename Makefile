@@ -89,10 +89,10 @@ bench-agent: ## What the agent costs with two hundred databases, and how fast it
 
 bench-failover: export MERIDIAN_LAB_ID = 4
 bench-failover: export MERIDIAN_LAB_STATE = $(CURDIR)/.lab-failover
-bench-failover: ## Failover by cause on a real cluster: RUNS=30 ONLY=pod-killed FULL=1
+bench-failover: ## Failover by cause on a real cluster: RUNS=30 ONLY=pod-killed FULL=1 RECORD=FILE
 	@tools/prerequisites.sh
 	@$(MAKE) --no-print-directory build images
-	@target/debug/failover-bench --runs $(or $(RUNS),5) $(addprefix --only ,$(ONLY)) $(if $(FULL),--full) || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
+	@target/debug/failover-bench --runs $(or $(RUNS),5) $(addprefix --only ,$(ONLY)) $(if $(FULL),--full) $(addprefix --record ,$(RECORD)) || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
 	@$(LAB) down
 
 test: unit scenarios ## Everything that must be green before a change lands

@@ -8,6 +8,7 @@
 mod cause;
 mod cli;
 mod client;
+mod figure;
 mod history;
 mod inject;
 mod judge;
@@ -19,7 +20,8 @@ mod writer;
 
 pub use self::cause::{CAUSES, Cause, Fault, Loss};
 pub use self::cli::main;
+pub use self::figure::Figure;
 pub use self::judge::Judgement;
-pub use self::report::{json, table};
+pub use self::report::{json, table, words};
 pub use self::run::{Outcome, Waits, play};
 pub use self::site::Site;

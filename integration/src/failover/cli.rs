@@ -1,33 +1,38 @@
 //! The command `failover-bench`.
 
-use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use super::{CAUSES, Cause, Outcome, Site, Waits, json, play, table};
+use super::figure::{self, Figure};
+use super::{CAUSES, Cause, Outcome, Site, Waits, json, play, table, words};
 use crate::lab::{Lab, LabConfig};
+use crate::shell;
 use crate::stack::{Cluster, Paths};
 
 /// Plays faults against a database with a replica on a cluster of three nodes, and prints what clients saw.
 #[derive(Debug, Parser)]
 #[command(name = "failover-bench", version)]
 struct Cli {
-    /// How often each cause is played
+    /// How often each cause is played; with --record until the file holds so many runs of it
     #[arg(long, default_value_t = 5)]
-    runs: u32,
+    runs: usize,
     /// Only these causes (see --list)
     #[arg(long, value_name = "CAUSE", value_parser = parse_cause)]
     only: Vec<&'static Cause>,
     /// Print every figure of every run as JSON
     #[arg(long)]
     json: bool,
-    /// Append every run to this file as soon as it is over, one line of JSON each
+    /// Append the figures of every run to this file as soon as it is over, one line of JSON each, and play only what is
+    /// missing there
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Print the table of the runs that --record holds and end
+    #[arg(long, requires = "record")]
+    summary: bool,
     /// Ten minutes without the API server, and a copy of the store that is ten minutes old
     #[arg(long)]
     full: bool,
@@ -63,39 +68,53 @@ async fn run(cli: &Cli) -> Result<()> {
     } else {
         cli.only.clone()
     };
-    let waits = if cli.full { Waits::FULL } else { Waits::SHORT };
-    let mut site = bring_up().await?;
-    let mut outcomes: Vec<Outcome> = Vec::new();
-    for cause in causes {
-        for number in 1..=cli.runs {
-            let run = format!("{}-{number}-{}", cause.name, std::process::id());
-            let outcome = play(&site, cause, &run, &waits).await?;
-            tell(&line(number, &outcome));
-            if let Some(path) = &cli.record {
-                record(path, &outcome)
-                    .with_context(|| format!("append {run} to {}", path.display()))?;
-            }
-            let stuck = outcome.stuck.is_some();
-            outcomes.push(outcome);
-            if stuck {
-                site.remake_database()
-                    .await
-                    .with_context(|| format!("make the database anew after {run}"))?;
-            }
-        }
+    let mut known = match &cli.record {
+        Some(path) => figure::read(path)?,
+        None => Vec::new(),
+    };
+    if cli.summary {
+        return print(&table(&known));
     }
+    let outcomes = play_missing(cli, &causes, &mut known).await?;
     print(&if cli.json {
         json(&outcomes)?
     } else {
-        table(&outcomes)
+        table(&known) + &words(&outcomes)
     })
 }
 
-fn record(path: &Path, outcome: &Outcome) -> Result<()> {
-    let mut line = serde_json::to_string(outcome)?;
-    line.push('\n');
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    Ok(file.write_all(line.as_bytes())?)
+/// Plays each cause as often as it is missing, and adds the figures to those that are known.
+async fn play_missing(
+    cli: &Cli,
+    causes: &[&'static Cause],
+    known: &mut Vec<Figure>,
+) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    if figure::rarest(known, causes, cli.runs).is_none() {
+        return Ok(outcomes);
+    }
+    let commit = shell::succeed("git", &["rev-parse", "--short", "HEAD"], &[], "")?;
+    let day = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let waits = if cli.full { Waits::FULL } else { Waits::SHORT };
+    let mut site = bring_up().await?;
+    while let Some((cause, number)) = figure::rarest(known, causes, cli.runs) {
+        let run = format!("{}-{number}-{}", cause.name, std::process::id());
+        let outcome = play(&site, cause, &run, &waits).await?;
+        tell(&line(number, &outcome));
+        let figure = Figure::of(&outcome, &day, commit.trim(), cli.full);
+        if let Some(path) = &cli.record {
+            figure::append(path, &figure).with_context(|| format!("keep {run}"))?;
+        }
+        known.push(figure);
+        let stuck = outcome.stuck.is_some();
+        outcomes.push(outcome);
+        if stuck {
+            site.remake_database()
+                .await
+                .with_context(|| format!("make the database anew after {run}"))?;
+        }
+    }
+    Ok(outcomes)
 }
 
 async fn bring_up() -> Result<Site> {
@@ -116,7 +135,7 @@ fn list() -> String {
 }
 
 /// One run in one line.
-fn line(number: u32, outcome: &Outcome) -> String {
+fn line(number: usize, outcome: &Outcome) -> String {
     let found = &outcome.judgement;
     let taken = found
         .took_over_ms
