@@ -43,8 +43,10 @@ pub const DURATION: Duration = Duration::from_secs(10);
 /// A leader that has not renewed for this long is no leader any more. Shorter than [`DURATION`], with a margin for
 /// the work that it still has in flight.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(7);
-/// Pause between two renewals, and between two looks while the record cannot be read.
-pub const PERIOD: Duration = Duration::from_secs(2);
+/// Pause between two renewals. An idle agent asks for little else, so it is as long as two attempts may be lost.
+pub const PERIOD: Duration = Duration::from_millis(2_500);
+/// Pause after one that failed, and between two looks while the record cannot be read.
+const RETRY: Duration = Duration::from_secs(1);
 /// Longest time that one request may take.
 const REQUEST: Duration = Duration::from_secs(2);
 
@@ -200,7 +202,7 @@ impl Elector {
                 () = tokio::time::sleep_until(self.due) => {}
             }
             let started = Instant::now();
-            self.due = started + PERIOD;
+            self.due = started + RETRY;
             let limit = (started + REQUEST).min(self.deadline());
             let turn = tokio::time::timeout_at(limit, self.turn()).await;
             self.goes_on()?;
@@ -218,6 +220,7 @@ impl Elector {
             };
             match (&found, self.renewed_at) {
                 (Role::Leader, _) => {
+                    self.due = started + PERIOD;
                     self.renewed_at = Some(started);
                     news = None;
                 }

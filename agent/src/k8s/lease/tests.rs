@@ -211,3 +211,18 @@ async fn a_leader_whose_renewals_fail_steps_down_in_time() {
     );
     assert_eq!(asked[..2], ["GET", "PUT"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_failed_is_tried_again_soon_and_often_before_the_time_is_over() {
+    let error = || {
+        let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500,
+                                        "reason": "InternalError", "message": "etcdserver: request timed out"});
+        (500, status)
+    };
+    let mut answers = vec![(200, lease("1")), (200, lease("2"))];
+    answers.extend((0..10).map(|_| error()));
+    let ended = tokio::time::timeout(RENEW_DEADLINE * 2, ends(answers)).await;
+    let (error, asked) = ended.expect("it steps down");
+    assert!(matches!(error, ElectionError::Lost { .. }), "{error}");
+    assert_eq!(asked, ["GET", "PUT", "PUT", "GET", "GET", "GET", "GET"]);
+}
