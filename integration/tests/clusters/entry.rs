@@ -48,9 +48,13 @@ async fn hosts_lead_in_by_every_method_and_go_with_what_they_lead_to() {
     objects(cluster, ROUTES, &[]).await.unwrap();
     by_tls_route(cluster).await.unwrap();
 
-    let approved = ["meridian.dev/revision=1", "meridian.dev/delete-approved=2"];
+    let shown = ["meridian.dev/hub-term=1", "meridian.dev/revision=1"];
+    let approved = "meridian.dev/delete-approved=1/2";
     cluster
-        .must(&["annotate", "reaadb", "aa", approved[0], approved[1]], "")
+        .must(
+            &["annotate", "reaadb", "aa", shown[0], shown[1], approved],
+            "",
+        )
         .unwrap();
     cluster
         .must(&["delete", "reaadb", "aa", "--timeout=60s"], "")

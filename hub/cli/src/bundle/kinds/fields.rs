@@ -19,6 +19,7 @@ pub(in crate::bundle) const METADATA: &[&str] = &[
 pub(in crate::bundle) const ANNOTATIONS: &[&str] = &[
     "meridian.dev/delete-approved",
     "meridian.dev/hash",
+    "meridian.dev/hub-term",
     "meridian.dev/object-id",
     "meridian.dev/plan-number",
     "meridian.dev/rack",
