@@ -12,6 +12,7 @@ mod figure;
 mod history;
 mod inject;
 mod judge;
+mod memory;
 mod report;
 mod run;
 mod site;

@@ -3,13 +3,13 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::cause::Fault;
-use super::client::Connection;
+use super::memory;
 use super::run::Waits;
 use super::site::{DATABASE, Place, SETTLED, Site};
 use crate::lab::{ProcessRecord, RunningProcess};
@@ -17,13 +17,6 @@ use crate::wait::until_true;
 
 /// Size of the volume that is filled: room for the database's files, and soon full.
 const VOLUME_MIB: u32 = 96;
-/// What the shard may still take before its container's memory ends.
-const SPARE_BYTES: u64 = 24 << 20;
-/// Values that are written until the memory ends, and how many at most; the database's limit is above their sum.
-const VALUE: usize = 1 << 20;
-const VALUES: usize = 80;
-/// A shard that needs longer for a PING is silent.
-const SILENT: Duration = Duration::from_secs(1);
 /// How many leaders in the wrong place are deleted until one is in the right place.
 const LEADERS: usize = 8;
 /// Where the pods have their data volume.
@@ -128,7 +121,7 @@ pub(crate) async fn inject(
         Fault::StopFirst => return stop(vec![site.process(pod, "first")?]),
         Fault::StopPod => return stop(site.processes(pod)?),
         Fault::FillVolume => return fill(site, pod),
-        Fault::OutOfMemory => return exhaust(site, pod).await,
+        Fault::OutOfMemory => return memory::exhaust(site, pod).await,
         Fault::CutFromApi => {
             site.lab.partition(node, &control_plane).await?;
             return Ok(Undo::Join(node.clone()));
@@ -398,68 +391,4 @@ fn fill(site: &Site, pod: &str) -> Result<Undo> {
         }
     }
     Ok(Undo::Empty(path))
-}
-
-/// Lets the container's memory end a little above what it uses, and writes until that is reached.
-async fn exhaust(site: &Site, pod: &str) -> Result<Undo> {
-    let valkey = site.process(pod, "valkey-server")?;
-    let (limit, usage) = memory_files(valkey.process.pid)?;
-    let read =
-        |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
-    let (before, used) = (read(&limit)?, read(&usage)?.trim().parse::<u64>()?);
-    fs::write(&limit, (used + SPARE_BYTES).to_string())
-        .with_context(|| format!("limit {}", limit.display()))?;
-    let undo = Undo::Memory { limit, before };
-    let target = site.direct(pod)?;
-    let client = std::thread::spawn(move || -> Result<()> {
-        let mut connection = Connection::open(&target)?;
-        let value = "x".repeat(VALUE);
-        for number in 0..VALUES {
-            let key = format!("large:{number}");
-            connection.ask(&["SET", &key, &value, "EX", "60"], Duration::from_secs(5))?;
-        }
-        bail!("all {VALUES} MiB were taken and the memory did not end")
-    });
-    let ended = tokio::task::spawn_blocking(move || client.join()).await?;
-    let ended: Result<()> =
-        ended.map_err(|_| anyhow::anyhow!("the client of large values panicked"))?;
-    // At the edge of its memory a pod is either killed, or the kernel keeps it so busy finding pages that it falls silent, and
-    // its shard gives its clients up: both are the fault. A shard that goes on answering is none.
-    let gone = until_true(
-        "Valkey is killed or silent",
-        Duration::from_secs(10),
-        || async {
-            let answers = || Connection::open(&site.direct(pod)?)?.ask(&["PING"], SILENT);
-            Ok(!valkey.process.is_alive() || answers().is_err())
-        },
-    )
-    .await;
-    if gone.is_err() {
-        self::undo(site, undo).await?;
-        bail!("the kernel let Valkey live, and it answers: {ended:?}");
-    }
-    Ok(undo)
-}
-
-/// Limit and use of memory of the control group that a process is in.
-fn memory_files(pid: u32) -> Result<(PathBuf, PathBuf)> {
-    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let root = Path::new("/sys/fs/cgroup");
-    let found = groups.lines().find_map(|line| {
-        let (_, rest) = line.split_once(':')?;
-        let (controllers, path) = rest.split_once(':')?;
-        let path = path.trim_start_matches('/');
-        let first = controllers.split(',').any(|name| name == "memory");
-        first.then(|| root.join("memory").join(path))
-    });
-    let version_2 = || {
-        let line = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-        Some(root.join(line))
-    };
-    if let Some(group) = found {
-        let file = |name: &str| group.join(format!("memory.{name}_in_bytes"));
-        return Ok((file("limit"), file("usage")));
-    }
-    let group = version_2().context("the process is in no control group for memory")?;
-    Ok((group.join("memory.max"), group.join("memory.current")))
 }
