@@ -87,7 +87,7 @@ pub(crate) async fn prepare(site: &Site, fault: Fault, waits: &Waits) -> Result<
 /// minutes, and a fault that ends the container again would show that wait and nothing else.
 async fn replace_restarted(site: &Site) -> Result<()> {
     for pod in site.restarted_pods()? {
-        site.cluster.must(&["delete", "pod", &pod], "")?;
+        site.delete_pod(&pod).await?;
         site.settled(SETTLED).await?;
     }
     Ok(())
@@ -254,7 +254,7 @@ async fn leader_leaves_primary(site: &Site, place: &Place) -> Result<()> {
 
 /// Deletes the pod of the leader, and waits until another leads.
 async fn replace_leader(site: &Site, leader: &str) -> Result<()> {
-    site.cluster.must(&["delete", "pod", leader], "")?;
+    site.delete_pod(leader).await?;
     until_true("another agent leads", SETTLED, || async {
         Ok(site.agents()?.contains_key(&site.leader()?) && site.leader()? != leader)
     })
@@ -279,12 +279,13 @@ async fn leader_joins_primary(site: &Site, place: &Place) -> Result<()> {
             .find(|(_, node)| *node == place.node)
             .map(|(agent, _)| agent))
     };
-    let delete = |agent: &str| site.cluster.must(&["delete", "pod", agent], "").map(drop);
     if here()?.is_none() {
         let leader = site.leader()?;
         let other = site.agents()?.into_keys().find(|agent| *agent != leader);
         only_here("cordon")?;
-        let deleted = delete(&other.context("only one agent runs")?);
+        let deleted = site
+            .delete_pod(&other.context("only one agent runs")?)
+            .await;
         let arrived = until_true("an agent runs on the primary's node", SETTLED, || async {
             Ok(here()?.is_some())
         })
@@ -339,7 +340,7 @@ async fn bounded_primary(site: &Site, place: &Place) -> Result<()> {
             all.try_for_each(|other| site.cluster.must(&[verb, other], "").map(drop))
         };
         each("cordon")?;
-        let replaced = site.cluster.must(&["delete", "pod", pod], "");
+        let replaced = site.delete_pod(pod).await;
         let bounded = until_true("the pod has a bounded volume", SETTLED, || async {
             Ok(site.nodes_of_pods()?.contains_key(pod) && is_bounded(site, pod)?)
         })

@@ -19,7 +19,7 @@ use super::history::History;
 use super::writer::{Find, Plan, Writer, Writers};
 use crate::lab::{Lab, RunningProcess};
 use crate::stack::{Cluster, DATABASE_UP, NAMESPACE, REC_RUNNING};
-use crate::wait::{Look, until};
+use crate::wait::{Look, until, until_true};
 
 /// The REC of the faults.
 pub(crate) const REC: &str = "faulty";
@@ -243,6 +243,19 @@ impl Site {
             "`{leader}` holds the Lease and is gone"
         );
         Ok(())
+    }
+
+    /// Deletes a pod and waits until it is gone. kubectl's own wait has no end if its watch misses that.
+    pub(crate) async fn delete_pod(&self, pod: &str) -> Result<()> {
+        let uid = || {
+            let pod = self.cluster.get("pod", pod)?;
+            Ok::<_, anyhow::Error>(pod.map(|pod| pod["metadata"]["uid"].clone()))
+        };
+        let before = uid()?;
+        self.cluster
+            .must(&["delete", "pod", pod, "--wait=false"], "")?;
+        let gone = || async { Ok(uid()? != before) };
+        until_true(&format!("`{pod}` is gone"), SETTLED, gone).await
     }
 
     /// The nodes of the REC's pods that are ready and stay, by pod.
