@@ -12,7 +12,7 @@
 //!                       RERC, instances, REAADB ──► observe ─┘        peers ─► Secrets <rec>-peer-tls
 //! ```
 //!
-//! Pure: `backoff`, `join`, `identity`, `kinds`, `order`, `journal`, `settle`, `inventory`, `outbox`, `wishes`.
+//! Pure: `backoff`, `join`, `identity`, `kinds`, `order`, `journal`, `freeze`, `settle`, `inventory`, `outbox`, `wishes`.
 //! A clock is read in `run` alone. Nothing here is needed for databases to serve, fail over or replicate.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -36,6 +36,7 @@ pub mod applier;
 pub mod backoff;
 pub mod dial;
 pub mod enroll;
+pub mod freeze;
 pub mod identity;
 pub mod inventory;
 pub mod join;

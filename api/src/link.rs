@@ -2,6 +2,7 @@
 //!
 //! [`proto`] is generated from `proto/*.proto`, which document every message.
 
+pub mod clock;
 pub mod codes;
 pub mod digest;
 pub mod enroll;

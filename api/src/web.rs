@@ -7,6 +7,7 @@
 mod api_token;
 mod audit;
 mod decision;
+mod freeze;
 mod objects;
 mod problem;
 mod token;
@@ -14,6 +15,7 @@ mod token;
 pub use self::{
     api_token::{ApiRole, ApiToken, ApiTokenSpec, ApiTokenStatus},
     audit::AuditList,
+    freeze::{Freeze, FrozenDeletion},
     objects::{
         ActiveActiveDatabase, ActiveActiveDatabaseStatus, Certificate, Cluster, ClusterSpec,
         ClusterStatus, Connection, Link, List, ListMeta, Metadata, Object, Observed, Participant,

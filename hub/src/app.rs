@@ -5,6 +5,7 @@ pub mod api_tokens;
 pub mod approvals;
 pub mod audit;
 pub mod backup;
+pub mod breaker;
 pub mod databases;
 pub mod denials;
 pub mod enroll;

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod approval;
+pub mod breaker;
 pub mod clones;
 pub mod cluster;
 pub mod database;

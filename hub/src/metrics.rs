@@ -88,6 +88,7 @@ pub struct Metrics {
     limited: Family<LimitLabels, Counter>,
     connected: Gauge,
     observing: Gauge,
+    frozen: Gauge,
     certificates: Family<CertificateLabels, Gauge>,
     renewals: Family<RenewalLabels, Counter>,
 }
@@ -129,6 +130,12 @@ impl Default for Metrics {
             "1 while the hub applies nothing until a person decides",
             observing.clone(),
         );
+        let frozen = Gauge::default();
+        registry.register(
+            "frozen_scopes",
+            "Members of which no data is deleted before a person has looked; the whole fleet counts as one",
+            frozen.clone(),
+        );
         let (certificates, renewals) = (Family::default(), Family::default());
         registry.register(
             "certificate_expiry_timestamp_seconds",
@@ -150,8 +157,20 @@ impl Default for Metrics {
             limited,
             connected,
             observing,
+            frozen,
         }
     }
+}
+
+/// What is so at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Members that have a session.
+    pub connected: usize,
+    /// Whether the hub only observes.
+    pub observing: bool,
+    /// Scopes whose deletions are frozen.
+    pub frozen: usize,
 }
 
 impl Metrics {
@@ -195,10 +214,16 @@ impl Metrics {
     ///
     /// # Errors
     /// If the text cannot be written, which only a broken encoder does.
-    pub fn print(&self, connected: usize, observing: bool) -> Result<String, std::fmt::Error> {
-        self.connected
-            .set(i64::try_from(connected).unwrap_or(i64::MAX));
+    pub fn print(&self, moment: Moment) -> Result<String, std::fmt::Error> {
+        let Moment {
+            connected,
+            observing,
+            frozen,
+        } = moment;
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.connected.set(count(connected));
         self.observing.set(i64::from(observing));
+        self.frozen.set(count(frozen));
         let mut printed = String::new();
         text::encode(&mut printed, &self.registry)?;
         Ok(printed)

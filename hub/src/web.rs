@@ -10,6 +10,7 @@ mod clusters;
 mod databases;
 mod decisions;
 pub mod forward;
+mod freezes;
 pub mod front;
 mod health;
 mod hub;
@@ -151,6 +152,12 @@ fn guarded() -> Vec<(
         ),
         ("/api/v1/audit", &["GET"], get(audit::list)),
         ("/api/v1/audit/export", &["GET"], get(audit::export)),
+        ("/api/v1/freezes", &["GET"], get(freezes::list)),
+        (
+            "/api/v1/freezes/{name}/release",
+            &["POST"],
+            post(freezes::release),
+        ),
         ("/api/v1/hub", &["GET"], get(hub::get)),
         ("/api/v1/hub/backup", &["GET"], get(backup::get)),
         ("/api/v1/hub/adopt", &["POST"], post(hub::adopt)),

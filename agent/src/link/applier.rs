@@ -100,6 +100,8 @@ pub enum Command {
         head: Position,
         /// The hub's own reason for OBSERVE.
         observe: Option<String>,
+        /// What is frozen as the session begins.
+        freeze: Option<proto::Freeze>,
         /// Gets the answer.
         reply: oneshot::Sender<Mode>,
     },
@@ -137,7 +139,6 @@ pub struct Applier<M, J> {
     applied: watch::Sender<u64>,
     mode: Mode,
     head: Option<Position>,
-    frozen: Freeze,
     due: BTreeMap<ObjectId, Due>,
     known: BTreeMap<ObjectId, Order>,
     unsaved: Option<Instant>,
@@ -150,12 +151,6 @@ impl<M, J> std::fmt::Debug for Applier<M, J> {
             .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
-}
-
-#[derive(Debug, Default)]
-struct Freeze {
-    all: bool,
-    some: std::collections::BTreeSet<ObjectId>,
 }
 
 #[derive(Debug)]
@@ -204,7 +199,6 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             applied,
             mode: Mode::Obey,
             head: None,
-            frozen: Freeze::default(),
             due: BTreeMap::new(),
             known: BTreeMap::new(),
             unsaved: None,
@@ -268,7 +262,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     }
 
     fn is_frozen(&self, id: &ObjectId) -> bool {
-        self.frozen.all || self.frozen.some.contains(id)
+        self.journal.frozen().holds(id)
     }
 
     async fn pass(&mut self, orders: Vec<Order>) {

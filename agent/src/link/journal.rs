@@ -10,6 +10,7 @@ use meridian_api::ids::{ObjectId, Revision, StoreId, Term};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::freeze::Freeze;
 use super::order::{Mark, Order, Position, Wish};
 
 /// Version of the stored form.
@@ -39,6 +40,8 @@ pub struct Journal {
     /// Objects written on the member that the hub took over: their `metadata.uid`.
     #[serde(default)]
     adopted: BTreeMap<ObjectId, String>,
+    #[serde(default, skip_serializing_if = "Freeze::is_over")]
+    frozen: Freeze,
 }
 
 impl Default for Journal {
@@ -51,6 +54,7 @@ impl Default for Journal {
             deleted: BTreeMap::new(),
             held: BTreeSet::new(),
             adopted: BTreeMap::new(),
+            frozen: Freeze::default(),
         }
     }
 }
@@ -258,6 +262,19 @@ impl Journal {
     #[must_use]
     pub fn adopted(&self, object_id: &ObjectId) -> Option<&str> {
         self.adopted.get(object_id).map(String::as_str)
+    }
+
+    /// What the hub has frozen.
+    #[must_use]
+    pub fn frozen(&self) -> &Freeze {
+        &self.frozen
+    }
+
+    /// Follows what the hub freezes and thaws. Tells whether that is news.
+    pub fn freeze(&mut self, frozen: Freeze) -> bool {
+        let news = self.frozen != frozen;
+        self.frozen = frozen;
+        news
     }
 
     /// Orders that are not carried out yet.

@@ -31,8 +31,6 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// Bounds of what the hub may ask for as heartbeat and as longest silence.
 const BEAT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 const IDLE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(180));
-/// Difference of the wall clocks that is logged.
-const SKEW_MS: i64 = 5_000;
 
 /// What a session is made with.
 #[derive(Debug)]
@@ -230,7 +228,6 @@ impl Lines<'_> {
         }
         self.judge(&welcome).await?;
         let ours_ms = (self.context.wall_ms)();
-        frames::log_skew(welcome.wall_ms, ours_ms, Duration::ZERO);
         self.context
             .clocks
             .send_replace(Some((welcome.wall_ms, ours_ms)));
@@ -272,6 +269,7 @@ impl Lines<'_> {
             .ask(|reply| Command::Welcome {
                 head,
                 observe,
+                freeze: welcome.freeze.clone(),
                 reply,
             })
             .await?;
@@ -313,6 +311,8 @@ struct Open<'a> {
     idle: Duration,
     heard_at: Instant,
     echo: i64,
+    /// When it was heard.
+    echo_at: Instant,
     waiting: Option<Command>,
     /// Batches handed to the applier, oldest first: it answers in their order.
     acks: VecDeque<(u64, frames::Room, Reply)>,
@@ -334,6 +334,7 @@ impl<'a> Open<'a> {
             idle: millis(welcome.idle_ms, 30_000, IDLE),
             heard_at: Instant::now(),
             echo: 0,
+            echo_at: Instant::now(),
             waiting: None,
             acks: VecDeque::new(),
         }

@@ -10,7 +10,7 @@ mod member;
 mod world;
 
 pub(super) use member::{MemoryJournal, MemoryMember};
-pub(super) use world::{World, id, instance, item, position, rerc, tombstone, welcome};
+pub(super) use world::{Wire, World, id, instance, item, position, rerc, tombstone, welcome};
 
 /// Signs what the tests ask for.
 pub(super) struct Authority {

@@ -24,6 +24,8 @@ pub const NO_NAMESPACE: &str = "NO_NAMESPACE";
 pub const API_UNAVAILABLE: &str = "API_UNAVAILABLE";
 /// Outcome: applying is frozen.
 pub const FROZEN: &str = "FROZEN";
+/// Outcome, noted by the hub itself: the agent does not know the kind, so it was not told; a newer agent is needed.
+pub const AGENT_TOO_OLD: &str = "AGENT_TOO_OLD";
 
 /// Bye: this side stops.
 pub const SHUTDOWN: &str = "SHUTDOWN";

@@ -381,6 +381,33 @@ pub(crate) enum HubCommand {
         #[arg(short, long)]
         yes: bool,
     },
+    /// List deletions that are frozen because there were too many of them
+    #[command(after_help = "Example:\n  meridian hub freezes\n\n\
+                      More than 3 databases, and more than one in ten, that are to go from one cluster or from the whole fleet \
+                      within an hour stop all deletions there, also those that somebody confirmed by name: a script confirms by \
+                      name as well. Nothing else stops.")]
+    Freezes {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Let the frozen deletions of one list go on
+    #[command(
+        after_help = "Examples:\n  meridian hub freezes\n  meridian hub release 5f3a9c0d1e2b4a68 --dry-run\n  \
+                      meridian hub release 5f3a9c0d1e2b4a68\n\n\
+                      A list is named by what is in it. If a deletion is added after you looked, the list has another name, and \
+                      nothing is released by the old one."
+    )]
+    Release {
+        /// Name of the list, as `meridian hub freezes` shows it
+        list: String,
+        /// Show what would go, and release nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
 }
 
 /// Form of the output.

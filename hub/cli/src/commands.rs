@@ -87,6 +87,12 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
             output,
         }) => backup::backup(hub, &file, force, output).await,
         Ask::Hub(HubCommand::Adopt { yes }) => hub::adopt(hub, yes, now).await,
+        Ask::Hub(HubCommand::Freezes { output }) => hub::freezes(hub, output, now).await,
+        Ask::Hub(HubCommand::Release {
+            list,
+            dry_run,
+            output,
+        }) => hub::release(hub, &list, dry_run, output).await,
         Ask::Apply { filename, dry_run } => apply::apply(hub, &filename, dry_run).await,
         Ask::Get {
             kind,

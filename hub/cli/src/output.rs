@@ -13,7 +13,7 @@ use serde_json::Value;
 pub(crate) use self::{
     audit::audit,
     describe::describe,
-    hub::hub,
+    hub::{freezes, hub, released},
     table::{Growing, table},
 };
 use crate::{args::Format, error::CliError};

@@ -53,6 +53,11 @@ pub enum Verdict {
         /// Why, for people.
         reason: String,
     },
+    /// The deletion is wanted, and frozen with others. A prepared deletion stays prepared.
+    Frozen {
+        /// Why, for people.
+        reason: String,
+    },
     /// The object stays, or is made again.
     Keep {
         /// Why, for people.
@@ -397,10 +402,19 @@ impl App {
             Some("") if desired.record.data_bearing => {
                 keep("nobody approved the deletion of its data")
             }
-            Some(approval) => Ok(Verdict::Delete {
-                approval: approval.to_owned(),
-                revision: desired.modified,
-            }),
+            Some(approval) => {
+                if desired.record.data_bearing {
+                    let leave = self.may_delete(uid, &BTreeSet::from([object])).await?;
+                    if !leave.granted.contains(&object) {
+                        let reason = leave.frozen.unwrap_or_default();
+                        return Ok(Verdict::Frozen { reason });
+                    }
+                }
+                Ok(Verdict::Delete {
+                    approval: approval.to_owned(),
+                    revision: desired.modified,
+                })
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 
 use super::{App, AppError};
 use crate::domain::access::grant::Scope;
+use crate::domain::breaker::{self, Frozen};
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, RecInventory};
 use crate::domain::database::{Database, Membership};
 use crate::domain::denial::Denial;
@@ -29,6 +30,8 @@ pub struct MemberView {
     pub newest: Revision,
     /// Why it is let in no more.
     pub denied: Option<Denial>,
+    /// Why no data of it is deleted, with the scope that is frozen.
+    pub frozen: Option<(breaker::Scope, Frozen)>,
 }
 
 impl MemberView {
@@ -131,6 +134,7 @@ pub fn member_prefixes() -> Vec<String> {
         keys::presences().text().to_owned(),
         keys::all_recs().text().to_owned(),
         keys::denied_clusters().text().to_owned(),
+        keys::tallies().text().to_owned(),
     ]
 }
 
@@ -161,12 +165,22 @@ fn members(lists: &mut Lists) -> Result<BTreeMap<ClusterUid, MemberView>, StoreE
     let mut presences: BTreeMap<ClusterUid, _> = keyed(lists.next(&keys::presences())?);
     let mut recs: BTreeMap<ClusterUid, _> = keyed(lists.next(&keys::all_recs())?);
     let mut denied: BTreeMap<ClusterUid, _> = keyed(lists.next(&keys::denied_clusters())?);
+    let tallies: BTreeMap<breaker::Scope, _> = keyed(lists.next(&keys::tallies())?);
+    let over = |uid| [breaker::Scope::Fleet, breaker::Scope::Cluster(uid)];
     let views = clusters.into_iter().map(|cluster| {
         let uid = cluster.record.uid;
         let (presence, recs) = (presences.remove(&uid), recs.remove(&uid));
         let denied = denied.remove(&uid);
         let newest = modified(presence.as_ref()).max(modified(recs.as_ref()));
         let newest = newest.max(modified(denied.as_ref()));
+        let counted = over(uid).map(|scope| (scope, tallies.get(&scope)));
+        let newest = counted
+            .iter()
+            .map(|(_, tally)| modified(*tally))
+            .fold(newest, Revision::max);
+        let frozen = counted.into_iter();
+        let mut frozen =
+            frozen.filter_map(|(scope, tally)| Some((scope, tally?.record.frozen()?.clone())));
         (
             uid,
             MemberView {
@@ -175,6 +189,7 @@ fn members(lists: &mut Lists) -> Result<BTreeMap<ClusterUid, MemberView>, StoreE
                 presence: presence.map(|held| held.record),
                 recs: recs.map(|held| held.record),
                 denied: denied.map(|held| held.record),
+                frozen: frozen.next(),
             },
         )
     });

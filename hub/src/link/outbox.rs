@@ -21,6 +21,7 @@ pub struct Pending {
 pub struct Outbox {
     pending: Mutex<Pending>,
     marked: Notify,
+    reconsidered: Notify,
 }
 
 impl Outbox {
@@ -47,6 +48,16 @@ impl Outbox {
             }
             marked.await;
         }
+    }
+
+    /// Lets the session look again at what it may not tell.
+    pub fn reconsider(&self) {
+        self.reconsidered.notify_one();
+    }
+
+    /// Waits until there is reason to look again.
+    pub async fn reconsidered(&self) {
+        self.reconsidered.notified().await;
     }
 
     fn take_now(&self, limit: usize) -> Option<(Pending, bool)> {

@@ -2,18 +2,21 @@
 //! and leaving always gives the seat up and writes down that the member is unreachable. Generic over what comes in, so
 //! that tests need no network.
 
+mod end;
+mod freezing;
 mod inbound;
 mod outbound;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
-use meridian_api::ids::{ClusterUid, Revision};
+use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 use meridian_api::link::proto::agent_frame::Frame as FromAgent;
 use meridian_api::link::proto::hub_frame::Frame;
 use meridian_api::link::{codes, negotiate, proto};
@@ -23,13 +26,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::sessions::{Seat, Sessions};
-use super::wire::{self, Malformed};
+use super::wire;
 use crate::app::members::{Admission, Mode};
 use crate::app::reign::Reign;
 use crate::app::{App, AppError};
 use crate::domain::cluster::Presence;
 use crate::domain::denial::Speaker;
-use crate::store::StoreError;
+use end::End;
 use outbound::Window;
 
 /// Frames that may wait for the network. The session stops reading new work while they do, so this bounds its memory.
@@ -81,76 +84,6 @@ pub struct Context {
 /// Where a session's frames go.
 pub type Outgoing = mpsc::Sender<Result<proto::HubFrame, Status>>;
 
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    /// The agent comes back at once over another connection.
-    #[error("the agent moves to another connection")]
-    Moves,
-    /// The agent said goodbye or its stream ended.
-    #[error("the agent left: {0}")]
-    Left(String),
-    /// Nobody reads what is sent.
-    #[error("the agent does not read")]
-    Deaf,
-    /// The hub ends it and says why.
-    #[error("{code}: {message}")]
-    Bye {
-        /// For machines.
-        code: &'static str,
-        /// For people.
-        message: String,
-    },
-}
-
-impl End {
-    fn bye(code: &'static str, message: impl ToString) -> Self {
-        Self::Bye {
-            code,
-            message: message.to_string(),
-        }
-    }
-}
-
-impl From<Malformed> for End {
-    fn from(malformed: Malformed) -> Self {
-        Self::bye(codes::PROTOCOL_ERROR, malformed)
-    }
-}
-
-impl From<AppError> for End {
-    fn from(error: AppError) -> Self {
-        let code = match &error {
-            AppError::Refused(_) => codes::REVOKED,
-            AppError::CertificateOver(_) => codes::CERTIFICATE,
-            AppError::Quarantined(_) => codes::QUARANTINED,
-            AppError::Store(StoreError::NotLeading | StoreError::Fenced { .. }) => {
-                codes::NOT_LEADER
-            }
-            AppError::Invalid { .. }
-            | AppError::NotFound { .. }
-            | AppError::Conflict(_)
-            | AppError::Changed(_)
-            | AppError::Repeated(_)
-            | AppError::Forbidden(_)
-            | AppError::AwaitsApproval(_)
-            | AppError::Observing(_)
-            | AppError::Busy(_)
-            | AppError::Ca(_)
-            | AppError::Store(_) => codes::SHUTDOWN,
-        };
-        if code != codes::SHUTDOWN {
-            return Self::bye(code, error);
-        }
-        // The agent comes back, and the hub may have recovered by then.
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "a session could not be served"
-        );
-        Self::bye(codes::SHUTDOWN, error)
-    }
-}
-
 /// A session that was let in.
 struct Session<In> {
     context: Context,
@@ -168,10 +101,16 @@ struct Session<In> {
     adopting: bool,
     heard: Instant,
     window: Window,
+    /// Deletions that the member was told to stop.
+    frozen: BTreeSet<ObjectId>,
+    /// Deletions that the member was not told, because they are frozen.
+    withheld: BTreeSet<ObjectId>,
     /// Highest revision whose outcome is stored.
     outcomes_to: u64,
     /// Monotonic clock of the agent's last heartbeat.
     echo: i64,
+    /// When it was heard.
+    echo_at: Instant,
     started: Instant,
 }
 
@@ -294,8 +233,11 @@ where
             adopting: matches!(admission.mode, Mode::Adopt { .. }),
             heard: Instant::now(),
             window: Window::default(),
+            frozen: BTreeSet::new(),
+            withheld: BTreeSet::new(),
             outcomes_to: 0,
             echo: hello.mono_ms,
+            echo_at: Instant::now(),
             started: Instant::now(),
             context,
         };
@@ -329,7 +271,8 @@ where
             Mode::Full | Mode::Adopt { .. } => (proto::SyncMode::Full, Revision(0), String::new()),
             Mode::Observe(reason) => (proto::SyncMode::Observe, Revision(0), reason.clone()),
         };
-        let welcome = self.welcome_frame(proto, &admission, mode, desired.revision, reason);
+        let mut welcome = self.welcome_frame(proto, &admission, mode, desired.revision, reason);
+        welcome.freeze = self.freeze_at_start().await?;
         self.send(Frame::Welcome(welcome)).await?;
         if let Mode::Adopt { approval } = &admission.mode {
             self.send(outbound::adoption(approval)).await?;
@@ -354,7 +297,8 @@ where
         let fresh = desired
             .value
             .iter()
-            .filter(|held| held.modified > since)
+            // A deletion may have been frozen, and left out, when the member got as far as it is.
+            .filter(|held| held.modified > since || held.record.is_tombstone())
             .map(|held| held.record.object_id);
         self.seat.outbox.mark(fresh, desired.revision);
         Ok(())
@@ -390,6 +334,7 @@ where
                         None => self.beat().await,
                     }
                 }
+                () = outbox.reconsidered() => self.reconsider().await,
                 (pending, whole) = outbox.take(outbound::BATCH), if room => self.apply(pending, whole).await,
             };
             if let Err(end) = step {

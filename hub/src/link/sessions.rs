@@ -8,6 +8,7 @@ use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Outbox;
+use crate::domain::breaker::Scope;
 use crate::domain::denial::Speaker;
 
 /// The sessions of this hub. Clones share them.
@@ -104,6 +105,17 @@ impl Sessions {
     ) {
         if let Some(live) = self.lock().get(&cluster) {
             live.outbox.mark(objects, complete_to);
+        }
+    }
+
+    /// Lets the member's session, or every session, look again at what it may not tell.
+    pub fn reconsider(&self, scope: Scope) {
+        let sessions = self.lock();
+        let all = sessions.iter();
+        for (cluster, live) in all {
+            if scope == Scope::Fleet || scope == Scope::Cluster(*cluster) {
+                live.outbox.reconsider();
+            }
         }
     }
 

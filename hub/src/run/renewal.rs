@@ -110,6 +110,7 @@ mod tests {
     use jiff::{SignedDuration, Timestamp};
 
     use super::*;
+    use crate::metrics::Moment;
 
     /// The wall clock goes as the runtime's, which is paused.
     #[derive(Debug)]
@@ -157,7 +158,7 @@ mod tests {
             .await
             .unwrap_err();
         let asked = asked.lock().unwrap().clone();
-        (asked, metrics.print(0, false).unwrap())
+        (asked, metrics.print(Moment::default()).unwrap())
     }
 
     #[tokio::test(start_paused = true)]

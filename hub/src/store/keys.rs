@@ -3,7 +3,8 @@
 //! `/meta` store birth, authority, starts, counters · `/doubt`, `/adopted` lineage in question · `/cluster`, `/cluster-name`,
 //! `/removed`, `/presence`, `/session`, `/instances`, `/denied` members · `/token`, `/approval`, `/user`, `/user-use` secrets' hashes ·
 //! `/repeat` idempotency keys · `/recs`, `/remote` inventory · `/audit`, `/audit-new`, `/audit-ends` audit log ·
-//! `/database`, `/membership` intent and its allocations · `/desired`, `/outcome`, `/observed` per member and object.
+//! `/database`, `/membership` intent and its allocations · `/desired`, `/outcome`, `/observed` per member and object ·
+//! `/tally` deletions of a member and of the fleet.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,6 +17,7 @@ use super::records::{
 };
 use crate::domain::access::{ApiToken, JoinToken, LastUse, Repeat};
 use crate::domain::approval::Approval;
+use crate::domain::breaker::{Scope, Tally};
 use crate::domain::clones::Instances;
 use crate::domain::cluster::{Cluster, PresenceEdge, RecInventory, RemovedCluster};
 use crate::domain::database::{Database, Membership};
@@ -145,6 +147,8 @@ kinds! {
     desired(cluster: ClusterUid, object: ObjectId) / all_desired: Desired = "/desired/" "{}/{}";
     /// What became of an object on a member.
     outcome(cluster: ClusterUid, object: ObjectId) / outcomes: StoredOutcome = "/outcome/" "{}/{}";
+    /// What is remembered of the deletions in a scope.
+    tally(scope: Scope) / tallies: Tally = "/tally/" "{}";
     /// What a member observes of an object.
     observed(cluster: ClusterUid, object: ObjectId) / all_observed: StoredObservation = "/observed/" "{}/{}";
 }

@@ -10,6 +10,7 @@ use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::breaker::Scope;
 use crate::link::sessions::Sessions;
 use crate::store::{Batch, Read, Store, StoreError, keys};
 
@@ -20,7 +21,13 @@ const AFTER_FAILURE: Duration = Duration::from_millis(200);
 pub async fn run(store: Arc<dyn Store>, sessions: Sessions, stop: CancellationToken) {
     let work = async {
         loop {
-            if let Err(error) = follow(store.as_ref(), &sessions).await {
+            let both = async {
+                tokio::try_join!(
+                    follow(store.as_ref(), &sessions),
+                    follow_freezes(store.as_ref(), &sessions)
+                )
+            };
+            if let Err(error) = both.await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "delivery looks at everything again"
@@ -52,6 +59,23 @@ async fn follow(store: &dyn Store, sessions: &Sessions) -> Result<(), StoreError
             changes.iter().map(|change| change.key.as_str()),
             revision,
         );
+    }
+    Ok(())
+}
+
+/// Lets sessions look again at what they may not tell, whenever a freeze begins or ends.
+async fn follow_freezes(store: &dyn Store, sessions: &Sessions) -> Result<(), StoreError> {
+    let prefix = keys::tallies().text().to_owned();
+    let head = store.list(Vec::new()).await?.revision;
+    sessions.reconsider(Scope::Fleet);
+    let mut changes = store.watch(prefix, head).await?;
+    while let Some(batch) = changes.next().await {
+        let changed = batch?.changes;
+        for scope in changed.iter().map(|change| keys::last_part(&change.key)) {
+            if let Ok(scope) = scope.parse() {
+                sessions.reconsider(scope);
+            }
+        }
     }
     Ok(())
 }

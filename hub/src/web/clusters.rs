@@ -15,8 +15,9 @@ use super::params::Params;
 use super::sent::Name;
 use super::watch::Reading;
 use super::{WebState, kinds, watch};
-use crate::app::App;
 use crate::app::reads::MemberView;
+use crate::app::{App, breaker};
+use crate::domain::breaker::{Frozen, Scope};
 use crate::domain::cluster;
 use crate::domain::denial::Denial;
 use crate::store::Read;
@@ -103,7 +104,7 @@ fn body(view: &MemberView) -> Cluster {
                 stale: !view.is_connected(),
             }),
             certificates: known.certificates.iter().map(certificate).collect(),
-            conditions: view.denied.iter().map(denied).collect(),
+            conditions: conditions(view),
         }),
     }
 }
@@ -112,6 +113,30 @@ fn certificate(known: &cluster::Certificate) -> Certificate {
     Certificate {
         serial: known.serial.to_string(),
         ends_at: time(known.ends_at),
+    }
+}
+
+fn conditions(view: &MemberView) -> Vec<Condition> {
+    let denied = view.denied.iter().map(denied);
+    let frozen = view.frozen.iter();
+    denied
+        .chain(frozen.map(|(scope, why)| frozen_condition(*scope, why)))
+        .collect()
+}
+
+/// What is said of a member whose data is not deleted. It names no database: every project sees it.
+fn frozen_condition(scope: Scope, frozen: &Frozen) -> Condition {
+    Condition {
+        type_: "DeletionsFrozen".to_owned(),
+        status: "True".to_owned(),
+        reason: match scope {
+            Scope::Fleet => "TooManyInFleet",
+            Scope::Cluster(_) => "TooManyInCluster",
+        }
+        .to_owned(),
+        message: breaker::reason(scope, frozen),
+        last_transition_time: time(frozen.since),
+        observed_generation: None,
     }
 }
 

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::WebState;
 use super::forward::FRESH;
+use crate::metrics::Moment;
 
 /// The process answers.
 pub(super) async fn healthz() -> &'static str {
@@ -41,7 +42,12 @@ pub(super) async fn metrics(State(state): State<WebState>) -> Response {
         .doubts()
         .await
         .is_ok_and(|doubts| !doubts.is_empty());
-    match state.metrics.print((state.connected.0)(), observing) {
+    let moment = Moment {
+        connected: (state.connected.0)(),
+        observing,
+        frozen: state.app.frozen_scopes().await.unwrap_or_default(),
+    };
+    match state.metrics.print(moment) {
         Ok(printed) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], printed).into_response()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use meridian_api::web::{
-    ActiveActiveDatabase, ApiToken, Approval, Cluster, Denial, EVENTS_CONTENT_TYPE, List,
+    ActiveActiveDatabase, ApiToken, Approval, Cluster, Denial, EVENTS_CONTENT_TYPE, Freeze, List,
     PROBLEM_CONTENT_TYPE, Problem, RemoteCluster, Token,
 };
 use schemars::generate::SchemaSettings;
@@ -125,6 +125,7 @@ enum About {
     RemoteCluster,
     Database,
     ApiToken,
+    Freeze,
     Hub,
     Backup,
     Audit,
@@ -139,6 +140,7 @@ impl About {
             Some("remoteclusters") => Self::RemoteCluster,
             Some("activeactivedatabases") => Self::Database,
             Some("apitokens") => Self::ApiToken,
+            Some("freezes") => Self::Freeze,
             Some("audit") if path.ends_with("/export") => Self::AuditExport,
             Some("audit") => Self::Audit,
             _ if path.ends_with("/backup") => Self::Backup,
@@ -153,6 +155,7 @@ impl About {
             Self::RemoteCluster => "RemoteCluster",
             Self::Database => "ActiveActiveDatabase",
             Self::ApiToken => "ApiToken",
+            Self::Freeze => "Freeze",
             Self::Hub => "Hub",
             Self::Backup => "Backup",
             Self::Audit => "Audit",
@@ -168,6 +171,7 @@ impl About {
             Self::RemoteCluster => schemas.named::<RemoteCluster>(name),
             Self::Database => schemas.named::<ActiveActiveDatabase>(name),
             Self::ApiToken => schemas.named::<ApiToken>(name),
+            Self::Freeze => schemas.named::<Freeze>(name),
             Self::Hub => schemas.named::<Hub>(name),
             Self::Backup | Self::AuditExport => json!({ "type": "string", "format": "binary" }),
             Self::Audit => json!({ "type": "object" }),
@@ -332,7 +336,9 @@ fn responses(operation: &Operation, about: About, shown: &Value) -> Value {
         responses.insert(status.to_string(), answer);
     };
     match (operation.method, about) {
-        ("POST", About::Hub) | ("GET" | "PUT" | "PATCH", _) => put(200, answered("It is so")),
+        ("POST", About::Hub | About::Freeze) | ("GET" | "PUT" | "PATCH", _) => {
+            put(200, answered("It is so"))
+        }
         ("POST", About::Database) | ("DELETE", About::Database) => {
             put(202, answered("It is wanted; the status says how far it is"));
             put(200, answered("It would be so"));

@@ -91,7 +91,7 @@ const OBJECT: &[Parameter] = &[
 const CREATE: &[Parameter] = &[Parameter::DryRun, Parameter::IdempotencyKey];
 const CHANGE: &[Parameter] = &[Parameter::DryRun, Parameter::IfMatch];
 const DELETE: &[Parameter] = &[Parameter::DryRun, Parameter::Confirm, Parameter::IfMatch];
-/// The words say what is approved.
+/// The words, or the name of a list, say what is approved.
 const APPROVE: &[Parameter] = &[Parameter::DryRun];
 
 const fn operation(
@@ -136,6 +136,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[Parameter::Limit, Parameter::Continue],
     ),
     operation("GET", "/api/v1/audit/export", &[]),
+    operation("GET", "/api/v1/freezes", READ),
+    operation("POST", "/api/v1/freezes/{name}/release", APPROVE),
     operation("GET", "/api/v1/hub", READ),
     operation("GET", "/api/v1/hub/backup", &[]),
     operation("POST", "/api/v1/hub/adopt", &[Parameter::DryRun]),

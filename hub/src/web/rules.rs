@@ -22,6 +22,8 @@ pub(super) fn act(method: &Method, path: &str) -> Option<(Verb, Kind)> {
         "/api/v1/apitokens/{name}" => (Kind::ApiToken, What::One),
         "/api/v1/audit" | "/api/v1/audit/export" => (Kind::Audit, What::All),
         "/api/v1/hub" => (Kind::Hub, What::One),
+        "/api/v1/freezes" => (Kind::Hub, What::All),
+        "/api/v1/freezes/{name}/release" => (Kind::Hub, What::Decision(Verb::Release)),
         "/api/v1/hub/backup" => (Kind::Backup, What::One),
         "/api/v1/hub/adopt" => (Kind::Hub, What::Decision(Verb::Adopt)),
         _ => return None,

@@ -9,6 +9,7 @@ use meridian_api::crds::shared::{Condition, SpecStatus};
 use meridian_api::web::{ActiveActiveDatabaseStatus, Link, Observed, Participant};
 
 use super::answer::time;
+use crate::app::breaker;
 use crate::app::reads::{DatabaseView, MemberView, ObjectView, ParticipantView};
 use crate::store::records::{LinkReport, StoredObservation};
 
@@ -212,11 +213,27 @@ fn conditions(view: &DatabaseView) -> Vec<Condition> {
     };
     let delivered = waits(view, undelivered);
     let active = waits(view, inactive);
-    vec![
+    let mut conditions = vec![
         condition(view, "Planned", "WaitsForPlan", &planned),
         condition(view, "Delivered", "WaitsForMembers", &delivered),
         condition(view, "Active", "WaitsForDatabases", &active),
-    ]
+    ];
+    let frozen = waits(view, frozen);
+    if view.database.record.deletion.is_some() && !frozen.is_empty() {
+        conditions.push(condition(
+            view,
+            "DeletionGoesOn",
+            "DeletionsFrozen",
+            &frozen,
+        ));
+    }
+    conditions
+}
+
+/// Why the data of a participant is not deleted now.
+fn frozen(participant: &ParticipantView) -> Option<String> {
+    let (scope, frozen) = member(participant)?.frozen.as_ref()?;
+    Some(breaker::reason(*scope, frozen))
 }
 
 fn waits(view: &DatabaseView, why: impl Fn(&ParticipantView) -> Option<String>) -> Vec<String> {

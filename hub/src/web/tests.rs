@@ -6,6 +6,7 @@ mod backup;
 mod changes;
 mod databases;
 mod decisions;
+mod freezes;
 mod limits;
 mod lists;
 mod openapi;

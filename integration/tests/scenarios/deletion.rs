@@ -3,7 +3,7 @@
 use meridian_integration::stack::{Cluster, NAMESPACE, Stack};
 use serde_json::Value;
 
-use crate::support::{Database, database, database_of, gone, manifest, object, stack};
+use crate::support::{Database, database, database_of, deleted, gone, manifest, object, stack};
 
 /// Kinds that an Active-Active database makes on a member.
 const MADE: &[&str] = &["reaadb", "aai", "dbtopo", "service", "endpointslice"];
@@ -71,12 +71,8 @@ async fn a_confirmed_deletion_leaves_nothing_behind() {
         );
     }
 
-    stack
-        .hub
-        .must(&["delete", "activeactivedatabase", &name, "--yes"], "")
-        .unwrap();
+    deleted(stack, &name).await.unwrap();
     for cluster in &stack.clusters {
-        gone(cluster, "reaadb", &name).await.unwrap();
         for kind in MADE {
             gone(cluster, kind, &name).await.unwrap();
         }
@@ -133,12 +129,5 @@ async fn a_member_that_deletes_alone_keeps_its_data() {
         "nothing of the data path is touched"
     );
 
-    stack
-        .hub
-        .must(&["delete", "activeactivedatabase", &name, "--yes"], "")
-        .unwrap();
-    for cluster in &stack.clusters {
-        gone(cluster, "reaadb", &name).await.unwrap();
-        gone(cluster, "dbtopo", &name).await.unwrap();
-    }
+    deleted(stack, &name).await.unwrap();
 }

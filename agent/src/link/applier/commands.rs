@@ -6,6 +6,7 @@ use super::{
     proto, settle,
 };
 use crate::link::{
+    freeze::Freeze,
     journal::{Accepted, Journal},
     order::Order,
 };
@@ -20,16 +21,18 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             Command::Welcome {
                 head,
                 observe,
+                freeze,
                 reply,
             } => {
-                let _gone = reply.send(self.welcome(head, observe));
+                let frozen = Freeze::at_start(freeze.as_ref());
+                let _gone = reply.send(self.welcome(head, observe, frozen));
             }
             Command::Accept { batch, reply } => {
                 let _gone = reply.send(self.accept(batch).await);
             }
             Command::Confirm(confirm) => self.confirm(&confirm).await,
             Command::Digest(buckets) => self.digest(&buckets).await,
-            Command::Freeze(freeze) => self.freeze(&freeze),
+            Command::Freeze(freeze) => self.freeze(&freeze).await,
             Command::Seen { kind, object, gone } => self.seen(kind, &object, gone),
         }
     }
@@ -66,7 +69,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         })
     }
 
-    fn welcome(&mut self, head: Position, observe: Option<String>) -> Mode {
+    fn welcome(&mut self, head: Position, observe: Option<String>, frozen: Freeze) -> Mode {
         self.mode = match (observe, self.journal.judge_head(&head)) {
             (Some(reason), _) => Mode::Observe(reason),
             (None, Err(stranger)) => Mode::Observe(stranger.to_string()),
@@ -84,7 +87,10 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             );
         }
         self.head = Some(head);
-        self.frozen = super::Freeze::default();
+        // One that may not be obeyed does not end what another has frozen.
+        if self.mode == Mode::Obey && self.journal.freeze(frozen) {
+            self.unsaved.get_or_insert_with(Instant::now);
+        }
         self.mode.clone()
     }
 
@@ -282,20 +288,17 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         }
     }
 
-    fn freeze(&mut self, freeze: &proto::Freeze) {
-        let ids = freeze
-            .object_ids
-            .iter()
-            .filter_map(|id| id.parse::<ObjectId>().ok());
-        match (freeze.object_ids.is_empty(), freeze.on) {
-            (true, true) => self.frozen.all = true,
-            (true, false) => self.frozen = super::Freeze::default(),
-            (false, true) => self.frozen.some.extend(ids),
-            (false, false) => {
-                let thawed: std::collections::BTreeSet<_> = ids.collect();
-                self.frozen.some.retain(|id| !thawed.contains(id));
-            }
+    /// What is frozen waits, and what is not any more is looked at again at once. Stored before anything else is carried out.
+    async fn freeze(&mut self, freeze: &proto::Freeze) {
+        let mut frozen = self.journal.frozen().clone();
+        frozen.follow(freeze);
+        let before = self.journal.frozen().clone();
+        if self.journal.freeze(frozen) {
+            self.tidy().await;
         }
+        let journal = &self.journal;
+        self.due
+            .retain(|id, _| !before.holds(id) || journal.frozen().holds(id));
         for id in self
             .journal
             .pending()

@@ -1,11 +1,8 @@
 //! What a session does with each frame.
 
-use meridian_api::link::{Position as StorePosition, proto::SyncMode};
+use meridian_api::link::{Position as StorePosition, clock::Skew, proto::SyncMode};
 
-use super::{
-    Duration, Heard, HubFrame, Instant, Open, Reply, SKEW_MS, Say, Taken, Why, codes, oneshot,
-    proto,
-};
+use super::{Heard, HubFrame, Instant, Open, Reply, Say, Taken, Why, codes, oneshot, proto};
 use crate::link::{
     applier::{Batch, Command},
     order::Order,
@@ -56,19 +53,16 @@ impl Open<'_> {
                 Ok(())
             }
             Heard::Beat(beat) => {
-                self.echo = beat.mono_ms;
+                let now = Instant::now();
+                (self.echo, self.echo_at) = (beat.mono_ms, now);
                 context.outbox.outcomes_durable(beat.outcomes_durable_upto);
-                let half_trip = mono_ms(Instant::now())
-                    .saturating_sub(beat.echo_mono_ms)
-                    .max(0)
-                    / 2;
-                // Without an echo of ours the trip is not known.
-                let half_trip = if beat.echo_mono_ms == 0 { 0 } else { half_trip };
-                log_skew(
-                    beat.wall_ms,
-                    (context.wall_ms)(),
-                    Duration::from_millis(half_trip.unsigned_abs()),
-                );
+                let skew = Skew::of(&beat, (context.wall_ms)(), mono_ms(now));
+                if let Some(skew) = skew.filter(|skew| skew.is_large()) {
+                    tracing::warn!(
+                        hub_ahead_ms = skew.ahead_ms,
+                        "the clocks of hub and agent differ; set both by NTP"
+                    );
+                }
                 Ok(())
             }
             Heard::Credit(credit) => {
@@ -172,6 +166,7 @@ impl Open<'_> {
             mono_ms: mono_ms(Instant::now()),
             wall_ms: (self.lines.context.wall_ms)(),
             echo_mono_ms: self.echo,
+            echo_held_ms: i64::try_from(self.echo_at.elapsed().as_millis()).unwrap_or(i64::MAX),
         };
         self.lines.say(Say::Beat(beat)).await
     }
@@ -188,18 +183,6 @@ pub(super) fn observe_reason(welcome: &proto::Welcome) -> Option<String> {
         Ok(SyncMode::Unspecified) | Err(_) => {
             Some(format!("the hub chose the unknown mode {}", welcome.mode))
         }
-    }
-}
-
-/// Logs a difference of the wall clocks that people should know. Nothing else is done with it.
-pub(super) fn log_skew(theirs_ms: i64, ours_ms: i64, half_trip: Duration) {
-    let half_trip = i64::try_from(half_trip.as_millis()).unwrap_or(i64::MAX);
-    let skew = ours_ms.saturating_sub(theirs_ms).saturating_sub(half_trip);
-    if theirs_ms != 0 && skew.saturating_abs() > SKEW_MS {
-        tracing::warn!(
-            skew_ms = skew,
-            "the clocks of hub and agent differ; set both by NTP"
-        );
     }
 }
 

@@ -7,7 +7,7 @@ mod lineage;
 use super::*;
 use crate::link::{
     kinds::{DELETE_APPROVED, Kind},
-    testing::{MemoryMember, World, id, instance, item, position, rerc, tombstone},
+    testing::{MemoryMember, Wire, World, id, instance, item, position, rerc, tombstone},
 };
 
 fn live(member: &MemoryMember, n: u8) -> serde_json::Value {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use http::Method;
+use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::{escaped, object_path};
@@ -50,11 +51,18 @@ pub(crate) async fn token(hub: &Hub, kind: Kind, name: &str) -> Result<(), CliEr
 /// Waits until the hub does not know the object any more.
 async fn gone(hub: &Hub, kind: Kind, name: &str, how: &Deletion) -> Result<(), CliError> {
     let deadline = Instant::now() + how.timeout;
+    let mut told = false;
     loop {
         match hub.call(Method::GET, &object_path(kind, name), None).await {
             Err(CliError::Problem(problem)) if problem.status == 404 => return Ok(()),
             // The hub may be restarted while its members delete; the deletion is stored.
-            Ok(_) | Err(CliError::Unreachable { .. }) => {}
+            Err(CliError::Unreachable { .. }) => {}
+            Ok(answer) => {
+                if let Some(why) = frozen(&answer).filter(|_| !told) {
+                    output::note(&why);
+                    told = true;
+                }
+            }
             Err(error) => return Err(error),
         }
         let next = Instant::now() + LOOK;
@@ -68,6 +76,15 @@ async fn gone(hub: &Hub, kind: Kind, name: &str, how: &Deletion) -> Result<(), C
         }
         sleep_until(next).await;
     }
+}
+
+/// Why the deletion does not go on, if it is frozen with others.
+fn frozen(answer: &Value) -> Option<String> {
+    let conditions = answer.pointer("/status/conditions")?.as_array()?;
+    let frozen = conditions
+        .iter()
+        .find(|one| one["reason"] == "DeletionsFrozen")?;
+    Some(frozen["message"].as_str()?.to_owned())
 }
 
 /// Asks for the name, as the only answer that is not given by habit.

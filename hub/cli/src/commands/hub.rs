@@ -6,6 +6,7 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::escaped;
 use crate::{args::Format, client::Hub, error::CliError, output};
 
 /// What a person types to let a hub go on.
@@ -25,6 +26,25 @@ pub(crate) async fn adopt(hub: &Hub, yes: bool, now: Timestamp) -> Result<(), Cl
     }
     let after = hub.call(Method::POST, "hub/adopt", None).await?;
     output::print(&output::hub(&after, now))
+}
+
+/// Shows the deletions that wait for a person.
+pub(crate) async fn freezes(hub: &Hub, format: Format, now: Timestamp) -> Result<(), CliError> {
+    let answer = hub.call(Method::GET, "freezes", None).await?;
+    output::show(&answer, || output::freezes(&answer, now), format)
+}
+
+/// Lets the deletions of exactly this list go on.
+pub(crate) async fn release(
+    hub: &Hub,
+    list: &str,
+    dry_run: bool,
+    format: Format,
+) -> Result<(), CliError> {
+    let only_tried = if dry_run { "?dryRun=All" } else { "" };
+    let path = format!("freezes/{}/release{only_tried}", escaped(list));
+    let answer = hub.call(Method::POST, &path, None).await?;
+    output::show(&answer, || output::released(&answer, dry_run), format)
 }
 
 /// Shows what would be accepted, and asks for a word that is not given by habit.

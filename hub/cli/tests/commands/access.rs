@@ -63,6 +63,35 @@ fn event(name: &str) -> Event {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_deletions_are_listed_and_released_by_the_name_of_their_list() {
+    let hub = Hub::start().await;
+    let freeze = json!({ "list": "5f3a", "since": "2026-01-02T00:00:00Z", "reason": "too many", "cluster": "eu-1",
+        "deletions": [{ "cluster": "eu-1", "kind": "ActiveActiveInstance", "namespace": "ns", "name": "cart",
+            "approvedBy": "alice", "told": false }] });
+    let (list, release) = ("GET /api/v1/freezes", "POST /api/v1/freezes/5f3a/release");
+    let tried = format!("{release}?dryRun=All");
+    hub.answers(list, 200, json!({ "items": [freeze] }))
+        .answers(&tried, 200, freeze.clone())
+        .answers(release, 200, freeze.clone());
+    let ran = hub.run(&["hub", "freezes"], "").await;
+    for part in [
+        "5f3a",
+        "cluster eu-1",
+        "too many",
+        "cart",
+        "alice",
+        "not sent",
+    ] {
+        assert!(ran.stdout.contains(part), "{part}: {ran:?}");
+    }
+    let ran = hub.run(&["hub", "release", "5f3a", "--dry-run"], "").await;
+    assert!(ran.stdout.contains("would go on"), "{ran:?}");
+    let ran = hub.run(&["hub", "release", "5f3a"], "").await;
+    assert!(ran.code == 0 && ran.stdout.contains("cart"), "{ran:?}");
+    assert_eq!(hub.asked().len(), 3);
+}
+
 fn log(names: &[&str]) -> String {
     let store = "6f0c2a52-3b5e-4a3e-9d57-0d9a3c1f1e11";
     let mut last = Place::BEGIN;

@@ -90,7 +90,7 @@ pub enum Verb {
     Approve,
     /// Lets a member, or one certificate of it, in no more.
     Deny,
-    /// Lets a member that was denied, or is in quarantine, in again.
+    /// Lets a member that was denied, or is in quarantine, in again; or deletions that are frozen go on.
     Release,
 }
 
@@ -192,14 +192,14 @@ pub fn least(kind: Kind, verb: Verb) -> Option<Role> {
         | (Kind::JoinToken, Verb::List | Verb::Get) => Some(Operator),
         (Kind::Cluster, Verb::Delete | Verb::Approve | Verb::Deny | Verb::Release)
         | (Kind::JoinToken, Verb::Create | Verb::Delete)
-        | (Kind::Hub, Verb::Adopt)
+        | (Kind::Hub, Verb::List | Verb::Adopt | Verb::Release)
         | (Kind::Backup, Verb::Get)
         | (Kind::Audit, Verb::List)
         | (Kind::ApiToken, Verb::List | Verb::Get | Verb::Create | Verb::Delete) => Some(Admin),
         (Kind::Cluster, Verb::Create | Verb::Update)
         | (Kind::RemoteCluster, Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::JoinToken | Kind::ApiToken, Verb::Update)
-        | (Kind::Hub, Verb::List | Verb::Create | Verb::Update | Verb::Delete)
+        | (Kind::Hub, Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::Audit, Verb::Get | Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::Backup, Verb::List | Verb::Create | Verb::Update | Verb::Delete)
         | (_, Verb::Adopt | Verb::Approve | Verb::Deny | Verb::Release) => None,
@@ -211,7 +211,9 @@ pub fn least(kind: Kind, verb: Verb) -> Option<Role> {
 fn is_for_projects(kind: Kind, verb: Verb) -> bool {
     match kind {
         Kind::Database => true,
-        Kind::Cluster | Kind::RemoteCluster | Kind::Hub => verb.reads(),
+        Kind::Cluster | Kind::RemoteCluster => verb.reads(),
+        // What the hub holds back names databases of every project.
+        Kind::Hub => verb == Verb::Get,
         Kind::JoinToken | Kind::Backup | Kind::ApiToken | Kind::Audit => false,
     }
 }

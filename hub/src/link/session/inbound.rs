@@ -54,7 +54,7 @@ where
             FromAgent::Recs(recs) => self.on_recs(recs).await,
             FromAgent::LocalIntent(intent) => self.on_intent(intent).await,
             FromAgent::Beat(beat) => {
-                self.echo = beat.mono_ms;
+                (self.echo, self.echo_at) = (beat.mono_ms, Instant::now());
                 Ok(())
             }
             // The hub bounds itself by acknowledgements.
@@ -94,11 +94,11 @@ where
         Ok(())
     }
 
-    /// A prepared deletion is confirmed or called off; if the hub has begun to observe it stays prepared, because calling it
-    /// off would be a decision, too.
+    /// A prepared deletion is confirmed or called off; if the hub has begun to observe, or has frozen deletions, it stays
+    /// prepared, because calling it off would be a decision, too.
     async fn answer_prepared(&mut self, object: ObjectId) -> Result<(), End> {
         let verdict = self.context.app.verdict(self.cluster, object).await?;
-        if matches!(verdict, Verdict::Undecided { .. }) {
+        if matches!(verdict, Verdict::Undecided { .. } | Verdict::Frozen { .. }) {
             return Ok(());
         }
         self.send_verdict(object, "", verdict).await
@@ -196,6 +196,9 @@ where
         verdict: Verdict,
     ) -> Result<(), End> {
         let (action, approval, message, revision) = match verdict {
+            // KEEP would call a prepared deletion off.
+            Verdict::Frozen { .. } if intent_id.is_empty() => return Ok(()),
+            Verdict::Frozen { reason } => (proto::ConfirmAction::Refuse, String::new(), reason, 0),
             Verdict::Keep { reason } | Verdict::Undecided { reason } => {
                 (proto::ConfirmAction::Keep, String::new(), reason, 0)
             }

@@ -98,7 +98,14 @@ where
             wall_ms: self.context.app.now().as_millisecond(),
             cluster_name: admission.cluster.name.clone(),
             reason,
+            freeze: None,
         }
+    }
+
+    /// The monotonic clock of this session, from 1 on: 0 stands for "no echo yet".
+    pub(super) fn mono_ms(&self) -> i64 {
+        let since = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        since.saturating_add(1)
     }
 
     /// Hands a frame to the network; one that nobody takes within the idle time ends the session.
@@ -115,9 +122,10 @@ where
         let beat = proto::Beat {
             applied_upto_revision: 0,
             outcomes_durable_upto: self.outcomes_to,
-            mono_ms: i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX),
+            mono_ms: self.mono_ms(),
             wall_ms: self.context.app.now().as_millisecond(),
             echo_mono_ms: self.echo,
+            echo_held_ms: i64::try_from(self.echo_at.elapsed().as_millis()).unwrap_or(i64::MAX),
         };
         self.send(Frame::Beat(beat)).await
     }
@@ -130,6 +138,7 @@ where
             .desired_objects(self.cluster, &pending.objects)
             .await
             .map_err(AppError::from)?;
+        let wanted = self.without_withheld(wanted).await?;
         let mut frames = split(in_order(&wanted));
         if frames.is_empty() {
             // Every object of the set was dropped since it was marked: there is nothing to say.

@@ -1,6 +1,7 @@
 //! Sessions over streams in memory, with paused time.
 
 mod ends;
+mod freezing;
 mod identity;
 mod observe;
 #[cfg(feature = "lab")]

@@ -76,6 +76,8 @@ GET apitokens/{name} admin
 DELETE apitokens/{name} admin
 GET audit admin
 GET audit/export admin
+GET freezes admin
+POST freezes/{name}/release admin
 GET hub viewer
 GET hub/backup admin
 POST hub/adopt admin

@@ -34,6 +34,73 @@ async fn data_goes_only_by_tombstone_and_confirmation_and_is_reported_when_it_is
     world.shut_down().await;
 }
 
+/// A deletion of the object 1 that the hub has confirmed while it was frozen.
+async fn frozen_deletion() -> (World, Wire) {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    wire.apply(position(1, 8), vec![tombstone(item(1, 5), 8)])
+        .await;
+    wire.outcome(1).await;
+    wire.say(Heard::Freeze(frozen(true))).await;
+    let told = wire.outcome(1).await;
+    assert_eq!(
+        (told.result(), told.code.as_str()),
+        (OutcomeResult::Deferred, codes::FROZEN)
+    );
+    wire.confirm(1, ConfirmAction::Delete, 8).await;
+    wire.settle().await;
+    (world, wire)
+}
+
+fn frozen(on: bool) -> proto::Freeze {
+    proto::Freeze {
+        object_ids: vec![id(1)],
+        reason: "many deletions".to_owned(),
+        on,
+    }
+}
+
+fn is_going(world: &World) -> bool {
+    live(&world.member, 1)["metadata"]["deletionTimestamp"].is_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_deletion_waits_although_it_is_confirmed_and_other_orders_go_on() {
+    let (world, mut wire) = frozen_deletion().await;
+    wire.apply(position(1, 9), vec![item(2, 9)]).await;
+    assert_eq!(wire.outcome(2).await.result(), OutcomeResult::Applied);
+    assert!(!is_going(&world));
+    wire.say(Heard::Freeze(frozen(false))).await;
+    assert_eq!(wire.outcome(1).await.result(), OutcomeResult::Deferred);
+    assert!(is_going(&world));
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_freeze_outlives_the_agent_and_the_hub_and_ends_with_a_welcome_that_names_none() {
+    let (world, wire) = frozen_deletion().await;
+    drop(wire);
+    let (member, journal) = world.crash().await;
+    let world = World::with(member, journal);
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    assert!(!is_going(&world), "nobody has thawed it");
+    let (mut wire, _) = world.dial().await;
+    let still = proto::Welcome {
+        freeze: Some(frozen(true)),
+        ..crate::link::testing::welcome(position(1, 9), SyncMode::Resume)
+    };
+    wire.say(Heard::Welcome(still)).await;
+    wire.settle().await;
+    assert!(!is_going(&world));
+    wire.hang_up().await;
+    let mut wire = world.open(position(1, 9), SyncMode::Resume).await;
+    assert_eq!(wire.outcome(1).await.result(), OutcomeResult::Deferred);
+    assert!(is_going(&world));
+    world.shut_down().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn keep_leaves_the_object_as_it_is() {
     let world = World::new();

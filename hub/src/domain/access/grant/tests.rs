@@ -11,7 +11,7 @@ cluster                 viewer    viewer    -         -         admin     -     
 join token              operator  operator  admin     -         admin     -         -         -         -
 remote cluster          viewer    viewer    -         -         -         -         -         -         -
 Active-Active database  viewer    viewer    operator  operator  operator  -         -         -         -
-hub                     -         viewer    -         -         -         admin     -         -         -
+hub                     admin     viewer    -         -         -         admin     -         -         admin
 backup                  -         admin     -         -         -         -         -         -         -
 API token               admin     admin     admin     -         admin     -         -         -         -
 audit log               admin     -         -         -         -         -         -         -         -
