@@ -234,6 +234,7 @@ impl Parts {
             failed: false,
             held_since: None,
             next: None,
+            drained_to: Vec::new(),
         };
         self.tasks.spawn(supervisor.run(self.cancel.clone()));
     }

@@ -5,6 +5,7 @@ pub mod approval;
 pub mod breaker;
 pub mod clones;
 pub mod cluster;
+pub mod comeback;
 pub mod database;
 pub mod denial;
 pub mod desired;

@@ -100,6 +100,15 @@ pub struct Dialer {
 }
 
 impl Dialer {
+    /// Adds addresses that are not known yet. Whoever answers there must have a certificate of the same roots.
+    pub fn also(&mut self, addresses: &[HubAddress]) {
+        for address in addresses {
+            if !self.addresses.contains(address) {
+                self.addresses.push(address.clone());
+            }
+        }
+    }
+
     /// Connects to the first address that answers; with `identity`, as that member.
     ///
     /// # Errors

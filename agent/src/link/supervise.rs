@@ -26,7 +26,7 @@ use super::{
     enroll::{self, Facts, HubRegistrar},
     identity::{Identity, Trust},
     inventory::Names,
-    join::{self, JoinError, JoinMaterial},
+    join::{self, HubAddress, JoinError, JoinMaterial},
     keep::{self, Kept, reference},
     mirror::{Change, follow},
     session::{self, Context, Ended, Ends, Why},
@@ -43,6 +43,8 @@ mod faults;
 mod fresh;
 mod upkeep;
 
+/// Addresses of a Drain that are looked at.
+const DRAINED_TO: usize = 16;
 /// Frames that may wait for the network.
 const OUTGOING: usize = 32;
 
@@ -78,6 +80,8 @@ pub struct Supervisor {
     pub held_since: Option<Instant>,
     /// A connection that already stands, for the next session.
     pub next: Option<Next>,
+    /// Where a hub that drained said to come back to, until a session stands again. The hub there is checked as every other.
+    pub drained_to: Vec<HubAddress>,
 }
 
 /// A connection that was made before the session that it replaces ended.
@@ -186,7 +190,8 @@ impl Supervisor {
         self.become_member(&mut kept, &mut identity, material)
             .await?;
         self.fresh().publish(&identity);
-        let dialer = dialer(&identity, material);
+        let mut dialer = dialer(&identity, material);
+        dialer.also(&self.drained_to);
         let (channel, address) = match self.standing(&identity) {
             Some(next) => next,
             None => dialer.connect(Some(&identity), self.context.random).await?,
@@ -197,6 +202,11 @@ impl Supervisor {
             self.hub.send_replace(None);
         }
         self.failed &= ended.lasted.is_zero();
+        if let Why::Drained(drain) = &ended.why {
+            self.drained_to = places(&drain.addresses);
+        } else if !ended.lasted.is_zero() {
+            self.drained_to.clear();
+        }
         backoff.session_lasted(ended.lasted);
         if let Some(advice) = &ended.reconnect {
             let millis = |ms: u32| Duration::from_millis(ms.into());
@@ -358,6 +368,19 @@ impl Supervisor {
         }
         ended
     }
+}
+
+/// The addresses that can be read, of a bounded number.
+fn places(told: &[String]) -> Vec<HubAddress> {
+    let places = told.iter().take(DRAINED_TO);
+    let places = places.filter_map(|address| match address.parse() {
+        Ok(place) => Some(place),
+        Err(error) => {
+            tracing::warn!(address, %error, "the hub named an address that cannot be read");
+            None
+        }
+    });
+    places.collect()
 }
 
 /// What the end of a session means for the next attempt.

@@ -80,19 +80,7 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
             even_if_unknown,
         }) => cluster::deny(hub, &name, &reason, (certificate, even_if_unknown)).await,
         Ask::Cluster(ClusterCommand::Release { name }) => cluster::release(hub, &name).await,
-        Ask::Hub(HubCommand::Status { output }) => hub::status(hub, output, now).await,
-        Ask::Hub(HubCommand::Backup {
-            file,
-            force,
-            output,
-        }) => backup::backup(hub, &file, force, output).await,
-        Ask::Hub(HubCommand::Adopt { yes }) => hub::adopt(hub, yes, now).await,
-        Ask::Hub(HubCommand::Freezes { output }) => hub::freezes(hub, output, now).await,
-        Ask::Hub(HubCommand::Release {
-            list,
-            dry_run,
-            output,
-        }) => hub::release(hub, &list, dry_run, output).await,
+        Ask::Hub(command) => hub_itself(hub, command, now).await,
         Ask::Apply { filename, dry_run } => apply::apply(hub, &filename, dry_run).await,
         Ask::Get {
             kind,
@@ -114,6 +102,24 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
         } => get::one(hub, kind, &name, output, now).await,
         Ask::Describe { kind, name } => get::describe(hub, kind, &name, now).await,
         Ask::Delete(args) => delete::delete(hub, args).await,
+    }
+}
+
+async fn hub_itself(hub: &Hub, command: HubCommand, now: Timestamp) -> Result<(), CliError> {
+    match command {
+        HubCommand::Status { output } => hub::status(hub, output, now).await,
+        HubCommand::Backup {
+            file,
+            force,
+            output,
+        } => backup::backup(hub, &file, force, output).await,
+        HubCommand::Adopt { yes } => hub::adopt(hub, yes, now).await,
+        HubCommand::Freezes { output } => hub::freezes(hub, output, now).await,
+        HubCommand::Release {
+            list,
+            dry_run,
+            output,
+        } => hub::release(hub, &list, dry_run, output).await,
     }
 }
 

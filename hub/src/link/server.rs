@@ -180,6 +180,7 @@ impl Enroll for Service {
         request: Request<proto::EnrollFinish>,
     ) -> Result<Response<proto::EnrollResult>, Status> {
         let address = peer(&request)?.address;
+        let _place = self.context.sessions.place().map_err(session::busy)?;
         let (finish, caller) = (request.into_inner(), shown(address));
         wire::short("agent_version", &finish.agent_version).map_err(invalid)?;
         let enrolled = self.context.app.finish_enrolment(Finish {
@@ -203,6 +204,7 @@ impl Enroll for Service {
         request: Request<proto::RecoverProof>,
     ) -> Result<Response<proto::EnrollResult>, Status> {
         let address = peer(&request)?.address;
+        let _place = self.context.sessions.place().map_err(session::busy)?;
         let (recover, caller) = (request.into_inner(), shown(address));
         let enrolled = self.context.app.recover(Recover {
             challenge_id: &recover.challenge_id,

@@ -20,7 +20,7 @@ use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 use meridian_api::link::proto::agent_frame::Frame as FromAgent;
 use meridian_api::link::proto::hub_frame::Frame;
 use meridian_api::link::{codes, negotiate, proto};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -33,6 +33,7 @@ use crate::app::{App, AppError};
 use crate::domain::cluster::Presence;
 use crate::domain::denial::Speaker;
 use end::End;
+pub(super) use end::busy;
 use outbound::Window;
 
 /// Frames that may wait for the network. The session stops reading new work while they do, so this bounds its memory.
@@ -47,11 +48,6 @@ pub struct Timing {
     pub beat: Duration,
     /// Silence after which the session ends: three missed heartbeats.
     pub idle: Duration,
-    /// Advice to the agent: its first attempt to come back is spread over this.
-    pub spread: Duration,
-    /// Advice to the agent: it never waits longer than this before it tries to come back. A hub that is started several
-    /// times in a row must not find its members minutes away.
-    pub cap: Duration,
 }
 
 impl Default for Timing {
@@ -60,8 +56,6 @@ impl Default for Timing {
             hello: Duration::from_secs(10),
             beat: Duration::from_secs(10),
             idle: Duration::from_secs(30),
-            spread: Duration::from_secs(2),
-            cap: Duration::from_secs(20),
         }
     }
 }
@@ -116,6 +110,7 @@ struct Session<In> {
 
 /// What a session begins with.
 struct Opening {
+    place: OwnedSemaphorePermit,
     proto: u32,
     admission: Admission,
     hello: proto::Hello,
@@ -140,10 +135,11 @@ where
 {
     let farewell = outgoing.clone();
     let (stop, cluster) = (context.stop.clone(), speaker.cluster);
+    let (sessions, app) = (context.sessions.clone(), Arc::clone(&context.app));
     // Around all that a session waits for: the store, the member, and a network that takes nothing.
     let begun = tokio::select! {
         biased;
-        end = stopped(&stop) => Err(end),
+        end = stopped(&stop, &sessions) => Err(end),
         begun = Session::init(context, speaker.clone(), incoming, outgoing) => begun,
     };
     let end = match begun {
@@ -151,7 +147,7 @@ where
             let revoked = session.seat.revoked.clone();
             let end = tokio::select! {
                 biased;
-                end = stopped(&stop) => Some(end),
+                end = stopped(&stop, &sessions) => Some(end),
                 () = revoked.cancelled() => None,
                 end = session.run(opening) => Some(end),
             };
@@ -165,18 +161,15 @@ where
         Err(end) => end,
     };
     tracing::info!(%cluster, reason = %end, "a session ended");
-    if let End::Bye { code, message } = end {
-        let frame = proto::HubFrame {
-            frame: Some(wire::bye(code, message)),
-        };
+    if let Some(frame) = end.farewell(&app.settings().link_addresses) {
         // The agent may be gone already; then nobody misses the goodbye.
-        drop(farewell.try_send(Ok(frame)));
+        drop(farewell.try_send(frame));
     }
 }
 
-async fn stopped(stop: &CancellationToken) -> End {
+async fn stopped(stop: &CancellationToken, sessions: &Sessions) -> End {
     stop.cancelled().await;
-    End::bye(codes::SHUTDOWN, "the hub stops")
+    End::Drain(sessions.slot())
 }
 
 impl<In> Session<In>
@@ -193,6 +186,8 @@ where
         let hello = timeout(within, read_hello(&mut incoming)).await;
         let late = |_| End::bye(codes::PROTOCOL_ERROR, format!("no Hello within {within:?}"));
         let hello = hello.map_err(late)??;
+        // Held until the Welcome is said. Whoever says no Hello takes nobody's place.
+        let place = context.sessions.place().map_err(End::Busy)?;
         let cluster = speaker.cluster;
         wire::short("hello.kube_system_uid", &hello.kube_system_uid)?;
         if let Err(end) = check_identity(cluster, &hello.kube_system_uid) {
@@ -242,6 +237,7 @@ where
             context,
         };
         let opening = Opening {
+            place,
             proto,
             admission,
             hello,
@@ -258,6 +254,7 @@ where
 
     async fn welcome(&mut self, opening: Opening) -> Result<(), End> {
         let Opening {
+            place: _place,
             proto,
             admission,
             hello,

@@ -1,19 +1,45 @@
 //! Which sessions stand: at most one per member. A newer one, by its epoch, replaces an older one in one step.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use meridian_api::ids::{ClusterUid, ObjectId, Revision};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Outbox;
 use crate::domain::breaker::Scope;
+use crate::domain::comeback::{self, AT_ONCE};
 use crate::domain::denial::Speaker;
 
 /// The sessions of this hub. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Sessions(Arc<Mutex<BTreeMap<ClusterUid, Live>>>);
+pub struct Sessions(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    live: Mutex<BTreeMap<ClusterUid, Live>>,
+    /// Members that may come, whether they have a session or not.
+    members: AtomicUsize,
+    /// Slots that were given to members that are sent away.
+    slots: AtomicU32,
+    /// Places for Hellos that are being looked into.
+    places: Arc<Semaphore>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            live: Mutex::default(),
+            members: AtomicUsize::new(0),
+            slots: AtomicU32::new(0),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Live {
@@ -49,7 +75,35 @@ pub struct Superseded {
 
 impl Sessions {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterUid, Live>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how many members there are.
+    pub fn expect(&self, members: usize) {
+        self.0.members.store(members, Ordering::Relaxed);
+    }
+
+    /// Members that may come: those that are registered, and at least those that are there.
+    #[must_use]
+    pub fn expected(&self) -> usize {
+        let registered = self.0.members.load(Ordering::Relaxed);
+        registered.max(self.lock().len())
+    }
+
+    /// When the next member that is sent away comes back: to each its own time.
+    #[must_use]
+    pub fn slot(&self) -> Duration {
+        comeback::slot(self.0.slots.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A place in which a Hello or a join is looked into, until it is dropped.
+    ///
+    /// # Errors
+    /// When to come again, if all places are taken.
+    pub fn place(&self) -> Result<OwnedSemaphorePermit, Duration> {
+        let places = Arc::clone(&self.0.places);
+        let later = |_| comeback::pushback(self.expected(), rand::random());
+        places.try_acquire_owned().map_err(later)
     }
 
     /// Takes the member's place if no session of an equal or higher epoch has it, and ends the one that had it.

@@ -74,6 +74,7 @@ impl Task for Liveness {
     async fn activate(&mut self) -> Result<Outcome, TaskError> {
         let store = self.app.store().as_ref();
         let members = records::list(store, &keys::clusters()).await?.value;
+        self.sessions.expect(members.len());
         self.revoke(&members).await?;
         if self.started.elapsed() < self.grace {
             return Ok(Outcome::Settled);

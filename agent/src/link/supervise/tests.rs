@@ -52,6 +52,16 @@ fn a_stranger_trusts_the_pinned_root_alone_and_a_member_the_roots_it_was_given()
 }
 
 #[test]
+fn the_addresses_of_a_drain_are_tried_besides_the_known_ones() {
+    let mut dialer = dialer(&member(&Authority::new()), &material("t"));
+    let told = ["hub.example:8444", "no address", "other.example:8444"];
+    dialer.also(&places(&told.map(str::to_owned)));
+    let known = ["hub.example:8444", "join:1", "other.example:8444"];
+    assert_eq!(dialer.addresses, known.map(address));
+    assert_eq!(places(&vec!["hub.example:8444".to_owned(); 99]).len(), 16);
+}
+
+#[test]
 fn material_of_another_hub_adds_no_address_to_a_membership() {
     let known = dialer(&member(&Authority::new()), &material("another"));
     assert_eq!(known.addresses, [address("hub.example:8444")]);

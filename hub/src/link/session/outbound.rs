@@ -11,9 +11,11 @@ use tonic::Status;
 
 use super::super::outbox::Pending;
 use super::super::wire;
+use super::end::millis;
 use super::{End, Session};
 use crate::app::AppError;
 use crate::app::members::Admission;
+use crate::domain::comeback;
 use crate::domain::desired::Desired;
 use crate::store::records::Held;
 
@@ -78,6 +80,7 @@ where
         reason: String,
     ) -> proto::Welcome {
         let timing = self.context.timing;
+        let members = self.context.sessions.expected();
         proto::Welcome {
             proto,
             session_id: format!("{}-{}", self.reign.term, self.epoch),
@@ -87,8 +90,8 @@ where
             beat_ms: millis(timing.beat),
             idle_ms: millis(timing.idle),
             reconnect: Some(proto::Reconnect {
-                spread_ms: millis(timing.spread),
-                cap_ms: millis(timing.cap),
+                spread_ms: millis(comeback::spread(members)),
+                cap_ms: millis(comeback::cap(members)),
             }),
             limits: Some(proto::Limits {
                 frame_bytes: u32::try_from(FRAME_BYTES).unwrap_or(u32::MAX),
@@ -176,10 +179,6 @@ pub(super) fn adoption(approval: &str) -> Frame {
         message: "the store of the hub changed, and a person lets its members follow".to_owned(),
         revision: 0,
     })
-}
-
-fn millis(duration: std::time::Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// Objects after those that they wait for. A circle, which the planner's check refuses, is sent as it is.

@@ -84,7 +84,7 @@ async fn a_freeze_outlives_the_agent_and_the_hub_and_ends_with_a_welcome_that_na
     drop(wire);
     let (member, journal) = world.crash().await;
     let world = World::with(member, journal);
-    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
     assert!(!is_going(&world), "nobody has thawed it");
     let (mut wire, _) = world.dial().await;
     let still = proto::Welcome {

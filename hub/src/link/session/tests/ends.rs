@@ -2,6 +2,16 @@
 
 use super::*;
 
+impl Agent {
+    async fn drain(&mut self) -> proto::Drain {
+        let frame = self.hear_more().await;
+        let Frame::Drain(drain) = frame else {
+            panic!("no Drain: {frame:?}")
+        };
+        drain
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_member_is_asked_to_come_back_within_what_a_restart_of_the_hub_may_cost() {
     let (_agent, welcome) = World::new().await.welcomed(None).await;
@@ -68,7 +78,7 @@ async fn a_stopped_hub_lets_no_session_in() {
     world.stop.cancel();
     let mut agent = world.connect(LAB_1);
     agent.say(FromAgent::Hello(hello(LAB_1, None))).await;
-    assert_eq!(agent.bye().await.code, codes::SHUTDOWN);
+    assert_eq!(agent.drain().await.addresses, ["hub:8444"]);
     agent.served.await.unwrap();
     assert!(world.sessions.connected().is_empty());
 }
@@ -89,7 +99,58 @@ async fn a_stopping_hub_says_goodbye() {
     let world = World::new().await;
     let (mut agent, _) = world.welcomed(None).await;
     world.stop.cancel();
-    assert_eq!(agent.bye().await.code, codes::SHUTDOWN);
+    let drain = agent.drain().await;
+    assert_eq!(drain.addresses, ["hub:8444"]);
+    assert!(!drain.reason.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_member_of_a_hub_that_stops_comes_back_in_a_slot_of_its_own() {
+    let world = World::new().await;
+    world.hub.member("lab-2", LAB_2).await;
+    let (one, _) = world.welcomed(None).await;
+    let mut two = world.connect(LAB_2);
+    two.say(FromAgent::Hello(hello(LAB_2, None))).await;
+    two.welcome().await;
+    world.stop.cancel();
+    let mut slots = Vec::new();
+    for mut agent in [one, two] {
+        slots.push(agent.drain().await.slot_ms);
+    }
+    slots.sort_unstable();
+    assert!(slots[0] < slots[1], "{slots:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_spread_follows_the_number_of_members_and_not_of_those_who_are_back() {
+    let world = World::new().await;
+    world.sessions.expect(1000);
+    let (_agent, welcome) = world.welcomed(None).await;
+    assert_eq!(welcome.reconnect.unwrap().spread_ms, 20_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_finds_too_many_before_it_is_told_when_to_come_again() {
+    let world = World::new().await;
+    let places: Vec<_> = std::iter::from_fn(|| world.sessions.place().ok()).collect();
+    assert_eq!(places.len(), crate::domain::comeback::AT_ONCE);
+    // Whoever says no Hello takes no place and is not sent away either.
+    let _silent = world.connect(LAB_1);
+    let mut agent = world.connect(LAB_1);
+    agent.say(FromAgent::Hello(hello(LAB_1, None))).await;
+    let busy = agent.from_hub.recv().await.unwrap().unwrap_err();
+    assert_eq!(busy.code(), tonic::Code::ResourceExhausted);
+    let after = busy.metadata().get("grpc-retry-pushback-ms").unwrap();
+    let after: u64 = after.to_str().unwrap().parse().unwrap();
+    assert!((250..=2250).contains(&after), "{after}");
+    drop(places);
+    let (_agent, _welcome) = world.welcomed(None).await;
+    let places: Vec<_> = std::iter::from_fn(|| world.sessions.place().ok()).collect();
+    assert_eq!(
+        places.len(),
+        crate::domain::comeback::AT_ONCE,
+        "a Welcome gives its place back"
+    );
 }
 
 #[tokio::test(start_paused = true)]

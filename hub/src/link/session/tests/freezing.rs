@@ -34,10 +34,11 @@ impl Agent {
     async fn hear_until_beat(&mut self) -> Vec<Frame> {
         let mut heard = Vec::new();
         loop {
-            match self.hear().await {
-                Frame::Beat(_) => return heard,
-                frame => heard.push(frame),
+            let frame = self.hear().await;
+            if matches!(frame, Frame::Beat(_)) {
+                return heard;
             }
+            heard.push(frame);
         }
     }
 }
