@@ -3,6 +3,7 @@
 pub mod access;
 pub mod approval;
 pub mod breaker;
+pub mod buckets;
 pub mod clones;
 pub mod cluster;
 pub mod comeback;

@@ -14,6 +14,8 @@ pub struct Pending {
     pub objects: BTreeSet<ObjectId>,
     /// Every change up to here was sent or is in `objects`.
     pub complete_to: Revision,
+    /// The member is to hear how far it is, even if there is nothing to send.
+    pub concludes: bool,
 }
 
 /// The shared part between the deliver task, which marks, and the session, which takes.
@@ -50,6 +52,12 @@ impl Outbox {
         }
     }
 
+    /// Lets the member hear how far it is, after all that is marked.
+    pub fn conclude(&self) {
+        self.lock().concludes = true;
+        self.marked.notify_one();
+    }
+
     /// Lets the session look again at what it may not tell.
     pub fn reconsider(&self) {
         self.reconsidered.notify_one();
@@ -62,12 +70,13 @@ impl Outbox {
 
     fn take_now(&self, limit: usize) -> Option<(Pending, bool)> {
         let mut pending = self.lock();
-        if pending.objects.is_empty() {
+        if pending.objects.is_empty() && !pending.concludes {
             return None;
         }
         let rest = pending.objects.iter().nth(limit).copied();
         let left = rest.map_or_else(BTreeSet::new, |first| pending.objects.split_off(&first));
         let whole = left.is_empty();
+        let concludes = whole && std::mem::take(&mut pending.concludes);
         let taken = std::mem::replace(&mut pending.objects, left);
         if !whole {
             // Somebody has to come back for the rest.
@@ -77,6 +86,7 @@ impl Outbox {
             Pending {
                 objects: taken,
                 complete_to: pending.complete_to,
+                concludes,
             },
             whole,
         ))

@@ -2,6 +2,7 @@
 //! and leaving always gives the seat up and writes down that the member is unreachable. Generic over what comes in, so
 //! that tests need no network.
 
+mod comparing;
 mod end;
 mod freezing;
 mod inbound;
@@ -32,6 +33,7 @@ use crate::app::reign::Reign;
 use crate::app::{App, AppError};
 use crate::domain::cluster::Presence;
 use crate::domain::denial::Speaker;
+use comparing::Comparing;
 use end::End;
 pub(super) use end::busy;
 use outbound::Window;
@@ -93,6 +95,8 @@ struct Session<In> {
     observing: bool,
     /// The member has still to receive everything, because a person let it follow this store.
     adopting: bool,
+    /// While the buckets of the member are compared; until then it has not everything.
+    comparing: Option<Comparing>,
     heard: Instant,
     window: Window,
     /// Deletions that the member was told to stop.
@@ -227,6 +231,7 @@ where
             observing: matches!(admission.mode, Mode::Observe(_)),
             adopting: matches!(admission.mode, Mode::Adopt { .. }),
             heard: Instant::now(),
+            comparing: None,
             window: Window::default(),
             frozen: BTreeSet::new(),
             withheld: BTreeSet::new(),
@@ -268,6 +273,11 @@ where
             Mode::Full | Mode::Adopt { .. } => (proto::SyncMode::Full, Revision(0), String::new()),
             Mode::Observe(reason) => (proto::SyncMode::Observe, Revision(0), reason.clone()),
         };
+        self.comparing = comparing::compare(&admission.mode, &hello, &desired.value);
+        let mode = match &self.comparing {
+            Some(_) => proto::SyncMode::Buckets,
+            None => mode,
+        };
         let mut welcome = self.welcome_frame(proto, &admission, mode, desired.revision, reason);
         welcome.freeze = self.freeze_at_start().await?;
         self.send(Frame::Welcome(welcome)).await?;
@@ -295,10 +305,13 @@ where
             .value
             .iter()
             // A deletion may have been frozen, and left out, when the member got as far as it is.
-            .filter(|held| held.modified > since || held.record.is_tombstone())
+            .filter(|held| {
+                let is_new = held.modified > since && self.comparing.is_none();
+                is_new || held.record.is_tombstone()
+            })
             .map(|held| held.record.object_id);
         self.seat.outbox.mark(fresh, desired.revision);
-        Ok(())
+        self.ask_for_buckets().await
     }
 
     async fn go_on(&mut self) -> End {
@@ -328,7 +341,10 @@ where
                     beat_at = Instant::now() + jittered(timing.beat);
                     match self.over() {
                         Some(end) => Err(end),
-                        None => self.beat().await,
+                        None => match self.wait_for_pages().await {
+                            Ok(()) => self.beat().await,
+                            end => end,
+                        },
                     }
                 }
                 () = outbox.reconsidered() => self.reconsider().await,

@@ -129,6 +129,7 @@ where
             .await
             .map_err(AppError::from)?
             .value;
+        self.compare_page(page, &desired).await?;
         for entry in &page.entries {
             let object: ObjectId = wire::parse("inventory.object_id", &entry.object_id)?;
             let known = desired.iter().find(|held| held.record.object_id == object);

@@ -143,10 +143,15 @@ where
             .map_err(AppError::from)?;
         let wanted = self.without_withheld(wanted).await?;
         let mut frames = split(in_order(&wanted));
+        if frames.is_empty() && pending.concludes {
+            frames.push(Vec::new());
+        }
         if frames.is_empty() {
             // Every object of the set was dropped since it was marked: there is nothing to say.
             return Ok(());
         }
+        // A member of which buckets are still open lacks what nobody has marked yet.
+        let whole = whole && self.comparing.is_none();
         self.window.whole = whole;
         let last = frames.len() - 1;
         for (i, items) in frames.drain(..).enumerate() {

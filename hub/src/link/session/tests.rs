@@ -1,5 +1,6 @@
 //! Sessions over streams in memory, with paused time.
 
+mod buckets;
 mod ends;
 mod freezing;
 mod identity;
