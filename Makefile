@@ -7,7 +7,7 @@ CACHE := $(or $(MERIDIAN_CACHE),$(HOME)/.cache/meridian)
 DENY_VERSION := 0.20.2
 LAB ?= target/debug/lab
 
-.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters faults bench-agent bench-failover mutants api-check check fmt generate
+.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters faults bench-agent bench-failover bench-hub mutants api-check check fmt generate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,11 @@ bench-failover: ## Failover by cause on a real cluster: RUNS=30 ONLY=pod-killed 
 	@$(MAKE) --no-print-directory build images
 	@target/debug/failover-bench --runs $(or $(RUNS),5) $(addprefix --only ,$(ONLY)) $(if $(FULL),--full) $(addprefix --record ,$(RECORD)) || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
 	@$(LAB) down
+
+bench-hub: ## What the hub costs and how fast it is with thousands of simulated agents (release build): SHORT=1 ONLY=load|scale
+	@tools/prerequisites.sh --only apt
+	@cargo build --release -p meridian-hub --bin meridian-hub
+	@cargo bench --profile dev -p meridian-integration --features lab --bench hub -- --hub target/release/meridian-hub $(if $(SHORT),--short) $(addprefix --only ,$(ONLY))
 
 test: unit scenarios ## Everything that must be green before a change lands
 
