@@ -214,6 +214,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Reads one key.
     fn get(&self, key: String) -> BoxFuture<'_, Result<Read<Option<Entry>>, StoreError>>;
 
+    /// Reads each of the keys, all at **one** revision; one answer for each, in their order.
+    fn get_all(
+        &self,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Read<Vec<Option<Entry>>>, StoreError>>;
+
     /// Reads every key below each of the prefixes, all at **one** revision; one list per prefix, in key order.
     fn list(
         &self,

@@ -20,6 +20,7 @@ use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
 use crate::domain::access::grant::{Kind, Verb};
 use crate::domain::database::{self, Database, Deletion};
+use crate::domain::remote::Remote;
 use crate::store::records::{self, Held, TxnExt as _};
 use crate::store::{Txn, keys};
 
@@ -128,12 +129,7 @@ impl App {
                     new.name
                 )));
             }
-            let remotes = records::list(store, &keys::remotes()).await?.value;
-            let known: BTreeMap<_, _> = remotes
-                .iter()
-                .map(|held| (held.record.name.as_str(), held.record.cluster))
-                .collect();
-            check_participants(&new.spec, &known)?;
+            self.check_participants(&new.spec).await?;
             let spec = serde_json::to_value(&new.spec)
                 .map_err(|e| AppError::Conflict(format!("the spec has no JSON form: {e}")))?;
             let database = Database {
@@ -239,6 +235,23 @@ impl App {
         })
     }
 
+    /// Every participant is a remote cluster that some member reports, and no member takes part twice. All remote clusters are
+    /// read only to name them where one is not known.
+    async fn check_participants(
+        &self,
+        spec: &RedisEnterpriseActiveActiveDatabaseSpec,
+    ) -> Result<(), AppError> {
+        let participants = spec.participating_clusters.iter();
+        let names: Vec<_> = participants.map(|one| one.name.clone()).collect();
+        let remotes = self.remotes_named(&names).await?;
+        let known = by_name(&remotes);
+        if names.iter().all(|name| known.contains_key(name.as_str())) {
+            return check_participants(spec, &known);
+        }
+        let all = records::list(self.store().as_ref(), &keys::remotes()).await?;
+        check_participants(spec, &by_name(&all.value))
+    }
+
     /// Names of the databases in which one of these remote clusters takes part.
     pub(super) async fn databases_over<'a>(
         &self,
@@ -278,6 +291,13 @@ fn check_rules(new: &NewDatabase, summary: &str) -> Result<(), AppError> {
         summary: summary.to_owned(),
         fields,
     })
+}
+
+fn by_name(remotes: &[Held<Remote>]) -> BTreeMap<&str, ClusterUid> {
+    remotes
+        .iter()
+        .map(|held| (held.record.name.as_str(), held.record.cluster))
+        .collect()
 }
 
 /// Every participant is a remote cluster that some member reports, and no member takes part twice.

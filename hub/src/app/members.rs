@@ -1,5 +1,7 @@
 //! Members: their sessions, what they report, and the removal of a registration.
 
+mod desired;
+
 use std::collections::BTreeSet;
 
 use meridian_api::ids::{ClusterUid, IdError, ObjectId, Revision};
@@ -10,13 +12,12 @@ use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
 use crate::domain::access::grant::Verb;
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, Rec, RecInventory, RemovedCluster};
-use crate::domain::desired::Desired;
 use crate::domain::lineage::Position;
 use crate::domain::remote::{self, Remote};
 use crate::store::records::{
-    self, Held, NameHolder, SessionEpoch, StoredObservation, StoredOutcome, TxnExt as _,
+    self, NameHolder, SessionEpoch, StoredObservation, StoredOutcome, TxnExt as _,
 };
-use crate::store::{Read, StoreError, Txn, keys};
+use crate::store::{StoreError, Txn, keys};
 
 /// How a session begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,10 +239,15 @@ impl App {
             let cluster = self.member(uid).await?;
             let key = keys::recs(uid);
             let held = records::get(store, &key).await?;
-            let remotes = records::list(store, &keys::remotes()).await?.value;
-            let known: Vec<Remote> = remotes.into_iter().map(|held| held.record).collect();
             let mut txn = Txn::new();
-            for ((namespace, rec), name) in remote::name_new(&cluster.name, uid, &recs, &known) {
+            let reported = held.as_ref().map(|held| held.record.recs.as_slice());
+            let known = self
+                .needed_names(reported.unwrap_or_default(), &recs)
+                .await?;
+            for ((namespace, rec), name) in known
+                .iter()
+                .flat_map(|known| remote::name_new(&cluster.name, uid, &recs, known))
+            {
                 let object_id = new_object_id()?;
                 let remote = Remote {
                     object_id,
@@ -265,6 +271,26 @@ impl App {
             Ok(())
         })
         .await
+    }
+
+    /// All remote clusters, where a REC has come that needs a name. One that was reported before was given one in the
+    /// transaction that stored the report, and nothing has to be read for it.
+    async fn needed_names(
+        &self,
+        reported: &[Rec],
+        recs: &[Rec],
+    ) -> Result<Option<Vec<Remote>>, StoreError> {
+        let is_named = |rec: &Rec| {
+            let mut before = reported.iter();
+            before.any(|known| (&known.namespace, &known.name) == (&rec.namespace, &rec.name))
+        };
+        if recs.iter().all(is_named) {
+            return Ok(None);
+        }
+        let remotes = records::list(self.store().as_ref(), &keys::remotes()).await?;
+        Ok(Some(
+            remotes.value.into_iter().map(|held| held.record).collect(),
+        ))
     }
 
     /// Stores what became of an object; an outcome of an older revision than the stored one is dropped.
@@ -318,8 +344,9 @@ impl App {
         object: ObjectId,
         revision: Revision,
     ) -> Result<bool, AppError> {
-        let desired = records::get(self.store().as_ref(), &keys::desired(uid, object)).await?;
-        let told = desired.is_some_and(|held| revision <= held.modified);
+        let key = keys::desired(uid, object).text().to_owned();
+        let desired = self.store().get(key).await?.value;
+        let told = desired.is_some_and(|entry| revision <= entry.modified);
         if !told {
             tracing::warn!(audit = true, cluster = %uid, %object, %revision, "a member reported of what it was never told");
         }
@@ -342,41 +369,6 @@ impl App {
         let txn = Txn::new().put_record(&keys::observed(uid, object), &seen)?;
         self.commit(txn).await?;
         Ok(())
-    }
-
-    /// What a member is to make true now, with the revision of each and of the whole.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn desired_of(
-        &self,
-        uid: ClusterUid,
-    ) -> Result<Read<Vec<Held<Desired>>>, StoreError> {
-        records::list(self.store().as_ref(), &keys::desired_of(uid)).await
-    }
-
-    /// The newest state of some of these objects, all at one revision; what is wanted no more is left out.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn desired_objects(
-        &self,
-        uid: ClusterUid,
-        objects: &BTreeSet<ObjectId>,
-    ) -> Result<Vec<Held<Desired>>, StoreError> {
-        // A whole key is a prefix that only it has, because identities have one length.
-        let prefixes = objects
-            .iter()
-            .map(|object| keys::desired(uid, *object).text().to_owned())
-            .collect();
-        records::all(
-            self.store()
-                .list(prefixes)
-                .await?
-                .value
-                .into_iter()
-                .flatten(),
-        )
     }
 
     /// Whether an object that a member asks about may go. Only a tombstone of this hub says yes.

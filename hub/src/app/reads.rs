@@ -1,5 +1,7 @@
 //! What people are shown, each listing read at one revision.
 
+mod one;
+
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
@@ -11,7 +13,6 @@ use crate::domain::breaker::{self, Frozen};
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, RecInventory};
 use crate::domain::database::{Database, Membership};
 use crate::domain::denial::Denial;
-use crate::domain::desired::Desired;
 use crate::domain::remote::Remote;
 use crate::store::keys::{self, Prefix};
 use crate::store::records::{self, Held, StoredObservation, StoredOutcome};
@@ -58,8 +59,8 @@ pub struct RemoteView {
 /// What is known of an object on a member.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectView {
-    /// What the member is told.
-    pub desired: Option<Held<Desired>>,
+    /// Revision that told the member what it is to make true. What that is, which is most of the store, is shown to nobody.
+    pub desired: Option<Revision>,
     /// What became of it.
     pub outcome: Option<StoredOutcome>,
     /// What the member observes.
@@ -123,6 +124,14 @@ impl Lists {
         _: &Prefix<R>,
     ) -> Result<Vec<Held<R>>, StoreError> {
         records::all(self.0.next().unwrap_or_default())
+    }
+
+    /// When each record of a kind that lies by member and object was written.
+    fn revisions<R>(&mut self, _: &Prefix<R>) -> BTreeMap<(ClusterUid, ObjectId), Revision> {
+        let entries = self.0.next().unwrap_or_default().into_iter();
+        entries
+            .filter_map(|entry| Some((keys::cluster_and_object(&entry.key)?, entry.modified)))
+            .collect()
     }
 }
 
@@ -249,44 +258,49 @@ impl App {
             value: mut lists,
             revision,
         } = self.lists(database_prefixes()).await?;
-        let members = members(&mut lists)?;
-        let remotes: BTreeMap<String, _> = keyed(lists.next(&keys::remotes())?);
-        let mut databases = lists.next(&keys::databases())?;
-        databases.retain(|held| scope.sees(held.record.project()));
-        let memberships: BTreeMap<ObjectId, _> = keyed(lists.next(&keys::memberships())?);
-        let objects = Objects {
-            desired: placed(lists.next(&keys::all_desired())?),
-            outcomes: placed(lists.next(&keys::outcomes())?),
-            observed: placed(lists.next(&keys::all_observed())?),
-        };
-        let view = |database: Held<Database>| {
-            let participants = database.record.participants().into_iter();
-            let participants = participants.map(|participant| {
-                let remote = remotes.get(&participant.name).cloned();
-                let cluster = remote.as_ref().map(|remote| remote.record.cluster);
-                ParticipantView {
-                    name: participant.name,
-                    remote: remote.map(|remote| remote_view(remote, &members)),
-                    database: objects.view(cluster, database.record.object_id),
-                    instance: objects.view(cluster, database.record.instance_object_id),
-                }
-            });
-            let participants: Vec<_> = participants.collect();
-            let membership = memberships.get(&database.record.object_id);
-            let newest = participants.iter().map(ParticipantView::newest).max();
-            let newest = newest.max(Some(modified(membership)));
-            DatabaseView {
-                newest: newest.unwrap_or_default().max(database.modified),
-                participants,
-                membership: membership.map(|held| held.record.clone()),
-                database,
-            }
-        };
         Ok(Read {
-            value: databases.into_iter().map(view).collect(),
+            value: databases(&mut lists, scope)?,
             revision,
         })
     }
+}
+
+/// Databases with everything that is known of them, out of lists in the order of [`database_prefixes`].
+fn databases(lists: &mut Lists, scope: &Scope) -> Result<Vec<DatabaseView>, StoreError> {
+    let members = members(lists)?;
+    let remotes: BTreeMap<String, _> = keyed(lists.next(&keys::remotes())?);
+    let mut databases = lists.next(&keys::databases())?;
+    databases.retain(|held| scope.sees(held.record.project()));
+    let memberships: BTreeMap<ObjectId, _> = keyed(lists.next(&keys::memberships())?);
+    let objects = Objects {
+        desired: lists.revisions(&keys::all_desired()),
+        outcomes: placed(lists.next(&keys::outcomes())?),
+        observed: placed(lists.next(&keys::all_observed())?),
+    };
+    let view = |database: Held<Database>| {
+        let participants = database.record.participants().into_iter();
+        let participants = participants.map(|participant| {
+            let remote = remotes.get(&participant.name).cloned();
+            let cluster = remote.as_ref().map(|remote| remote.record.cluster);
+            ParticipantView {
+                name: participant.name,
+                remote: remote.map(|remote| remote_view(remote, &members)),
+                database: objects.view(cluster, database.record.object_id),
+                instance: objects.view(cluster, database.record.instance_object_id),
+            }
+        });
+        let participants: Vec<_> = participants.collect();
+        let membership = memberships.get(&database.record.object_id);
+        let newest = participants.iter().map(ParticipantView::newest).max();
+        let newest = newest.max(Some(modified(membership)));
+        DatabaseView {
+            newest: newest.unwrap_or_default().max(database.modified),
+            participants,
+            membership: membership.map(|held| held.record.clone()),
+            database,
+        }
+    };
+    Ok(databases.into_iter().map(view).collect())
 }
 
 fn remote_view(remote: Held<Remote>, members: &BTreeMap<ClusterUid, MemberView>) -> RemoteView {
@@ -308,7 +322,7 @@ impl ParticipantView {
 }
 
 struct Objects {
-    desired: Placed<Desired>,
+    desired: BTreeMap<(ClusterUid, ObjectId), Revision>,
     outcomes: Placed<StoredOutcome>,
     observed: Placed<StoredObservation>,
 }
@@ -319,13 +333,13 @@ impl Objects {
             return ObjectView::default();
         };
         let place = (cluster, object);
-        let desired = self.desired.get(&place);
+        let desired = self.desired.get(&place).copied();
         let outcome = self.outcomes.get(&place);
         let observed = self.observed.get(&place);
         let newest = modified(outcome).max(modified(observed));
         ObjectView {
-            newest: newest.max(modified(desired)),
-            desired: desired.cloned(),
+            newest: newest.max(desired.unwrap_or_default()),
+            desired,
             outcome: outcome.map(|held| held.record.clone()),
             observed: observed.map(|held| held.record.clone()),
         }

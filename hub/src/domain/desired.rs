@@ -66,6 +66,27 @@ impl Desired {
         matches!(self.action, Action::Delete { .. })
     }
 
+    /// Whether a member that was told this needs not be told `other`: the plan's number alone is no difference.
+    #[must_use]
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let Self {
+            object_id,
+            api_version,
+            kind,
+            namespace,
+            name,
+            data_bearing,
+            after,
+            plan_number: _,
+            action,
+        } = other;
+        (self.object_id, self.data_bearing) == (*object_id, *data_bearing)
+            && (&self.api_version, &self.kind) == (api_version, kind)
+            && (&self.namespace, &self.name) == (namespace, name)
+            && &self.after == after
+            && &self.action == action
+    }
+
     /// The approval of a tombstone.
     #[must_use]
     pub fn approval(&self) -> Option<&str> {

@@ -125,8 +125,9 @@ fn build(
     members: &[Member<'_>],
 ) -> BTreeMap<Place, Desired> {
     let mut built = BTreeMap::new();
+    let listed = objects::listed(input, database, membership, members);
     for of in members {
-        let instance = objects::instance(input, database, membership, members, of);
+        let instance = objects::instance(database, membership, members, &listed, of);
         let database = objects::database(database, membership.plan_number, of);
         for desired in [instance, database] {
             built.insert((of.remote.cluster, desired.object_id), desired);
@@ -135,15 +136,12 @@ fn build(
     built
 }
 
-/// Whether a member is told something else now. The plan's number alone is no difference.
+/// Whether a member is told something else now.
 fn differs(input: &Input, place: &Place, wanted: &Desired) -> bool {
-    input.desired.get(place).is_none_or(|(told, _)| {
-        let told = Desired {
-            plan_number: wanted.plan_number,
-            ..told.clone()
-        };
-        told != *wanted
-    })
+    input
+        .desired
+        .get(place)
+        .is_none_or(|(told, _)| !told.says_the_same_as(wanted))
 }
 
 fn plan_deletion(

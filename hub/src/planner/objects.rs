@@ -95,12 +95,26 @@ impl<'a> Member<'a> {
     }
 }
 
-/// The `ActiveActiveInstance` of one member.
-pub(super) fn instance(
+/// The members of a database, as each of them is told.
+pub(super) fn listed(
     input: &Input,
     database: &Database,
     membership: &Membership,
     members: &[Member<'_>],
+) -> Value {
+    let listed = members.iter().filter_map(|member| {
+        let instance_id = membership.instances.get(&member.remote.name)?;
+        Some(member.as_instance_member(input, &database.name, *instance_id))
+    });
+    listed.collect()
+}
+
+/// The `ActiveActiveInstance` of one member.
+pub(super) fn instance(
+    database: &Database,
+    membership: &Membership,
+    members: &[Member<'_>],
+    listed: &Value,
     of: &Member<'_>,
 ) -> Desired {
     let Remote {
@@ -109,13 +123,6 @@ pub(super) fn instance(
         rec,
         ..
     } = of.remote;
-    let listed: Vec<_> = members
-        .iter()
-        .filter_map(|member| {
-            let instance_id = membership.instances.get(&member.remote.name)?;
-            Some(member.as_instance_member(input, &database.name, *instance_id))
-        })
-        .collect();
     let body = json!({
         "apiVersion": OWN,
         "kind": INSTANCE,

@@ -122,14 +122,14 @@ impl Office {
     }
 
     fn start_tasks(&mut self) {
-        let planning = Planning {
-            app: Arc::clone(&self.app),
-        };
+        let planning = Planning::new(Arc::clone(&self.app));
+        let awaited = Some(planning.awaited());
         self.start_task(
             planning,
             Triggers {
                 every: Duration::from_secs(30),
                 prefixes: plan::prefixes(),
+                awaited,
             },
         );
         let timing = Timing::default();
@@ -145,6 +145,7 @@ impl Office {
             Triggers {
                 every: timing.beat,
                 prefixes,
+                awaited: None,
             },
         );
         let store = Arc::clone(self.app.store());
@@ -157,6 +158,7 @@ impl Office {
             Triggers {
                 every: Duration::from_secs(30),
                 prefixes,
+                awaited: None,
             },
         );
         let delivery = deliver::run(store, self.sessions.clone(), self.stop.clone());

@@ -41,6 +41,7 @@ macro_rules! suite {
             a_recreated_key_has_a_new_creation_revision
             lists_are_sorted_bounded_by_the_prefix_and_of_one_revision
             a_listing_of_many_entries_is_whole
+            keys_are_read_together_in_their_order_and_of_one_revision
             a_watch_replays_history_in_order_and_goes_on_live
             a_watch_resumes_after_the_given_revision
             a_watch_sees_only_its_prefix
@@ -234,6 +235,24 @@ pub(crate) async fn lists_are_sorted_bounded_by_the_prefix_and_of_one_revision(s
         .collect();
     assert_eq!(names, [vec!["/b/1", "/b/2"], vec!["/c/1"], vec![]]);
     assert_eq!(list.revision, head(store).await);
+}
+
+pub(crate) async fn keys_are_read_together_in_their_order_and_of_one_revision(store: &impl Store) {
+    for key in ["/b/2", "/b/1", "/b/10"] {
+        store.commit(put(key, key), TERM).await.unwrap();
+    }
+    let asked = ["/b/1", "/b/", "/b/2", "/b/1"].map(str::to_owned);
+    let read = store.get_all(asked.to_vec()).await.unwrap();
+    let found = read.value.iter().map(|entry| {
+        let entry = entry.as_ref()?;
+        assert_eq!(entry.value, entry.key);
+        Some(entry.key.as_str())
+    });
+    let found: Vec<_> = found.collect();
+    assert_eq!(found, [Some("/b/1"), None, Some("/b/2"), Some("/b/1")]);
+    assert_eq!(read.revision, head(store).await);
+    let none = store.get_all(Vec::new()).await.unwrap();
+    assert_eq!((none.value, none.revision), (Vec::new(), read.revision));
 }
 
 pub(crate) async fn a_listing_of_many_entries_is_whole(store: &impl Store) {

@@ -9,6 +9,7 @@
 
 mod client;
 pub mod mirror;
+mod points;
 pub mod seat;
 mod settings;
 mod watch;
@@ -411,6 +412,13 @@ impl Store for EtcdStore {
             })
         }
         .boxed()
+    }
+
+    fn get_all(
+        &self,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Read<Vec<Option<Entry>>>, StoreError>> {
+        self.points(keys).boxed()
     }
 
     fn list(

@@ -20,6 +20,7 @@ struct State {
     head: Revision,
     compacted: Revision,
     term: u64,
+    handed_out: usize,
 }
 
 /// A store that lives as long as the process. Clones share one state.
@@ -55,11 +56,18 @@ impl MemoryStore {
             head: state.head,
             compacted: state.compacted,
             term: state.term,
+            handed_out: 0,
         };
         Self {
             head: Arc::new(watch::Sender::new(copy.head)),
             state: Arc::new(Mutex::new(copy)),
         }
+    }
+
+    /// Entries that reads have handed out so far: what they cost a store that is far away.
+    #[must_use]
+    pub fn handed_out(&self) -> usize {
+        self.lock().handed_out
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -193,25 +201,34 @@ impl Cursor {
 
 impl Store for MemoryStore {
     fn get(&self, key: String) -> BoxFuture<'_, Result<Read<Option<Entry>>, StoreError>> {
-        let state = self.lock();
-        let read = Read {
-            value: state.entries.get(&key).cloned(),
-            revision: state.head,
-        };
-        std::future::ready(Ok(read)).boxed()
+        let mut state = self.lock();
+        let value = state.entries.get(&key).cloned();
+        state.handed_out += usize::from(value.is_some());
+        let revision = state.head;
+        std::future::ready(Ok(Read { value, revision })).boxed()
+    }
+
+    fn get_all(
+        &self,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Read<Vec<Option<Entry>>>, StoreError>> {
+        let mut state = self.lock();
+        let found = keys.iter().map(|key| state.entries.get(key).cloned());
+        let value: Vec<_> = found.collect();
+        state.handed_out += value.iter().flatten().count();
+        let revision = state.head;
+        std::future::ready(Ok(Read { value, revision })).boxed()
     }
 
     fn list(
         &self,
         prefixes: Vec<String>,
     ) -> BoxFuture<'_, Result<Read<Vec<Vec<Entry>>>, StoreError>> {
-        let state = self.lock();
-        let value = prefixes.iter().map(|prefix| state.below(prefix)).collect();
-        std::future::ready(Ok(Read {
-            value,
-            revision: state.head,
-        }))
-        .boxed()
+        let mut state = self.lock();
+        let value: Vec<_> = prefixes.iter().map(|prefix| state.below(prefix)).collect();
+        state.handed_out += value.iter().map(Vec::len).sum::<usize>();
+        let revision = state.head;
+        std::future::ready(Ok(Read { value, revision })).boxed()
     }
 
     fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<Watch, StoreError>> {

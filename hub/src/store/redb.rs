@@ -301,6 +301,25 @@ impl Store for RedbStore {
         .boxed()
     }
 
+    fn get_all(
+        &self,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Read<Vec<Option<Entry>>>, StoreError>> {
+        self.read(move |txn| {
+            let entries = txn.open_table(ENTRIES)?;
+            let found = keys.iter().map(|key| {
+                let found = entries.get(key.as_str())?;
+                Ok::<_, redb::Error>(found.map(|value| entry(key, value.value())))
+            });
+            let value = found.collect::<Result<_, _>>()?;
+            Ok(Read {
+                value,
+                revision: Revision(number(&txn.open_table(META)?, REVISION)?),
+            })
+        })
+        .boxed()
+    }
+
     fn list(
         &self,
         prefixes: Vec<String>,

@@ -1,6 +1,7 @@
 //! Wakes tasks: when the store changed below a task's prefixes, and at the latest after its interval.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -19,10 +20,55 @@ pub struct Triggers {
     pub every: Duration,
     /// When a key below one of these changed.
     pub prefixes: Vec<String>,
+    /// When a key below one of these changed while the task waits for such.
+    pub awaited: Option<Awaited>,
+}
+
+/// Changes that a task waits for at times, and that nobody has to look at otherwise.
+#[derive(Clone, Debug)]
+pub struct Awaited {
+    /// Where they lie.
+    pub prefix: String,
+    /// Whether the task waits.
+    pub waits: Waits,
+}
+
+/// What a task waits for now. Clones share it. A task that begins to wait looks again before it rests, because what came before
+/// it waited woke nobody.
+#[derive(Clone, Debug, Default)]
+pub struct Waits(Arc<AtomicBool>);
+
+impl Waits {
+    /// Notes whether the task waits; tells whether it begins to.
+    pub fn set(&self, waits: bool) -> bool {
+        let before = self.0.swap(waits, Ordering::SeqCst);
+        waits && !before
+    }
+
+    pub(super) fn hold(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Triggers {
+    fn are_met_by(&self, key: &str) -> bool {
+        let awaited = self.awaited.iter().filter(|awaited| awaited.waits.hold());
+        let mut prefixes = self
+            .prefixes
+            .iter()
+            .chain(awaited.map(|awaited| &awaited.prefix));
+        prefixes.any(|prefix| key.starts_with(prefix))
+    }
 }
 
 /// Pause after a failure, so that a broken store is not asked in a tight loop.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// After it has looked a task rests this many times as long as that took, so that it takes a part of one core at most, however
+/// often it is woken; what changes meanwhile is looked at together.
+const REST: u32 = 3;
+/// Longest rest: somebody waits for what the task will do.
+const LONGEST_REST: Duration = Duration::from_millis(500);
 
 /// Runs a task until the token is cancelled.
 pub async fn drive<T: Task>(
@@ -41,13 +87,15 @@ pub async fn drive<T: Task>(
                 () = wake.notified() => {}
                 () = sleep(triggers.every) => {}
             }
+            let begun = Instant::now();
             activate(&mut task, &metrics).await;
+            sleep((begun.elapsed() * REST).min(LONGEST_REST)).await;
         }
     };
     tokio::select! {
         () = stop.cancelled() => {}
         () = work => {}
-        () = watch(store, &triggers.prefixes, &wake) => {}
+        () = watch(store, &triggers, &wake) => {}
     }
 }
 
@@ -80,9 +128,9 @@ async fn activate<T: Task>(task: &mut T, metrics: &Metrics) {
 }
 
 /// Wakes for ever. A watch that breaks is opened again, with one wake for whatever was missed.
-async fn watch(store: Arc<dyn Store>, prefixes: &[String], wake: &Notify) {
+async fn watch(store: Arc<dyn Store>, triggers: &Triggers, wake: &Notify) {
     loop {
-        if let Err(error) = watch_once(store.as_ref(), prefixes, wake).await {
+        if let Err(error) = watch_once(store.as_ref(), triggers, wake).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "a watch ended and is opened again"
@@ -95,17 +143,20 @@ async fn watch(store: Arc<dyn Store>, prefixes: &[String], wake: &Notify) {
 
 async fn watch_once(
     store: &dyn Store,
-    prefixes: &[String],
+    triggers: &Triggers,
     wake: &Notify,
 ) -> Result<(), StoreError> {
     let head: Revision = store.list(Vec::new()).await?.revision;
     wake.notify_one();
     let mut changes = store.watch(String::new(), head).await?;
     while let Some(batch) = changes.next().await {
-        let mine = |key: &str| prefixes.iter().any(|prefix| key.starts_with(prefix));
-        if batch?.changes.iter().any(|change| mine(&change.key)) {
+        let mut changes = batch?.changes.into_iter();
+        if changes.any(|change| triggers.are_met_by(&change.key)) {
             wake.notify_one();
         }
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,14 @@
 //! Reads everything at one revision, plans, has the plan checked, and commits it. What is committed is fenced by the term
-//! and by the revisions that were read; losing a race means planning again.
+//! and by the revisions that were read; losing a race means planning again. What became of orders is read, and waited for, only
+//! where a tombstone stands: nothing else depends on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use meridian_api::ids::ObjectId;
 use serde::de::DeserializeOwned;
 
+use super::driver::{Awaited, Waits};
 use super::{Outcome, Task, TaskError};
 use crate::app::App;
 use crate::app::reign::Reign;
@@ -14,8 +17,8 @@ use crate::domain::desired::Desired;
 use crate::domain::remote::Remote;
 use crate::planner::{self, Input, Place, Plan, check};
 use crate::store::keys::{self, Prefix};
-use crate::store::records::{self, Counters, Held, StoredOutcome, TxnExt as _};
-use crate::store::{Entry, StoreError, Txn};
+use crate::store::records::{self, Counters, Held, TxnExt as _};
+use crate::store::{Entry, Revision, StoreError, Txn};
 
 /// Objects in one transaction of a plan. Each takes a check and a write, so this stays below the store's limit.
 const STEP: usize = 40;
@@ -23,8 +26,8 @@ const STEP: usize = 40;
 /// The task.
 #[derive(Debug)]
 pub struct Planning {
-    /// Use cases.
-    pub app: Arc<App>,
+    app: Arc<App>,
+    waits: Waits,
 }
 
 /// Prefixes whose change may change the plan.
@@ -35,7 +38,6 @@ pub fn prefixes() -> Vec<String> {
         keys::remotes().text().to_owned(),
         keys::all_recs().text().to_owned(),
         keys::clusters().text().to_owned(),
-        keys::outcomes().text().to_owned(),
         keys::doubts().text().to_owned(),
         keys::all_desired().text().to_owned(),
     ]
@@ -58,8 +60,15 @@ impl Task for Planning {
         }
         let seen = self.read().await?;
         let plan = planner::plan(&seen.input);
+        let begins_to_wait = self
+            .waits
+            .set(seen.input.desired.values().any(is_tombstone));
         if plan.is_empty() {
-            return Ok(Outcome::Settled);
+            return Ok(if begins_to_wait {
+                Outcome::Progressed
+            } else {
+                Outcome::Settled
+            });
         }
         check::check(&seen.input, &plan)?;
         tracing::info!(plan = %plan.number, "carrying out a plan:\n{plan}");
@@ -69,6 +78,24 @@ impl Task for Planning {
 }
 
 impl Planning {
+    /// The planner of this hub.
+    #[must_use]
+    pub fn new(app: Arc<App>) -> Self {
+        Self {
+            app,
+            waits: Waits::default(),
+        }
+    }
+
+    /// Changes that matter only while a deletion is under way.
+    #[must_use]
+    pub fn awaited(&self) -> Awaited {
+        Awaited {
+            prefix: keys::outcomes().text().to_owned(),
+            waits: self.waits.clone(),
+        }
+    }
+
     async fn read(&self) -> Result<Seen, StoreError> {
         let store = self.app.store();
         let prefixes = vec![
@@ -78,7 +105,6 @@ impl Planning {
             keys::databases().text().to_owned(),
             keys::memberships().text().to_owned(),
             keys::all_desired().text().to_owned(),
-            keys::outcomes().text().to_owned(),
             keys::counters().text().to_owned(),
         ];
         let mut lists = store.list(prefixes).await?.value.into_iter();
@@ -88,8 +114,9 @@ impl Planning {
         let recs = of(&keys::all_recs(), next())?;
         let databases = of(&keys::databases(), next())?;
         let memberships = of(&keys::memberships(), next())?;
-        let desired = of(&keys::all_desired(), next())?;
-        let outcomes = of(&keys::outcomes(), next())?;
+        let desired: BTreeMap<_, _> = by_place(of(&keys::all_desired(), next())?)
+            .map(|(place, held)| (place, (held.record, held.modified)))
+            .collect();
         let counters: Option<Held<Counters>> = records::all(next())?.pop();
         let known = counters
             .as_ref()
@@ -119,10 +146,8 @@ impl Planning {
                 .map(|held| (held.record.name.clone(), held.record.clone()))
                 .collect(),
             memberships: by_last_part(memberships.clone()),
-            desired: by_place(desired)
-                .map(|(place, held)| (place, (held.record, held.modified)))
-                .collect(),
-            done: done(&outcomes),
+            done: self.done(&desired).await?,
+            desired,
         };
         Ok(Seen {
             input,
@@ -130,6 +155,25 @@ impl Planning {
             memberships,
             databases,
         })
+    }
+
+    /// Which tombstones are carried out. It is read after them, which does no harm: it speaks of the very revision of each, and
+    /// a tombstone that was replaced meanwhile makes the plan void.
+    async fn done(
+        &self,
+        desired: &BTreeMap<Place, (Desired, Revision)>,
+    ) -> Result<BTreeMap<Place, Revision>, StoreError> {
+        let tombstones = desired.iter().filter(|(_, told)| is_tombstone(told));
+        let keys = tombstones.map(|((cluster, object), _)| keys::outcome(*cluster, *object));
+        let keys = keys.map(|key| key.text().to_owned()).collect();
+        let found = self.app.store().get_all(keys).await?.value;
+        let outcomes = of(&keys::outcomes(), found.into_iter().flatten().collect())?;
+        let done = outcomes.iter().filter(|held| held.record.result.is_done());
+        let places = done.filter_map(|held| {
+            let place = keys::cluster_and_object(&held.key)?;
+            Some((place, held.record.revision))
+        });
+        Ok(places.collect())
     }
 
     /// Writes the plan in transactions of bounded size, in an order in which every part of it is sound: first the number,
@@ -146,26 +190,22 @@ impl Planning {
         self.app
             .commit(Txn::new().upsert(&keys::counters(), seen.counters.as_ref(), &counted)?)
             .await?;
-        let mut told: Vec<_> = plan.tell.iter().collect();
+        let mut told = Told::of(plan);
+        let known = seen.memberships.iter();
+        let known: BTreeMap<_, _> = known.map(|held| (held.key.as_str(), held)).collect();
         for held in &seen.databases {
             let database = &held.record;
-            let (mine, rest): (Vec<_>, Vec<_>) = told.into_iter().partition(|((_, object), _)| {
-                *object == database.object_id || *object == database.instance_object_id
-            });
-            told = rest;
+            let mine = told.take(database);
             if let Some(membership) = plan.memberships.get(&database.object_id) {
                 let key = keys::membership(database.object_id);
-                let known = seen
-                    .memberships
-                    .iter()
-                    .find(|known| known.key == key.text());
+                let known = known.get(key.text()).copied();
                 // A confirmed deletion, or a change of intent, that came between makes the plan void.
                 let txn = Txn::new().unchanged(held).upsert(&key, known, membership)?;
                 self.app.commit(txn).await?;
             }
             self.tell(seen, &mine, Some(held)).await?;
         }
-        self.tell(seen, &told, None).await?;
+        self.tell(seen, &told.rest(), None).await?;
         self.forget(seen, plan).await
     }
 
@@ -246,8 +286,36 @@ fn by_place<R>(held: Vec<Held<R>>) -> impl Iterator<Item = (Place, Held<R>)> {
         .filter_map(|held| Some((keys::cluster_and_object(&held.key)?, held)))
 }
 
-fn done(outcomes: &[Held<StoredOutcome>]) -> BTreeMap<Place, crate::store::Revision> {
-    let done = outcomes.iter().filter(|held| held.record.result.is_done());
-    done.filter_map(|held| Some((keys::cluster_and_object(&held.key)?, held.record.revision)))
-        .collect()
+fn is_tombstone((told, _): &(Desired, Revision)) -> bool {
+    told.is_tombstone()
 }
+
+/// What is to be told, by object: every database finds its own at once.
+#[derive(Default)]
+struct Told<'p>(BTreeMap<ObjectId, Vec<(&'p Place, &'p Desired)>>);
+
+impl<'p> Told<'p> {
+    fn of(plan: &'p Plan) -> Self {
+        let mut told = Self::default();
+        for one in &plan.tell {
+            told.0.entry(one.0.1).or_default().push(one);
+        }
+        told
+    }
+
+    /// Takes out what is told of a database, member by member.
+    fn take(&mut self, database: &Database) -> Vec<(&'p Place, &'p Desired)> {
+        let objects = [database.object_id, database.instance_object_id];
+        let mine = objects.iter().filter_map(|object| self.0.remove(object));
+        let mut mine: Vec<_> = mine.flatten().collect();
+        mine.sort_by_key(|(place, _)| **place);
+        mine
+    }
+
+    fn rest(self) -> Vec<(&'p Place, &'p Desired)> {
+        self.0.into_values().flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

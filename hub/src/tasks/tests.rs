@@ -29,9 +29,7 @@ async fn hub() -> TestHub {
 
 /// Plans until nothing is left to plan.
 async fn plan(hub: &TestHub) {
-    let mut planning = Planning {
-        app: Arc::clone(&hub.app),
-    };
+    let mut planning = Planning::new(Arc::clone(&hub.app));
     while planning.activate().await.unwrap() == Outcome::Progressed {}
 }
 
@@ -135,9 +133,7 @@ async fn a_confirmed_deletion_is_over_when_every_member_has_said_so() {
 #[tokio::test]
 async fn a_hub_that_observes_plans_nothing() {
     let lost = hub().await.restarted_with(MemoryStore::new()).await;
-    let mut planning = Planning {
-        app: Arc::clone(&lost.app),
-    };
+    let mut planning = Planning::new(Arc::clone(&lost.app));
     assert_eq!(planning.activate().await.unwrap(), Outcome::HeldBack);
 }
 

@@ -75,9 +75,8 @@ pub(super) async fn delete(
 }
 
 async fn one(state: &WebState, name: &str) -> Result<Cluster, Failure> {
-    let views = state.app.member_views().await?.value;
-    let view = views.iter().find(|view| view.cluster.record.name == name);
-    Ok(body(answer::only("cluster", name, view)?))
+    let view = state.app.member_view(name).await?;
+    Ok(body(&answer::only("cluster", name, view)?))
 }
 
 fn body(view: &MemberView) -> Cluster {

@@ -286,9 +286,8 @@ fn check(wanted: &ActiveActiveDatabase) -> Result<(), Failure> {
 }
 
 async fn one(state: &WebState, scope: &Scope, name: &str) -> Result<ActiveActiveDatabase, Failure> {
-    let views = state.app.database_views(scope).await?.value;
-    let view = views.iter().find(|view| view.database.record.name == name);
-    Ok(body(answer::only("Active-Active database", name, view)?)?)
+    let view = state.app.database_view(scope, name).await?;
+    Ok(body(&answer::only("Active-Active database", name, view)?)?)
 }
 
 fn body(view: &DatabaseView) -> Result<ActiveActiveDatabase, AppError> {

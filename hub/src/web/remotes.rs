@@ -51,9 +51,8 @@ pub(super) async fn get(
     if let Some(wish) = reading.watch {
         return watch::serve(&state, Kind::RemoteCluster, Some(name), wish).await;
     }
-    let views = state.app.remote_views().await?.value;
-    let view = views.iter().find(|view| view.remote.record.name == name);
-    let shown = body(answer::only("remote cluster", &name, view)?);
+    let view = state.app.remote_view(&name).await?;
+    let shown = body(&answer::only("remote cluster", &name, view)?);
     answer::object(StatusCode::OK, &reading.params, &shown)
 }
 

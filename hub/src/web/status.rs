@@ -98,10 +98,7 @@ fn participant(view: &DatabaseView, participant: &ParticipantView) -> Participan
             .map(|member| member.cluster.record.name.clone())
             .unwrap_or_default(),
         instance_id: instance_id(view, participant),
-        desired_revision: instance
-            .desired
-            .as_ref()
-            .max_by_revision(database.desired.as_ref()),
+        desired_revision: instance.desired.max(database.desired),
         applied_revision: [instance, database].into_iter().filter_map(applied).max(),
         message: [instance, database]
             .into_iter()
@@ -119,17 +116,6 @@ fn participant(view: &DatabaseView, participant: &ParticipantView) -> Participan
             as_of: seen(observed),
             stale,
         }),
-    }
-}
-
-trait MaxByRevision {
-    fn max_by_revision(self, other: Self) -> Option<meridian_api::ids::Revision>;
-}
-
-impl<R> MaxByRevision for Option<&crate::store::records::Held<R>> {
-    fn max_by_revision(self, other: Self) -> Option<meridian_api::ids::Revision> {
-        self.map(|held| held.modified)
-            .max(other.map(|held| held.modified))
     }
 }
 
@@ -167,8 +153,7 @@ fn pending(object: &ObjectView) -> Option<String> {
         .filter(|outcome| !outcome.result.is_done())?;
     let current = object
         .desired
-        .as_ref()
-        .is_some_and(|desired| desired.modified <= outcome.revision);
+        .is_some_and(|desired| desired <= outcome.revision);
     current.then(|| {
         format!(
             "{}: {} (as of {})",
@@ -248,7 +233,7 @@ fn undelivered(participant: &ParticipantView) -> Option<String> {
     let behind = [&participant.instance, &participant.database]
         .into_iter()
         .find(|object| {
-            let wanted = object.desired.as_ref().map(|desired| desired.modified);
+            let wanted = object.desired;
             wanted.is_none() || applied(object) < wanted
         })?;
     Some(match (member(participant), pending(behind)) {

@@ -119,9 +119,7 @@ impl Web {
     }
 
     async fn plan(&self) {
-        let mut planning = Planning {
-            app: Arc::clone(&self.hub.app),
-        };
+        let mut planning = Planning::new(Arc::clone(&self.hub.app));
         while planning.activate().await.unwrap() == crate::tasks::Outcome::Progressed {}
     }
 }

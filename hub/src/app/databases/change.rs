@@ -1,20 +1,16 @@
 //! Changing a database: what may become of its intent. The planner makes it so on every participant.
 
-use std::collections::BTreeMap;
-
 use meridian_api::crds::active_active::{
     RedisEnterpriseActiveActiveDatabase, RedisEnterpriseActiveActiveDatabaseSpec,
 };
 use meridian_api::validate::{self, FieldError};
 use meridian_api::web::PROJECT_LABEL;
 
-use super::{
-    App, AppError, Deed, KIND, NewDatabase, check_participants, check_rules, until_uncontended,
-};
+use super::{App, AppError, Deed, KIND, NewDatabase, check_rules, until_uncontended};
 use crate::app::writes::Manner;
 use crate::domain::access::grant::{self, Verb};
 use crate::domain::database::{self, Database};
-use crate::store::records::{self, Held, TxnExt as _};
+use crate::store::records::{Held, TxnExt as _};
 use crate::store::{StoreError, Txn, keys};
 
 impl App {
@@ -71,13 +67,7 @@ impl App {
     async fn changed(&self, old: &Database, new: &NewDatabase) -> Result<Database, AppError> {
         check_rules(new, CHANGE)?;
         check_change(old, new)?;
-        let remotes = records::list(self.store().as_ref(), &keys::remotes()).await?;
-        let known: BTreeMap<_, _> = remotes
-            .value
-            .iter()
-            .map(|held| (held.record.name.as_str(), held.record.cluster))
-            .collect();
-        check_participants(&new.spec, &known)?;
+        self.check_participants(&new.spec).await?;
         let spec = serde_json::to_value(&new.spec)
             .map_err(|e| AppError::Conflict(format!("the spec has no JSON form: {e}")))?;
         Ok(Database {

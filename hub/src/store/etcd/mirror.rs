@@ -195,6 +195,19 @@ impl Store for Mirror {
         std::future::ready(Ok(Read { value, revision })).boxed()
     }
 
+    fn get_all(
+        &self,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Read<Vec<Option<Entry>>>, StoreError>> {
+        let state = self.read();
+        let value = keys
+            .iter()
+            .map(|key| state.entries.get(key).cloned())
+            .collect();
+        let revision = state.revision;
+        std::future::ready(Ok(Read { value, revision })).boxed()
+    }
+
     fn list(
         &self,
         prefixes: Vec<String>,

@@ -22,6 +22,7 @@ impl World {
         let triggers = Triggers {
             every: Timing::default().beat,
             prefixes: Liveness::prefixes(),
+            awaited: None,
         };
         let store: Arc<dyn Store> = Arc::clone(self.hub.app.store());
         let work = drive(
