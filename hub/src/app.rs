@@ -29,11 +29,12 @@ use jiff::Timestamp;
 use meridian_api::fault::Fault;
 use meridian_api::ids::Revision;
 use meridian_api::validate::FieldError;
-use tokio::sync::watch;
+use tokio::sync::broadcast;
 
 use crate::ca::{Authority, CaError};
 use crate::clock::Clock;
 use crate::domain::access::Repeat;
+use crate::random::{Random, SystemRandom};
 use crate::store::{Fence, Store, StoreError, Txn};
 use api_tokens::Uses;
 use audit::Refusals;
@@ -187,7 +188,8 @@ pub struct App {
     clock: Arc<dyn Clock>,
     settings: Settings,
     reign: ArcSwap<Reign>,
-    reign_changed: watch::Sender<()>,
+    reign_changed: broadcast::Sender<()>,
+    random: Arc<dyn Random>,
     challenges: Challenges,
     pace: Pace,
     uses: Uses,
@@ -210,12 +212,20 @@ impl App {
             clock,
             settings,
             reign: ArcSwap::from_pointee(reign),
-            reign_changed: watch::Sender::new(()),
+            reign_changed: broadcast::Sender::new(1),
+            random: Arc::new(SystemRandom),
             challenges: Challenges::default(),
             pace: Pace::default(),
             uses: Uses::default(),
             refusals: Refusals::default(),
         }
+    }
+
+    /// The same, with random numbers of another source than the operating system.
+    #[must_use]
+    pub fn with_random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
     }
 
     /// The store, for the tasks.
@@ -242,6 +252,12 @@ impl App {
         &self.clock
     }
 
+    /// Where random numbers come from that decide an order.
+    #[must_use]
+    pub fn random(&self) -> &dyn Random {
+        self.random.as_ref()
+    }
+
     /// What members are told about this hub.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -254,10 +270,10 @@ impl App {
         **self.reign.load()
     }
 
-    /// Changes when a new reign begins in this process, or when a doubt holds the present one back: every session must
+    /// Tells when a new reign begins in this process, or when a doubt holds the present one back: every session must
     /// say Hello again.
     #[must_use]
-    pub fn reign_changes(&self) -> watch::Receiver<()> {
+    pub fn reign_changes(&self) -> broadcast::Receiver<()> {
         self.reign_changed.subscribe()
     }
 

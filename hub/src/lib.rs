@@ -8,6 +8,7 @@ pub mod domain;
 pub mod link;
 pub mod metrics;
 pub mod planner;
+pub mod random;
 pub mod run;
 pub mod store;
 pub mod tasks;

@@ -222,6 +222,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
                 continue;
             }
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => break,
                 command = commands.recv() => match command {
                     Some(command) => self.handle(command).await,

@@ -184,15 +184,17 @@ impl Observer {
     pub async fn run(mut self, mut seen: mpsc::Receiver<Seen>, cancel: CancellationToken) {
         let mut state = State::default();
         loop {
+            // What is seldom comes first, so that many changes do not keep it waiting.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
+                Some(answer) = self.answers.recv() => self.answer(&answer).await,
+                Ok(()) = self.names.changed() => self.tell_recs(&state),
+                Ok(()) = self.peer_ends.changed() => self.tell_recs(&state),
                 change = seen.recv() => match change {
                     Some(change) => self.see(&mut state, change).await,
                     None => return,
                 },
-                Some(answer) = self.answers.recv() => self.answer(&answer).await,
-                Ok(()) = self.names.changed() => self.tell_recs(&state),
-                Ok(()) = self.peer_ends.changed() => self.tell_recs(&state),
             }
         }
     }

@@ -136,6 +136,7 @@ where
     let mut inbound = Box::pin(inbound);
     let lines = Lines { outbound, context };
     let welcome = tokio::select! {
+        biased;
         () = ends.cancel.cancelled() => return Ended { lasted: Duration::ZERO, reconnect: None, why: Why::Cancelled },
         welcome = lines.init(&mut inbound) => welcome,
     };

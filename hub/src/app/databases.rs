@@ -11,7 +11,6 @@ use meridian_api::ids::{ClusterUid, ObjectId};
 use meridian_api::validate::{self, FieldError};
 use meridian_api::web::PROJECT_LABEL;
 use serde::Deserialize;
-use uuid::Uuid;
 
 use super::audit::Deed;
 use super::members::new_object_id;
@@ -134,9 +133,9 @@ impl App {
                 .map_err(|e| AppError::Conflict(format!("the spec has no JSON form: {e}")))?;
             let database = Database {
                 name: new.name.clone(),
-                object_id: new_object_id()?,
-                instance_object_id: new_object_id()?,
-                guid: Uuid::new_v4().to_string(),
+                object_id: new_object_id(self.random())?,
+                instance_object_id: new_object_id(self.random())?,
+                guid: self.random().uuid().to_string(),
                 spec,
                 labels: new.labels.clone(),
                 created_at: self.now(),

@@ -5,7 +5,6 @@ mod desired;
 use std::collections::BTreeSet;
 
 use meridian_api::ids::{ClusterUid, IdError, ObjectId, Revision};
-use uuid::Uuid;
 
 use super::audit::Deed;
 use super::writes::Manner;
@@ -17,6 +16,7 @@ use crate::domain::remote::{self, Remote};
 use crate::store::records::{
     self, NameHolder, SessionEpoch, StoredObservation, StoredOutcome, TxnExt as _,
 };
+use crate::random::Random;
 use crate::store::{StoreError, Txn, keys};
 
 /// How a session begins.
@@ -248,7 +248,7 @@ impl App {
                 .iter()
                 .flat_map(|known| remote::name_new(&cluster.name, uid, &recs, known))
             {
-                let object_id = new_object_id()?;
+                let object_id = new_object_id(self.random())?;
                 let remote = Remote {
                     object_id,
                     name,
@@ -479,7 +479,7 @@ impl App {
 }
 
 /// A new identity for an object.
-pub(super) fn new_object_id() -> Result<ObjectId, AppError> {
-    ObjectId::new(Uuid::new_v4())
+pub(super) fn new_object_id(random: &dyn Random) -> Result<ObjectId, AppError> {
+    ObjectId::new(random.uuid())
         .map_err(|e: IdError| AppError::Conflict(format!("an identity could not be drawn: {e}")))
 }

@@ -378,7 +378,7 @@ impl App {
         self.commit(txn.put_record(&keys::doubt(&by), &doubt)?)
             .await?;
         if doubts.is_empty() {
-            self.reign_changed.send_replace(());
+            self.tell_sessions();
         }
         Ok(())
     }
@@ -393,10 +393,15 @@ impl App {
             let doubts = self.must_observe().await?;
             let adoption = self.adopt_all(doubts, holder, trail).await?;
             self.reign.store(Arc::new(adoption.reign));
-            self.reign_changed.send_replace(());
+            self.tell_sessions();
             Ok(adoption)
         })
         .await
+    }
+
+    fn tell_sessions(&self) {
+        // Fails only where no session stands, and then nobody has to be told.
+        drop(self.reign_changed.send(()));
     }
 
     /// What an adoption would settle.

@@ -323,7 +323,7 @@ where
             );
         }
         let timing = self.context.timing;
-        let mut beat_at = Instant::now() + jittered(timing.beat);
+        let mut beat_at = Instant::now() + self.context.app.random().jittered(timing.beat);
         let outbox = Arc::clone(&self.seat.outbox);
         loop {
             let room = !self.observing && self.window.has_room();
@@ -332,13 +332,13 @@ where
                 () = self.seat.superseded.cancelled() => {
                     Err(End::bye(codes::SUPERSEDED, "a newer session of this cluster took over"))
                 }
-                _ = reign_changes.changed() => Err(End::bye(codes::NOT_LEADER, "the hub's reign changed; say Hello again")),
+                _ = reign_changes.recv() => Err(End::bye(codes::NOT_LEADER, "the hub's reign changed; say Hello again")),
                 () = sleep_until(self.heard + timing.idle) => {
                     Err(End::bye(codes::IDLE, format!("nothing was heard for {:?}", timing.idle)))
                 }
                 frame = self.incoming.next() => self.on_frame(frame).await,
                 () = sleep_until(beat_at) => {
-                    beat_at = Instant::now() + jittered(timing.beat);
+                    beat_at = Instant::now() + self.context.app.random().jittered(timing.beat);
                     match self.over() {
                         Some(end) => Err(end),
                         None => match self.wait_for_pages().await {
@@ -412,11 +412,6 @@ where
             tracing::error!(%cluster, error = &error as &dyn std::error::Error, "its absence could not be stored");
         }
     }
-}
-
-/// 80 to 120 % of the interval, so that the heartbeats of many sessions do not meet.
-fn jittered(interval: Duration) -> Duration {
-    interval.mul_f64(0.8 + 0.4 * rand::random::<f64>())
 }
 
 async fn read_hello<In>(incoming: &mut In) -> Result<proto::Hello, End>

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::{
     Batch, Change, Entry, FOR_EVER, Fence, Read, Revision, Store, StoreError, Txn, Watch, following,
@@ -24,19 +24,10 @@ struct State {
 }
 
 /// A store that lives as long as the process. Clones share one state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
-    head: Arc<watch::Sender<Revision>>,
-}
-
-impl Default for MemoryStore {
-    fn default() -> Self {
-        Self {
-            state: Arc::default(),
-            head: Arc::new(watch::Sender::new(Revision::default())),
-        }
-    }
+    changed: Arc<Notify>,
 }
 
 impl MemoryStore {
@@ -59,7 +50,7 @@ impl MemoryStore {
             handed_out: 0,
         };
         Self {
-            head: Arc::new(watch::Sender::new(copy.head)),
+            changed: Arc::default(),
             state: Arc::new(Mutex::new(copy)),
         }
     }
@@ -100,7 +91,7 @@ impl MemoryStore {
         }
         state.head = revision;
         state.log.push_back(Batch { revision, changes });
-        self.head.send_replace(revision);
+        self.changed.notify_waiters();
         Ok(revision)
     }
 }
@@ -166,7 +157,6 @@ impl State {
 
 struct Cursor {
     store: MemoryStore,
-    head: watch::Receiver<Revision>,
     prefix: String,
     after: Revision,
     upto: Revision,
@@ -176,7 +166,9 @@ struct Cursor {
 impl Cursor {
     async fn advance(mut self) -> Option<(Result<Batch, StoreError>, Self)> {
         while !self.over {
-            self.head.borrow_and_update();
+            let changed = Arc::clone(&self.store.changed);
+            // From here on no change is missed.
+            let changed = changed.notified();
             let found = self.store.lock().next_batch(&self.prefix, self.after);
             match found {
                 Err(error) => {
@@ -193,7 +185,7 @@ impl Cursor {
             if self.after >= self.upto {
                 return None;
             }
-            self.over = self.head.changed().await.is_err();
+            changed.await;
         }
         None
     }
@@ -255,7 +247,6 @@ impl Store for MemoryStore {
         } else {
             let cursor = Cursor {
                 store: self.clone(),
-                head: self.head.subscribe(),
                 prefix,
                 after,
                 upto,
@@ -278,7 +269,7 @@ impl Store for MemoryStore {
             state.log.retain(|batch| batch.revision > upto);
         }
         drop(state);
-        self.head.send_modify(|_| ());
+        self.changed.notify_waiters();
         std::future::ready(Ok(())).boxed()
     }
 

@@ -37,6 +37,7 @@ pub async fn run(store: Arc<dyn Store>, sessions: Sessions, stop: CancellationTo
         }
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = work => {}
     }

@@ -84,6 +84,7 @@ pub async fn drive<T: Task>(
     let work = async {
         loop {
             tokio::select! {
+                biased;
                 () = wake.notified() => {}
                 () = sleep(triggers.every) => {}
             }
@@ -93,6 +94,7 @@ pub async fn drive<T: Task>(
         }
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = work => {}
         () = watch(store, &triggers, &wake) => {}
