@@ -83,14 +83,23 @@ impl std::fmt::Debug for LinkConfig {
     }
 }
 
-/// Runs the link until `cancel`. Without join material it waits for it; without a hub it keeps what it was told.
+/// Runs the link until `cancel`. Without join material it waits for it; without a hub it keeps what it was told. One that
+/// ends by itself begins anew with what is stored.
 pub async fn run(config: LinkConfig, cancel: CancellationToken) {
-    tokio::select! {
-        () = cancel.cancelled() => {}
-        started = start(&config) => {
-            let (uid, store, journal) = started;
-            Parts::new(config, cancel.child_token()).run(uid, store, journal).await;
+    let mut backoff = backoff::Backoff::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            (uid, store, journal) = start(&config) => {
+                Parts::new(config.clone(), cancel.child_token()).run(uid, store, journal).await;
+            }
         }
+        let pause = backoff.next_delay(random());
+        if cancel.run_until_cancelled(sleep(pause)).await.is_none() {
+            return;
+        }
+        tracing::warn!("the link begins anew with what is stored");
     }
 }
 
@@ -246,7 +255,7 @@ impl Parts {
                 tracing::error!(%error, "a part of the link failed");
             }
             if !self.cancel.is_cancelled() {
-                tracing::error!("a part of the link ended; the link stops");
+                tracing::error!("a part of the link ended; the others end with it");
                 self.cancel.cancel();
             }
         }

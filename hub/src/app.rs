@@ -16,6 +16,7 @@ pub mod reign;
 pub mod repeats;
 pub mod restore;
 pub mod tokens;
+pub mod unsettled;
 pub mod writes;
 
 #[cfg(test)]

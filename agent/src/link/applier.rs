@@ -31,7 +31,7 @@ use super::{
     outbox::Outbox,
     settle::{Step, object_id_of, settle},
 };
-use carry::{Again, Done, carry_out};
+use carry::{Again, Done, Known, carry_out};
 
 mod carry;
 mod commands;
@@ -46,7 +46,21 @@ const TIDY: Duration = Duration::from_millis(500);
 /// Keeps the journal across restarts.
 pub trait JournalStore: Send + Sync + 'static {
     /// Stores the journal; on `Ok` it is durable.
-    fn save(&self, journal: &Journal) -> impl Future<Output = Result<(), String>> + Send;
+    ///
+    /// # Errors
+    /// [`SaveError`].
+    fn save(&self, journal: &Journal) -> impl Future<Output = Result<(), SaveError>> + Send;
+}
+
+/// Why a journal was not stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SaveError {
+    /// It may go well another time.
+    #[error("{0}")]
+    Failed(String),
+    /// Somebody else stored another one: what is known here is of the past, and no attempt will ever go well.
+    #[error("{0}")]
+    Overtaken(String),
 }
 
 /// Whether the hub is obeyed.
@@ -142,6 +156,10 @@ pub struct Applier<M, J> {
     due: BTreeMap<ObjectId, Due>,
     known: BTreeMap<ObjectId, Order>,
     unsaved: Option<Instant>,
+    /// Another process stored another journal: this task ends, and whoever started it begins anew with what is stored.
+    overtaken: bool,
+    /// A batch of this session was not taken: what followed it would leave a gap, however far it leads.
+    gap: bool,
     random: fn() -> f64,
 }
 
@@ -202,18 +220,20 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             due: BTreeMap::new(),
             known: BTreeMap::new(),
             unsaved: None,
+            overtaken: false,
+            gap: false,
             random,
         };
         (applier, watcher)
     }
 
-    /// Works until `cancel`.
+    /// Works until `cancel`, or until another process has stored another journal.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>, cancel: CancellationToken) {
         loop {
             while let Ok(command) = commands.try_recv() {
                 self.handle(command).await;
             }
-            if cancel.is_cancelled() {
+            if cancel.is_cancelled() || self.overtaken {
                 break;
             }
             let due = self.due_orders(Instant::now());
@@ -232,7 +252,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
                 () = wait_until(self.unsaved) => self.tidy().await,
             }
         }
-        if self.unsaved.is_some() {
+        if self.unsaved.is_some() && !self.overtaken {
             self.tidy().await;
         }
     }
@@ -269,9 +289,12 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     async fn pass(&mut self, orders: Vec<Order>) {
         let jobs = orders.into_iter().map(|order| {
             let (member, namespace) = (Arc::clone(&self.member), self.namespace.clone());
-            let adopted = self.journal.adopted(&order.object_id).map(str::to_owned);
+            let known = Known {
+                adopted: self.journal.adopted(&order.object_id).map(str::to_owned),
+                held: self.journal.holds(&order.object_id),
+            };
             async move {
-                let done = carry_out(&*member, &order, &namespace, adopted.as_deref()).await;
+                let done = carry_out(&*member, &order, &namespace, &known).await;
                 (order, done)
             }
         });
@@ -340,7 +363,8 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     async fn tidy(&mut self) {
         self.unsaved = None;
         if let Err(error) = self.store.save(&self.journal).await {
-            tracing::warn!(error, "the journal could not be tidied; it is tried again");
+            tracing::warn!(%error, "the journal could not be tidied; it is tried again");
+            self.overtaken |= matches!(error, SaveError::Overtaken(_));
             self.unsaved = Some(Instant::now() + Duration::from_secs(10));
         }
     }

@@ -348,6 +348,12 @@ impl Journal {
         self.pending.remove(object_id);
     }
 
+    /// Whether the object was applied here and not deleted since.
+    #[must_use]
+    pub fn holds(&self, object_id: &ObjectId) -> bool {
+        self.held.contains(object_id)
+    }
+
     /// Objects that were applied, should be there, and are not among `live`.
     #[must_use]
     pub fn lost(&self, live: &BTreeSet<ObjectId>) -> BTreeSet<ObjectId> {

@@ -1,8 +1,12 @@
 //! What the link keeps in this cluster: its identity, its journal, and where it reads the join material. All of it in
 //! Secrets of the agent's namespace that carry our label; a Secret of that name without it is never touched.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use aws_lc_rs::digest;
 use k8s_openapi::{
     ByteString,
     api::core::v1::{Namespace, ObjectReference, Secret},
@@ -13,7 +17,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use super::{
-    applier::JournalStore,
+    applier::{JournalStore, SaveError},
     identity::{self, Identity, IdentityError},
     journal::{Journal, JournalError},
     member::{MemberError, of_kube},
@@ -69,6 +73,8 @@ pub struct Kept {
     name: &'static str,
     /// As last seen; `None` while it does not exist.
     seen: Option<Secret>,
+    /// Digests of data that was sent since then and of which no answer told whether it was stored.
+    in_doubt: BTreeSet<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Kept {
@@ -99,6 +105,7 @@ impl Kept {
             namespace: namespace.to_owned(),
             name,
             seen,
+            in_doubt: BTreeSet::new(),
         };
         kept.check_ours()?;
         Ok(kept)
@@ -119,12 +126,16 @@ impl Kept {
             match self.swap(&data).await {
                 Ok(written) => {
                     self.seen = Some(written);
+                    self.in_doubt.clear();
                     return Ok(());
                 }
                 Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
                     self.look_again().await?
                 }
-                Err(error) => return Err(api_error(self.name, &error)),
+                Err(error) => {
+                    self.in_doubt.insert(fingerprint(&data));
+                    return Err(api_error(self.name, &error));
+                }
             }
         }
         Err(KeepError::Overtaken(self.name.to_owned()))
@@ -147,7 +158,8 @@ impl Kept {
         }
     }
 
-    /// Somebody changed the Secret. A label or an annotation does not matter; other data does.
+    /// Somebody changed the Secret. A label or an annotation does not matter; other data does, unless it is what we sent
+    /// ourselves when the answer was lost.
     async fn look_again(&mut self) -> Result<(), KeepError> {
         let now = self
             .api
@@ -164,7 +176,8 @@ impl Kept {
             .and_then(|found| found.data.clone())
             .unwrap_or_default();
         // One that was deleted is written again: what it held is still known here.
-        if now.is_some() && known != found {
+        let ours = known == found || self.in_doubt.contains(&fingerprint(&found));
+        if now.is_some() && !ours {
             return Err(KeepError::Overtaken(self.name.to_owned()));
         }
         self.seen = now;
@@ -210,6 +223,18 @@ impl Kept {
     }
 }
 
+/// What data is recognised by, without keeping all of it.
+fn fingerprint(data: &BTreeMap<String, ByteString>) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for (key, value) in data {
+        for part in [key.as_bytes(), &value.0] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+    }
+    context.finish().as_ref().to_vec()
+}
+
 /// Reads the stored identity, or makes one and stores it: no call to the hub is made before that.
 ///
 /// # Errors
@@ -247,15 +272,23 @@ impl SecretJournal {
 }
 
 impl JournalStore for SecretJournal {
-    async fn save(&self, journal: &Journal) -> Result<(), String> {
-        let text = journal.write().map_err(|error| error.to_string())?;
+    async fn save(&self, journal: &Journal) -> Result<(), SaveError> {
+        let text = journal
+            .write()
+            .map_err(|error| SaveError::Failed(error.to_string()))?;
         let data = BTreeMap::from([(JOURNAL_KEY.to_owned(), ByteString(text))]);
         self.0
             .lock()
             .await
             .write(data)
             .await
-            .map_err(|error| error.to_string())
+            .map_err(|error| match &error {
+                KeepError::Overtaken(_) => SaveError::Overtaken(error.to_string()),
+                KeepError::Foreign { .. }
+                | KeepError::Api { .. }
+                | KeepError::Identity(_)
+                | KeepError::Journal(_) => SaveError::Failed(error.to_string()),
+            })
     }
 }
 

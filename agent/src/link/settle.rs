@@ -215,6 +215,15 @@ fn delete(order: &Order, approval: Option<&str>, live: &DynamicObject, namespace
     Step::Delete { uid, approved }
 }
 
+/// Whether a deletion is for an object that another kept from being made here, by having its name: then there is nothing to
+/// delete, and what has the name stays. Only for objects that were never applied here: one that was may have lost its
+/// annotation since.
+#[must_use]
+pub fn never_stood(order: &Order, live: &DynamicObject) -> bool {
+    let is_another = annotation(live, OBJECT_ID) != Some(&*order.object_id.to_string());
+    matches!(order.wish, Wish::Delete { .. }) && is_another
+}
+
 /// The mark that an object of the hub shows.
 #[must_use]
 pub fn mark_of(live: &DynamicObject) -> Option<Mark> {

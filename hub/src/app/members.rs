@@ -13,10 +13,10 @@ use crate::domain::access::grant::Verb;
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, Rec, RecInventory, RemovedCluster};
 use crate::domain::lineage::Position;
 use crate::domain::remote::{self, Remote};
+use crate::random::Random;
 use crate::store::records::{
     self, NameHolder, SessionEpoch, StoredObservation, StoredOutcome, TxnExt as _,
 };
-use crate::random::Random;
 use crate::store::{StoreError, Txn, keys};
 
 /// How a session begins.

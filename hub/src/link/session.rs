@@ -301,13 +301,15 @@ where
         if self.adopting && desired.value.is_empty() {
             self.settle_adoption().await?;
         }
+        let unsettled = app.unsettled(self.cluster, &desired.value).await;
+        let unsettled = unsettled.map_err(AppError::from)?;
         let fresh = desired
             .value
             .iter()
             // A deletion may have been frozen, and left out, when the member got as far as it is.
             .filter(|held| {
-                let is_new = held.modified > since && self.comparing.is_none();
-                is_new || held.record.is_tombstone()
+                let owed = held.modified > since || unsettled.contains(&held.record.object_id);
+                (owed && self.comparing.is_none()) || held.record.is_tombstone()
             })
             .map(|held| held.record.object_id);
         self.seat.outbox.mark(fresh, desired.revision);

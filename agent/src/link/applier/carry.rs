@@ -11,7 +11,7 @@ use meridian_api::link::{
 use crate::link::{
     member::{Member, MemberError},
     order::Order,
-    settle::{Step, settle},
+    settle::{Step, never_stood, settle},
 };
 
 /// Steps that one pass may take: a conflict is looked at again, a deletion is looked at after it was asked for.
@@ -69,12 +69,21 @@ impl Done {
     }
 }
 
+/// What the journal knows of the object of an order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// `metadata.uid` of the object that the hub took over.
+    pub(super) adopted: Option<String>,
+    /// It was applied here and not deleted since.
+    pub(super) held: bool,
+}
+
 /// Takes the steps that bring the member to what `order` wants.
 pub(super) async fn carry_out<M: Member>(
     member: &M,
     order: &Order,
     namespace: &str,
-    adopted: Option<&str>,
+    known: &Known,
 ) -> Done {
     let mut wrote = false;
     for _ in 0..STEPS {
@@ -82,7 +91,12 @@ pub(super) async fn carry_out<M: Member>(
             Ok(live) => live,
             Err(error) => return failed(order, namespace, &error),
         };
-        let step = settle(order, live.as_ref(), namespace, adopted);
+        let step = settle(order, live.as_ref(), namespace, known.adopted.as_deref());
+        if let (Step::Refuse { message, .. }, false) = (&step, known.held)
+            && live.as_ref().is_some_and(|live| never_stood(order, live))
+        {
+            return Done::Finished(OutcomeResult::Noop, message.clone());
+        }
         match take(member, order, namespace, step, wrote).await {
             Took::Done(done) => return done,
             Took::Again => {}

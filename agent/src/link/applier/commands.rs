@@ -2,8 +2,8 @@
 
 use super::{
     Applier, Batch, CAPACITY, Command, Instant, JournalStore, Kind, Member, Mode, ObjectId,
-    OutcomeResult, Position, Revision, Standing, Step, Taken, codes, inventory, object_id_of,
-    proto, settle,
+    OutcomeResult, Position, Revision, SaveError, Standing, Step, Taken, codes, inventory,
+    object_id_of, proto, settle,
 };
 use crate::link::{
     freeze::Freeze,
@@ -28,7 +28,9 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
                 let _gone = reply.send(self.welcome(head, observe, frozen));
             }
             Command::Accept { batch, reply } => {
-                let _gone = reply.send(self.accept(batch).await);
+                let taken = self.accept(batch).await;
+                self.gap |= matches!(taken, Taken::Not(_));
+                let _gone = reply.send(taken);
             }
             Command::Confirm(confirm) => self.confirm(&confirm).await,
             Command::Digest(buckets) => self.digest(&buckets).await,
@@ -91,6 +93,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         if self.mode == Mode::Obey && self.journal.freeze(frozen) {
             self.unsaved.get_or_insert_with(Instant::now);
         }
+        self.gap = false;
         self.mode.clone()
     }
 
@@ -102,6 +105,9 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         } = batch;
         if self.mode != Mode::Obey {
             return Taken::Observing;
+        }
+        if self.gap {
+            return Taken::Not("a batch before it was not taken".to_owned());
         }
         let mut next = self.journal.clone();
         let taken = match next.accept(&upto, orders) {
@@ -158,17 +164,17 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         }
     }
 
-    async fn keep(&self, journal: &Journal) -> Result<(), String> {
+    async fn keep(&mut self, journal: &Journal) -> Result<(), String> {
         let size = journal.write().map_err(|error| error.to_string())?.len();
         if size > CAPACITY {
             return Err(format!(
                 "the journal would take {size} bytes, room is for {CAPACITY}: orders that are held must be settled first"
             ));
         }
-        self.store
-            .save(journal)
-            .await
-            .map_err(|error| format!("the journal could not be stored: {error}"))
+        self.store.save(journal).await.map_err(|error| {
+            self.overtaken |= matches!(error, SaveError::Overtaken(_));
+            format!("the journal could not be stored: {error}")
+        })
     }
 
     fn answer(

@@ -230,3 +230,88 @@ async fn a_journal_that_cannot_be_read_is_not_taken_for_empty() {
     .await;
     assert!(matches!(opening.await.unwrap(), Err(KeepError::Journal(_))));
 }
+
+/// A store with version 1, and a write of version 2 whose answer is lost.
+async fn write_without_answer(server: &mut Server, store: &SecretJournal) -> Value {
+    let writing = store.clone();
+    let writing = tokio::spawn(async move { writing.save(&Journal::default()).await });
+    let lost = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 504, "reason": "Timeout", "message": "timeout"});
+    let path = "/secrets/meridian-link";
+    let sent = answer(server, Method::PUT, path, StatusCode::GATEWAY_TIMEOUT, lost).await;
+    assert!(matches!(writing.await.unwrap(), Err(SaveError::Failed(_))));
+    sent
+}
+
+async fn opened(client: Client, server: &mut Server) -> SecretJournal {
+    let empty = stored(&BTreeMap::new(), "1", ours());
+    let opening = tokio::spawn(async move { SecretJournal::open(client, "ns").await.unwrap().0 });
+    answer(
+        server,
+        Method::GET,
+        "/secrets/meridian-link",
+        StatusCode::OK,
+        empty,
+    )
+    .await;
+    opening.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_no_other_agents() {
+    let (client, mut server) = client();
+    let store = opened(client, &mut server).await;
+    let mut there = write_without_answer(&mut server, &store).await;
+    there["metadata"]["resourceVersion"] = json!("2");
+    let saving = tokio::spawn(async move {
+        let mut next = Journal::default();
+        next.adopt_object("00000000-0000-4000-8000-000000000001".parse().unwrap(), "u");
+        store.save(&next).await
+    });
+    let path = "/secrets/meridian-link";
+    answer(
+        &mut server,
+        Method::PUT,
+        path,
+        StatusCode::CONFLICT,
+        conflict(),
+    )
+    .await;
+    answer(&mut server, Method::GET, path, StatusCode::OK, there).await;
+    let (request, send) = server.next_request().await.unwrap();
+    let body = request.into_body().collect_bytes().await.unwrap();
+    let sent: Secret = serde_json::from_slice(&body).unwrap();
+    assert_eq!(sent.metadata.resource_version.as_deref(), Some("2"));
+    send.send_response(Response::new(Body::from(body.to_vec())));
+    saving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_another_agent_wrote_overtakes_also_after_a_lost_answer() {
+    let (client, mut server) = client();
+    let store = opened(client, &mut server).await;
+    write_without_answer(&mut server, &store).await;
+    let theirs = BTreeMap::from([("journal.json".to_owned(), ByteString(b"theirs".to_vec()))]);
+    let saving = tokio::spawn(async move { store.save(&Journal::default()).await });
+    let path = "/secrets/meridian-link";
+    answer(
+        &mut server,
+        Method::PUT,
+        path,
+        StatusCode::CONFLICT,
+        conflict(),
+    )
+    .await;
+    answer(
+        &mut server,
+        Method::GET,
+        path,
+        StatusCode::OK,
+        stored(&theirs, "2", ours()),
+    )
+    .await;
+    let overtaken = saving.await.unwrap();
+    assert!(
+        matches!(overtaken, Err(SaveError::Overtaken(_))),
+        "{overtaken:?}"
+    );
+}

@@ -9,7 +9,7 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::link::{
-    applier::JournalStore,
+    applier::{JournalStore, SaveError},
     journal::Journal,
     kinds::{DELETE_APPROVED, Kind, OBJECT_ID},
     member::{Member, MemberError},
@@ -198,11 +198,23 @@ fn merge(into: &mut Value, from: &Value) {
 pub(in crate::link) struct MemoryJournal {
     saved: Arc<Mutex<Option<Journal>>>,
     broken: Arc<Mutex<bool>>,
+    broken_once: Arc<Mutex<bool>>,
+    overtaken: Arc<Mutex<bool>>,
 }
 
 impl MemoryJournal {
     pub(in crate::link) fn saved(&self) -> Journal {
         self.saved.lock().unwrap().clone().unwrap_or_default()
+    }
+
+    /// Another process stores its own from now on.
+    pub(in crate::link) fn overtake(&self) {
+        *self.overtaken.lock().unwrap() = true;
+    }
+
+    /// The next journal is not stored.
+    pub(in crate::link) fn break_once(&self) {
+        *self.broken_once.lock().unwrap() = true;
     }
 
     pub(in crate::link) fn set_broken(&self, broken: bool) {
@@ -211,9 +223,13 @@ impl MemoryJournal {
 }
 
 impl JournalStore for MemoryJournal {
-    async fn save(&self, journal: &Journal) -> Result<(), String> {
-        if *self.broken.lock().unwrap() {
-            return Err("the test switched it off".to_owned());
+    async fn save(&self, journal: &Journal) -> Result<(), SaveError> {
+        if *self.overtaken.lock().unwrap() {
+            return Err(SaveError::Overtaken("the test wrote it".to_owned()));
+        }
+        let once = std::mem::take(&mut *self.broken_once.lock().unwrap());
+        if once || *self.broken.lock().unwrap() {
+            return Err(SaveError::Failed("the test switched it off".to_owned()));
         }
         // Through the stored form, so that every test covers it.
         *self.saved.lock().unwrap() = Some(Journal::read(&journal.write().unwrap()).unwrap());

@@ -167,6 +167,13 @@ impl World {
         (self.member, self.journal)
     }
 
+    /// Waits until the applier ends by itself.
+    pub(in crate::link) async fn ended(&self) {
+        while !self.applier.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Ends everything in order.
     pub(in crate::link) async fn shut_down(self) {
         self.stop.cancel();

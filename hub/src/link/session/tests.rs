@@ -402,21 +402,6 @@ async fn a_member_without_position_gets_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_with_a_position_gets_only_what_changed_after_it() {
-    let world = World::new().await;
-    let first = world.want(1, upsert("a")).await;
-    world.want(2, upsert("b")).await;
-    let (mut agent, welcome) = world.welcomed(Some(position(&world.hub.app, first))).await;
-    assert_eq!(welcome.mode(), SyncMode::Resume);
-    let apply = agent.apply().await;
-    assert_eq!(
-        bodies(&apply),
-        [("db-2".to_owned(), r#"{"spec":"b"}"#.to_owned())]
-    );
-    assert_eq!(apply.prev_revision, first.0);
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_newest_state_wins_and_older_ones_are_never_sent() {
     let world = World::new().await;
     let (mut agent, _) = world.welcomed(None).await;

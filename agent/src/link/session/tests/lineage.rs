@@ -214,3 +214,30 @@ async fn an_unknown_sync_mode_is_only_observed() {
     assert_eq!(world.member.writes(), Vec::<String>::new());
     world.shut_down().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_whose_journal_another_wrote_takes_nothing_and_ends() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    world.journal.overtake();
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    assert!(matches!(wire.ended().await.why, Why::Local(_)));
+    // Not told to stop: it ends because it could never store anything again.
+    world.ended().await;
+    assert!(world.member.all().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_batch_that_was_not_taken_is_not_taken_either() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 6), SyncMode::Full).await;
+    // The term of the Welcome is stored by then.
+    wire.settle().await;
+    world.journal.break_once();
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.apply(position(1, 6), vec![item(2, 6)]).await;
+    assert!(matches!(wire.ended().await.why, Why::Local(_)));
+    let (_wire, hello) = world.dial().await;
+    assert_eq!(hello.last, None, "the hub would take db-1 for delivered");
+    world.shut_down().await;
+}

@@ -123,6 +123,10 @@ async fn of_many_deletions_at_once_none_is_sent_and_other_orders_are() {
     assert_eq!(apply.items.len(), 4);
     let upto = apply.upto.clone().unwrap();
     agent.ack(&apply).await;
+    for (n, item) in (5..=8).zip(&apply.items) {
+        let revision = Revision(item.revision);
+        agent.outcome(n, revision, OutcomeResult::Applied, "").await;
+    }
     agent.say(FromAgent::Bye(proto::Bye::default())).await;
     agent.served.await.unwrap();
     // It is complete up to the deletions that it was not told, and still gets them when they are released.

@@ -138,3 +138,44 @@ async fn a_wish_that_cannot_be_is_refused_with_the_field() {
         confirm.message
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_member_did_not_say_to_be_done_is_told_again_in_its_next_session() {
+    let world = World::new().await;
+    let (mut agent, welcome) = world.welcomed(None).await;
+    let done = world.want(1, upsert("a")).await;
+    agent.apply().await;
+    let silent = world.want(2, tombstone("alice")).await;
+    agent.apply().await;
+    agent.outcome(1, done, OutcomeResult::Applied, "").await;
+    drop(agent);
+    // As one says it that stored both, carried both out, and forgot what to tell when it ended.
+    let head = welcome.head.unwrap();
+    let last = Position {
+        revision: silent,
+        ..wire::position(&head).unwrap()
+    };
+    let (mut agent, _) = world.welcomed(Some(last)).await;
+    let again = agent.apply().await.items;
+    let again: Vec<_> = again.iter().map(|item| item.revision).collect();
+    assert_eq!(again, [silent.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_with_a_position_gets_only_what_changed_after_it() {
+    let world = World::new().await;
+    let first = world.want(1, upsert("a")).await;
+    let (mut agent, _) = world.welcomed(None).await;
+    agent.apply().await;
+    agent.outcome(1, first, OutcomeResult::Applied, "").await;
+    drop(agent);
+    world.want(2, upsert("b")).await;
+    let (mut agent, welcome) = world.welcomed(Some(position(&world.hub.app, first))).await;
+    assert_eq!(welcome.mode(), SyncMode::Resume);
+    let apply = agent.apply().await;
+    assert_eq!(
+        bodies(&apply),
+        [("db-2".to_owned(), r#"{"spec":"b"}"#.to_owned())]
+    );
+    assert_eq!(apply.prev_revision, first.0);
+}
