@@ -1,0 +1,172 @@
+//! Deterministic simulation of the link between a hub and its agents: the production session, store, planner, tasks, applier
+//! and journal over a network, clocks and API servers that a seed decides. Each run lets people and faults do what they
+//! like, judges all that passes by the invariants of the link, puts everything right, and demands that the world comes to
+//! rest.
+//!
+//! `MERIDIAN_SEEDS=10000` runs that many seeds, `MERIDIAN_SEED=7` one alone, with everything that happened in it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "what cannot be simulated must fail"
+)]
+
+#[path = "simulation/agent.rs"]
+mod agent;
+#[path = "simulation/clock.rs"]
+mod clock;
+#[path = "simulation/dice.rs"]
+mod dice;
+#[path = "simulation/hub.rs"]
+mod hub;
+#[path = "simulation/judge.rs"]
+mod judge;
+#[path = "simulation/member.rs"]
+mod member;
+#[path = "simulation/network.rs"]
+mod network;
+#[path = "simulation/people.rs"]
+mod people;
+#[path = "simulation/rest.rs"]
+mod rest;
+#[path = "simulation/schedule.rs"]
+mod schedule;
+#[path = "simulation/site.rs"]
+mod site;
+#[path = "simulation/trace.rs"]
+mod trace;
+#[path = "simulation/volume.rs"]
+mod volume;
+#[path = "simulation/world.rs"]
+mod world;
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use world::World;
+
+/// Seeds of `make test`. `make test-full` runs more.
+const SEEDS: u64 = 120;
+
+/// What a run came to.
+#[derive(Debug)]
+struct Run {
+    violations: Vec<String>,
+    trace: Vec<String>,
+    events: u64,
+    digest: u64,
+    rested: Duration,
+    welcomes: (usize, usize),
+}
+
+/// One run, from nothing to rest.
+fn run(seed: u64, whole_trace: bool) -> Run {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(seed, whole_trace).await;
+        schedule::play(&mut world).await;
+        let rested = rest::come_to_rest(&mut world).await;
+        if world.trace.violations().is_empty() {
+            rest::replay(&mut world).await;
+        }
+        Run {
+            violations: world.trace.violations(),
+            trace: world.trace.lines(),
+            events: world.trace.events(),
+            digest: world.trace.digest(),
+            rested,
+            welcomes: world.judge.welcomes(),
+        }
+    })
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text}: expected a number")),
+    )
+}
+
+/// What a person needs of a seed that failed.
+fn explain(seed: u64, run: &Run) -> String {
+    let (what, trace) = (run.violations.join("\n"), run.trace.join("\n"));
+    format!(
+        "seed {seed}: {what}\n\nagain, with all that happened:\n  MERIDIAN_SEED={seed} cargo test -p meridian-integration \
+         --test simulation every_seed -- --nocapture\n\nthe end of it:\n{trace}"
+    )
+}
+
+#[test]
+fn every_seed_keeps_the_invariants_of_the_link_and_comes_to_rest() {
+    if let Some(seed) = number("MERIDIAN_SEED") {
+        let run = run(seed, true);
+        assert!(run.violations.is_empty(), "{}", explain(seed, &run));
+        println!("{}", run.trace.join("\n"));
+        return;
+    }
+    let seeds = number("MERIDIAN_SEEDS").unwrap_or(SEEDS);
+    let (next, failed) = (AtomicU64::new(0), Mutex::new(None));
+    let (events, observed, longest) = (
+        AtomicU64::new(0),
+        AtomicU64::new(0),
+        Mutex::new(Duration::ZERO),
+    );
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds || failed.lock().unwrap().is_some() {
+                        break;
+                    }
+                    let run = run(seed, false);
+                    events.fetch_add(run.events, Ordering::Relaxed);
+                    observed.fetch_add(run.welcomes.1 as u64, Ordering::Relaxed);
+                    let mut longest = longest.lock().unwrap();
+                    *longest = run.rested.max(*longest);
+                    if !run.violations.is_empty() {
+                        failed.lock().unwrap().get_or_insert((seed, run));
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    if let Some((seed, run)) = &failed {
+        panic!("{}", explain(*seed, run));
+    }
+    println!(
+        "{seeds} seeds, {} events, {} sessions that only observed, at rest after {:?} at most; took {:?}",
+        events.into_inner(),
+        observed.into_inner(),
+        longest.into_inner().unwrap(),
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in [3, 11] {
+        let (one, other) = (run(seed, true), run(seed, true));
+        let apart = one.trace.iter().zip(&other.trace).find(|(a, b)| a != b);
+        assert_eq!(apart, None, "seed {seed}");
+        assert_eq!(
+            (one.events, one.digest),
+            (other.events, other.digest),
+            "seed {seed}"
+        );
+    }
+}

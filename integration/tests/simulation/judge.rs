@@ -1,0 +1,283 @@
+//! Watches everything that passes between hubs, agents and members, and says at once which invariant does not hold. It knows
+//! what was decided from the volumes themselves, not from what the parties say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
+
+use meridian_agent::link::order::Position;
+use meridian_api::{
+    ids::{ClusterUid, Incarnation, ObjectId, Revision, Term},
+    link::proto::{
+        self, AgentFrame, ConfirmAction, HubFrame, OutcomeResult, SyncMode,
+        agent_frame::Frame as Say, hub_frame::Frame as Heard,
+    },
+};
+
+use super::{trace::Trace, volume::Volume};
+
+#[path = "judge/session.rs"]
+mod session;
+
+use session::Session;
+pub(crate) use session::SessionId;
+
+/// Sees all. Clones are the same judge.
+#[derive(Clone)]
+pub(crate) struct Judge {
+    trace: Trace,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    volumes: Vec<Volume>,
+    sessions: BTreeMap<SessionId, Session>,
+    members: BTreeMap<ClusterUid, Member>,
+}
+
+/// What is known of one member.
+#[derive(Default)]
+struct Member {
+    /// Highest mark that each object ever showed.
+    shown: BTreeMap<ObjectId, (Term, Revision)>,
+    /// Highest term that it obeyed.
+    term: Term,
+    /// It was told to follow another store.
+    adopts: bool,
+    /// Deletions that the member said to have prepared.
+    prepared: BTreeSet<(ObjectId, Revision)>,
+    /// Deletions that a hub confirmed.
+    confirmed: BTreeSet<(ObjectId, Revision)>,
+    /// Where its journal stands, as it was stored last.
+    position: Option<Position>,
+    /// Epoch of the newest session that was welcomed, by the hub's start.
+    newest: BTreeMap<Incarnation, u64>,
+}
+
+/// One object that is written or deleted on a member.
+#[derive(Clone, Debug)]
+pub(crate) struct Touched<'a> {
+    pub(crate) cluster: ClusterUid,
+    pub(crate) what: &'a str,
+    pub(crate) object: ObjectId,
+    pub(crate) mark: (Term, Revision),
+    pub(crate) data_bearing: bool,
+}
+
+impl Judge {
+    pub(crate) fn new(trace: Trace) -> Self {
+        Self {
+            trace,
+            state: Arc::default(),
+        }
+    }
+
+    pub(crate) fn knows(&self, volume: Volume) {
+        self.state.lock().unwrap().volumes.push(volume);
+    }
+
+    /// A frame leaves the hub. `fresh`: it was made in this very moment.
+    pub(crate) fn hub_says(
+        &self,
+        id: SessionId,
+        cluster: ClusterUid,
+        volume: &Volume,
+        (frame, fresh): (&HubFrame, bool),
+    ) {
+        let mut state = self.state.lock().unwrap();
+        let State {
+            sessions, members, ..
+        } = &mut *state;
+        let session = sessions.entry(id).or_insert_with(|| Session::of(cluster));
+        let member = members.entry(cluster).or_default();
+        match frame.frame.as_ref() {
+            Some(Heard::Welcome(welcome)) => {
+                if session.impostor {
+                    self.trace
+                        .broken("I8", format!("{id}: an impostor was welcomed"));
+                }
+                session.welcomed(welcome, volume.clone());
+                let epochs = member.newest.entry(session.start).or_default();
+                *epochs = (*epochs).max(welcome.session_epoch);
+            }
+            Some(Heard::Apply(apply)) => {
+                let newest = member.newest.get(&session.start).copied();
+                if fresh && newest.is_some_and(|newest| newest > session.epoch) {
+                    let epoch = session.epoch;
+                    let what =
+                        format!("{id}: Apply in epoch {epoch} although {newest:?} was welcomed");
+                    self.trace.broken("I6", what);
+                }
+                if let Err((invariant, what)) = session.sends(apply) {
+                    self.trace.broken(invariant, format!("{id}: {what}"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A frame arrives at the hub.
+    pub(crate) fn hub_hears(&self, id: SessionId, cluster: ClusterUid, frame: &AgentFrame) {
+        let mut state = self.state.lock().unwrap();
+        let session = state
+            .sessions
+            .entry(id)
+            .or_insert_with(|| Session::of(cluster));
+        match frame.frame.as_ref() {
+            Some(Say::Hello(hello)) => session.greeted(hello),
+            Some(Say::Ack(ack)) => session.acknowledged(ack.seq),
+            _ => {}
+        }
+    }
+
+    /// A frame leaves the agent.
+    pub(crate) fn agent_says(&self, cluster: ClusterUid, frame: &AgentFrame) {
+        let mut state = self.state.lock().unwrap();
+        let member = state.members.entry(cluster).or_default();
+        let prepared = |outcome: &proto::Outcome| {
+            let held = outcome.result() == OutcomeResult::Held;
+            let id = outcome.object_id.parse().ok().filter(|_| held);
+            id.map(|id| (id, Revision(outcome.revision)))
+        };
+        match frame.frame.as_ref() {
+            Some(Say::Outcome(outcome)) => member.prepared.extend(prepared(outcome)),
+            Some(Say::Hello(hello)) => {
+                let pending = hello.pending_outcomes.iter();
+                member.prepared.extend(pending.filter_map(prepared));
+            }
+            _ => {}
+        }
+    }
+
+    /// A frame arrives at the agent.
+    pub(crate) fn agent_hears(&self, cluster: ClusterUid, frame: &HubFrame) {
+        let Some(Heard::Confirm(confirm)) = frame.frame.as_ref() else {
+            return;
+        };
+        let mut state = self.state.lock().unwrap();
+        let member = state.members.entry(cluster).or_default();
+        // Terms of another store cannot be compared; a person let the member follow it.
+        member.adopts |= confirm.action() == ConfirmAction::Adopt && confirm.object_id.is_empty();
+        if confirm.action() != ConfirmAction::Delete {
+            return;
+        }
+        if let Ok(id) = confirm.object_id.parse() {
+            member.confirmed.insert((id, Revision(confirm.revision)));
+        }
+    }
+
+    /// The agent's journal is stored.
+    pub(crate) fn kept(&self, cluster: ClusterUid, position: Option<&Position>, term: Term) {
+        let mut state = self.state.lock().unwrap();
+        let member = state.members.entry(cluster).or_default();
+        if term < member.term && !std::mem::take(&mut member.adopts) {
+            let before = member.term;
+            let what = format!("{cluster}: obeyed was term {before}, and now is term {term}");
+            self.trace.broken("I5", what);
+        }
+        member.term = term;
+        member.position = position.cloned();
+    }
+
+    /// The link writes an object on a member.
+    pub(crate) fn written(&self, touched: &Touched<'_>) {
+        let Touched {
+            cluster,
+            what,
+            object,
+            mark,
+            ..
+        } = touched;
+        let mut state = self.state.lock().unwrap();
+        let member = state.members.entry(*cluster).or_default();
+        let shown = member.shown.entry(*object).or_default();
+        if *mark < *shown {
+            let told = format!("{cluster} {what}: {mark:?} written over {shown:?}");
+            self.trace.broken("I4", told);
+        }
+        *shown = (*shown).max(*mark);
+    }
+
+    /// The link deletes an object on a member, or says that its clean-up may begin, by the tombstone of `by`.
+    pub(crate) fn deleted(&self, touched: &Touched<'_>, by: Option<(Term, Revision)>) {
+        let Touched {
+            cluster,
+            what,
+            object,
+            mark,
+            data_bearing,
+        } = touched;
+        let state = self.state.lock().unwrap();
+        let member = state.members.get(cluster);
+        let start = member
+            .and_then(|member| member.position.as_ref())
+            .map(|position| position.incarnation);
+        let obeyed = state
+            .volumes
+            .iter()
+            .find(|volume| start.is_some_and(|start| volume.began(start)));
+        let Some(volume) = obeyed else {
+            let told = format!("{cluster} {what}: deleted, but no hub was ever obeyed");
+            return self.trace.broken("I1", told);
+        };
+        // Revisions of another term may count from anew; the term is what orders them then.
+        let above = |position: &Position| position.term > mark.0;
+        let later = member
+            .and_then(|member| member.position.as_ref())
+            .is_some_and(above);
+        let above = if later { Revision(0) } else { mark.1 };
+        if !volume.has_tombstone(*cluster, *object, above) {
+            let told = format!("{cluster} {what} ({object}): no tombstone above {mark:?}");
+            self.trace.broken("I1", told);
+        }
+        if !data_bearing {
+            return;
+        }
+        if !volume.is_confirmed(*object) {
+            let told = format!("{cluster} {what} ({object}): nobody confirmed that it goes");
+            self.trace.broken("I2", told);
+        }
+        let Some((_, revision)) = by else { return };
+        let both = |member: &Member| {
+            let step = (*object, revision);
+            member.prepared.contains(&step) && member.confirmed.contains(&step)
+        };
+        if !member.is_some_and(both) {
+            let told = format!("{cluster} {what} ({object}): not prepared and confirmed at {by:?}");
+            self.trace.broken("I2", told);
+        }
+    }
+
+    /// From now on the session is one whose Hello names another cluster than its certificate.
+    pub(crate) fn is_impostor(&self, id: SessionId, certified: ClusterUid) {
+        let mut state = self.state.lock().unwrap();
+        let session = state
+            .sessions
+            .entry(id)
+            .or_insert_with(|| Session::of(certified));
+        session.impostor = true;
+    }
+
+    /// How many sessions were welcomed to obey, and how many to observe.
+    pub(crate) fn welcomes(&self) -> (usize, usize) {
+        let state = self.state.lock().unwrap();
+        let welcomed = state.sessions.values().filter_map(|session| session.mode);
+        let (observe, obey): (Vec<_>, Vec<_>) =
+            welcomed.partition(|mode| *mode == SyncMode::Observe);
+        (obey.len(), observe.len())
+    }
+
+    /// What the member's newest session was sent so far, Welcome first; nothing if none was to obey.
+    pub(crate) fn last_session(&self, cluster: ClusterUid) -> Vec<HubFrame> {
+        let state = self.state.lock().unwrap();
+        // They are numbered as they begin, whatever hub and store they are with.
+        let mut newest_first = state.sessions.values().rev();
+        let newest = newest_first.find(|session| session.was_welcomed(cluster));
+        newest
+            .filter(|session| session.is_to_obey())
+            .map(|session| session.sent.clone())
+            .unwrap_or_default()
+    }
+}
