@@ -193,10 +193,10 @@ impl Parts {
         let (membership, member_of) = watch::channel(None);
         let (hub, connected) = watch::channel(None);
         let (recs, recs_seen) = watch::channel(Vec::new());
-        let (ends, peer_ends) = watch::channel(BTreeMap::new());
+        let (states, peer_states) = watch::channel(BTreeMap::new());
         let (join, joining) = watch::channel(None);
         let seen = observe::watches(&client, &namespace, &mut self.tasks, &self.cancel);
-        let shown = show(Arc::clone(&metrics), connected.clone(), peer_ends.clone());
+        let shown = show(Arc::clone(&metrics), connected.clone(), peer_states.clone());
         let cancel = self.cancel.clone();
         self.tasks.spawn(async move {
             cancel.run_until_cancelled_owned(shown).await;
@@ -205,7 +205,7 @@ impl Parts {
             outbox: context.outbox.clone(),
             applier: context.applier.clone(),
             names: member_of.clone(),
-            peer_ends,
+            peer_states,
             recs,
             answers,
             events: events.clone(),
@@ -218,12 +218,13 @@ impl Parts {
             recs: recs_seen,
             membership: member_of,
             hub: connected,
-            ends,
+            states,
             events: events.clone(),
             wall_ms,
             random,
             failures: 0,
             issued: BTreeMap::new(),
+            early: BTreeMap::new(),
         };
         self.tasks.spawn(peers.run(self.cancel.clone()));
         let watching =
@@ -266,15 +267,19 @@ impl Parts {
 async fn show(
     metrics: Arc<Metrics>,
     mut hub: watch::Receiver<Option<Channel>>,
-    mut ends: watch::Receiver<BTreeMap<String, i64>>,
+    mut peers: watch::Receiver<BTreeMap<String, peers::PeerState>>,
 ) {
     loop {
         metrics.hub_connected(hub.borrow_and_update().is_some());
-        let first = ends.borrow_and_update().values().min().copied();
+        let first = peers
+            .borrow_and_update()
+            .values()
+            .map(|peer| peer.ends_ms)
+            .min();
         metrics.certificate(Certificate::Peer, first);
         let changed = tokio::select! {
             changed = hub.changed() => changed,
-            changed = ends.changed() => changed,
+            changed = peers.changed() => changed,
         };
         if changed.is_err() {
             return;

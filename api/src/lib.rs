@@ -15,6 +15,7 @@ pub mod internal;
 pub mod link;
 pub mod login;
 pub mod renewal;
+pub mod trust;
 pub mod validate;
 pub mod web;
 pub mod words;

@@ -16,6 +16,7 @@ pub mod reign;
 pub mod repeats;
 pub mod restore;
 pub mod tokens;
+pub mod trust;
 pub mod unsettled;
 pub mod writes;
 
@@ -26,7 +27,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use meridian_api::fault::Fault;
 use meridian_api::ids::Revision;
 use meridian_api::validate::FieldError;
@@ -179,6 +180,8 @@ pub struct Settings {
     pub names: Vec<String>,
     /// Records of the audit log that are kept.
     pub audit_kept: u64,
+    /// How long after the last acknowledgement a rotation of the authority may go on.
+    pub ca_margin: SignedDuration,
 }
 
 /// The hub's use cases over one store.
@@ -238,6 +241,12 @@ impl App {
     /// The certificate authority.
     #[must_use]
     pub fn ca(&self) -> &Authority {
+        &self.ca
+    }
+
+    /// The same, to be shared.
+    #[must_use]
+    pub fn authority(&self) -> &Arc<Authority> {
         &self.ca
     }
 

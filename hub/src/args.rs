@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
 
 /// The Meridian hub: holds the global state and decides for every cluster.
 #[derive(Debug, Parser)]
@@ -39,12 +40,19 @@ const RESTORING: &str = "Examples:
     meridian-hub restore --file hub.backup --ca-dir ca --etcd-endpoints https://etcd-1:2379 --etcd-ca etcd-ca.crt
 
 The store must be empty, and no hub may run on it. `meridian hub backup` takes a backup of a hub that runs, whichever store it
-has. A backup does not contain the certificate authority's key: keep a copy of root.key and root.crt (DATA-DIR/ca, or the
-directory of --ca-dir) apart from it.
+has. A backup does not contain the certificate authority's keys: keep a copy of its directory (DATA-DIR/ca, or that of --ca-dir)
+apart from it, and another after each rotation. A root that was given up since the backup stays given up: trust.json in that
+directory remembers it.
 
 The hub that is started then opens a new term and only observes: it applies and deletes nothing. Once its members are connected
 and `meridian hub status` shows what they doubt, `meridian hub promote` lets it decide. If the newest store can be found, start
 the hub on that instead.";
+
+const NEXT_ROOT: &str = "Example:
+  meridian-hub next-root --ca-dir ca
+
+Makes root-NAME.key and root-NAME.crt. Give both files to every replica, beside those that are there; `meridian ca rotate` then
+takes the new root up. A hub on a file makes the files by itself.";
 
 /// What the hub can do.
 #[derive(Debug, Subcommand)]
@@ -54,15 +62,18 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Make what the replicas of a hub share: its certificate authority and the token of its first administrator.
     Init(Init),
+    /// Make the root that is to take over from the present one, beside it, for replicas that share an authority (--ca-dir).
+    #[command(after_help = NEXT_ROOT)]
+    NextRoot(Init),
     /// Put a backup into an empty store, while no hub runs on it.
     #[command(after_help = RESTORING)]
     Restore(Box<Restore>),
 }
 
-/// Settings of `init`.
+/// Settings of `init` and `next-root`.
 #[derive(Args, Clone, Debug)]
 pub struct Init {
-    /// Directory to make it in: empty or missing. Every replica is given a copy of it.
+    /// Directory of the authority: for `init` empty or missing. Every replica is given a copy of it.
     #[arg(long, value_name = "DIR")]
     pub ca_dir: PathBuf,
     /// First part of every identity that the hub signs.
@@ -199,6 +210,14 @@ pub struct Serve {
     /// Let no cluster join before a person has compared its words (`meridian cluster approve`), whatever its token says.
     #[arg(long, env = "MERIDIAN_HUB_APPROVE_CLUSTERS")]
     pub approve_clusters: bool,
+    /// How long after the last member acknowledged its roots a rotation of the certificate authority may go on.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "1m",
+        env = "MERIDIAN_HUB_CA_MARGIN"
+    )]
+    pub ca_margin: SignedDuration,
     /// Where the state is kept.
     #[command(flatten)]
     pub etcd: Etcd,

@@ -1,9 +1,13 @@
-//! The hub's own certificate authority: one root, whose key lies in a file of mode 0600 outside of the store, so that a
-//! lost or restored store changes no identity. Replicas of one hub have copies of the same files, or one mounted Secret.
+//! The hub's own certificate authority: the roots that members trust, of which the first signs. Their keys lie in files of mode 0600
+//! outside of the store, so that a lost or restored store changes no identity. Replicas of one hub have copies of the same files,
+//! or one mounted Secret. Which roots are in force, and in which order, the store says ([`crate::domain::trust`]); a directory
+//! that belongs to this hub alone remembers it beside the keys, because there a store that went back in time is noticed.
 //!
 //! From a signing request nothing but the public key is taken: subject, names, purposes and life are the hub's to say.
 
+mod force;
 mod identity;
+mod pairs;
 pub(crate) mod root;
 
 #[cfg(test)]
@@ -13,13 +17,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{SignedDuration, Timestamp};
 use meridian_api::identity::{SpiffeId, TrustDomain};
 use meridian_api::ids::ClusterUid;
 use meridian_api::renewal::Life;
 use rcgen::{
-    CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
+    CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::certification_request::X509CertificationRequest;
@@ -28,6 +33,12 @@ use x509_parser::prelude::FromDer as _;
 pub use identity::must_be_a_hubs;
 
 use crate::domain::denial::Speaker;
+use force::InForce;
+use pairs::Pairs;
+use tokio::sync::watch;
+
+pub use force::ends_at;
+pub use pairs::next_root;
 pub use root::Origin;
 
 /// How far certificates are back-dated, so that a member whose clock is behind can use them at once.
@@ -77,6 +88,25 @@ pub enum CaError {
         /// Why.
         reason: String,
     },
+    /// There is no key for a root.
+    #[error(
+        "{dir}: found no files root.key and root.crt, or root-NAME.key and root-NAME.crt, of the root {fingerprint}; expected them, \
+         because the store says that it signs: copy them from a backup or from another replica"
+    )]
+    NoRoot {
+        /// Where it was looked for.
+        dir: PathBuf,
+        /// The root.
+        fingerprint: String,
+    },
+    /// A root cannot take over.
+    #[error("{path}: {reason}")]
+    Newcomer {
+        /// Its certificate, or the directory where there should be one.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// A presented certificate does not carry exactly one identity of this trust domain.
     #[error("presented certificate: {0}")]
     Identity(String),
@@ -107,6 +137,8 @@ pub struct ServerIdentity {
     pub key: PrivateKeyDer<'static>,
     /// Its life.
     pub life: Life,
+    /// Fingerprint of the root that signed it.
+    pub signer: String,
 }
 
 /// What a leaf certificate is for.
@@ -117,35 +149,18 @@ struct Leaf {
     life: SignedDuration,
 }
 
-/// The authority.
+/// The authority. What is in force is exchanged while it is used.
 #[derive(Debug)]
 pub struct Authority {
-    root: CertificateDer<'static>,
-    root_pem: String,
-    issuer: Issuer<'static, KeyPair>,
     trust_domain: TrustDomain,
-    fingerprint: String,
+    pairs: Pairs,
+    force: ArcSwap<InForce>,
+    changed: watch::Sender<u64>,
+    /// Root that signed the certificate which this process shows.
+    serving: ArcSwapOption<String>,
 }
 
 impl Authority {
-    /// SHA-256 of the root's public key: `sha256:` and hexadecimal digits.
-    #[must_use]
-    pub fn fingerprint(&self) -> String {
-        self.fingerprint.clone()
-    }
-
-    /// The root certificate, DER.
-    #[must_use]
-    pub fn root(&self) -> &CertificateDer<'static> {
-        &self.root
-    }
-
-    /// The root certificate, PEM: what join material pins.
-    #[must_use]
-    pub fn root_pem(&self) -> &str {
-        &self.root_pem
-    }
-
     /// Trust domain of every identity that this authority signs.
     #[must_use]
     pub fn trust_domain(&self) -> &TrustDomain {
@@ -162,6 +177,7 @@ impl Authority {
         now: Timestamp,
     ) -> Result<ServerIdentity, CaError> {
         let key = KeyPair::generate().map_err(CaError::Sign)?;
+        let force = self.force.load();
         let leaf = Leaf {
             names: names
                 .iter()
@@ -171,7 +187,7 @@ impl Authority {
             purposes: vec![ExtendedKeyUsagePurpose::ServerAuth],
             life: SERVER_LIFE,
         };
-        let (certificate, not_before, not_after) = self.sign(leaf, &key, now)?;
+        let (certificate, not_before, not_after) = sign(&force, leaf, &key, now)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Ok(ServerIdentity {
             chain: vec![certificate],
@@ -180,6 +196,7 @@ impl Authority {
                 not_before_ms: not_before.as_millisecond(),
                 not_after_ms: not_after.as_millisecond(),
             },
+            signer: force.bundle.signer().to_owned(),
         })
     }
 
@@ -223,12 +240,14 @@ impl Authority {
         identity::of_certificate(certificate, &self.trust_domain)
     }
 
-    /// Who speaks with a certificate that a TLS peer presented and whose chain TLS has verified: the agent of a cluster.
+    /// Who speaks with a certificate that a TLS peer presented and whose chain TLS has verified: the agent of a cluster. TLS looked
+    /// when the connection began, and a root may be trusted no more since.
     ///
     /// # Errors
-    /// [`CaError::Identity`] for every other certificate, those of the nodes of a REC among them.
+    /// [`CaError::Identity`] for every other certificate, those of the nodes of a REC and those of other roots among them.
     pub fn speaker(&self, certificate: &CertificateDer<'_>) -> Result<Speaker, CaError> {
-        identity::speaker(certificate, &self.trust_domain)
+        let force = self.force.load();
+        identity::speaker(certificate, &self.trust_domain, &force)
     }
 
     fn issue(
@@ -260,7 +279,7 @@ impl Authority {
             purposes,
             life,
         };
-        let (certificate, not_before, not_after) = self.sign(leaf, &key, now)?;
+        let (certificate, not_before, not_after) = sign(&self.force.load(), leaf, &key, now)?;
         Ok(Issued {
             chain: vec![certificate],
             not_before,
@@ -268,33 +287,35 @@ impl Authority {
             identity,
         })
     }
+}
 
-    fn sign(
-        &self,
-        leaf: Leaf,
-        key: &impl PublicKeyData,
-        now: Timestamp,
-    ) -> Result<(CertificateDer<'static>, Timestamp, Timestamp), CaError> {
-        let Leaf {
-            names,
-            common_name,
-            purposes,
-            life,
-        } = leaf;
-        let mut params = CertificateParams::default();
-        let (not_before, not_after) = (now - BACKDATE, now + life);
-        params.not_before = SystemTime::from(not_before).into();
-        params.not_after = SystemTime::from(not_after).into();
-        params.serial_number = Some(serial());
-        params.distinguished_name = root::subject(&common_name);
-        params.subject_alt_names = names;
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = purposes;
-        params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(key, &self.issuer).map_err(CaError::Sign)?;
-        Ok((certificate.der().clone(), not_before, not_after))
-    }
+fn sign(
+    force: &InForce,
+    leaf: Leaf,
+    key: &impl PublicKeyData,
+    now: Timestamp,
+) -> Result<(CertificateDer<'static>, Timestamp, Timestamp), CaError> {
+    let Leaf {
+        names,
+        common_name,
+        purposes,
+        life,
+    } = leaf;
+    let mut params = CertificateParams::default();
+    let (not_before, not_after) = (now - BACKDATE, now + life);
+    params.not_before = SystemTime::from(not_before).into();
+    params.not_after = SystemTime::from(not_after).into();
+    params.serial_number = Some(serial());
+    params.distinguished_name = root::subject(&common_name);
+    params.subject_alt_names = names;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = purposes;
+    params.use_authority_key_identifier_extension = true;
+    let certificate = params
+        .signed_by(key, &force.issuer)
+        .map_err(CaError::Sign)?;
+    Ok((certificate.der().clone(), not_before, not_after))
 }
 
 /// 127 random bits: a positive number that nobody can guess or meet twice.

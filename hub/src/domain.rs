@@ -14,3 +14,4 @@ pub mod election;
 pub mod limits;
 pub mod lineage;
 pub mod remote;
+pub mod trust;

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use tracing_subscriber::EnvFilter;
 
-use crate::app::reign::{Reign, trusted};
+use crate::app::reign::Reign;
+use crate::app::trust::trusted;
 use crate::app::{App, Settings, tokens};
 use crate::args::{Command, Etcd, Init, LogFormat, Serve};
-use crate::ca::{Authority, Origin, root};
+use crate::ca::{self, Authority, Origin, root};
 use crate::clock::{Clock as _, SystemClock};
 use crate::store::etcd::{EtcdSettings, EtcdStore};
 use crate::store::redb::RedbStore;
@@ -35,6 +36,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(settings) => serve(*settings).await,
         Command::Init(settings) => init(&settings),
+        Command::NextRoot(settings) => next_root(&settings),
         Command::Restore(settings) => restore::restore(*settings).await,
     }
 }
@@ -57,6 +59,7 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
         limit_requests,
         limit_refusals,
         approve_clusters,
+        ca_margin,
         etcd,
         log_format,
         log,
@@ -75,6 +78,7 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
         link_addresses: advertise_link,
         web_address,
         approve_clusters,
+        ca_margin,
     };
     // Before a term begins: who cannot serve must not end the hub that does.
     let web = process::bind(web_listen)
@@ -85,8 +89,11 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
     root::make_private_dir(&data_dir)?;
     // The store first, then the authority: one that is older than its store means that the store was lost.
     let state = State::open(&data_dir, etcd).await?;
-    let identity =
+    let mut identity =
         Identity::open(state.store(), &data_dir, ca_dir, &trust_domain, settings).await?;
+    if matches!(state, State::Etcd(_)) {
+        identity = identity.of_a_replica()?;
+    }
     let names = identity.settings.names.clone();
     let limits = Arc::new(Limits::new(limit_requests, limit_refusals));
     let process = Process::start(Arc::clone(&identity.ca), names, web, limits)?;
@@ -128,6 +135,21 @@ fn init(args: &Init) -> anyhow::Result<()> {
     root::write_file(&token, clear.as_bytes(), 0o600)?;
     let fingerprint = ca.fingerprint();
     tracing::info!(dir = %ca_dir.display(), fingerprint, "made a certificate authority and the first administrator's token");
+    Ok(())
+}
+
+/// Makes a root that is to take over from the present one, for replicas that share their authority.
+///
+/// # Errors
+/// If the directory holds no authority, or a file cannot be written.
+fn next_root(args: &Init) -> anyhow::Result<()> {
+    let Init {
+        ca_dir,
+        trust_domain,
+    } = args;
+    start_log(LogFormat::Text, "info")?;
+    let root = ca::next_root(ca_dir, &trust_domain.parse()?, SystemClock.now())?;
+    tracing::info!(dir = %ca_dir.display(), fingerprint = root.fingerprint, "made a root; give its files to every replica, then `meridian ca rotate`");
     Ok(())
 }
 

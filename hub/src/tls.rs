@@ -12,9 +12,9 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-pub use listener::{PeerAddress, TlsListener, listen};
+pub use listener::{PeerAddress, TlsListener, listen, listen_link};
 
-use crate::ca::ServerIdentity;
+use crate::ca::{Authority, ServerIdentity};
 use crate::clock::Clock;
 
 /// Why TLS could not be set up.
@@ -74,24 +74,72 @@ impl TimeProvider for HubTime {
     }
 }
 
-/// Settings of the link: TLS 1.3 and HTTP/2 only. A client certificate is asked for and, if given, must verify; the
-/// services decide which calls demand one, because a cluster that joins has none yet.
+/// Settings of the link, which follow the roots in force: TLS 1.3 and HTTP/2 only. A client certificate is asked for and, if given,
+/// must verify; the services decide which calls demand one, because a cluster that joins has none yet.
 ///
-/// # Errors
-/// [`TlsError`].
-pub fn link_config(
+/// Connections that stand keep what they were made with. A session that was made under other roots is never resumed: what may be
+/// resumed is a part of the settings.
+#[derive(Debug)]
+pub struct LinkTls {
     certificate: Arc<LiveCertificate>,
-    root: &CertificateDer<'static>,
+    ca: Arc<Authority>,
+    clock: Arc<dyn Clock>,
+    made: ArcSwap<(u64, Arc<ServerConfig>)>,
+}
+
+impl LinkTls {
+    /// With the roots in force.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn new(
+        certificate: Arc<LiveCertificate>,
+        ca: Arc<Authority>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, TlsError> {
+        let (version, roots) = ca.versioned();
+        let config = link_config(Arc::clone(&certificate), &roots, Arc::clone(&clock))?;
+        Ok(Arc::new(Self {
+            certificate,
+            ca,
+            clock,
+            made: ArcSwap::from_pointee((version, config)),
+        }))
+    }
+
+    /// For the next handshake.
+    ///
+    /// # Errors
+    /// [`TlsError`]: then nobody is let in, rather than by roots that are trusted no more.
+    pub fn newest(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let made = self.made.load();
+        if made.0 == self.ca.version() {
+            return Ok(Arc::clone(&made.1));
+        }
+        let (version, roots) = self.ca.versioned();
+        let config = link_config(
+            Arc::clone(&self.certificate),
+            &roots,
+            Arc::clone(&self.clock),
+        )?;
+        self.made.store(Arc::new((version, Arc::clone(&config))));
+        Ok(config)
+    }
+}
+
+fn link_config(
+    certificate: Arc<LiveCertificate>,
+    roots: &[CertificateDer<'static>],
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(root.clone())?;
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(|e| TlsError::Verifier(e.to_string()))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(
+        Arc::new(trusted(roots)?),
+        Arc::clone(&provider),
+    )
+    .allow_unauthenticated()
+    .build()
+    .map_err(|e| TlsError::Verifier(e.to_string()))?;
     let mut config = ServerConfig::builder_with_details(provider, Arc::new(HubTime(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
@@ -100,17 +148,23 @@ pub fn link_config(
     Ok(Arc::new(config))
 }
 
-/// Settings of a client of another replica's web API: TLS 1.3, and no root but the hub's own.
+fn trusted(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone())?;
+    }
+    Ok(store)
+}
+
+/// Settings of a client of another replica's web API: TLS 1.3, and no roots but the hub's own.
 ///
 /// # Errors
 /// [`TlsError`].
-pub fn client_config(root: &CertificateDer<'static>) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client_config(roots: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(root.clone())?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
+        .with_root_certificates(trusted(roots)?)
         .with_no_client_auth();
     Ok(Arc::new(config))
 }

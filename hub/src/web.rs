@@ -5,6 +5,7 @@ mod answer;
 mod api_tokens;
 mod audit;
 mod auth;
+mod authority;
 mod backup;
 mod clusters;
 mod databases;
@@ -87,13 +88,16 @@ impl std::fmt::Debug for ConnectedCount {
     }
 }
 
-/// Every route that needs a token: path, methods, handlers. The test of authorization runs over this list.
-fn guarded() -> Vec<(
+/// A path, its methods, and who answers them.
+type Route = (
     &'static str,
     &'static [&'static str],
     MethodRouter<WebState>,
-)> {
-    vec![
+);
+
+/// Every route that needs a token: path, methods, handlers. The test of authorization runs over this list.
+fn guarded() -> Vec<Route> {
+    let mut routes: Vec<Route> = vec![
         ("/api/v1/clusters", &["GET"], get(clusters::list)),
         (
             "/api/v1/clusters/{name}",
@@ -160,7 +164,21 @@ fn guarded() -> Vec<(
         ),
         ("/api/v1/hub", &["GET"], get(hub::get)),
         ("/api/v1/hub/backup", &["GET"], get(backup::get)),
-        ("/api/v1/hub/adopt", &["POST"], post(hub::adopt)),
+    ];
+    routes.extend(decided());
+    routes
+}
+
+/// Those of them by which a person decides whom members follow and believe.
+fn decided() -> [Route; 5] {
+    let ordered: &[&str] = &["POST"];
+    let (rotate, advance) = (post(authority::rotate), post(authority::advance));
+    [
+        ("/api/v1/hub/adopt", ordered, post(hub::adopt)),
+        ("/api/v1/hub/ca", &["GET"], get(authority::get)),
+        ("/api/v1/hub/ca/rotate", ordered, rotate),
+        ("/api/v1/hub/ca/advance", ordered, advance),
+        ("/api/v1/hub/ca/abort", ordered, post(authority::abort)),
     ]
 }
 

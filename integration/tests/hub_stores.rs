@@ -24,6 +24,8 @@ mod joining;
 mod member;
 #[path = "hub_stores/refusals.rs"]
 mod refusals;
+#[path = "hub_stores/rotation.rs"]
+mod rotation;
 
 use std::collections::BTreeSet;
 use std::path::Path;

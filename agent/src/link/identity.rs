@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use meridian_api::link::proto;
 pub use meridian_api::renewal::Life;
+use meridian_api::{link::proto, trust};
 use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -139,6 +139,48 @@ impl Trust {
             domain: bundle.trust_domain.clone(),
         })
     }
+
+    /// Its roots, DER, the one that signs first.
+    #[must_use]
+    pub fn roots(&self) -> Vec<Vec<u8>> {
+        roots(&self.roots_pem).unwrap_or_default()
+    }
+
+    /// What the hub knows these roots by, see [`trust::digest`].
+    #[must_use]
+    pub fn digest(&self) -> Vec<u8> {
+        trust::digest(self.roots().iter().map(Vec::as_slice))
+    }
+
+    /// The root that signed a certificate, DER, if it is one of these.
+    #[must_use]
+    pub fn signer_of(&self, certificate: &[u8]) -> Option<String> {
+        trust::signer(certificate, self.roots().iter().map(Vec::as_slice))
+    }
+
+    /// Whether the root that signs now signed this certificate, DER: one of another root is renewed early.
+    #[must_use]
+    pub fn is_of_the_signing_root(&self, certificate: &[u8]) -> bool {
+        let roots = self.roots();
+        let first = roots.first().map(Vec::as_slice);
+        trust::signer(certificate, first).is_some()
+    }
+
+    /// The bundle to keep of two of one hub: a lower version is a replayed one, and another of the same version is not that hub's.
+    #[must_use]
+    pub fn newer(self, offered: Self) -> Self {
+        if offered.version > self.version {
+            return offered;
+        }
+        if offered != self {
+            tracing::warn!(
+                offered = offered.version,
+                known = self.version,
+                "roots of a version that is not higher were not taken"
+            );
+        }
+        self
+    }
 }
 
 impl Identity {
@@ -243,7 +285,8 @@ impl Identity {
         })
     }
 
-    /// Takes the hub's answer to the request for the present session key.
+    /// Takes the hub's answer to the request for the present session key. Of the hub that made us a member no older roots are taken
+    /// than those that are known; join material that a person brings may name any.
     ///
     /// # Errors
     /// [`IdentityError::Answer`]: the certificate is not for our key, or a part is missing.
@@ -268,6 +311,9 @@ impl Identity {
             some => parse_addresses(&some)
                 .map_err(|error| answer(error.to_string(), "link addresses"))?,
         };
+        let trust = Trust::of(trust)?;
+        let known = self.membership.take();
+        let known = known.filter(|known| known.joined_with == joined_with);
         self.membership = Some(Membership {
             chain_pem: result
                 .certificate_chain
@@ -275,7 +321,10 @@ impl Identity {
                 .map(|der| certificate_pem(der))
                 .collect(),
             life,
-            trust: Trust::of(trust)?,
+            trust: match known {
+                Some(known) => known.trust.newer(trust),
+                None => trust,
+            },
             cluster_name: result.cluster_name.clone(),
             addresses,
             join_state: result.join_state.to_vec(),
@@ -297,9 +346,19 @@ impl Membership {
     /// When the certificate is to be renewed, milliseconds since 1970.
     #[must_use]
     pub fn renewed_at(&self) -> i64 {
+        self.life.renewed_at(&self.certificate())
+    }
+
+    /// Whether the certificate is of a root that is on its way out.
+    #[must_use]
+    pub fn is_of_an_old_root(&self) -> bool {
+        !self.trust.is_of_the_signing_root(&self.certificate())
+    }
+
+    /// The agent's certificate, DER.
+    fn certificate(&self) -> Vec<u8> {
         let chain = roots(&self.chain_pem).unwrap_or_default();
-        let certificate = chain.first().map(Vec::as_slice).unwrap_or_default();
-        self.life.renewed_at(certificate)
+        chain.into_iter().next().unwrap_or_default()
     }
 
     fn read(data: &BTreeMap<String, ByteString>) -> Result<Self, IdentityError> {

@@ -14,6 +14,7 @@ use meridian_api::{
 
 use super::{
     kinds::{HASH, Kind, PLAN_NUMBER},
+    peers::PeerState,
     settle::{annotation, mark_of, object_id_of},
 };
 
@@ -176,7 +177,8 @@ impl Names {
     }
 }
 
-/// The inventory entry of one REC. `sync` is its Service `<rec>-sync`, `peer_ends` the end of its peer certificate.
+/// The inventory entry of one REC. `sync` is its Service `<rec>-sync`, `peer` its peer certificate, `nodes` what its nodes say that they
+/// have read of that.
 ///
 /// The REC is read without its type: one whose spec is of a later version is still in the inventory.
 #[must_use]
@@ -184,7 +186,8 @@ pub fn rec(
     rec: &DynamicObject,
     sync: Option<&Service>,
     names: &Names,
-    peer_ends: Option<i64>,
+    peer: Option<&PeerState>,
+    nodes: &[Option<&str>],
 ) -> proto::Rec {
     let (namespace, name) = (rec.namespace().unwrap_or_default(), rec.name_any());
     let replication_address = match ingress(rec, "dbFqdnSuffix") {
@@ -194,7 +197,11 @@ pub fn rec(
             .map(|host| format!("{host}:443"))
             .unwrap_or_default(),
     };
+    // One node that has not read it, or does not say, and nothing is known of the REC.
+    let read = peer.filter(|peer| nodes.iter().all(|node| *node == Some(peer.files.as_str())));
     proto::Rec {
+        peer_trust_version: read.map_or(0, |peer| peer.trust_version),
+        peer_signer: read.map_or_else(String::new, |peer| peer.signer.clone()),
         peer_spiffe_id: names.peer_id(&namespace, &name),
         api_fqdn_url: ingress(rec, "apiFqdnUrl").unwrap_or_default(),
         uid: rec.uid().unwrap_or_default(),
@@ -204,7 +211,7 @@ pub fn rec(
             .and_then(serde_json::Value::as_str)
             .unwrap_or_default()
             .to_owned(),
-        peer_not_after_ms: peer_ends.unwrap_or(0),
+        peer_not_after_ms: peer.map_or(0, |peer| peer.ends_ms),
         suffix: names.suffix(rec),
         namespace,
         name,

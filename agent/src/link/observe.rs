@@ -30,6 +30,7 @@ use super::{
     kinds::Kind,
     mirror::{Change, follow},
     outbox::Outbox,
+    peers::PeerState,
     settle::{mark_of, object_id_of},
     wishes,
 };
@@ -70,8 +71,8 @@ pub struct Observer {
     pub applier: mpsc::Sender<Command>,
     /// This cluster's names, once it is a member.
     pub names: watch::Receiver<Option<(Names, Trust)>>,
-    /// Ends of the peer certificates, by REC.
-    pub peer_ends: watch::Receiver<BTreeMap<String, i64>>,
+    /// The peer certificates, by REC.
+    pub peer_states: watch::Receiver<BTreeMap<String, PeerState>>,
     /// Gets the RECs with their suffixes.
     pub recs: watch::Sender<Vec<DynamicObject>>,
     /// Answers of the hub to wishes.
@@ -190,7 +191,7 @@ impl Observer {
                 () = cancel.cancelled() => return,
                 Some(answer) = self.answers.recv() => self.answer(&answer).await,
                 Ok(()) = self.names.changed() => self.tell_recs(&state),
-                Ok(()) = self.peer_ends.changed() => self.tell_recs(&state),
+                Ok(()) = self.peer_states.changed() => self.tell_recs(&state),
                 change = seen.recv() => match change {
                     Some(change) => self.see(&mut state, change).await,
                     None => return,
@@ -223,6 +224,8 @@ impl Observer {
                 if let Some(database) = name.and_then(|name| state.databases.get(&name)) {
                     self.report(state, database);
                 }
+                // Its nodes say what they have read of their peer certificates.
+                self.tell_recs(state);
             }
         }
     }
@@ -303,16 +306,17 @@ impl Observer {
     /// Tells the RECs, once everything that belongs to them was listed: a part must not look like the whole.
     fn tell_recs(&self, state: &State) {
         let names = self.names.borrow();
-        let (Some((names, _)), (true, true)) = (names.as_ref(), state.listed) else {
+        let (Some((names, trust)), (true, true)) = (names.as_ref(), state.listed) else {
             return;
         };
-        let ends = self.peer_ends.borrow();
+        let peers = self.peer_states.borrow();
         let recs = state.recs.values().map(|rec| {
             let name = rec.name_any();
             let sync = state.services.get(&format!("{name}-sync"));
-            inventory::rec(rec, sync, names, ends.get(&name).copied())
+            let nodes = read_by_nodes(state, &name);
+            inventory::rec(rec, sync, names, peers.get(&name), &nodes)
         });
-        self.outbox.recs(recs.collect(), (self.wall_ms)());
+        self.outbox.recs(recs.collect(), trust, (self.wall_ms)());
     }
 
     async fn answer(&self, answer: &proto::Confirm) {
@@ -361,6 +365,28 @@ fn remember<K: Resource>(known: &mut BTreeMap<String, K>, change: Change<K>) -> 
         }
         Change::Complete => true,
     }
+}
+
+/// What each node that has a shard of a database of the hub in this REC says to have read of its peer certificate.
+fn read_by_nodes<'a>(state: &'a State, rec: &str) -> Vec<Option<&'a str>> {
+    let topologies = state.topologies.values();
+    let of_rec = topologies.filter(|topology| topology.data["spec"]["cluster"] == rec);
+    let mut read = Vec::new();
+    for topology in of_rec {
+        let members = topology.data["status"]["members"].as_array();
+        let says = |node: &str| {
+            let mut members = members.into_iter().flatten();
+            members.find(|member| member["node"] == node)?["peerFiles"].as_str()
+        };
+        let shards = topology.data["spec"]["shards"].as_array();
+        for shard in shards.into_iter().flatten() {
+            let others = ["replicas", "joining"].map(|list| shard[list].as_array());
+            let others = others.into_iter().flatten().flatten();
+            let nodes = [&shard["primary"]].into_iter().chain(others);
+            read.extend(nodes.filter_map(|node| node.as_str()).map(says));
+        }
+    }
+    read
 }
 
 /// This cluster's row of the link matrix: the links of the node that holds the primary.

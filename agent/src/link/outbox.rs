@@ -15,6 +15,8 @@ use meridian_api::link::proto::{self, agent_frame::Frame};
 use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
+use super::identity::Trust;
+
 /// Shortest and longest wait of a change that only moves with time.
 const COALESCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 
@@ -128,14 +130,16 @@ impl Outbox {
         self.lock().statuses.remove(object_id);
     }
 
-    /// Notes the cluster resources that exist.
-    pub fn recs(&self, recs: Vec<proto::Rec>, as_of_wall_ms: i64) {
+    /// Notes the cluster resources that exist, and the roots that are trusted.
+    pub fn recs(&self, recs: Vec<proto::Rec>, trust: &Trust, as_of_wall_ms: i64) {
         let mut state = self.lock();
-        if state
-            .recs
-            .as_ref()
-            .is_some_and(|slot| slot.value.recs == recs)
-        {
+        let (trust_version, trust_digest) = (trust.version, trust.digest());
+        if state.recs.as_ref().is_some_and(|slot| {
+            let known = &slot.value;
+            known.recs == recs
+                && known.trust_version == trust_version
+                && known.trust_digest == trust_digest
+        }) {
             return;
         }
         state.next_seq += 1;
@@ -143,6 +147,8 @@ impl Outbox {
             recs,
             seq: state.next_seq,
             as_of_wall_ms,
+            trust_version,
+            trust_digest: trust_digest.into(),
         };
         state.recs = Some(Slot { value, sent: false });
         drop(state);
@@ -380,7 +386,7 @@ mod tests {
     fn a_new_session_is_told_everything_once_more() {
         let (outbox, now) = (Outbox::default(), Instant::now());
         outbox.status(delta("a", r#"{"s":1}"#), now, 0.0);
-        outbox.recs(vec![proto::Rec::default()], 1);
+        outbox.recs(vec![proto::Rec::default()], &Trust::default(), 1);
         outbox.intent(proto::LocalIntent {
             intent_id: "i".to_owned(),
             ..Default::default()

@@ -334,6 +334,8 @@ impl Supervisor {
             listener: self.fresh(),
             identity,
             trust: self.trust.clone(),
+            observing: self.context.observing.subscribe(),
+            early: None,
             cluster_uid: self.context.kube_system_uid.clone(),
             wall_ms: self.context.wall_ms,
             random: self.context.random,

@@ -29,6 +29,13 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// Both roots; this one signs.
+    pub(super) fn bundle_with(&self, other: &Self, version: u64) -> proto::TrustBundle {
+        let mut bundle = self.bundle(version);
+        bundle.roots.extend(other.bundle(version).roots);
+        bundle
+    }
+
     pub(super) fn bundle(&self, version: u64) -> proto::TrustBundle {
         proto::TrustBundle {
             version,

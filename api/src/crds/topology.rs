@@ -246,6 +246,10 @@ pub struct MemberReport {
     /// Why the present topology is not obeyed: `TopologyRegressed`, with what was found and what would be obeyed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Names the certificate with which it meets other regions and the roots by which it believes them, see
+    /// [`crate::trust::peer_files`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_files: Option<String>,
     /// When it observed this, RFC 3339.
     pub as_of: String,
 }

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod ca;
 mod cluster;
 
 use std::{path::PathBuf, time::Duration};
@@ -10,6 +11,7 @@ use meridian_api::audit::Place;
 
 use crate::kinds::Kind;
 
+pub(crate) use ca::CaCommand;
 pub(crate) use cluster::ClusterCommand;
 
 const EXAMPLES: &str = "\
@@ -24,6 +26,7 @@ Examples:
   meridian delete activeactivedatabase cart --wait              delete it everywhere
   meridian hub status                                           see whether the hub decides
   meridian hub backup --file hub.backup                         back up the hub's state while it runs
+  meridian ca status                                            see which roots members trust
   meridian support-bundle -n redis                              collect what support needs, of one cluster
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by the hub, 5 hub or cluster not reachable.
@@ -52,7 +55,7 @@ pub(crate) struct HubArgs {
     /// File with the bearer token (the hub writes its first one to DATA-DIR/admin-token)
     #[arg(long, env = "MERIDIAN_TOKEN_FILE", global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// File with the hub's root certificate, PEM (DATA-DIR/ca/root.crt); nothing else is trusted
+    /// File with the hub's root certificates, PEM (DATA-DIR/ca/root.crt, or `meridian ca roots`); nothing else is trusted
     #[arg(long, env = "MERIDIAN_CA_FILE", global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Configuration file
@@ -92,6 +95,9 @@ pub(crate) enum Ask {
     /// List, approve, deny, release or remove member clusters
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Show the roots that members trust, or exchange them step by step
+    #[command(subcommand)]
+    Ca(CaCommand),
     /// Show, export or verify who did what
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -351,8 +357,8 @@ pub(crate) enum HubCommand {
                       meridian hub backup --file hub.backup --force -o json\n\n\
                       The file holds every record of the store, all of one revision, and a checksum; it does not matter whether the \
                       store is a file or etcd. Tokens are in it as hashes only. It does not contain the private key of the \
-                      certificate authority: keep a copy of root.key and root.crt apart (folder ca of the hub's data directory, \
-                      or --ca-dir), without which no backup can be used.\n\n\
+                      certificate authority: keep a copy of its folder apart (ca in the hub's data directory, or --ca-dir), \
+                      without which no backup can be used.\n\n\
                       `meridian-hub restore` puts it into an empty store."
     )]
     Backup {

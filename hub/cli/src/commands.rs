@@ -4,6 +4,7 @@ mod api_token;
 mod apply;
 mod audit;
 mod backup;
+mod ca;
 mod cluster;
 mod delete;
 mod get;
@@ -70,6 +71,7 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
             .await
         }
         Ask::Audit(command) => audit::run(hub, command, now).await,
+        Ask::Ca(command) => ca::run(hub, command, now).await,
         Ask::Cluster(ClusterCommand::Approve { name, words }) => {
             cluster::approve(hub, &name, &words).await
         }

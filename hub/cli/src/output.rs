@@ -1,6 +1,7 @@
 //! What is printed: results to standard output, everything else to standard error.
 
 mod audit;
+mod ca;
 mod describe;
 mod hub;
 mod table;
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 pub(crate) use self::{
     audit::audit,
+    ca::ca,
     describe::describe,
     hub::{freezes, hub, released},
     table::{Growing, table},

@@ -444,6 +444,7 @@ impl App {
                 .delete(keys::cluster(uid).text())
                 .delete(keys::recs(uid).text())
                 .delete(keys::presence(uid).text())
+                .delete(keys::trust_of(uid).text())
                 .put_record(&keys::removed(uid), &removed)?;
             for remote in mine {
                 txn = txn.unchanged(&remote).delete(remote.key);

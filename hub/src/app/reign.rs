@@ -12,8 +12,9 @@ use meridian_api::ids::{ClusterUid, Incarnation, PlanNumber, StoreId, Term};
 use uuid::Uuid;
 
 use super::audit::{Deed, Trail};
+use super::trust::{Trusted, trusted};
 use super::{App, AppError, until_uncontended};
-use crate::ca::{Authority, Origin};
+use crate::ca::{Authority, CaError, Origin};
 use crate::domain::access::grant::Verb;
 use crate::domain::lineage::{Accepted, Anchor, Birth, Doubt, Line, Position, Start};
 use crate::store::records::{self, Counters, Held, TxnExt as _};
@@ -79,6 +80,9 @@ pub enum BeginError {
         /// The store's.
         theirs: String,
     },
+    /// The authority cannot sign as the store says.
+    #[error(transparent)]
+    Ca(#[from] CaError),
     /// The store failed or refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -130,12 +134,15 @@ impl Reign {
         must_be_whole(store).await?;
         let birth = records::get(store, &keys::birth()).await?;
         let term = Term(store.term().await?.0 + 1);
+        let Trusted {
+            anchor: held,
+            bundle,
+        } = trusted(store, ca).await?;
         // A store that names no authority yet is bound to this one.
         let anchor = Anchor {
             fingerprint: ca.fingerprint(),
             trust_domain: Some(ca.trust_domain().to_string()),
         };
-        let held = trusted(store, ca).await?;
         if held.is_none() && birth.is_some() && origin == Origin::Created {
             return Err(BeginError::NewAuthority);
         }
@@ -143,6 +150,10 @@ impl Reign {
             Some(held) if held.record == anchor => Txn::new().unchanged(&held),
             held => Txn::new().upsert(&keys::anchor(), held.as_ref(), &anchor)?,
         };
+        // What the authority remembers is newer than a store that went back in time.
+        if ca.version() > bundle.as_ref().map_or(1, |held| held.record.version) {
+            txn = txn.upsert(&keys::trust(), bundle.as_ref(), &ca.bundle())?;
+        }
         // A restore that begins now comes too late.
         txn = txn.absent(keys::filling().text());
         let store_id = birth
@@ -205,36 +216,6 @@ impl Reign {
             started_at: now,
         };
         txn.create(&keys::start(self.term), &start)
-    }
-}
-
-/// Refuses an authority, or a trust domain, that is not the store's. What the store holds, if it names one already.
-///
-/// # Errors
-/// [`BeginError`].
-pub async fn trusted(
-    store: &dyn Store,
-    ca: &Authority,
-) -> Result<Option<Held<Anchor>>, BeginError> {
-    let held = records::get(store, &keys::anchor()).await?;
-    let ours = ca.fingerprint();
-    match &held {
-        Some(held) if held.record.fingerprint != ours => {
-            let theirs = held.record.fingerprint.clone();
-            Err(BeginError::OtherAuthority { ours, theirs })
-        }
-        Some(Held {
-            record:
-                Anchor {
-                    trust_domain: Some(theirs),
-                    ..
-                },
-            ..
-        }) if *theirs != ca.trust_domain().to_string() => Err(BeginError::OtherTrustDomain {
-            ours: ca.trust_domain().to_string(),
-            theirs: theirs.clone(),
-        }),
-        Some(_) | None => Ok(held),
     }
 }
 

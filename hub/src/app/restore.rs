@@ -4,7 +4,8 @@
 //! What is not put back: the starts, because their revisions mean nothing in the new store. So no position that a member
 //! remembers is in the restored line, each raises its own doubt, and the allocators rise above what it reports before it
 //! is told anything. What a person accepted for single members is of another time and is not put back either, nor are the
-//! outcomes that members reported: each speaks of a revision, and the new store gives the same numbers to other states.
+//! outcomes that members reported: each speaks of a revision, and the new store gives the same numbers to other states. Nor is what
+//! members said of the roots that they hold: they say it again.
 //!
 //! What a member must present to recover may have changed since the backup: each may recover once with any join state, or
 //! those that recovered meanwhile would be taken for copies of themselves.
@@ -20,7 +21,7 @@ use meridian_api::backup::{Decoder, Record, Summary};
 
 use super::audit::{self, Deed, Trail};
 use super::reign::HUB;
-use crate::ca::Authority;
+use crate::ca::{Authority, CaError};
 use crate::domain::cluster::Cluster;
 use crate::domain::lineage::Doubt;
 use crate::store::records::{self, Filling, Held, TxnExt as _};
@@ -97,6 +98,9 @@ pub enum RestoreError {
         /// How many were written.
         expected: usize,
     },
+    /// The files of the authority cannot be read.
+    #[error(transparent)]
+    Ca(#[from] CaError),
     /// The store failed or refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -115,13 +119,14 @@ impl Whole {
         Ok(Self { summary, records })
     }
 
-    /// Refuses an authority that is not the one which the members of the backup trust.
+    /// Refuses an authority that is not the one which the members of the backup trust. One that was rotated since is the same: it
+    /// remembers which roots it had, and lets none of them come again.
     ///
     /// # Errors
-    /// [`RestoreError::OtherAuthority`].
+    /// [`RestoreError::OtherAuthority`], [`RestoreError::Ca`].
     pub fn must_be_of(&self, ca: &Authority) -> Result<(), RestoreError> {
         let (ours, theirs) = (ca.fingerprint(), self.summary.header.authority.clone());
-        if ours == theirs {
+        if ca.knows(&theirs)? {
             return Ok(());
         }
         Err(RestoreError::OtherAuthority { ours, theirs })
@@ -139,6 +144,7 @@ impl Whole {
                 keys::starts().text().to_owned(),
                 keys::all_adopted().text().to_owned(),
                 keys::outcomes().text().to_owned(),
+                keys::all_trust().text().to_owned(),
             ];
             let starts = of_another_time.iter().any(|it| record.key.starts_with(it));
             !starts && !left.contains(&record.key)

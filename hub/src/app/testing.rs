@@ -34,7 +34,8 @@ pub(crate) struct TestHub {
     pub(crate) app: Arc<App>,
     pub(crate) store: MemoryStore,
     pub(crate) clock: ManualClock,
-    dir: Arc<tempfile::TempDir>,
+    /// Of the authority.
+    pub(crate) dir: Arc<tempfile::TempDir>,
 }
 
 impl TestHub {
@@ -64,6 +65,7 @@ impl TestHub {
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
             approve_clusters: false,
+            ca_margin: crate::domain::trust::MARGIN,
             names: ["hub", "hub.example.com", "replica-1.example.com"]
                 .map(str::to_owned)
                 .to_vec(),

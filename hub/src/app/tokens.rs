@@ -25,7 +25,7 @@ const JOIN_TOKEN: &str = "join token";
 pub struct JoinMaterial {
     /// Addresses of the hub's link.
     pub hub_addresses: Vec<String>,
-    /// The root to pin, PEM.
+    /// The roots to pin, PEM.
     pub ca_pem: String,
     /// The token in clear.
     pub token: Zeroizing<String>,
@@ -61,7 +61,7 @@ fn kept(token: &Token, holder: &str, now: Timestamp) -> ApiToken {
 }
 
 impl App {
-    /// Makes a join token for a cluster of this name.
+    /// Makes a join token for a cluster of this name: a new one, or a member that a rotation of the roots left behind.
     ///
     /// # Errors
     /// [`AppError::Invalid`] for a name or life that cannot be, [`AppError::Conflict`] if a member has the name.
@@ -76,11 +76,19 @@ impl App {
         until_uncontended(|| async {
             let memory = self.first_time(manner).await?;
             let name_key = keys::cluster_name(cluster_name);
-            if records::get(self.store().as_ref(), &name_key).await?.is_some() {
-                return Err(AppError::Conflict(format!(
-                    "a cluster called {cluster_name:?} has joined already; choose another name, or remove its registration first"
-                )));
-            }
+            let holder = records::get(self.store().as_ref(), &name_key).await?;
+            let txn = match &holder {
+                None => Txn::new().absent(name_key.text()),
+                // It believes this hub no more, and only its own device can use the token.
+                Some(held) if self.is_left_behind(held.record.cluster).await? => {
+                    Txn::new().unchanged(held)
+                }
+                Some(_) => {
+                    return Err(AppError::Conflict(format!(
+                        "a cluster called {cluster_name:?} has joined already; choose another name, or remove its registration first"
+                    )));
+                }
+            };
             let token = Token::from_random(Purpose::Join, rand::random(), rand::random());
             let now = self.now();
             let kept = JoinToken {
@@ -92,7 +100,7 @@ impl App {
                 used_by: None,
             };
             let key = keys::token(token.id());
-            let txn = Txn::new().absent(name_key.text()).create(&key, &kept)?;
+            let txn = txn.create(&key, &kept)?;
             let txn = self.demand_approval(txn, &kept, require_approval)?;
             let txn = self.remember(txn, manner, &memory, (token.id(), token.id()))?;
             let deed = Deed::new(Verb::Create, JOIN_TOKEN, token.id());
@@ -101,7 +109,7 @@ impl App {
             let kept = Held { record: kept, created: revision, modified: revision, key };
             Ok(JoinMaterial {
                 hub_addresses: self.settings().link_addresses.clone(),
-                ca_pem: self.ca().root_pem().to_owned(),
+                ca_pem: self.ca().roots_pem(),
                 token: token.reveal(),
                 kept,
             })

@@ -8,6 +8,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 
 use super::CaError;
+use super::force::InForce;
 use crate::domain::denial::{Serial, Speaker};
 
 pub(super) fn of_certificate(
@@ -28,6 +29,7 @@ pub(super) fn of_certificate(
 pub(super) fn speaker(
     certificate: &CertificateDer<'_>,
     domain: &TrustDomain,
+    force: &InForce,
 ) -> Result<Speaker, CaError> {
     let SpiffeId { cluster, rec, .. } = of_certificate(certificate, domain)?;
     if rec.is_some() {
@@ -40,7 +42,14 @@ pub(super) fn speaker(
     let ends = parsed.validity().not_after.timestamp();
     let ends_at = Timestamp::from_second(ends)
         .map_err(|e| CaError::Identity(format!("ends at no moment: {e}")))?;
+    let root = force.signer_of(certificate).ok_or_else(|| {
+        let trusted = force.fingerprints().join(", ");
+        CaError::Identity(format!(
+            "was signed by no root that the hub trusts now, expected one of {trusted}; the device key gets another"
+        ))
+    })?;
     Ok(Speaker {
+        root,
         cluster,
         serial: Serial::of(parsed.raw_serial()),
         ends_at,

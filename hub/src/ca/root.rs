@@ -1,4 +1,4 @@
-//! The root on disk: made at the first start, read at every other.
+//! The first root on disk: made at the first start, read at every other.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -6,21 +6,19 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::Path;
 use std::time::SystemTime;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
 use meridian_api::identity::TrustDomain;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData as _,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
+use super::pairs::{Pairs, first_files};
 use super::{Authority, BACKDATE, CaError, serial};
 
-const KEY_FILE: &str = "root.key";
-const CERTIFICATE_FILE: &str = "root.crt";
+pub(super) const KEY_FILE: &str = "root.key";
+pub(super) const CERTIFICATE_FILE: &str = "root.crt";
 /// Life of the root.
 const ROOT_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 
@@ -36,8 +34,8 @@ pub enum Origin {
 }
 
 /// Who may read a key file: its owner alone, or its group too, as a mounted Secret needs it.
-#[derive(Clone, Copy)]
-struct Readers {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Readers {
     forbidden: u32,
     expected: &'static str,
 }
@@ -46,7 +44,7 @@ const OWNER: Readers = Readers {
     forbidden: 0o077,
     expected: "0600",
 };
-const GROUP: Readers = Readers {
+pub(super) const GROUP: Readers = Readers {
     forbidden: 0o037,
     expected: "0600 or 0640",
 };
@@ -62,7 +60,7 @@ impl Authority {
         now: Timestamp,
     ) -> Result<(Self, Origin), CaError> {
         make_private_dir(dir)?;
-        let (key_path, certificate_path) = (dir.join(KEY_FILE), dir.join(CERTIFICATE_FILE));
+        let (key_path, certificate_path) = first_files(dir);
         let origin = if Self::is_in(dir) {
             Origin::Loaded
         } else {
@@ -79,12 +77,13 @@ impl Authority {
         // The key is written first: a start that ended between the two makes the certificate now.
         if !certificate_path.exists() {
             let key = read_key(&key_path, OWNER)?;
-            let certificate = root_params(&trust_domain, now)
+            let certificate = root_params(&trust_domain, now, None)
                 .self_signed(&key)
                 .map_err(CaError::Sign)?;
             write_file(&certificate_path, certificate.pem().as_bytes(), 0o644)?;
         }
-        Ok((Self::read(dir, trust_domain, OWNER)?, origin))
+        let pairs = Pairs::new(dir, OWNER, true);
+        Ok((Self::over(pairs, trust_domain)?, origin))
     }
 
     /// Whether the directory holds the root's key: [`Authority::open`] would read it, and not make one.
@@ -93,48 +92,36 @@ impl Authority {
         dir.join(KEY_FILE).exists()
     }
 
-    /// Reads the root from a directory of which nothing is changed: the same files serve several replicas.
+    /// Reads the roots from a directory of which nothing is changed: the same files serve several replicas.
     ///
     /// # Errors
     /// As [`Authority::open`], and where a file is missing.
     pub fn given(dir: &Path, trust_domain: TrustDomain) -> Result<(Self, Origin), CaError> {
-        Ok((Self::read(dir, trust_domain, GROUP)?, Origin::Given))
+        let pairs = Pairs::new(dir, GROUP, false);
+        Ok((Self::over(pairs, trust_domain)?, Origin::Given))
     }
 
-    fn read(dir: &Path, trust_domain: TrustDomain, readers: Readers) -> Result<Self, CaError> {
-        let certificate_path = dir.join(CERTIFICATE_FILE);
-        let key = read_key(&dir.join(KEY_FILE), readers)?;
-        let root_pem = read_text(&certificate_path)?;
-        let root = CertificateDer::from_pem_slice(root_pem.as_bytes()).map_err(|e| CaError::Content {
-            path: certificate_path.clone(),
-            reason: format!("not a PEM certificate: {e}; restore it from a backup, or remove it to have it made again"),
-        })?;
-        check_pair(&root, &key, &certificate_path)?;
-        let fingerprint = fingerprint(&key);
-        let issuer = Issuer::from_ca_cert_der(&root, key).map_err(CaError::Sign)?;
-        Ok(Self {
-            root,
-            root_pem,
-            issuer,
-            trust_domain,
-            fingerprint,
-        })
+    /// Of replicas that have copies of the same files: none of them makes a root by itself.
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.pairs.shared();
+        self
     }
 }
 
-/// Of the public key, so that a certificate that is made again for it changes nothing.
-fn fingerprint(key: &KeyPair) -> String {
-    let hash = digest(&SHA256, &key.subject_public_key_info());
-    let hex: String = hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    format!("sha256:{hex}")
-}
-
-fn root_params(trust_domain: &TrustDomain, now: Timestamp) -> CertificateParams {
+/// What a root says of itself. Later ones have a part of their fingerprint in their names, so that people and programs that look for
+/// an issuer by its name find the right one.
+pub(super) fn root_params(
+    trust_domain: &TrustDomain,
+    now: Timestamp,
+    part: Option<&str>,
+) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.not_before = SystemTime::from(now - BACKDATE).into();
     params.not_after = SystemTime::from(now + ROOT_LIFE).into();
     params.serial_number = Some(serial());
-    params.distinguished_name = subject(&format!("Meridian root of {trust_domain}"));
+    let name = part.map_or_else(String::new, |part| format!(" {part}"));
+    params.distinguished_name = subject(&format!("Meridian root{name} of {trust_domain}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
@@ -147,7 +134,11 @@ pub(super) fn subject(common_name: &str) -> DistinguishedName {
 }
 
 /// A certificate that belongs to another key would sign chains that nobody can verify.
-fn check_pair(root: &CertificateDer<'_>, key: &KeyPair, path: &Path) -> Result<(), CaError> {
+pub(super) fn check_pair(
+    root: &CertificateDer<'_>,
+    key: &KeyPair,
+    path: &Path,
+) -> Result<(), CaError> {
     let content = |reason: String| CaError::Content {
         path: path.to_owned(),
         reason,
@@ -157,12 +148,12 @@ fn check_pair(root: &CertificateDer<'_>, key: &KeyPair, path: &Path) -> Result<(
     if parsed.public_key().subject_public_key.data.as_ref() == key.public_key_raw() {
         return Ok(());
     }
-    Err(content(format!(
-        "belongs to another key than {KEY_FILE} beside it; restore both from one backup"
-    )))
+    let reason =
+        "belongs to another key than the file .key beside it; restore both from one backup";
+    Err(content(reason.to_owned()))
 }
 
-fn read_key(path: &Path, readers: Readers) -> Result<KeyPair, CaError> {
+pub(super) fn read_key(path: &Path, readers: Readers) -> Result<KeyPair, CaError> {
     let metadata = std::fs::metadata(path).map_err(|e| file(path, "look at it", e))?;
     let mode = metadata.permissions().mode() & 0o777;
     let Readers {
@@ -184,11 +175,11 @@ fn read_key(path: &Path, readers: Readers) -> Result<KeyPair, CaError> {
     })
 }
 
-fn read_text(path: &Path) -> Result<String, CaError> {
+pub(super) fn read_text(path: &Path) -> Result<String, CaError> {
     std::fs::read_to_string(path).map_err(|e| file(path, "read it", e))
 }
 
-fn file(path: &Path, operation: &'static str, source: io::Error) -> CaError {
+pub(super) fn file(path: &Path, operation: &'static str, source: io::Error) -> CaError {
     CaError::File {
         path: path.to_owned(),
         operation,

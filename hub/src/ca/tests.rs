@@ -49,7 +49,7 @@ fn a_second_start_reads_the_same_root_and_its_key_is_private() {
     let (first, dir) = authority();
     let (second, origin) = Authority::open(dir.path(), domain(), now()).unwrap();
     assert_eq!(origin, Origin::Loaded);
-    assert_eq!(first.root(), second.root());
+    assert_eq!(first.roots(), second.roots());
     let mode = std::fs::metadata(dir.path().join("root.key"))
         .unwrap()
         .permissions()
@@ -77,7 +77,7 @@ fn a_root_certificate_of_another_key_is_refused() {
     let (other, _other_dir) = authority();
     write_file(
         &dir.path().join("root.crt"),
-        other.root_pem().as_bytes(),
+        other.roots_pem().as_bytes(),
         0o644,
     )
     .unwrap();
@@ -169,7 +169,7 @@ fn the_chain_of_an_agent_verifies_against_this_root_and_no_other() {
     ));
     let verify = |root: &Authority| {
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(root.root().clone()).unwrap();
+        roots.add(root.roots()[0].clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier =
             rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -251,4 +251,62 @@ fn a_given_authority_is_only_read_and_its_group_may_read_it_too() {
     let error = Authority::given(empty.path(), domain()).unwrap_err();
     assert!(error.to_string().contains("root.key"), "{error}");
     assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
+}
+
+/// Files of a root of our own making beside those of an authority.
+fn beside(dir: &tempfile::TempDir, params: &CertificateParams, key: &KeyPair) -> String {
+    let certificate = params.self_signed(key).unwrap();
+    let path = dir.path().join("root-x.key");
+    write_file(&path, key.serialize_pem().as_bytes(), 0o600).unwrap();
+    write_file(
+        &path.with_extension("crt"),
+        certificate.pem().as_bytes(),
+        0o644,
+    )
+    .unwrap();
+    let (given, _) = Authority::given(dir.path(), domain()).unwrap();
+    match given.newcomer(now(), false) {
+        Ok(root) => format!("taken: {}", root.unwrap().fingerprint),
+        Err(refused) => refused.to_string(),
+    }
+}
+
+#[test]
+fn a_root_that_cannot_take_over_is_refused_with_its_file_and_the_reason() {
+    let (_, dir) = authority();
+    let key = KeyPair::generate().unwrap();
+    let good = || root::root_params(&domain(), now(), Some("x"));
+    assert!(beside(&dir, &good(), &key).starts_with("taken: sha256:"));
+    let mut plain = good();
+    plain.is_ca = IsCa::ExplicitNoCa;
+    let mut unfit = good();
+    unfit.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let mut ended = good();
+    ended.not_after = SystemTime::from(now() - BACKDATE).into();
+    let mut short = good();
+    short.not_after = SystemTime::from(now() + PEER_LIFE).into();
+    let mut early = good();
+    early.not_before = SystemTime::from(now() + BACKDATE).into();
+    for (params, word) in [
+        (plain, "may sign none"),
+        (unfit, "may sign none"),
+        (ended, "is good until"),
+        (short, "is good until"),
+        (early, "is good from"),
+    ] {
+        let told = beside(&dir, &params, &key);
+        assert!(told.contains("root-x.crt") && told.contains(word), "{told}");
+    }
+}
+
+#[test]
+fn the_key_that_signs_is_no_new_root_whatever_its_files_are_called() {
+    let (_, dir) = authority();
+    for end in ["key", "crt"] {
+        let from = dir.path().join(format!("root.{end}"));
+        std::fs::copy(from, dir.path().join(format!("root-x.{end}"))).unwrap();
+    }
+    let (given, _) = Authority::given(dir.path(), domain()).unwrap();
+    let refused = given.newcomer(now(), false).unwrap_err().to_string();
+    assert!(refused.contains("never trusted"), "{refused}");
 }

@@ -54,6 +54,8 @@ pub struct Speaker {
     pub serial: Serial,
     /// Until when the certificate is good.
     pub ends_at: Timestamp,
+    /// Fingerprint of the root that signed it.
+    pub root: String,
 }
 
 /// Why somebody is not let in.

@@ -87,6 +87,8 @@ struct Session<In> {
     cluster: ClusterUid,
     /// Until when the certificate is good.
     ends_at: Timestamp,
+    /// Root that signed it.
+    root: String,
     incoming: In,
     outgoing: Outgoing,
     seat: Seat,
@@ -223,6 +225,7 @@ where
         let session = Self {
             cluster,
             ends_at,
+            root: speaker.root,
             incoming,
             outgoing,
             seat,
@@ -324,6 +327,11 @@ where
                 "the hub's reign changed; say Hello again",
             );
         }
+        let mut roots = self.context.app.ca().changes();
+        // Hello says nothing about roots. Of the first ones every member has heard when it joined.
+        if *roots.borrow_and_update() > 1 {
+            roots.mark_changed();
+        }
         let timing = self.context.timing;
         let mut beat_at = Instant::now() + self.context.app.random().jittered(timing.beat);
         let outbox = Arc::clone(&self.seat.outbox);
@@ -334,6 +342,7 @@ where
                 () = self.seat.superseded.cancelled() => {
                     Err(End::bye(codes::SUPERSEDED, "a newer session of this cluster took over"))
                 }
+                Ok(()) = roots.changed() => self.on_trust().await,
                 _ = reign_changes.recv() => Err(End::bye(codes::NOT_LEADER, "the hub's reign changed; say Hello again")),
                 () = sleep_until(self.heard + timing.idle) => {
                     Err(End::bye(codes::IDLE, format!("nothing was heard for {:?}", timing.idle)))

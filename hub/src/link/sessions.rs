@@ -240,6 +240,7 @@ mod tests {
     fn speaker() -> Speaker {
         Speaker {
             cluster: cluster(),
+            root: String::new(),
             serial: Serial::of(&[1]),
             ends_at: Timestamp::MAX,
         }

@@ -13,6 +13,7 @@ use crate::ca::Authority;
 use crate::domain::cluster::Rec;
 use crate::domain::desired::{Action, Desired};
 use crate::domain::lineage::Position;
+use crate::domain::trust::{MemberTrust, RecTrust};
 use crate::store::records::{Held, LinkReport, OutcomeKind, StoredObservation, StoredOutcome};
 
 /// A field that cannot be read.
@@ -145,7 +146,10 @@ pub(super) fn rec(wire: proto::Rec) -> Result<Rec, Malformed> {
         state,
         peer_spiffe_id,
         api_fqdn_url,
+        // The life of a certificate is the member's to look after; the roots are told apart, see `trust_held`.
         peer_not_after_ms: _,
+        peer_trust_version: _,
+        peer_signer: _,
     } = wire;
     if namespace.is_empty() || name.is_empty() {
         return Err(malformed(
@@ -162,6 +166,36 @@ pub(super) fn rec(wire: proto::Rec) -> Result<Rec, Malformed> {
         state,
         peer_spiffe_id,
         api_fqdn_url,
+    })
+}
+
+/// What a member says of the roots that it and its nodes hold, in a session whose certificate `signer` signed.
+pub(super) fn trust_held(
+    wire: &proto::RecInventory,
+    signer: &str,
+    now: Timestamp,
+) -> Result<MemberTrust, Malformed> {
+    let digest = &wire.trust_digest;
+    if wire.trust_version > 0 && digest.len() != 32 {
+        let reason = format!("found {} bytes, expected 32", digest.len());
+        return Err(malformed("recs.trust_digest", reason));
+    }
+    let mut recs = Vec::with_capacity(wire.recs.len());
+    for rec in &wire.recs {
+        short("recs.peer_signer", &rec.peer_signer)?;
+        recs.push(RecTrust {
+            rec: format!("{}/{}", rec.namespace, rec.name),
+            version: rec.peer_trust_version,
+            signer: rec.peer_signer.clone(),
+        });
+    }
+    recs.sort_by(|a, b| a.rec.cmp(&b.rec));
+    Ok(MemberTrust {
+        version: wire.trust_version,
+        digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        signer: signer.to_owned(),
+        recs,
+        since: now,
     })
 }
 
@@ -223,13 +257,11 @@ pub(super) fn enrolled(
     }
 }
 
-/// Version of the trust bundle. There is one root and it does not change while the hub runs.
-const TRUST_VERSION: u64 = 1;
-
 pub(super) fn trust(ca: &Authority) -> proto::TrustBundle {
+    let (version, roots) = ca.versioned();
     proto::TrustBundle {
-        version: TRUST_VERSION,
-        roots: vec![ca.root().to_vec().into()],
+        version,
+        roots: roots.iter().map(|root| root.to_vec().into()).collect(),
         trust_domain: ca.trust_domain().to_string(),
     }
 }

@@ -70,6 +70,15 @@ impl Identity {
         })
     }
 
+    /// One of several that have the same authority: none of them makes a root that the others lack.
+    pub(super) fn of_a_replica(self) -> anyhow::Result<Self> {
+        let ca = Arc::into_inner(self.ca).context("the authority is in use already")?;
+        Ok(Self {
+            ca: Arc::new(ca.shared()),
+            ..self
+        })
+    }
+
     /// The use cases over a store, under a reign.
     pub(super) fn app(&self, store: Arc<dyn Store>, reign: Reign) -> App {
         let clock = Arc::new(SystemClock);
@@ -137,6 +146,7 @@ mod tests {
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
             approve_clusters: false,
+            ca_margin: crate::domain::trust::MARGIN,
             names: vec!["hub".to_owned()],
         }
     }

@@ -22,7 +22,7 @@ use crate::tasks::driver::{Triggers, drive};
 use crate::tasks::liveness::Liveness;
 use crate::tasks::plan::{self, Planning};
 use crate::tasks::{Task, deliver};
-use crate::tls::{self, LiveCertificate};
+use crate::tls::{self, LinkTls, LiveCertificate};
 use crate::web::watch::Watches;
 use crate::web::{ConnectedCount, WebState};
 
@@ -108,12 +108,12 @@ impl Office {
             cut: self.cut.clone(),
         };
         let address = link.local_addr()?;
-        let config = tls::link_config(
+        let config = LinkTls::new(
             certificate,
-            self.app.ca().root(),
+            Arc::clone(self.app.authority()),
             Arc::clone(self.app.clock()),
         )?;
-        let link = tls::listen(link, config, &self.tracker, self.stop.clone());
+        let link = tls::listen_link(link, config, &self.tracker, self.stop.clone());
         let router = server::router(context, self.tracker.clone());
         let stop = self.stop.clone();
         serve_on(&mut self.parts, "the link", link, router, stop);

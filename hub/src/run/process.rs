@@ -53,7 +53,10 @@ impl Process {
         web: TcpListener,
         limits: Arc<Limits>,
     ) -> anyhow::Result<Self> {
+        // Before the certificate is made: roots that change meanwhile are not missed.
+        let roots = ca.changes();
         let first = ca.issue_server(&names, SystemClock.now())?;
+        ca.serves(&first.signer);
         let held = Held::of(&first);
         let certificate = LiveCertificate::new(first)?;
         let mut process = Self {
@@ -77,6 +80,7 @@ impl Process {
             clock,
             metrics: Arc::clone(&process.metrics),
             random: rand::random,
+            roots,
         };
         let renewal = async move { match renewal.run(held).await {} };
         process.run_beside("the renewal of the server certificate", renewal);

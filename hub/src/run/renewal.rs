@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_api::renewal::{self, Life};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::ca::{Authority, ServerIdentity};
@@ -43,6 +44,8 @@ pub(super) struct Renewal<F> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) random: fn() -> f64,
+    /// Changes with the roots: the certificate is made again at once.
+    pub(super) roots: watch::Receiver<u64>,
 }
 
 /// Makes another certificate of the authority and puts it in use.
@@ -54,22 +57,31 @@ pub(super) fn from_authority(
 ) -> impl Fn() -> anyhow::Result<Held> {
     move || {
         let identity = ca.issue_server(&names, clock.now())?;
-        let held = Held::of(&identity);
+        let (held, signer) = (Held::of(&identity), identity.signer.clone());
         live.swap(identity)?;
+        ca.serves(&signer);
         Ok(held)
     }
 }
 
 impl<F: Fn() -> anyhow::Result<Held>> Renewal<F> {
     /// Works for ever.
-    pub(super) async fn run(self, mut held: Held) -> Infallible {
+    pub(super) async fn run(mut self, mut held: Held) -> Infallible {
         let (mut failures, mut pause, mut since) = (0u32, Duration::ZERO, None);
+        let mut other_roots = false;
         loop {
             self.metrics.server_certificate_ends(held.life.not_after_ms);
-            let wait = self.due_in(&held, since).max(pause).min(LOOK);
-            sleep(wait).await;
-            pause = pause.saturating_sub(wait);
-            if !pause.is_zero() || !self.due_in(&held, since).is_zero() {
+            let due_in = if other_roots {
+                Duration::ZERO
+            } else {
+                self.due_in(&held, since)
+            };
+            let wait = due_in.max(pause).min(LOOK);
+            tokio::select! {
+                () = sleep(wait) => pause = pause.saturating_sub(wait),
+                Ok(()) = self.roots.changed() => (other_roots, pause) = (true, Duration::ZERO),
+            }
+            if !pause.is_zero() || !(other_roots || self.due_in(&held, since).is_zero()) {
                 continue;
             }
             let renewed = (self.renew)();
@@ -78,6 +90,7 @@ impl<F: Fn() -> anyhow::Result<Held>> Renewal<F> {
                 Ok(fresh) => {
                     tracing::info!("the server certificate was renewed");
                     (held, failures, since) = (fresh, 0, Some(Instant::now()));
+                    other_roots = false;
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
@@ -152,6 +165,7 @@ mod tests {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             random: || 0.5,
+            roots: watch::Sender::new(1).subscribe(),
         };
         let first = made(clock.as_ref());
         tokio::time::timeout(DAY * days, renewal.run(first))

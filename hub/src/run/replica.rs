@@ -10,7 +10,8 @@ use tokio::time::{sleep, timeout};
 use super::Identity;
 use super::office::Office;
 use super::process::{FAREWELL, LinkPort, Process, told_to_stop};
-use crate::app::reign::{BeginError, Reign, trusted};
+use crate::app::reign::{BeginError, Reign};
+use crate::app::trust::trusted;
 use crate::clock::{Clock as _, SystemClock, since_boot};
 use crate::domain::election::{Action, Answer, Ask, Election, Event, Lease, Moment, Rules, Why};
 use crate::store::etcd::EtcdStore;
@@ -35,6 +36,8 @@ const GIVE_BACK: Duration = Duration::from_secs(1);
 /// A following hub's answers, until the copy that they are read from shows another reign.
 struct Following {
     reign: Reign,
+    /// Version of the roots that it trusts the leader by.
+    roots: u64,
     /// Revision at which the copy was looked at.
     looked_at: Revision,
 }
@@ -197,20 +200,22 @@ impl Replica {
         let Some(reign) = Reign::newest(copy.as_ref()).await? else {
             return Ok(());
         };
-        let before = self.following.replace(Following {
-            reign,
-            looked_at: revision,
-        });
-        if before.is_some_and(|before| before.reign == reign) {
-            return Ok(());
-        }
-        // The seat may have been taken by a replica with another authority.
+        // The seat may have been taken by a replica with another authority, and the leader may have let other roots in force.
         let identity = &self.desk.identity;
         trusted(copy.as_ref(), &identity.ca).await?;
+        let roots = identity.ca.version();
+        let before = self.following.replace(Following {
+            reign,
+            roots,
+            looked_at: revision,
+        });
+        if before.is_some_and(|before| (before.reign, before.roots) == (reign, roots)) {
+            return Ok(());
+        }
         let follower = Follower {
             replica: self.desk.replica.clone(),
             mirror: Arc::clone(&self.mirror),
-            client: Client::new(identity.ca.root())?,
+            client: Client::new(&identity.ca.roots())?,
         };
         tracing::info!(term = %reign.term, "this hub follows");
         self.process.front.put(WebState {
@@ -301,7 +306,8 @@ impl Desk {
         let (reign, mut txn) = prepared.map_err(|error| match error {
             // As every other failure of the store, by which a claim is lost and not the process.
             BeginError::Store(error) => anyhow::Error::from(error),
-            other @ (BeginError::OtherAuthority { .. }
+            other @ (BeginError::Ca(_)
+            | BeginError::OtherAuthority { .. }
             | BeginError::NoAuthority { .. }
             | BeginError::NewAuthority
             | BeginError::HalfRestored { .. }

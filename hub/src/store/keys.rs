@@ -1,8 +1,8 @@
 //! The only place that spells keys. A [`Key`] or [`Prefix`] carries the type of what lies under it.
 //!
-//! `/meta` store birth, authority, starts, counters · `/doubt`, `/adopted` lineage in question · `/cluster`, `/cluster-name`,
+//! `/meta` store birth, authority, roots, starts, counters · `/doubt`, `/adopted` lineage in question · `/cluster`, `/cluster-name`,
 //! `/removed`, `/presence`, `/session`, `/instances`, `/denied` members · `/token`, `/approval`, `/user`, `/user-use` secrets' hashes ·
-//! `/repeat` idempotency keys · `/recs`, `/remote` inventory · `/audit`, `/audit-new`, `/audit-ends` audit log ·
+//! `/repeat` idempotency keys · `/recs`, `/remote`, `/trust` inventory · `/audit`, `/audit-new`, `/audit-ends` audit log ·
 //! `/database`, `/membership` intent and its allocations · `/desired`, `/outcome`, `/observed` per member and object ·
 //! `/tally` deletions of a member and of the fleet.
 
@@ -25,6 +25,7 @@ use crate::domain::denial::{Denial, Serial};
 use crate::domain::desired::Desired;
 use crate::domain::lineage::{Accepted, Anchor, Birth, Doubt, Start};
 use crate::domain::remote::Remote;
+use crate::domain::trust::{Bundle, MemberTrust};
 
 /// Where one record of type `R` lies.
 pub struct Key<R> {
@@ -135,6 +136,8 @@ kinds! {
     audit(number: u64) / audits: Record = "/audit/" "{:020}";
     /// An event that is not linked into the audit log yet.
     audit_new(id: u64) / audit_news: Event = "/audit-new/" "{:016x}";
+    /// The roots that a member holds.
+    trust_of(uid: ClusterUid) / all_trust: MemberTrust = "/trust/" "{}";
     /// The RECs of a member.
     recs(cluster: ClusterUid) / all_recs: RecInventory = "/recs/" "{}";
     /// A remote cluster.
@@ -163,6 +166,12 @@ pub fn birth() -> Key<Birth> {
 #[must_use]
 pub fn anchor() -> Key<Anchor> {
     Key::new("/meta/anchor".to_owned())
+}
+
+/// The roots in force; absent as long as the authority was never rotated.
+#[must_use]
+pub fn trust() -> Key<Bundle> {
+    Key::new("/meta/trust".to_owned())
 }
 
 /// Stands while the store is being filled from a backup.

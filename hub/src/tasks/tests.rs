@@ -53,6 +53,7 @@ async fn obey(hub: &TestHub, cluster: ClusterUid) {
 fn speaker(cluster: &str) -> Speaker {
     Speaker {
         cluster: uid(cluster),
+        root: String::new(),
         serial: Serial::of(&[1]),
         ends_at: jiff::Timestamp::MAX,
     }

@@ -11,6 +11,8 @@ use tokio_util::task::TaskTracker;
 
 pub use meridian_tls::{Peer as PeerAddress, TlsListener};
 
+use super::LinkTls;
+
 /// A handshake takes two round trips; whoever needs longer than this is cut off. Each costs about half a millisecond of a core, so
 /// this many keep a small machine busy without starving the sessions that stand.
 const LIMITS: Limits = Limits {
@@ -28,4 +30,15 @@ pub fn listen(
     stop: CancellationToken,
 ) -> TlsListener {
     TlsListener::tls(tcp, LIMITS, tracker, stop, move || Ok(Arc::clone(&config)))
+}
+
+/// As [`listen`], for the link: each handshake is under the roots that are in force when it begins.
+#[must_use]
+pub fn listen_link(
+    tcp: TcpListener,
+    link: Arc<LinkTls>,
+    tracker: &TaskTracker,
+    stop: CancellationToken,
+) -> TlsListener {
+    TlsListener::tls(tcp, LIMITS, tracker, stop, move || Ok(link.newest()?))
 }

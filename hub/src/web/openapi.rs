@@ -11,6 +11,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::authority::{Authority, AuthorityStep};
 use super::hub::Hub;
 use super::operations::{OPERATIONS, Operation, Parameter};
 use super::patch;
@@ -130,6 +131,7 @@ enum About {
     Backup,
     Audit,
     AuditExport,
+    Authority,
 }
 
 impl About {
@@ -144,6 +146,7 @@ impl About {
             Some("audit") if path.ends_with("/export") => Self::AuditExport,
             Some("audit") => Self::Audit,
             _ if path.ends_with("/backup") => Self::Backup,
+            _ if path.starts_with("/api/v1/hub/ca") => Self::Authority,
             _ => Self::Hub,
         }
     }
@@ -160,6 +163,7 @@ impl About {
             Self::Backup => "Backup",
             Self::Audit => "Audit",
             Self::AuditExport => "AuditExport",
+            Self::Authority => "Authority",
         }
     }
 
@@ -173,6 +177,7 @@ impl About {
             Self::ApiToken => schemas.named::<ApiToken>(name),
             Self::Freeze => schemas.named::<Freeze>(name),
             Self::Hub => schemas.named::<Hub>(name),
+            Self::Authority => schemas.named::<Authority>(name),
             Self::Backup | Self::AuditExport => json!({ "type": "string", "format": "binary" }),
             Self::Audit => json!({ "type": "object" }),
         }
@@ -199,7 +204,7 @@ fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
     let is_one = operation.path.ends_with("{name}")
         || matches!(
             about,
-            About::Hub | About::Backup | About::Audit | About::AuditExport
+            About::Hub | About::Backup | About::Audit | About::AuditExport | About::Authority
         );
     let shown = if is_one || operation.method != "GET" {
         about.one(schemas)
@@ -215,6 +220,9 @@ fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
     let sent = match decision(operation) {
         Some("approve") => Some(schemas.named::<Approval>("Approval")),
         Some("deny") => Some(schemas.named::<Denial>("Denial")),
+        Some("rotate" | "advance" | "abort") => {
+            Some(schemas.named::<AuthorityStep>("AuthorityStep"))
+        }
         Some(_) => None,
         None => Some(shown),
     };
@@ -227,7 +235,12 @@ fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
 /// The word of an operation that decides something, and neither makes nor changes an object as a whole.
 fn decision(operation: &Operation) -> Option<&'static str> {
     let word = operation.path.rsplit('/').next();
-    word.filter(|word| matches!(*word, "adopt" | "approve" | "deny" | "release"))
+    word.filter(|word| {
+        matches!(
+            *word,
+            "adopt" | "approve" | "deny" | "release" | "rotate" | "advance" | "abort"
+        )
+    })
 }
 
 fn operation_id(operation: &Operation, about: About, is_one: bool) -> String {
@@ -336,7 +349,7 @@ fn responses(operation: &Operation, about: About, shown: &Value) -> Value {
         responses.insert(status.to_string(), answer);
     };
     match (operation.method, about) {
-        ("POST", About::Hub | About::Freeze) | ("GET" | "PUT" | "PATCH", _) => {
+        ("POST", About::Hub | About::Freeze | About::Authority) | ("GET" | "PUT" | "PATCH", _) => {
             put(200, answered("It is so"))
         }
         ("POST", About::Database) | ("DELETE", About::Database) => {

@@ -141,6 +141,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation("GET", "/api/v1/hub", READ),
     operation("GET", "/api/v1/hub/backup", &[]),
     operation("POST", "/api/v1/hub/adopt", &[Parameter::DryRun]),
+    operation("GET", "/api/v1/hub/ca", READ),
+    operation("POST", "/api/v1/hub/ca/rotate", &[Parameter::DryRun]),
+    operation("POST", "/api/v1/hub/ca/advance", &[Parameter::DryRun]),
+    operation("POST", "/api/v1/hub/ca/abort", &[Parameter::DryRun]),
 ];
 
 /// What a request of this method to this path may carry; a HEAD is a GET without its body.

@@ -26,6 +26,10 @@ pub(super) fn act(method: &Method, path: &str) -> Option<(Verb, Kind)> {
         "/api/v1/freezes/{name}/release" => (Kind::Hub, What::Decision(Verb::Release)),
         "/api/v1/hub/backup" => (Kind::Backup, What::One),
         "/api/v1/hub/adopt" => (Kind::Hub, What::Decision(Verb::Adopt)),
+        "/api/v1/hub/ca" => (Kind::Authority, What::One),
+        "/api/v1/hub/ca/rotate" => (Kind::Authority, What::Decision(Verb::Rotate)),
+        "/api/v1/hub/ca/advance" => (Kind::Authority, What::Decision(Verb::Advance)),
+        "/api/v1/hub/ca/abort" => (Kind::Authority, What::Decision(Verb::Abort)),
         _ => return None,
     };
     let verb = match (what, method.as_str()) {

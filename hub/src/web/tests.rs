@@ -252,7 +252,7 @@ async fn a_token_is_shown_once_and_joins_a_cluster() {
         (&join["hub"], &join["name"]),
         (&json!(["hub:8444"]), &json!("lab-1"))
     );
-    assert_eq!(join["caPem"], web.hub.app.ca().root_pem());
+    assert_eq!(join["caPem"], web.hub.app.ca().roots_pem());
     let device = crate::app::testing::Device::new(LAB_1);
     device
         .join(&web.hub.app, join["token"].as_str().unwrap(), "lab-1")

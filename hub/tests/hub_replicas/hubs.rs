@@ -52,7 +52,7 @@ impl Hubs {
         let (authority, _) = Authority::given(&ca, "meridian.local".parse().unwrap()).unwrap();
         let mut hubs = Self {
             etcd: Group::start().await,
-            client: Client::new(authority.root()).unwrap(),
+            client: Client::new(&authority.roots()).unwrap(),
             token: std::fs::read_to_string(ca.join("admin-token")).unwrap(),
             dir,
             ports: (0..3).map(|_| (free_port(), free_port())).collect(),

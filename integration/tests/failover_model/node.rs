@@ -287,6 +287,7 @@ impl Node {
             shards: vec![own],
             links: Vec::new(),
             refused: self.refused.clone(),
+            peer_files: None,
             as_of: String::new(),
         }
     }

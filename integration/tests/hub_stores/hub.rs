@@ -77,6 +77,11 @@ impl Hub {
         }
     }
 
+    /// At the addresses of one that runs no more.
+    pub(crate) fn listens_as(&mut self, other: &Self) {
+        (self.web, self.link) = (other.web, other.link);
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
@@ -147,6 +152,7 @@ impl Hub {
             .args(["--advertise-link", &format!("127.0.0.1:{}", self.link)])
             .args(["--advertise-web", &format!("127.0.0.1:{}", self.web)])
             .args(self.state())
+            .env("MERIDIAN_HUB_CA_MARGIN", "200ms")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command
@@ -211,7 +217,7 @@ impl Hub {
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .header(header::CONTENT_TYPE, "application/json");
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-        let client = Client::new(ca.root()).unwrap();
+        let client = Client::new(&ca.roots()).unwrap();
         let address = format!("127.0.0.1:{}", self.web);
         let sent = client.send(&address, request.body(body).unwrap()).await;
         let (parts, body) = sent.ok()?.into_parts();
@@ -306,10 +312,33 @@ impl Hub {
             .args(args)
             .env("MERIDIAN_HUB", format!("https://127.0.0.1:{}", self.web))
             .env("MERIDIAN_TOKEN_FILE", self.data().join("admin-token"))
-            .env("MERIDIAN_CA_FILE", self.data().join("ca/root.crt"))
+            .env("MERIDIAN_CA_FILE", self.roots_file())
             .stdin(Stdio::null())
             .output();
         ran.unwrap().into()
+    }
+
+    /// What people trust the hub by: the roots that it printed, and before that its first one.
+    pub(crate) fn roots_file(&self) -> PathBuf {
+        let printed = self.dir.path().join("roots.crt");
+        if printed.exists() {
+            return printed;
+        }
+        self.data().join("ca/root.crt")
+    }
+
+    /// People get the roots that the hub prints.
+    pub(crate) fn prints_its_roots(&self) {
+        let ran = self.cli(&["ca", "roots"]);
+        assert!(ran.success, "{ran:?}");
+        std::fs::write(self.dir.path().join("roots.crt"), ran.stdout).unwrap();
+    }
+
+    /// SIGKILL, as a machine that loses its power.
+    pub(crate) fn kill(&mut self) {
+        let mut process = self.process.take().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 
     /// Backs the hub up while it runs.

@@ -83,7 +83,7 @@ fn framed(frame: FromAgent) -> AgentFrame {
 }
 
 impl Session {
-    async fn say(&self, frame: FromAgent) {
+    pub(crate) async fn say(&self, frame: FromAgent) {
         self.to_hub.send(framed(frame)).await.unwrap();
     }
 
@@ -106,7 +106,7 @@ impl Session {
         let recs = proto::RecInventory {
             recs: vec![rec],
             seq: 1,
-            as_of_wall_ms: 0,
+            ..proto::RecInventory::default()
         };
         self.say(FromAgent::Recs(recs)).await;
     }

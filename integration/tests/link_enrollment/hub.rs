@@ -24,7 +24,7 @@ use meridian_hub::{
         driver::{Triggers, drive},
         liveness::Liveness,
     },
-    tls::{self, LiveCertificate, PeerAddress},
+    tls::{self, LinkTls, LiveCertificate, PeerAddress},
 };
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -65,6 +65,7 @@ impl Hub {
             link_addresses: vec![address.clone()],
             web_address: "127.0.0.1:8443".to_owned(),
             approve_clusters: false,
+            ca_margin: meridian_hub::domain::trust::MARGIN,
             names: ["127.0.0.1"].map(str::to_owned).to_vec(),
         };
         let app = Arc::new(App::new(
@@ -78,9 +79,13 @@ impl Hub {
         let certificate =
             LiveCertificate::new(app.ca().issue_server(&names, app.now()).unwrap()).unwrap();
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let config =
-            tls::link_config(certificate, app.ca().root(), Arc::clone(app.clock())).unwrap();
-        let listener = tls::listen(tcp, config, &tracker, stop.clone());
+        let config = LinkTls::new(
+            certificate,
+            Arc::clone(app.authority()),
+            Arc::clone(app.clock()),
+        )
+        .unwrap();
+        let listener = tls::listen_link(tcp, config, &tracker, stop.clone());
         let context = Context {
             app: Arc::clone(&app),
             sessions: Sessions::default(),

@@ -179,12 +179,12 @@ impl Process {
         let (commands, received) = mpsc::channel(32);
         let (answers, answered) = mpsc::channel(32);
         let (names, names_seen) = watch::channel(None);
-        let (_ends, peer_ends) = watch::channel(BTreeMap::new());
+        let (_states, peer_states) = watch::channel(BTreeMap::new());
         let observer = Observer {
             outbox: outbox.clone(),
             applier: commands.clone(),
             names: names_seen,
-            peer_ends,
+            peer_states,
             recs: watch::channel(Vec::new()).0,
             answers: answered,
             events: Events::new(client, "agent"),

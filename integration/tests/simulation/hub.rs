@@ -69,6 +69,7 @@ impl Hub {
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
             approve_clusters: false,
+            ca_margin: meridian_hub::domain::trust::MARGIN,
             names: vec!["hub".to_owned()],
         };
         let clock = Arc::new(wall.clone());

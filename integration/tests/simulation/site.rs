@@ -97,6 +97,7 @@ impl Site {
         let ends_at = Timestamp::from_second(*member.certificate_ends.lock().unwrap()).unwrap();
         let speaker = Speaker {
             cluster: member.cluster,
+            root: hub.app.ca().fingerprint(),
             serial: Serial::of(member.cluster.uuid().as_bytes()),
             ends_at,
         };

@@ -219,6 +219,7 @@ impl World {
         let (agent, at_hub) = certified.wires.open(id, &hub.volume, &dice);
         let speaker = Speaker {
             cluster: certified.cluster,
+            root: hub.app.ca().fingerprint(),
             serial: Serial::of(&[1]),
             ends_at: jiff::Timestamp::MAX,
         };

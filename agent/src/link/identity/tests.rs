@@ -106,3 +106,23 @@ fn a_long_certificate_is_wrapped_as_pem_that_others_read() {
     assert!(pem.lines().all(|line| line.len() <= 64));
     assert_eq!(roots(&pem).unwrap(), [der.to_vec()]);
 }
+
+#[test]
+fn a_renewal_takes_higher_roots_and_never_lower_or_other_ones_of_the_same_version() {
+    let (authority, mut identity) = joined();
+    let next = Authority::new();
+    let mut renewed = |bundle: proto::TrustBundle, joined_with: &str| {
+        let mut result = authority.result(&identity.request().unwrap());
+        result.trust = Some(bundle);
+        identity.accept(&result, joined_with).unwrap();
+        identity.membership.as_ref().unwrap().trust.clone()
+    };
+    let both = authority.bundle_with(&next, 3);
+    assert_eq!(renewed(both.clone(), "f"), Trust::of(&both).unwrap());
+    for replayed in [authority.bundle(2), next.bundle(3)] {
+        assert_eq!(renewed(replayed, "f"), Trust::of(&both).unwrap());
+    }
+    // What a person brings may be of a hub that begins anew.
+    let anew = authority.bundle(1);
+    assert_eq!(renewed(anew.clone(), "g"), Trust::of(&anew).unwrap());
+}

@@ -119,7 +119,8 @@ fn a_rec_with_an_ingress_is_reached_by_the_names_of_its_databases() {
         &rec_object,
         Some(&service(json!([{"ip": "10.0.0.1"}]))),
         &names(),
-        Some(5),
+        Some(&peer()),
+        &[],
     );
     assert_eq!(entry.replication_address, "<db>.eu.example:443");
     assert_eq!(
@@ -137,13 +138,39 @@ fn a_rec_with_an_ingress_is_reached_by_the_names_of_its_databases() {
     assert_eq!(entry.peer_not_after_ms, 5);
 }
 
+fn peer() -> PeerState {
+    PeerState {
+        ends_ms: 5,
+        files: "f".to_owned(),
+        trust_version: 3,
+        signer: "sha256:new".to_owned(),
+    }
+}
+
+#[test]
+fn a_rec_holds_the_roots_that_all_its_nodes_have_read_and_otherwise_none_that_is_known() {
+    let rec_object = object(json!({"metadata": {"name": "rec", "namespace": "ns"}}));
+    let peer = peer();
+    let held = |peer: Option<&PeerState>, nodes: &[Option<&str>]| {
+        let entry = rec(&rec_object, None, &names(), peer, nodes);
+        (entry.peer_trust_version, entry.peer_signer)
+    };
+    let known = (3, "sha256:new".to_owned());
+    let unknown = (0, String::new());
+    assert_eq!(held(Some(&peer), &[]), known, "no node needs it yet");
+    assert_eq!(held(Some(&peer), &[Some("f"), Some("f")]), known);
+    assert_eq!(held(Some(&peer), &[Some("f"), Some("e")]), unknown);
+    assert_eq!(held(Some(&peer), &[Some("f"), None]), unknown);
+    assert_eq!(held(None, &[]), unknown);
+}
+
 #[test]
 fn a_rec_without_ingress_is_reached_by_its_load_balancer_once_that_has_an_address() {
     let rec_object = object(
         json!({"metadata": {"name": "rec", "namespace": "ns"}, "spec": {"nodes": "not a number"}}),
     );
     let address =
-        |sync: Option<&Service>| rec(&rec_object, sync, &names(), None).replication_address;
+        |sync: Option<&Service>| rec(&rec_object, sync, &names(), None, &[]).replication_address;
     assert_eq!(address(None), "");
     assert_eq!(address(Some(&service(json!([])))), "");
     assert_eq!(

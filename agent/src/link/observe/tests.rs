@@ -17,7 +17,7 @@ struct World {
     commands: mpsc::Receiver<Command>,
     names: watch::Sender<Option<(Names, Trust)>>,
     observer: JoinHandle<()>,
-    _peer_ends: watch::Sender<BTreeMap<String, i64>>,
+    _peer_states: watch::Sender<BTreeMap<String, PeerState>>,
     _answers: mpsc::Sender<proto::Confirm>,
 }
 
@@ -30,13 +30,13 @@ impl World {
         let outbox = Outbox::default();
         let (applier, commands) = mpsc::channel(64);
         let (names, names_seen) = watch::channel(None);
-        let (peer_ends, ends) = watch::channel(BTreeMap::new());
+        let (peer_states, states) = watch::channel(BTreeMap::new());
         let (answers, answered) = mpsc::channel(4);
         let observer = Observer {
             outbox: outbox.clone(),
             applier,
             names: names_seen,
-            peer_ends: ends,
+            peer_states: states,
             recs: watch::channel(Vec::new()).0,
             answers: answered,
             events: Events::new(Client::new(service, "ns"), "a"),
@@ -51,7 +51,7 @@ impl World {
             commands,
             names,
             observer,
-            _peer_ends: peer_ends,
+            _peer_states: peer_states,
             _answers: answers,
         }
     }

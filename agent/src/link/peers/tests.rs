@@ -1,3 +1,4 @@
+use k8s_openapi::ByteString;
 use serde_json::json;
 
 use super::*;
@@ -78,18 +79,64 @@ fn a_certificate_is_issued_where_there_is_none_or_a_part_is_missing() {
     );
 }
 
+fn trusting(wanted: &Wanted, bundle: &proto::TrustBundle) -> Wanted {
+    Wanted {
+        trust: Trust::of(bundle).unwrap(),
+        ..wanted.clone()
+    }
+}
+
 #[test]
-fn new_roots_or_names_need_a_new_certificate_at_once() {
+fn a_root_that_comes_is_written_beside_the_certificate_and_one_that_signs_renews_it() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let wanted = wanted(&old);
+    let secret = issued(&old, &wanted);
+    let state = |secret: &Secret, wanted: &Wanted| PeerState::of(secret, &wanted.trust).unwrap();
+    assert_eq!(state(&secret, &wanted).trust_version, 1);
+
+    let introduced = trusting(&wanted, &old.bundle_with(&new, 2));
+    assert_eq!(need(Some(&secret), &introduced, EARLY), Need::Roots);
+    assert_eq!(state(&secret, &introduced).trust_version, 0);
+    let both = with_roots(&secret, &introduced).unwrap();
+    let part = |secret: &Secret, key: &str| secret.data.as_ref().unwrap()[key].clone();
+    for key in ["tls.key", "tls.crt"] {
+        assert_eq!(part(&both, key), part(&secret, key), "{key}");
+    }
+    assert_eq!(both.metadata, secret.metadata);
+    assert!(matches!(
+        need(Some(&both), &introduced, EARLY),
+        Need::Nothing { .. }
+    ));
+    let held = state(&both, &introduced);
+    assert_eq!(held.trust_version, 2);
+    assert_ne!(held.files, state(&secret, &wanted).files);
+
+    let signing = trusting(&wanted, &new.bundle_with(&old, 3));
+    let both = with_roots(&both, &signing).unwrap();
+    assert_eq!(need(Some(&both), &signing, EARLY), Need::Issue(OLD_ROOT));
+    let renewed = issued(&new, &signing);
+    assert!(matches!(
+        need(Some(&renewed), &signing, EARLY),
+        Need::Nothing { .. }
+    ));
+    let of = |authority: &Authority| Trust::of(&authority.bundle(1)).unwrap();
+    let fingerprint = |authority: &Authority| {
+        let root = &of(authority).roots()[0];
+        meridian_api::trust::root_fingerprint(root).unwrap()
+    };
+    assert_eq!(state(&both, &signing).signer, fingerprint(&old));
+    assert_eq!(state(&renewed, &signing).signer, fingerprint(&new));
+}
+
+#[test]
+fn other_roots_or_names_need_a_new_certificate_at_once() {
     let authority = Authority::new();
     let wanted = wanted(&authority);
     let secret = issued(&authority, &wanted);
-    let rotated = Wanted {
-        roots_pem: "others".to_owned(),
-        ..wanted.clone()
-    };
+    let gone = trusting(&wanted, &Authority::new().bundle(2));
     assert_eq!(
-        need(Some(&secret), &rotated, EARLY),
-        Need::Issue("the roots changed")
+        need(Some(&secret), &gone, EARLY),
+        Need::Issue("no root signed it that is trusted")
     );
     let renamed = Wanted {
         dns_names: vec!["*.other".to_owned()],

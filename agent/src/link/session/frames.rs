@@ -70,7 +70,15 @@ impl Open<'_> {
                 Ok(())
             }
             Heard::Trust(bundle) => {
-                context.trust.send_replace(Some(bundle));
+                // Who is not obeyed says nothing about whom to believe.
+                if context.observing.borrow().is_some() {
+                    tracing::warn!(
+                        version = bundle.version,
+                        "roots of a hub that is only observed were not taken"
+                    );
+                } else {
+                    context.trust.send_replace(Some(bundle));
+                }
                 Ok(())
             }
             Heard::Drain(drain) => Err(Why::Drained(drain)),

@@ -18,11 +18,13 @@ use tonic::transport::Channel;
 use crate::link::{
     dial::Dialer,
     enroll,
-    identity::{Identity, Trust},
+    identity::{Identity, Membership, Trust},
     keep::Kept,
     member::chain,
 };
 
+/// A certificate of a root that is on its way out is renewed within this time, at a random moment: the fleet hears of it at once.
+const EARLY: Duration = Duration::from_secs(60);
 /// Longest sleep before the wall clock is looked at again: it may be set while we sleep.
 const LOOK: Duration = Duration::from_secs(600);
 
@@ -112,11 +114,15 @@ pub(super) struct Upkeep<H, S, L> {
     pub(super) listener: L,
     pub(super) identity: Identity,
     pub(super) trust: watch::Receiver<Option<proto::TrustBundle>>,
+    /// Why the hub is only observed, while it is.
+    pub(super) observing: watch::Receiver<Option<String>>,
     pub(super) cluster_uid: String,
     pub(super) wall_ms: fn() -> i64,
     pub(super) random: fn() -> f64,
     /// When this process got the certificate; `None`: an earlier one did.
     pub(super) held_since: Option<Instant>,
+    /// When the certificate is renewed because its root is on its way out.
+    pub(super) early: Option<Instant>,
 }
 
 /// Failures in a row, and when to try again.
@@ -130,6 +136,7 @@ impl<H: Hub, S: Store, L: Listener> Upkeep<H, S, L> {
     /// Works until there is a connection that was made with a renewed certificate.
     pub(super) async fn run(mut self) -> H::Connection {
         self.trust.mark_unchanged();
+        self.look_at_the_root();
         let (mut failing, mut renewed) = (Failing::default(), false);
         loop {
             let due = if renewed {
@@ -141,6 +148,7 @@ impl<H: Hub, S: Store, L: Listener> Upkeep<H, S, L> {
             tokio::select! {
                 Ok(()) = self.trust.changed() => {
                     self.take_trust().await;
+                    self.look_at_the_root();
                     continue;
                 }
                 () = sleep(wait) => failing.pause = failing.pause.saturating_sub(wait),
@@ -185,11 +193,25 @@ impl<H: Hub, S: Store, L: Listener> Upkeep<H, S, L> {
         self.listener.failing(&note).await;
     }
 
-    /// How long until the certificate is due: by the wall clock, but never sooner after it was received than a part of its life.
+    /// Draws the moment at which a certificate of a root that is on its way out is renewed.
+    fn look_at_the_root(&mut self) {
+        let membership = self.identity.membership.as_ref();
+        if !membership.is_some_and(Membership::is_of_an_old_root) {
+            self.early = None;
+        } else if self.early.is_none() {
+            let wait = EARLY.mul_f64((self.random)().clamp(0.0, 1.0));
+            self.early = Some(Instant::now() + wait);
+        }
+    }
+
+    /// How long until the certificate is due: at the moment that its root gives, or by the wall clock, but never sooner after it was received than a part of its life.
     fn due_in(&self) -> Duration {
         let Some(membership) = &self.identity.membership else {
             return LOOK;
         };
+        if let Some(early) = self.early {
+            return early.saturating_duration_since(Instant::now());
+        }
         let left = membership.renewed_at().saturating_sub((self.wall_ms)());
         let by_wall = Duration::from_millis(left.max(0).unsigned_abs());
         let held = self.held_since.map(|since| since.elapsed());
@@ -219,6 +241,12 @@ impl<H: Hub, S: Store, L: Listener> Upkeep<H, S, L> {
         renewed
             .accept(&result, &joined_with)
             .map_err(|error| error.to_string())?;
+        if let Some(membership) = &mut renewed.membership
+            && let Some(known) = &self.identity.membership
+            && self.observing.borrow().is_some()
+        {
+            membership.trust = known.trust.clone();
+        }
         self.keep(renewed).await?;
         self.held_since = Some(Instant::now());
         tracing::info!("the agent's certificate was renewed");

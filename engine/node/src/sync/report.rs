@@ -124,6 +124,7 @@ pub(super) fn member(view: &NodeView, database: &DatabaseView) -> MemberReport {
             .collect(),
         links: database.links.iter().map(link).collect(),
         refused: database.refused.clone(),
+        peer_files: view.peer_files.clone(),
         as_of: view.as_of.clone(),
     }
 }

@@ -61,7 +61,7 @@ pub(super) enum TlsError {
 #[derive(Debug)]
 pub(super) struct Material {
     /// The bytes it was made from, to notice changes.
-    raw: Vec<u8>,
+    raw: [Vec<u8>; 3],
     server: Arc<ServerConfig>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -117,16 +117,14 @@ impl Certificates {
     }
 }
 
-fn read_all(directory: &Path) -> Vec<u8> {
+fn read_all(directory: &Path) -> [Vec<u8>; 3] {
     // A file that cannot be read is reported by the parser, with its name.
     ["tls.crt", "tls.key", "ca.crt"]
-        .iter()
-        .flat_map(|name| std::fs::read(directory.join(name)).unwrap_or_default())
-        .collect()
+        .map(|name| std::fs::read(directory.join(name)).unwrap_or_default())
 }
 
 impl Material {
-    fn load(directory: &Path, raw: Vec<u8>) -> Result<Self, TlsError> {
+    fn load(directory: &Path, raw: [Vec<u8>; 3]) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain = certificates(&directory.join("tls.crt"))?;
         let key_path = directory.join("tls.key");
@@ -168,6 +166,13 @@ impl Material {
             provider,
             directory: directory.to_owned(),
         })
+    }
+
+    /// Names the certificate and the roots in use, see [`meridian_api::trust::peer_files`].
+    #[must_use]
+    pub(super) fn files(&self) -> String {
+        let [certificate, _key, roots] = &self.raw;
+        meridian_api::trust::peer_files(roots, certificate)
     }
 
     /// For accepting another region; its chain is verified, its identity is the caller's to check.

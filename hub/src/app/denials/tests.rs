@@ -7,6 +7,7 @@ use crate::ca::AGENT_LIFE;
 fn speaker(hub: &TestHub, serial: u8) -> Speaker {
     Speaker {
         cluster: uid(LAB_1),
+        root: String::new(),
         serial: Serial::of(&[serial]),
         ends_at: hub.app.now() + AGENT_LIFE,
     }

@@ -44,7 +44,7 @@ async fn a_store_of_another_trust_domain_is_refused_with_both() {
     }
 
     // A store that is older than the field learns it from the next reign.
-    let held = trusted(&store, &ca).await.unwrap().unwrap();
+    let held = trusted(&store, &ca).await.unwrap().anchor.unwrap();
     let older = serde_json::json!({ "fingerprint": ca.fingerprint() });
     // As records write it: after the version of its form.
     let older = format!("\u{1}{older}");
@@ -52,7 +52,7 @@ async fn a_store_of_another_trust_domain_is_refused_with_both() {
     store.commit(txn, Fence(1)).await.unwrap();
     let (loaded, origin) = authority(&dir);
     Reign::begin(&store, &loaded, origin, now).await.unwrap();
-    let held = trusted(&store, &ca).await.unwrap().unwrap();
+    let held = trusted(&store, &ca).await.unwrap().anchor.unwrap();
     assert_eq!(held.record.trust_domain.as_deref(), Some("meridian.local"));
 }
 
@@ -72,7 +72,7 @@ async fn a_new_authority_is_not_bound_to_a_store_that_was_begun_before_and_names
     Reign::begin(&store, &ca, Origin::Loaded, now)
         .await
         .unwrap();
-    assert!(trusted(&store, &ca).await.unwrap().is_some());
+    assert!(trusted(&store, &ca).await.unwrap().anchor.is_some());
 }
 
 #[tokio::test]

@@ -92,11 +92,17 @@ pub enum Verb {
     Deny,
     /// Lets a member that was denied, or is in quarantine, in again; or deletions that are frozen go on.
     Release,
+    /// Lets members trust another root as well.
+    Rotate,
+    /// Lets the rotation of roots go on.
+    Advance,
+    /// Takes a step of the rotation of roots back.
+    Abort,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::List,
         Self::Get,
         Self::Create,
@@ -106,6 +112,9 @@ impl Verb {
         Self::Approve,
         Self::Deny,
         Self::Release,
+        Self::Rotate,
+        Self::Advance,
+        Self::Abort,
     ];
 
     /// Its word.
@@ -121,6 +130,9 @@ impl Verb {
             Self::Approve => "approve",
             Self::Deny => "deny",
             Self::Release => "release",
+            Self::Rotate => "rotate",
+            Self::Advance => "advance",
+            Self::Abort => "abort",
         }
     }
 
@@ -150,11 +162,13 @@ pub enum Kind {
     ApiToken,
     /// The audit log.
     Audit,
+    /// The roots that members trust.
+    Authority,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Cluster,
         Self::JoinToken,
         Self::RemoteCluster,
@@ -163,6 +177,7 @@ impl Kind {
         Self::Backup,
         Self::ApiToken,
         Self::Audit,
+        Self::Authority,
     ];
 
     /// Its word.
@@ -177,6 +192,7 @@ impl Kind {
             Self::Backup => "backup",
             Self::ApiToken => "API token",
             Self::Audit => "audit log",
+            Self::Authority => "certificate authority",
         }
     }
 }
@@ -195,6 +211,7 @@ pub fn least(kind: Kind, verb: Verb) -> Option<Role> {
         | (Kind::Hub, Verb::List | Verb::Adopt | Verb::Release)
         | (Kind::Backup, Verb::Get)
         | (Kind::Audit, Verb::List)
+        | (Kind::Authority, Verb::Get | Verb::Rotate | Verb::Advance | Verb::Abort)
         | (Kind::ApiToken, Verb::List | Verb::Get | Verb::Create | Verb::Delete) => Some(Admin),
         (Kind::Cluster, Verb::Create | Verb::Update)
         | (Kind::RemoteCluster, Verb::Create | Verb::Update | Verb::Delete)
@@ -202,7 +219,17 @@ pub fn least(kind: Kind, verb: Verb) -> Option<Role> {
         | (Kind::Hub, Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::Audit, Verb::Get | Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::Backup, Verb::List | Verb::Create | Verb::Update | Verb::Delete)
-        | (_, Verb::Adopt | Verb::Approve | Verb::Deny | Verb::Release) => None,
+        | (Kind::Authority, Verb::List | Verb::Create | Verb::Update | Verb::Delete)
+        | (
+            _,
+            Verb::Adopt
+            | Verb::Approve
+            | Verb::Deny
+            | Verb::Release
+            | Verb::Rotate
+            | Verb::Advance
+            | Verb::Abort,
+        ) => None,
     }
 }
 
@@ -214,7 +241,7 @@ fn is_for_projects(kind: Kind, verb: Verb) -> bool {
         Kind::Cluster | Kind::RemoteCluster => verb.reads(),
         // What the hub holds back names databases of every project.
         Kind::Hub => verb == Verb::Get,
-        Kind::JoinToken | Kind::Backup | Kind::ApiToken | Kind::Audit => false,
+        Kind::JoinToken | Kind::Backup | Kind::ApiToken | Kind::Audit | Kind::Authority => false,
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a session hears. Every report is stored before the next frame is read, so a slow store slows the agent down
 //! instead of filling memory.
 
+use std::sync::Arc;
+
 use futures::Stream;
 use meridian_api::ids::ObjectId;
 use meridian_api::link::proto::agent_frame::Frame as FromAgent;
@@ -140,13 +142,45 @@ where
         Ok(())
     }
 
+    /// Stores the RECs, and which roots the member and its nodes hold. Who holds fewer than are in force is told again.
     async fn on_recs(&mut self, wire: proto::RecInventory) -> Result<(), End> {
+        let app = Arc::clone(&self.context.app);
+        let held = wire::trust_held(&wire, &self.root, app.now())?;
+        // Of the first roots every member has heard when it joined.
+        let version = app.ca().version();
+        let behind = version > 1 && held.version < version;
+        app.hear_trust(self.cluster, held).await?;
+        if behind {
+            self.tell_trust().await?;
+        }
         let recs = wire
             .recs
             .into_iter()
             .map(wire::rec)
             .collect::<Result<Vec<_>, _>>()?;
         Ok(self.context.app.inventory(self.cluster, recs).await?)
+    }
+
+    /// Tells the roots in force. A hub that only observes may be one that went back in time: it tells none.
+    pub(super) async fn tell_trust(&mut self) -> Result<(), End> {
+        if self.observing {
+            return Ok(());
+        }
+        let bundle = wire::trust(self.context.app.ca());
+        self.send(Frame::Trust(bundle)).await
+    }
+
+    /// The roots changed: they are told, unless the member's own certificate is of a root that went.
+    pub(super) async fn on_trust(&mut self) -> Result<(), End> {
+        let bundle = self.context.app.ca().bundle();
+        if !bundle.trusts(&self.root) {
+            let reason = format!(
+                "the certificate of this session was signed by {}, which is trusted no more; the device key gets another",
+                self.root
+            );
+            return Err(End::bye(codes::CERTIFICATE, reason));
+        }
+        self.tell_trust().await
     }
 
     /// A wish that was written with kubectl on the member.

@@ -100,15 +100,6 @@ impl World {
 }
 
 impl Agent {
-    fn of(context: Context, cluster: ClusterUid) -> Self {
-        let speaker = Speaker {
-            cluster,
-            serial: Serial::of(&[1]),
-            ends_at: context.app.now() + crate::ca::AGENT_LIFE,
-        };
-        Self::speaking(context, speaker)
-    }
-
     fn speaking(context: Context, speaker: Speaker) -> Self {
         let (to_hub, incoming) = mpsc::channel(64);
         let (outgoing, from_hub) = mpsc::channel(OUTGOING);

@@ -77,13 +77,13 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client that trusts this root only.
+    /// A client that trusts these roots only.
     ///
     /// # Errors
     /// [`TlsError`].
-    pub fn new(root: &CertificateDer<'static>) -> Result<Self, TlsError> {
+    pub fn new(roots: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
         Ok(Self {
-            tls: TlsConnector::from(tls::client_config(root)?),
+            tls: TlsConnector::from(tls::client_config(roots)?),
             within: ANSWER,
             places: Arc::new(Semaphore::new(AT_ONCE)),
         })

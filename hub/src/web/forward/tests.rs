@@ -46,7 +46,7 @@ async fn authority(dir: &tempfile::TempDir) -> (Authority, Client, String) {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let now = jiff::Timestamp::now();
     let (ca, _) = Authority::open(dir.path(), TrustDomain::default(), now).unwrap();
-    let client = Client::new(ca.root()).unwrap();
+    let client = Client::new(&ca.roots()).unwrap();
     let names = ["localhost".to_owned()];
     let hub = serve(ca.issue_server(&names, now).unwrap()).await;
     (ca, client, hub)
@@ -114,6 +114,7 @@ async fn a_token_is_handed_to_a_hub_and_never_to_a_member_that_bears_its_name() 
     let member = serve(ServerIdentity {
         chain: issued.chain,
         key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        signer: ca.fingerprint(),
         life: meridian_api::renewal::Life {
             not_before_ms: issued.not_before.as_millisecond(),
             not_after_ms: issued.not_after.as_millisecond(),

@@ -81,6 +81,10 @@ POST freezes/{name}/release admin
 GET hub viewer
 GET hub/backup admin
 POST hub/adopt admin
+GET hub/ca admin
+POST hub/ca/rotate admin
+POST hub/ca/advance admin
+POST hub/ca/abort admin
 ";
 
 #[tokio::test]

@@ -355,7 +355,7 @@ async fn a_watch_over_a_real_connection_is_told_at_once_and_ends_with_it() {
         .into_make_service_with_connect_info::<PeerAddress>();
     tokio::spawn(async move { axum::serve(listener, service).await });
 
-    let client = Client::new(ca.root()).unwrap();
+    let client = Client::new(&ca.roots()).unwrap();
     let watch = async || {
         let request = Request::builder()
             .uri(TOKENS)

@@ -241,3 +241,17 @@ async fn what_follows_a_batch_that_was_not_taken_is_not_taken_either() {
     assert_eq!(hello.last, None, "the hub would take db-1 for delivered");
     world.shut_down().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn roots_of_a_hub_that_is_only_observed_are_not_taken() {
+    let mut world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Observe).await;
+    wire.say(Heard::Trust(proto::TrustBundle {
+        version: 9,
+        ..Default::default()
+    }))
+    .await;
+    wire.settle().await;
+    assert_eq!(*world.trust.borrow_and_update(), None);
+    world.shut_down().await;
+}

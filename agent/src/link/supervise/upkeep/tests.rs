@@ -112,6 +112,8 @@ fn upkeep(at: i64, seen: Seen) -> (Upkeep<World, World, World>, World) {
         listener: world.clone(),
         identity,
         trust: watch::channel(None).1,
+        observing: watch::channel(None).1,
+        early: None,
         cluster_uid: "u1".to_owned(),
         wall_ms,
         random: || 0.5,
@@ -241,4 +243,67 @@ async fn an_answer_for_another_cluster_is_not_used() {
         "{}",
         seen.notes[0]
     );
+}
+
+/// What an open session hears.
+fn told(upkeep: &mut Upkeep<World, World, World>) -> watch::Sender<Option<proto::TrustBundle>> {
+    let (tell, trust) = watch::channel(None);
+    upkeep.trust = trust;
+    tell
+}
+
+#[tokio::test(start_paused = true)]
+async fn roots_of_a_higher_version_are_stored_and_replayed_ones_are_not() {
+    let (mut upkeep, world) = upkeep(BEGIN, Seen::default());
+    let (tell, next) = (told(&mut upkeep), Authority::new());
+    let both = world.1.bundle_with(&next, 2);
+    let telling = async {
+        for bundle in [&both, &world.1.bundle(1), &next.bundle(2)] {
+            tokio::task::yield_now().await;
+            tell.send_replace(Some(bundle.clone()));
+            sleep(DAY).await;
+        }
+    };
+    tokio::select! {
+        _ = upkeep.run() => panic!("nothing is due"),
+        () = telling => {}
+    }
+    let seen = world.0.lock().unwrap();
+    let kept = seen
+        .kept
+        .iter()
+        .map(|it| it.membership.clone().unwrap().trust);
+    assert_eq!(kept.collect::<Vec<_>>(), [Trust::of(&both).unwrap()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_of_a_root_that_goes_is_renewed_within_a_minute() {
+    let (mut upkeep, world) = upkeep(BEGIN, Seen::default());
+    let (tell, next) = (told(&mut upkeep), Authority::new());
+    let signing = next.bundle_with(&world.1, 2);
+    let begun = Instant::now();
+    let telling = async {
+        tokio::task::yield_now().await;
+        tell.send_replace(Some(signing));
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        connection = upkeep.run() => drop(connection),
+        () = telling => {}
+    }
+    assert_eq!(begun.elapsed(), EARLY / 2, "at the moment that was drawn");
+    assert_eq!(world.0.lock().unwrap().asked.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_by_a_hub_that_is_only_observed_brings_no_roots() {
+    let (mut upkeep, world) = upkeep(BEGIN + 300 * 86_400_000, Seen::default());
+    upkeep.observing = watch::channel(Some("a test".to_owned())).1;
+    let known = upkeep.identity.membership.clone().unwrap().trust;
+    let mut lower = known.clone();
+    lower.version = 0;
+    upkeep.identity.membership.as_mut().unwrap().trust = lower.clone();
+    upkeep.run().await.unwrap();
+    let kept = world.0.lock().unwrap().kept[0].membership.clone().unwrap();
+    assert_eq!(kept.trust, lower);
 }

@@ -31,6 +31,9 @@ pub(in crate::sync) struct NodeView {
     /// Why the newest orders are not followed yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::sync) owed: Option<String>,
+    /// The certificate with which it meets other regions, and the roots by which it believes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) peer_files: Option<String>,
     pub(in crate::sync) as_of: String,
 }
 
@@ -134,6 +137,10 @@ pub(super) fn of(settings: &Settings, inner: &Inner) -> NodeView {
             .unwrap_or_default(),
         problems: inner.problems.clone(),
         owed: inner.owed.clone(),
+        peer_files: match &settings.security {
+            Security::Tls(certificates) => certificates.current().ok().map(|it| it.files()),
+            Security::Insecure => None,
+        },
         as_of: clock::rfc3339(clock::wall_ms()),
     }
 }

@@ -5,10 +5,23 @@ use uuid::Uuid;
 
 use super::*;
 use crate::app::denials::Deny;
+use crate::domain::trust::Step;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::tasks::driver::{Triggers, drive};
 use crate::tasks::liveness::Liveness;
+
+impl Agent {
+    pub(super) fn of(context: Context, cluster: ClusterUid) -> Self {
+        let speaker = Speaker {
+            cluster,
+            root: context.app.ca().fingerprint(),
+            serial: Serial::of(&[1]),
+            ends_at: context.app.now() + crate::ca::AGENT_LIFE,
+        };
+        Self::speaking(context, speaker)
+    }
+}
 
 impl World {
     /// Watches for revocations, as a hub that leads does.
@@ -48,6 +61,7 @@ impl World {
     fn speaker(&self, serial: u8) -> Speaker {
         Speaker {
             cluster: uid(LAB_1),
+            root: String::new(),
             serial: Serial::of(&[serial]),
             ends_at: self.hub.app.now() + crate::ca::AGENT_LIFE,
         }
@@ -278,4 +292,61 @@ async fn a_version_that_is_no_version_but_a_flood_is_refused_by_field() {
         "{}",
         bye.message
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_hears_of_other_roots_and_ends_when_that_of_its_certificate_goes() {
+    let world = World::new().await;
+    let (mut agent, _) = world.welcomed(None).await;
+    let (ca, now) = (world.hub.app.ca(), world.hub.app.now());
+    let old = ca.fingerprint();
+    let root = ca.newcomer(now, false).unwrap().unwrap();
+    for (step, version) in [(Step::Rotate(root), 2), (Step::Advance, 3)] {
+        ca.put_in_force(ca.bundle().after(&step, now).unwrap())
+            .unwrap();
+        let frame = agent.hear_more().await;
+        let Frame::Trust(bundle) = frame else {
+            panic!("no roots: {frame:?}")
+        };
+        assert_eq!((bundle.version, bundle.roots.len()), (version, 2));
+    }
+    // Who opens a session meanwhile hears of them, too: Hello does not say which roots it has.
+    let speaker = Speaker {
+        root: old,
+        ..world.speaker(2)
+    };
+    let mut newer = Agent::speaking(world.context(), speaker);
+    newer.say(FromAgent::Hello(hello(LAB_1, None))).await;
+    newer.welcome().await;
+    let frame = newer.hear_more().await;
+    assert!(matches!(frame, Frame::Trust(_)), "{frame:?}");
+    ca.put_in_force(ca.bundle().after(&Step::Advance, now).unwrap())
+        .unwrap();
+    let bye = newer.bye().await;
+    assert_eq!(bye.code, codes::CERTIFICATE);
+    assert!(bye.message.contains("trusted no more"), "{}", bye.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_holds_older_roots_is_told_again_and_a_wrong_digest_is_no_report() {
+    let world = World::new().await;
+    let (mut agent, _) = world.welcomed(None).await;
+    let (ca, now) = (world.hub.app.ca(), world.hub.app.now());
+    let root = ca.newcomer(now, false).unwrap().unwrap();
+    ca.put_in_force(ca.bundle().after(&Step::Rotate(root), now).unwrap())
+        .unwrap();
+    assert!(matches!(agent.hear_more().await, Frame::Trust(_)));
+    let report = |version: u64, digest: Vec<u8>| {
+        FromAgent::Recs(proto::RecInventory {
+            trust_version: version,
+            trust_digest: digest.into(),
+            ..proto::RecInventory::default()
+        })
+    };
+    agent.say(report(1, vec![0; 32])).await;
+    assert!(matches!(agent.hear_more().await, Frame::Trust(_)));
+    agent.say(report(2, vec![0; 31])).await;
+    let bye = agent.bye().await;
+    assert_eq!(bye.code, codes::PROTOCOL_ERROR);
+    assert!(bye.message.contains("trust_digest"), "{}", bye.message);
 }

@@ -44,6 +44,7 @@ impl Leader {
             link_addresses: vec!["hub:8444".to_owned()],
             web_address: "hub:8443".to_owned(),
             approve_clusters: false,
+            ca_margin: crate::domain::trust::MARGIN,
             names: ["hub"].map(str::to_owned).to_vec(),
         };
         let clock = Arc::new(SystemClock);
