@@ -10,6 +10,7 @@ use crate::app::testing::Device;
 use crate::ca::{Authority, Origin};
 use crate::clock::SystemClock;
 use crate::domain::election::Lease;
+use crate::store::StoreError;
 use crate::store::etcd::EtcdStore;
 use crate::store::etcd::seat::{Seat as Office, Tenure};
 use crate::store::etcd::tests::server::{Access, Etcd};
