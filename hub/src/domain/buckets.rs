@@ -15,6 +15,8 @@ pub struct Comparison {
     open: BTreeSet<u8>,
     /// Parts of buckets whose last page has not come.
     parts: States,
+    /// What the member holds as it is wanted, with the revision that it has.
+    agreed: BTreeMap<ObjectId, Revision>,
 }
 
 impl Comparison {
@@ -25,9 +27,16 @@ impl Comparison {
         for (object, (revision, hash)) in wanted {
             ours.add(*object, *revision, hash);
         }
+        let open: BTreeSet<u8> = ours.differing(theirs).into_iter().collect();
+        let agreed = wanted
+            .iter()
+            .filter(|(object, _)| !open.contains(&bucket(**object)))
+            .map(|(object, (revision, _))| (*object, *revision))
+            .collect();
         Self {
-            open: ours.differing(theirs).into_iter().collect(),
+            open,
             parts: States::new(),
+            agreed,
         }
     }
 
@@ -41,6 +50,12 @@ impl Comparison {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// What the member holds as it is wanted, as far as was compared, with the revision that it has.
+    #[must_use]
+    pub fn agreed(self) -> BTreeMap<ObjectId, Revision> {
+        self.agreed
     }
 
     /// Takes a page of one bucket in; what is to be sent of it, once the `last` has come.
@@ -60,11 +75,14 @@ impl Comparison {
             return BTreeSet::new();
         }
         self.open.remove(&of);
-        let lacks = |object: &ObjectId, state| self.parts.get(object) != Some(state);
-        let lacking = in_bucket(wanted, of)
-            .filter(|(object, state)| lacks(object, state))
-            .map(|(object, _)| *object)
-            .collect();
+        let mut lacking = BTreeSet::new();
+        for (object, state) in in_bucket(wanted, of) {
+            if self.parts.get(object) == Some(state) {
+                self.agreed.insert(*object, state.0);
+            } else {
+                lacking.insert(*object);
+            }
+        }
         self.parts.retain(|object, _| bucket(*object) != of);
         lacking
     }
@@ -138,6 +156,9 @@ mod tests {
             for object in &sent {
                 prop_assert!(differing.contains(&bucket(*object)));
             }
+            let rest = wanted.iter().filter(|(object, _)| !sent.contains(object));
+            let rest: BTreeMap<_, _> = rest.map(|(object, (revision, _))| (*object, *revision)).collect();
+            prop_assert_eq!(comparison.agreed(), rest);
         }
 
         #[test]

@@ -1,6 +1,6 @@
 //! A session that compares: it asks for the buckets in which its member differs, and marks what the member lacks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::Stream;
 use meridian_api::ids::{ObjectId, Revision};
@@ -15,7 +15,7 @@ use super::{End, Mode, Session};
 use crate::app::AppError;
 use crate::domain::buckets::{Comparison, States};
 use crate::domain::desired::Desired;
-use crate::store::records::Held;
+use crate::store::records::{Held, OutcomeKind, StoredOutcome};
 
 /// A comparison, and since when its pages are waited for.
 #[derive(Debug)]
@@ -113,13 +113,32 @@ where
     async fn lacks(&mut self, objects: BTreeSet<ObjectId>) -> Result<(), End> {
         // What changes while buckets are compared is marked by itself.
         self.seat.outbox.mark(objects, Revision(0));
-        if self
-            .comparing
-            .as_ref()
-            .is_some_and(|comparing| comparing.comparison.is_over())
-        {
-            self.comparing = None;
+        let over = |comparing: &mut Comparing| comparing.comparison.is_over();
+        if let Some(comparing) = self.comparing.take_if(over) {
+            self.settle(comparing.comparison.agreed()).await?;
             self.seat.outbox.conclude();
+        }
+        Ok(())
+    }
+
+    /// What the member holds as it is wanted is done, also where its word of that was lost: it is not sent again, so no
+    /// outcome would ever say so.
+    async fn settle(&self, agreed: BTreeMap<ObjectId, Revision>) -> Result<(), End> {
+        let app = &self.context.app;
+        let desired = app.desired_of(self.cluster).await.map_err(AppError::from)?;
+        let unsettled = app.unsettled(self.cluster, &desired.value).await;
+        for object in unsettled.map_err(AppError::from)? {
+            let Some(revision) = agreed.get(&object).copied() else {
+                continue;
+            };
+            let outcome = StoredOutcome {
+                revision,
+                result: OutcomeKind::Noop,
+                code: String::new(),
+                message: String::new(),
+                as_of: app.now(),
+            };
+            app.outcome(self.cluster, object, outcome).await?;
         }
         Ok(())
     }

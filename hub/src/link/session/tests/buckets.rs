@@ -138,3 +138,16 @@ async fn a_member_that_shows_nothing_is_told_all_of_the_buckets_that_differ() {
     assert!(begun.elapsed() < Timing::default().idle * 2);
     assert!(apply.upto.unwrap().revision >= welcome.head.unwrap().revision);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_member_holds_as_it_is_wanted_is_done_although_nobody_heard_it_say_so() {
+    let world = four().await;
+    let (mut agent, _) = shows(&world, &[1, 2]).await;
+    let asked = agent.asked().await;
+    agent.shows_buckets(&world, &asked, &[1, 2]).await;
+    assert_eq!(names(&agent.apply().await), ["db-3", "db-4"]);
+    let app = &world.hub.app;
+    let desired = app.desired_of(uid(LAB_1)).await.unwrap().value;
+    let unsettled = app.unsettled(uid(LAB_1), &desired).await.unwrap();
+    assert_eq!(unsettled, [id(3), id(4)].into());
+}
