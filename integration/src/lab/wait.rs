@@ -12,7 +12,7 @@ use super::unit::{self, log_path};
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A process that had to be started this often does not come up.
+/// A process that had to be started this often while it was waited for does not come up.
 const TOO_MANY_RESTARTS: u32 = 8;
 /// Lines of a log that an error shows.
 const TAIL: usize = 15;
@@ -38,6 +38,7 @@ impl Wait {
         Fut: Future<Output = Result<T, String>>,
     {
         let started = Instant::now();
+        let before = self.restarts()?;
         loop {
             let missing = match tokio::time::timeout(Duration::from_secs(5), probe()).await {
                 Ok(Ok(found)) => return Ok(found),
@@ -47,10 +48,7 @@ impl Wait {
             if unit::running(&self.unit)?.is_none() {
                 return Err(self.failed("supervisor", "its supervisor ended".to_owned()));
             }
-            let restarts = unit::restarts(&self.unit)?
-                .get(self.process)
-                .copied()
-                .unwrap_or_default();
+            let restarts = self.restarts()?.saturating_sub(before);
             if restarts >= TOO_MANY_RESTARTS {
                 return Err(self.failed(
                     self.process,
@@ -65,6 +63,12 @@ impl Wait {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// How often the process was started again since its unit began. Faults that stop it count as well.
+    fn restarts(&self) -> Result<u32> {
+        let all = unit::restarts(&self.unit)?;
+        Ok(all.get(self.process).copied().unwrap_or_default())
     }
 
     fn failed(&self, process: &str, reason: String) -> LabError {
