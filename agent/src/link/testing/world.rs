@@ -169,9 +169,13 @@ impl World {
 
     /// Waits until the applier ends by itself.
     pub(in crate::link) async fn ended(&self) {
-        while !self.applier.is_finished() {
-            tokio::task::yield_now().await;
-        }
+        let finished = async {
+            while !self.applier.is_finished() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), finished).await;
+        ended.expect("the applier goes on");
     }
 
     /// Ends everything in order.

@@ -233,17 +233,20 @@ async fn a_step_that_was_kept_and_not_put_in_force_is_put_in_force_by_the_next_s
 #[tokio::test]
 async fn a_store_that_went_back_in_time_takes_back_no_step() {
     let (hub, _devices) = members().await;
+    let mut steps = Vec::new();
     for wish in [Wish::Rotate, Wish::Advance, Wish::Advance] {
         acknowledged(&hub, &BOTH).await;
         step(&hub, wish).await.unwrap();
+        steps.push(hub.app.ca().bundle());
     }
-    // Its store as it was before: the anchor names the old root.
+    // Its store as it was after the first step: the anchor names the old root.
     let old = MemoryStore::new();
     let before = Anchor {
         fingerprint: hub.app.ca().bundle().retired[0].clone(),
         trust_domain: Some("meridian.local".to_owned()),
     };
     let txn = Txn::new().create(&keys::anchor(), &before).unwrap();
+    let txn = txn.create(&keys::trust(), &steps[0]).unwrap();
     old.commit(txn, Fence(1)).await.unwrap();
     let again = hub.restarted_with(old.clone()).await;
     assert_eq!(again.app.ca().bundle(), hub.app.ca().bundle());

@@ -145,7 +145,7 @@ async fn what_a_member_did_not_say_to_be_done_is_told_again_in_its_next_session(
     let (mut agent, welcome) = world.welcomed(None).await;
     let done = world.want(1, upsert("a")).await;
     agent.apply().await;
-    let silent = world.want(2, tombstone("alice")).await;
+    let silent = world.want(2, upsert("b")).await;
     agent.apply().await;
     agent.outcome(1, done, OutcomeResult::Applied, "").await;
     drop(agent);
