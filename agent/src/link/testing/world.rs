@@ -174,7 +174,7 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let ended = tokio::time::timeout(Duration::from_secs(60), finished).await;
+        let ended = timeout(Duration::from_secs(60), finished).await;
         ended.expect("the applier goes on");
     }
 
