@@ -162,6 +162,10 @@ impl Driver for Rigger {
 
         let applied = self.apply(topology, built.clone(), &world).await;
         let error = applied.as_ref().err();
+        if error.is_some() {
+            // Part of it may be written.
+            self.shortcut.forget(&topology.name_any());
+        }
         if error.is_some_and(|error| error.fault() == Fault::Conflict) {
             // Somebody knows more: the next look, which comes at once, says what.
             return applied.map(|_| None);
