@@ -248,10 +248,13 @@ impl App {
         let nobody = unknown(even_without, &named.collect::<Vec<_>>());
         if !nobody.is_empty() {
             let known: Vec<_> = members.iter().map(|(name, _)| name.as_str()).collect();
+            let expected = match known.as_slice() {
+                [] => "this hub has no members; leave --even-without out".to_owned(),
+                known => format!("expected of {}", known.join(", ")),
+            };
             return Err(AppError::Conflict(format!(
-                "no member is called {}; members are {}. Nothing was done",
-                nobody.join(", "),
-                known.join(", ")
+                "no member is called {}: {expected}. Nothing was done",
+                nobody.join(", ")
             )));
         }
         let found = self.obstacles(bundle, step, &members, even_without);
