@@ -37,6 +37,14 @@ fn position() -> proto::StorePosition {
     }
 }
 
+fn seen() -> proto::StorePosition {
+    proto::StorePosition {
+        term: 4,
+        revision: 18,
+        ..position()
+    }
+}
+
 fn outcome() -> proto::Outcome {
     proto::Outcome {
         object_id: OBJECT.to_owned(),
@@ -67,7 +75,7 @@ fn freeze() -> proto::Freeze {
     }
 }
 
-fn hello() -> FromAgent {
+fn hello(seen: Option<proto::StorePosition>) -> FromAgent {
     FromAgent::Hello(proto::Hello {
         proto_min: 1,
         proto_max: 1,
@@ -80,6 +88,7 @@ fn hello() -> FromAgent {
         pending_outcomes: vec![outcome()],
         mono_ms: 10_001,
         wall_ms: 1_800_000_000_000,
+        seen,
     })
 }
 
@@ -154,7 +163,8 @@ fn from_agent() -> Vec<(&'static str, FromAgent)> {
         message: "the agent stops".to_owned(),
     };
     vec![
-        ("hello", hello()),
+        ("hello", hello(None)),
+        ("hello-seen", hello(Some(seen()))),
         ("ack", FromAgent::Ack(ack)),
         ("outcome", FromAgent::Outcome(outcome())),
         ("status", status()),

@@ -3,14 +3,16 @@
 //! like, judges all that passes by the invariants of the link, puts everything right, and demands that the world comes to
 //! rest.
 //!
-//! `MERIDIAN_SEEDS=10000` runs that many seeds, `MERIDIAN_SEED=7` one alone, with everything that happened in it.
+//! `MERIDIAN_SEEDS=10000` runs that many seeds, from `MERIDIAN_FIRST_SEED` on if it is set, and `MERIDIAN_SEED=7` one alone,
+//! with everything that happened in it.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::wildcard_enum_match_arm,
-    reason = "what cannot be simulated must fail"
+    reason = "what cannot be simulated must fail, and a long run says how far it is"
 )]
 
 #[path = "simulation/agent.rs"]
@@ -43,10 +45,9 @@ mod volume;
 mod world;
 
 use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::BTreeMap,
+    ops::Range,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -54,6 +55,10 @@ use world::World;
 
 /// Seeds of `make test`. `make test-full` runs more.
 const SEEDS: u64 = 120;
+/// Seeds that may fail before no more are tried.
+const FAILURES: usize = 8;
+/// How often a long run tells how far it is.
+const EVERY: Duration = Duration::from_secs(20);
 
 /// What a run came to.
 #[derive(Debug)]
@@ -116,45 +121,99 @@ fn every_seed_keeps_the_invariants_of_the_link_and_comes_to_rest() {
         println!("{}", run.trace.join("\n"));
         return;
     }
+    let first = number("MERIDIAN_FIRST_SEED").unwrap_or(0);
     let seeds = number("MERIDIAN_SEEDS").unwrap_or(SEEDS);
-    let (next, failed) = (AtomicU64::new(0), Mutex::new(None));
-    let (events, observed, longest) = (
-        AtomicU64::new(0),
-        AtomicU64::new(0),
-        Mutex::new(Duration::ZERO),
-    );
-    let begun = Instant::now();
+    let sums = Sums::new(first..first + seeds);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds || failed.lock().unwrap().is_some() {
-                        break;
-                    }
-                    let run = run(seed, false);
-                    events.fetch_add(run.events, Ordering::Relaxed);
-                    observed.fetch_add(run.welcomes.1 as u64, Ordering::Relaxed);
-                    let mut longest = longest.lock().unwrap();
-                    *longest = run.rested.max(*longest);
-                    if !run.violations.is_empty() {
-                        failed.lock().unwrap().get_or_insert((seed, run));
-                    }
-                }
-            });
+            scope.spawn(|| while sums.run_one() {});
         }
     });
-    let failed = failed.into_inner().unwrap();
-    if let Some((seed, run)) = &failed {
-        panic!("{}", explain(*seed, run));
+    sums.judge();
+}
+
+/// What many runs came to.
+struct Sums {
+    seeds: Range<u64>,
+    begun: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    next: u64,
+    done: u64,
+    told: Instant,
+    events: u64,
+    observed: u64,
+    longest: Duration,
+    failed: BTreeMap<u64, Run>,
+}
+
+impl Sums {
+    fn new(seeds: Range<u64>) -> Self {
+        let begun = Instant::now();
+        let state = State {
+            next: seeds.start,
+            done: 0,
+            told: begun,
+            events: 0,
+            observed: 0,
+            longest: Duration::ZERO,
+            failed: BTreeMap::new(),
+        };
+        Self {
+            seeds,
+            begun,
+            state: Mutex::new(state),
+        }
     }
-    println!(
-        "{seeds} seeds, {} events, {} sessions that only observed, at rest after {:?} at most; took {:?}",
-        events.into_inner(),
-        observed.into_inner(),
-        longest.into_inner().unwrap(),
-        begun.elapsed()
-    );
+
+    fn next(&self) -> Option<u64> {
+        let mut state = self.state.lock().unwrap();
+        let seed = state.next;
+        state.next += 1;
+        (seed < self.seeds.end && state.failed.len() < FAILURES).then_some(seed)
+    }
+
+    /// Runs the next seed, if there is one.
+    fn run_one(&self) -> bool {
+        let Some(seed) = self.next() else {
+            return false;
+        };
+        let run = run(seed, false);
+        let mut state = self.state.lock().unwrap();
+        state.done += 1;
+        state.events += run.events;
+        state.observed += run.welcomes.1 as u64;
+        state.longest = state.longest.max(run.rested);
+        if let Some(first) = run.violations.first() {
+            println!("seed {seed}: {first}");
+            state.failed.insert(seed, run);
+        }
+        if state.told.elapsed() > EVERY {
+            state.told = Instant::now();
+            let (done, all) = (state.done, self.seeds.end - self.seeds.start);
+            println!("{done} of {all} seeds after {:?}", self.begun.elapsed());
+        }
+        true
+    }
+
+    fn judge(self) {
+        let Self { begun, state, .. } = self;
+        let state = state.into_inner().unwrap();
+        if let Some((seed, run)) = state.failed.first_key_value() {
+            let failed: Vec<_> = state.failed.keys().collect();
+            panic!("seeds {failed:?} failed\n{}", explain(*seed, run));
+        }
+        println!(
+            "{} seeds, {} events, {} sessions that only observed, at rest after {:?} at most; took {:?}",
+            state.done,
+            state.events,
+            state.observed,
+            state.longest,
+            begun.elapsed()
+        );
+    }
 }
 
 #[test]

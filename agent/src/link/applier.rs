@@ -77,6 +77,8 @@ pub enum Mode {
 pub struct Standing {
     /// The position reached.
     pub last: Option<proto::StorePosition>,
+    /// The hub of the highest term that was followed.
+    pub seen: Option<proto::StorePosition>,
     /// Digest of the objects that carry the hub's annotation.
     pub digest: Vec<u8>,
 }

@@ -30,6 +30,9 @@ pub struct Journal {
     /// Highest term that was obeyed, which may be above that of the position: a hub that had nothing to order.
     #[serde(default)]
     term: Term,
+    /// The hub of that term, as it welcomed us first: with its incarnation, so that it can be told which hub it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<Position>,
     #[serde(default)]
     pending: BTreeMap<ObjectId, Order>,
     #[serde(default)]
@@ -50,6 +53,7 @@ impl Default for Journal {
             version: VERSION,
             position: None,
             term: Term(0),
+            seen: None,
             pending: BTreeMap::new(),
             deleted: BTreeMap::new(),
             held: BTreeSet::new(),
@@ -155,6 +159,13 @@ impl Journal {
         self.position.as_ref()
     }
 
+    /// The head of the first Welcome of the highest term that was obeyed, for Hello: a hub that never had that term has gone
+    /// back in time, and can know it from nothing else if the term ordered nothing.
+    #[must_use]
+    pub fn seen(&self) -> Option<&Position> {
+        self.seen.as_ref()
+    }
+
     /// Whether a hub whose head is `head` may be obeyed.
     ///
     /// # Errors
@@ -174,17 +185,19 @@ impl Journal {
     }
 
     fn judge_speaker(&self, speaker: &Position) -> Result<(), Stranger> {
-        let Some(known) = &self.position else {
-            return Ok(());
-        };
-        if speaker.store_id != known.store_id {
+        let known = self.position.as_ref();
+        if let Some(known) = known.filter(|known| known.store_id != speaker.store_id) {
             return Err(Stranger::OtherStore {
                 known: known.store_id,
                 found: speaker.store_id,
             });
         }
-        let highest = known.term.max(self.term);
-        if speaker.term < highest {
+        // Without a position nothing of the other store was ever applied: terms are compared within one store only.
+        let seen = self.seen.as_ref();
+        let seen = seen.filter(|seen| seen.store_id == speaker.store_id);
+        let of_known = known.map(|known| known.term.max(self.term));
+        let highest = of_known.max(seen.map(|seen| seen.term));
+        if let Some(highest) = highest.filter(|highest| speaker.term < *highest) {
             return Err(Stranger::LowerTerm {
                 known: highest,
                 found: speaker.term,
@@ -195,9 +208,16 @@ impl Journal {
 
     /// A hub of `head` is obeyed from now on: none of a lower term will be. Tells whether that is news.
     pub fn obey(&mut self, head: &Position) -> bool {
-        let news = head.term > self.term;
-        self.term = self.term.max(head.term);
-        news
+        let same = |seen: &Position| {
+            (seen.store_id, seen.term, seen.incarnation)
+                == (head.store_id, head.term, head.incarnation)
+        };
+        if self.seen.as_ref().is_some_and(same) {
+            return false;
+        }
+        self.term = head.term;
+        self.seen = Some(head.clone());
+        true
     }
 
     /// Takes a batch in. Either the whole batch is taken, or the speaker is a stranger and nothing changes.
@@ -248,6 +268,7 @@ impl Journal {
             ..head.clone()
         });
         self.term = head.term;
+        self.seen = Some(head.clone());
         self.pending.clear();
         // Marks of another store cannot be compared with those of this one.
         self.deleted.clear();

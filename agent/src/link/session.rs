@@ -252,6 +252,7 @@ impl Lines<'_> {
             kube_system_uid: self.context.kube_system_uid.clone(),
             instance_id: self.context.instance_id.clone(),
             last: standing.last,
+            seen: standing.seen,
             digest: standing.digest.into(),
             pending_outcomes,
             mono_ms: frames::mono_ms(Instant::now()),

@@ -11,7 +11,7 @@ use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
 use crate::domain::access::grant::Verb;
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, Rec, RecInventory, RemovedCluster};
-use crate::domain::lineage::Position;
+use crate::domain::lineage::{Accepted, Memory};
 use crate::domain::remote::{self, Remote};
 use crate::random::Random;
 use crate::store::records::{
@@ -82,10 +82,10 @@ impl App {
         &self,
         uid: ClusterUid,
         agent_version: &str,
-        last: Option<Position>,
+        memory: Memory,
     ) -> Result<Admission, AppError> {
-        let cluster = self.admitted_cluster(uid, agent_version, last).await?;
-        let mode = self.mode(uid, last).await?;
+        let cluster = self.admitted_cluster(uid, agent_version, memory).await?;
+        let mode = self.mode(uid, memory).await?;
         let epoch = self.next_epoch(uid).await?;
         Ok(Admission {
             cluster,
@@ -99,7 +99,7 @@ impl App {
         &self,
         uid: ClusterUid,
         agent_version: &str,
-        last: Option<Position>,
+        memory: Memory,
     ) -> Result<Cluster, AppError> {
         until_uncontended(|| async {
             let key = keys::cluster(uid);
@@ -114,7 +114,7 @@ impl App {
                         .await?;
                     Ok(cluster)
                 }
-                None => self.relearn(uid, agent_version, last).await,
+                None => self.relearn(uid, agent_version, memory).await,
             }
         })
         .await
@@ -124,7 +124,7 @@ impl App {
         &self,
         uid: ClusterUid,
         agent_version: &str,
-        last: Option<Position>,
+        memory: Memory,
     ) -> Result<Cluster, AppError> {
         if records::get(self.store().as_ref(), &keys::removed(uid))
             .await?
@@ -151,23 +151,23 @@ impl App {
         let reason = format!(
             "the cluster with kube-system UID {uid} has a certificate of this hub, but the store does not know it: the store was lost or an older copy was put back"
         );
-        self.raise_doubt(txn, uid, reason, last).await?;
+        self.raise_doubt(txn, uid, reason, memory).await?;
         Ok(cluster)
     }
 
-    async fn mode(&self, uid: ClusterUid, last: Option<Position>) -> Result<Mode, AppError> {
+    async fn mode(&self, uid: ClusterUid, memory: Memory) -> Result<Mode, AppError> {
         let accepted = records::get(self.store().as_ref(), &keys::adopted(uid))
             .await?
             .map(|held| held.record);
-        let known = accepted.as_ref().and_then(|accepted| accepted.claimed);
-        if let Some(claimed) = last
-            && last != known
-            && let Err(stray) = self.line().await?.verify(claimed)
+        let known = accepted.as_ref().map(Accepted::memory);
+        let doubtful = memory.without(known.unwrap_or_default());
+        if doubtful != Memory::default()
+            && let Err(stray) = self.line().await?.remembers(doubtful)
         {
-            self.raise_doubt(Txn::new(), uid, stray.to_string(), last)
+            self.raise_doubt(Txn::new(), uid, stray.to_string(), memory)
                 .await?;
         }
-        self.unless_observing(match (accepted, last) {
+        self.unless_observing(match (accepted, memory.last) {
             (Some(accepted), _) => Mode::Adopt {
                 approval: accepted.approval,
             },

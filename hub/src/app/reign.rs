@@ -16,7 +16,7 @@ use super::trust::{Trusted, trusted};
 use super::{App, AppError, until_uncontended};
 use crate::ca::{Authority, CaError, Origin};
 use crate::domain::access::grant::Verb;
-use crate::domain::lineage::{Accepted, Anchor, Birth, Doubt, Line, Position, Start};
+use crate::domain::lineage::{Accepted, Anchor, Birth, Doubt, Line, Memory, Start};
 use crate::store::records::{self, Counters, Held, TxnExt as _};
 use crate::store::{Fence, Read, Store, StoreError, Txn, keys};
 
@@ -177,6 +177,7 @@ impl Reign {
                         reason,
                         since: now,
                         claimed: None,
+                        seen: None,
                     },
                 )?;
             }
@@ -339,22 +340,24 @@ impl App {
         txn: Txn,
         by: ClusterUid,
         reason: String,
-        claimed: Option<Position>,
+        memory: Memory,
     ) -> Result<(), StoreError> {
         let doubts = self.doubts().await?;
         let by = by.to_string();
         if txn.writes_nothing()
             && doubts
                 .get(&by)
-                .is_some_and(|doubt| doubt.claimed == claimed)
+                .is_some_and(|doubt| doubt.memory() == memory)
         {
             return Ok(());
         }
         tracing::error!(cluster = by, reason, "the hub only observes from now on");
+        let Memory { last, seen } = memory;
         let doubt = Doubt {
             reason,
             since: self.now(),
-            claimed,
+            claimed: last,
+            seen,
         };
         self.commit(txn.put_record(&keys::doubt(&by), &doubt)?)
             .await?;
@@ -408,8 +411,8 @@ impl App {
         let Reign { store_id, term, .. } = self.reign();
         let highest = doubts
             .iter()
-            .filter_map(|held| held.record.claimed)
-            .map(|claimed| claimed.term.0)
+            .filter_map(|held| held.record.memory().highest())
+            .map(|term| term.0)
             .max();
         let term = Term(term.0.max(highest.unwrap_or(0)) + 1);
         let reign = Reign {
@@ -425,6 +428,7 @@ impl App {
             if let Ok(cluster) = by.parse::<ClusterUid>() {
                 let accepted = Accepted {
                     claimed: held.record.claimed,
+                    seen: held.record.seen,
                     approval: holder.to_owned(),
                 };
                 txn = txn.put_record(&keys::adopted(cluster), &accepted)?;

@@ -275,6 +275,7 @@ impl Whole {
             reason,
             since: now,
             claimed: None,
+            seen: None,
         }
     }
 }

@@ -73,6 +73,34 @@ impl fmt::Display for Position {
     }
 }
 
+/// What a member remembers of the hubs that it followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Where its orders ended: what it obeyed last.
+    pub last: Option<Position>,
+    /// The head of the first Welcome of the highest term that it followed, which may have ordered nothing. An agent that is
+    /// older than this field says nothing of it.
+    pub seen: Option<Position>,
+}
+
+impl Memory {
+    /// What it remembers beside what is known already.
+    #[must_use]
+    pub fn without(self, known: Self) -> Self {
+        Self {
+            last: self.last.filter(|last| known.last != Some(*last)),
+            seen: self.seen.filter(|seen| known.seen != Some(*seen)),
+        }
+    }
+
+    /// The highest term in it.
+    #[must_use]
+    pub fn highest(self) -> Option<Term> {
+        let terms = [self.last, self.seen].into_iter().flatten();
+        terms.map(|position| position.term).max()
+    }
+}
+
 /// The known starts with the revision at which each began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -105,6 +133,14 @@ pub enum Stray {
         /// What the member obeyed.
         claimed: Position,
     },
+    /// The member followed a hub that ordered nothing and that this store never had.
+    #[error(
+        "the member was welcomed by the hub of {seen}, which no start of this store had: an older copy of the store was put back"
+    )]
+    UnknownWelcome {
+        /// The head of that hub.
+        seen: Position,
+    },
     /// The start is known, the revision lies beyond its end.
     #[error(
         "the member obeyed {claimed}, but that term ended at revision {last} here: an older copy of the store was put back"
@@ -129,11 +165,7 @@ impl Line {
                 ours: self.store_id,
             });
         }
-        let known = self
-            .starts
-            .get(&claimed.term)
-            .is_some_and(|(incarnation, _)| *incarnation == claimed.incarnation);
-        if !known {
+        if !self.had(claimed) {
             return Err(Stray::UnknownStart { claimed });
         }
         let last = self.last_of(claimed.term);
@@ -141,6 +173,28 @@ impl Line {
             return Err(Stray::Beyond { claimed, last });
         }
         Ok(())
+    }
+
+    /// Whether what a member remembers is part of this history. A Welcome of another store says nothing: whoever obeyed an
+    /// order of that store says so.
+    ///
+    /// # Errors
+    /// [`Stray`] says why it is not.
+    pub fn remembers(&self, memory: Memory) -> Result<(), Stray> {
+        let Memory { last, seen } = memory;
+        if let Some(last) = last {
+            self.verify(last)?;
+        }
+        let ours = seen.filter(|seen| seen.store_id == self.store_id);
+        match ours.filter(|seen| !self.had(*seen)) {
+            Some(seen) => Err(Stray::UnknownWelcome { seen }),
+            None => Ok(()),
+        }
+    }
+
+    fn had(&self, position: Position) -> bool {
+        let start = self.starts.get(&position.term);
+        start.is_some_and(|(incarnation, _)| *incarnation == position.incarnation)
     }
 
     fn last_of(&self, term: Term) -> Revision {
@@ -163,6 +217,20 @@ pub struct Doubt {
     pub since: Timestamp,
     /// What the member obeyed last, if a member raised the doubt.
     pub claimed: Option<Position>,
+    /// The highest term that it followed. Doubts that are older than this field have none.
+    #[serde(default)]
+    pub seen: Option<Position>,
+}
+
+impl Doubt {
+    /// What the member remembered that raised it.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory {
+            last: self.claimed,
+            seen: self.seen,
+        }
+    }
 }
 
 /// A position outside of the line that a person accepted for a member. It stands until the member has everything that
@@ -172,8 +240,22 @@ pub struct Doubt {
 pub struct Accepted {
     /// What the member obeyed before, if anything.
     pub claimed: Option<Position>,
+    /// The highest term that it followed before. What was accepted before this field was there has none.
+    #[serde(default)]
+    pub seen: Option<Position>,
     /// Who accepted it.
     pub approval: String,
+}
+
+impl Accepted {
+    /// What the member remembered when a person accepted it.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory {
+            last: self.claimed,
+            seen: self.seen,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -247,6 +329,47 @@ mod tests {
                 .unwrap_err();
             assert!(matches!(stray, Stray::UnknownStart { .. }), "{stray}");
         }
+    }
+
+    #[test]
+    fn a_welcome_by_a_hub_that_never_was_is_astray_but_one_of_another_store_says_nothing() {
+        let seen = |seen| Memory {
+            last: Some(claim(STORE, 1, 10, 5)),
+            seen: Some(seen),
+        };
+        line().remembers(seen(claim(STORE, 3, 30, 999))).unwrap();
+        line().remembers(seen(claim(OTHER, 9, 90, 1))).unwrap();
+        for (term, incarnation) in [(2, 20), (3, 31), (4, 40)] {
+            let memory = seen(claim(STORE, term, incarnation, 1));
+            let stray = line().remembers(memory).unwrap_err();
+            assert!(matches!(stray, Stray::UnknownWelcome { .. }), "{stray}");
+        }
+        let both = Memory {
+            last: Some(claim(STORE, 2, 20, 1)),
+            ..seen(claim(STORE, 4, 40, 1))
+        };
+        let stray = line().remembers(both).unwrap_err();
+        assert!(matches!(stray, Stray::UnknownStart { .. }), "{stray}");
+        assert_eq!(both.highest(), Some(Term(4)));
+    }
+
+    #[test]
+    fn what_is_known_of_a_memory_is_not_asked_again() {
+        let (last, seen) = (claim(STORE, 1, 10, 5), claim(STORE, 4, 40, 1));
+        let both = Memory {
+            last: Some(last),
+            seen: Some(seen),
+        };
+        assert_eq!(both.without(both), Memory::default());
+        let later = Memory {
+            last: Some(claim(STORE, 5, 50, 1)),
+            ..both
+        };
+        let news = Memory {
+            seen: None,
+            ..later
+        };
+        assert_eq!(later.without(both), news);
     }
 
     #[test]

@@ -204,13 +204,13 @@ where
         let instance = wire::parse("hello.instance_id", &hello.instance_id)?;
         let proto =
             negotiate(hello.proto_min, hello.proto_max).map_err(|e| End::bye(codes::VERSION, e))?;
-        let last = hello.last.as_ref().map(wire::position).transpose()?;
+        let memory = wire::memory(&hello)?;
         context.app.must_be_accepted(&speaker).await?;
         // Read before the admission: a reign that begins in between ends this session at once.
         let reign = context.app.reign();
         let admission = context
             .app
-            .admit(cluster, &hello.agent_version, last)
+            .admit(cluster, &hello.agent_version, memory)
             .await?;
         context.app.hear_instance(cluster, instance).await?;
         let ends_at = speaker.ends_at;

@@ -12,7 +12,7 @@ use crate::app::reign::Reign;
 use crate::ca::Authority;
 use crate::domain::cluster::Rec;
 use crate::domain::desired::{Action, Desired};
-use crate::domain::lineage::Position;
+use crate::domain::lineage::{Memory, Position};
 use crate::domain::trust::{MemberTrust, RecTrust};
 use crate::store::records::{Held, LinkReport, OutcomeKind, StoredObservation, StoredOutcome};
 
@@ -51,7 +51,22 @@ pub(super) fn short(field: &'static str, text: &str) -> Result<(), Malformed> {
     ))
 }
 
-pub(super) fn position(wire: &proto::StorePosition) -> Result<Position, Malformed> {
+/// What a member remembers of its hub.
+pub(super) fn memory(hello: &proto::Hello) -> Result<Memory, Malformed> {
+    let read = |field, wire: &Option<proto::StorePosition>| {
+        let wire = wire.as_ref();
+        wire.map(|wire| position(field, wire)).transpose()
+    };
+    Ok(Memory {
+        last: read("last.store_id", &hello.last)?,
+        seen: read("seen.store_id", &hello.seen)?,
+    })
+}
+
+pub(super) fn position(
+    field: &'static str,
+    wire: &proto::StorePosition,
+) -> Result<Position, Malformed> {
     let proto::StorePosition {
         store_id,
         term,
@@ -59,7 +74,7 @@ pub(super) fn position(wire: &proto::StorePosition) -> Result<Position, Malforme
         revision,
     } = wire;
     Ok(Position {
-        store_id: parse("last.store_id", store_id)?,
+        store_id: parse(field, store_id)?,
         term: Term(*term),
         incarnation: Incarnation(*incarnation),
         revision: Revision(*revision),

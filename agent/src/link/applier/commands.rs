@@ -67,6 +67,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         });
         Ok(Standing {
             last,
+            seen: self.journal.seen().map(Into::into),
             digest: inventory::digest(&objects),
         })
     }
@@ -77,7 +78,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             (None, Err(stranger)) => Mode::Observe(stranger.to_string()),
             (None, Ok(())) => {
                 if self.journal.obey(&head) {
-                    self.unsaved.get_or_insert_with(Instant::now);
+                    self.unsaved = Some(Instant::now());
                 }
                 Mode::Obey
             }

@@ -111,6 +111,56 @@ fn a_term_that_was_welcomed_counts_even_if_it_ordered_nothing() {
 }
 
 #[test]
+fn the_hub_of_the_highest_term_is_remembered_as_it_welcomed_first() {
+    let mut journal = with(vec![], 9);
+    assert_eq!(journal.seen(), None);
+    let head = at(4, 12);
+    assert!(journal.obey(&head));
+    assert!(!journal.obey(&at(4, 30)), "the same start is no news");
+    assert_eq!(journal.seen(), Some(&head));
+    let stored = Journal::read(&journal.write().unwrap()).unwrap();
+    assert_eq!(stored.seen(), Some(&head));
+    let anew = Position {
+        incarnation: Incarnation(2),
+        ..at(4, 13)
+    };
+    assert!(journal.obey(&anew), "another start of the same term is");
+    assert_eq!(journal.seen(), Some(&anew));
+    journal.adopt_store(&at(3, 5));
+    assert_eq!(journal.seen(), Some(&at(3, 5)));
+}
+
+#[test]
+fn without_an_order_a_lower_term_is_not_obeyed_but_another_store_may_be() {
+    let mut journal = Journal::default();
+    journal.obey(&at(4, 9));
+    let lower = Stranger::LowerTerm {
+        known: Term(4),
+        found: Term(3),
+    };
+    assert_eq!(journal.judge_head(&at(3, 99)), Err(lower));
+    let other = Position {
+        store_id: store(2),
+        ..at(1, 1)
+    };
+    assert_eq!(journal.judge_head(&other), Ok(()));
+    journal.obey(&other);
+    journal.accept(&other, vec![order(1, 1)]).unwrap();
+    assert_eq!(journal.judge_head(&other), Ok(()), "its terms are its own");
+}
+
+#[test]
+fn a_journal_of_an_earlier_release_keeps_its_term() {
+    let mut journal = with(vec![], 9);
+    journal.obey(&at(4, 9));
+    let mut stored: serde_json::Value = serde_json::from_slice(&journal.write().unwrap()).unwrap();
+    stored.as_object_mut().unwrap().remove("seen").unwrap();
+    let older = Journal::read(stored.to_string().as_bytes()).unwrap();
+    assert_eq!(older.seen(), None);
+    assert!(older.judge_head(&at(3, 99)).is_err());
+}
+
+#[test]
 fn a_new_reign_that_has_sent_a_part_is_not_taken_for_whole() {
     let mut journal = with(vec![], 9);
     journal.accept(&at(2, 0), vec![order(1, 20)]).unwrap();

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::app::testing::{LAB_1, LAB_2, TestHub, uid};
 use crate::domain::desired::Action;
+use crate::domain::lineage::Memory;
 
 fn id(n: u8) -> ObjectId {
     ObjectId::new(Uuid::from_u128(u128::from(n))).unwrap()
@@ -200,7 +201,7 @@ async fn nothing_is_released_where_nothing_is_frozen_or_the_hub_observes() {
     let list = hub.app.freezes().await.unwrap().remove(0).list;
     let doubt = hub
         .app
-        .raise_doubt(Txn::new(), uid(LAB_1), "r".to_owned(), None);
+        .raise_doubt(Txn::new(), uid(LAB_1), "r".to_owned(), Memory::default());
     doubt.await.unwrap();
     let observing = hub.app.release_freeze(&list, "bob", &manner).await;
     assert!(

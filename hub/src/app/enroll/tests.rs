@@ -6,6 +6,7 @@ use super::challenges::CHALLENGES;
 use super::*;
 use crate::app::testing::{Device, LAB_1, LAB_2, TestHub};
 use crate::app::writes::Manner;
+use crate::domain::lineage::Memory;
 
 /// The reason of a refusal.
 fn reason<T: std::fmt::Debug>(result: Result<T, AppError>) -> String {
@@ -389,7 +390,10 @@ async fn a_hub_that_lost_its_store_learns_the_device_again_so_that_it_can_recove
     let lost = hub
         .restarted_with(crate::store::memory::MemoryStore::new())
         .await;
-    lost.app.admit(device.cluster, "1", None).await.unwrap();
+    lost.app
+        .admit(device.cluster, "1", Memory::default())
+        .await
+        .unwrap();
     let refused = reason(device.recover(&lost.app, "").await);
     assert!(
         refused.contains("no member has this device key"),

@@ -176,6 +176,7 @@ async fn a_hub_that_only_observes_exchanges_no_roots() {
         reason: "a test".to_owned(),
         since: hub.app.now(),
         claimed: None,
+        seen: None,
     };
     let txn = Txn::new().put_record(&keys::doubt("hub"), &doubt).unwrap();
     hub.app.commit(txn).await.unwrap();

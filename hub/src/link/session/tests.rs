@@ -70,8 +70,12 @@ impl World {
     }
 
     async fn welcomed(&self, last: Option<Position>) -> (Agent, proto::Welcome) {
+        self.greeted(hello(LAB_1, last)).await
+    }
+
+    async fn greeted(&self, hello: proto::Hello) -> (Agent, proto::Welcome) {
         let mut agent = self.connect(LAB_1);
-        agent.say(FromAgent::Hello(hello(LAB_1, last))).await;
+        agent.say(FromAgent::Hello(hello)).await;
         let welcome = agent.welcome().await;
         (agent, welcome)
     }
@@ -214,13 +218,17 @@ fn hello(cluster: &str, last: Option<Position>) -> proto::Hello {
         agent_version: "1".to_owned(),
         kube_system_uid: cluster.to_owned(),
         instance_id: INSTANCE.to_owned(),
-        last: last.map(|position| proto::StorePosition {
-            store_id: position.store_id.to_string(),
-            term: position.term.0,
-            incarnation: position.incarnation.0,
-            revision: position.revision.0,
-        }),
+        last: last.map(on_the_wire),
         ..proto::Hello::default()
+    }
+}
+
+fn on_the_wire(position: Position) -> proto::StorePosition {
+    proto::StorePosition {
+        store_id: position.store_id.to_string(),
+        term: position.term.0,
+        incarnation: position.incarnation.0,
+        revision: position.revision.0,
     }
 }
 

@@ -98,6 +98,29 @@ async fn an_observed_member_still_reports_its_inventory() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn hello_names_the_hub_of_the_highest_term_although_it_ordered_nothing() {
+    let world = World::new();
+    let mut wire = world.open(position(5, 5), SyncMode::Full).await;
+    wire.apply(position(5, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    wire.settle().await;
+    wire.hang_up().await;
+    let mut wire = world.open(position(6, 7), SyncMode::Resume).await;
+    wire.settle().await;
+    wire.hang_up().await;
+    // A hub that is only observed is not followed.
+    let mut wire = world.open(position(8, 9), SyncMode::Observe).await;
+    wire.settle().await;
+    wire.hang_up().await;
+    let (member, journal) = world.crash().await;
+    let world = World::with(member, journal);
+    let (_wire, hello) = world.dial().await;
+    assert_eq!(hello.last, Some(position(5, 5)));
+    assert_eq!(hello.seen, Some(position(6, 7)));
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lower_term_is_only_observed() {
     let world = World::new();
     let mut wire = world.open(position(5, 5), SyncMode::Full).await;

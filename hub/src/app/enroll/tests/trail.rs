@@ -75,7 +75,10 @@ async fn a_hub_that_learns_a_device_again_writes_down_its_renewal_once() {
     let device = hub.member("lab-1", LAB_1).await;
     let store = crate::store::memory::MemoryStore::new();
     let lost = hub.restarted_with(store).await;
-    lost.app.admit(device.cluster, "1", None).await.unwrap();
+    lost.app
+        .admit(device.cluster, "1", Memory::default())
+        .await
+        .unwrap();
     let before = count(&lost).await;
     device.renew(&lost.app).await.unwrap();
     let events = since(&lost, before).await;

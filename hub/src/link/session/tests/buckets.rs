@@ -17,15 +17,12 @@ async fn digest_of(world: &World, objects: &[u8]) -> Digest {
 
 /// Opens a session of a member that lost its position and holds these objects.
 async fn shows(world: &World, objects: &[u8]) -> (Agent, proto::Welcome) {
-    let mut agent = world.connect(LAB_1);
     let digest = digest_of(world, objects).await.to_wire();
     let hello = proto::Hello {
         digest,
         ..hello(LAB_1, None)
     };
-    agent.say(FromAgent::Hello(hello)).await;
-    let welcome = agent.welcome().await;
-    (agent, welcome)
+    world.greeted(hello).await
 }
 
 async fn four() -> World {

@@ -77,6 +77,51 @@ async fn another_incarnation_of_the_same_term_is_only_observed() {
     assert_eq!(welcome.mode(), SyncMode::Observe);
 }
 
+/// A member that obeyed `last`, which the hub's store holds, and was welcomed after that by a hub which the store knows
+/// nothing of any more.
+async fn welcomed_in_between() -> (World, proto::Hello) {
+    let world = World::new().await;
+    let revision = world.want(1, upsert("a")).await;
+    let last = position(&world.hub.app, revision);
+    let older = world.hub.store.snapshot();
+    let between = world.hub.restarted_with(world.hub.store.snapshot()).await;
+    let seen = position(&between.app, revision);
+    let hello = proto::Hello {
+        seen: Some(on_the_wire(seen)),
+        ..hello(LAB_1, Some(last))
+    };
+    (World::over(world.hub.restarted_with(older).await), hello)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_never_had_the_term_that_a_member_followed_is_only_observed() {
+    let (world, hello) = welcomed_in_between().await;
+    let seen = wire::memory(&hello).unwrap().seen.unwrap();
+    let (mut agent, welcome) = world.greeted(hello.clone()).await;
+    assert_eq!(welcome.mode(), SyncMode::Observe);
+    assert!(welcome.reason.contains("welcomed"), "{}", welcome.reason);
+    agent.hear().await;
+    let adopted = world.hub.app.adopt("alice", &Trail::default()).await;
+    assert!(adopted.unwrap().reign.term > seen.term);
+    assert_eq!(agent.bye().await.code, codes::NOT_LEADER);
+
+    // What was accepted once raises no doubt again, and the member is told to follow.
+    let (mut agent, welcome) = world.greeted(hello).await;
+    assert_eq!(welcome.mode(), SyncMode::Full);
+    assert_eq!(agent.confirm().await.action(), ConfirmAction::Adopt);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_says_nothing_of_the_terms_it_followed_is_judged_by_what_it_obeyed() {
+    let (world, hello) = welcomed_in_between().await;
+    let older = proto::Hello {
+        seen: None,
+        ..hello
+    };
+    let (_agent, welcome) = world.greeted(older).await;
+    assert_eq!(welcome.mode(), SyncMode::Resume);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_person_lets_the_hub_go_on_above_everything_that_was_reported() {
     let (world, claimed) = put_back().await;

@@ -153,7 +153,7 @@ async fn what_a_member_did_not_say_to_be_done_is_told_again_in_its_next_session(
     let head = welcome.head.unwrap();
     let last = Position {
         revision: silent,
-        ..wire::position(&head).unwrap()
+        ..wire::position("head", &head).unwrap()
     };
     let (mut agent, _) = world.welcomed(Some(last)).await;
     let again = agent.apply().await.items;
