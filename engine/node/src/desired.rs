@@ -232,14 +232,12 @@ impl DesiredShard {
         self.encrypted_replication_port().unwrap_or(self.port)
     }
 
-    /// This node takes writes and others may have to take over.
+    /// This node takes writes, and another holds a copy or is to hold one: it can lead, at once or when it has everything.
     #[must_use]
-    pub fn is_guarded_primary(&self) -> bool {
+    pub fn could_be_led_elsewhere(&self) -> bool {
+        let shared = self.replication.as_ref();
         self.role == Role::Primary
-            && self
-                .replication
-                .as_ref()
-                .is_some_and(|r| !r.in_sync.is_empty())
+            && shared.is_some_and(|r| !r.in_sync.is_empty() || !r.replicas.is_empty())
     }
 
     /// `true` if a running shard must be started again to become `wanted`; everything else is changed while it runs.

@@ -265,7 +265,7 @@ impl Supervisor {
     /// The shards that others could lead in this node's place.
     fn could_be_led(&self) -> Vec<ShardName> {
         let led = self.obeyed.shards();
-        led.filter(|(_, _, shard)| shard.is_guarded_primary())
+        led.filter(|(_, _, shard)| shard.could_be_led_elsewhere())
             .map(|(name, ..)| name)
             .collect()
     }

@@ -44,28 +44,51 @@ fn an_order_that_could_not_be_stored_is_said_and_followed_when_it_is_repeated() 
     assert!(supervisor.report().informed && layout.obeyed().exists());
 }
 
-#[test]
-fn a_hand_over_ends_when_another_leads_and_not_when_its_successor_is_lost() {
+/// Orders for one shard, of which `replicas` hold copies.
+fn obeys(role: Role, replicas: &[&str], in_sync: &[&str]) -> DesiredState {
     use crate::desired::tests::{database, state};
     use crate::desired::{DesiredShard, Replication};
+    let pods = |names: &[&str]| names.iter().map(|pod| (*pod).to_owned()).collect();
+    let mut database = database("u", 1, 1, 1);
+    let shard = database.shards.remove(&1).unwrap();
+    let replication = Replication {
+        replicas: pods(replicas),
+        in_sync: pods(in_sync),
+        ..Replication::default()
+    };
+    let shard = DesiredShard {
+        role,
+        replication: Some(replication),
+        ..shard
+    };
+    database.shards.insert(1, shard);
+    state(&[("db", database)])
+}
+
+#[test]
+fn a_primary_that_is_asked_to_stop_waits_for_a_copy_that_has_not_everything_yet() {
+    let replica = || Role::Replica {
+        host: "other".to_owned(),
+    };
+    for (role, replicas, in_sync, waits) in [
+        (Role::Primary, &["other"][..], &["other"][..], true),
+        (Role::Primary, &["other"], &[], true),
+        (Role::Primary, &[], &[], false),
+        (replica(), &["me"], &["me"], false),
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        let mut supervisor = supervisor(data.path());
+        supervisor.obeyed = obeys(role.clone(), replicas, in_sync);
+        supervisor.asked_to_stop("a test");
+        let stays = matches!(supervisor.course, Course::HandingOver(_));
+        assert_eq!(stays, waits, "{role:?}, {replicas:?}, {in_sync:?}");
+    }
+}
+
+#[test]
+fn a_hand_over_ends_when_another_leads_and_not_when_its_successor_is_lost() {
     let data = tempfile::tempdir().unwrap();
     let mut supervisor = supervisor(data.path());
-    let obeys = |role: Role, in_sync: &[&str]| {
-        let mut database = database("u", 1, 1, 1);
-        let shard = database.shards.remove(&1).unwrap();
-        let replication = Replication {
-            replicas: ["other".to_owned()].into(),
-            in_sync: in_sync.iter().map(|pod| (*pod).to_owned()).collect(),
-            ..Replication::default()
-        };
-        let shard = DesiredShard {
-            role,
-            replication: Some(replication),
-            ..shard
-        };
-        database.shards.insert(1, shard);
-        state(&[("db", database)])
-    };
     let status = |supervisor: &mut Supervisor| {
         let (reply, _answer) = tokio::sync::oneshot::channel();
         let verb = Verb::Status;
@@ -73,10 +96,10 @@ fn a_hand_over_ends_when_another_leads_and_not_when_its_successor_is_lost() {
         supervisor.answer(Request { verb, asker, reply });
         supervisor.course == Course::Stopping
     };
-    supervisor.obeyed = obeys(Role::Primary, &["other"]);
+    supervisor.obeyed = obeys(Role::Primary, &["other"], &["other"]);
     supervisor.asked_to_stop("a test");
     assert!(!status(&mut supervisor), "nobody else leads yet");
-    supervisor.obeyed = obeys(Role::Primary, &[]);
+    supervisor.obeyed = obeys(Role::Primary, &["other"], &[]);
     assert!(
         !status(&mut supervisor),
         "its successor is gone, another may come"
@@ -85,6 +108,7 @@ fn a_hand_over_ends_when_another_leads_and_not_when_its_successor_is_lost() {
         Role::Replica {
             host: "other".to_owned(),
         },
+        &["me"],
         &[],
     );
     assert!(status(&mut supervisor), "another leads");
