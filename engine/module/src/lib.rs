@@ -8,7 +8,8 @@
 //! - [`commands`]: the command table, one file per family;
 //! - [`write`]: the road of a local write; [`view`]: native values for the merge rules; [`shard`]: the state;
 //! - [`policy`]: which commands are renamed, refused, or for the internal user only;
-//! - [`fence`]: whether a write may be acknowledged; [`gate`]: that decision at work; [`arguments`]: how the module is loaded;
+//! - [`fence`]: whether a write may be acknowledged; [`gate`]: that decision at work, and what becomes of replies on their way;
+//! - [`arguments`]: how the module is loaded;
 //! - [`callbacks`]: what the server calls; [`server`]: what the module calls. All unsafe code is in these two.
 
 mod arguments;

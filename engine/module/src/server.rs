@@ -1,7 +1,9 @@
 //! The border to the server's C interface: each function here wraps a call or a few, takes and gives Rust types, and
 //! keeps the unsafe code of the other modules small.
 
+pub(crate) mod alarm;
 pub(crate) mod client;
+pub(crate) mod epoll;
 pub(crate) mod key;
 pub(crate) mod native;
 pub(crate) mod reply;
@@ -38,7 +40,7 @@ pub(crate) fn missing(name: &str) -> ! {
 pub(crate) struct MainThread<T>(RefCell<T>);
 
 // SAFETY: the server runs every callback of the module (commands, filter, events, aux data, INFO) on its main thread or in the
-// single thread of a forked child; the module starts no thread of its own.
+// single thread of a forked child; the module starts no thread of its own, and what its alarm runs touches none of it.
 unsafe impl<T> Sync for MainThread<T> {}
 
 impl<T> MainThread<T> {

@@ -35,7 +35,7 @@ impl World {
             any
         };
         let length = 500 + self.below(9_000);
-        match self.below(22) {
+        match self.below(23) {
             0 => self.kill(node, length),
             1 => {
                 // The shard alone: PID 1 starts it again at once.
@@ -79,6 +79,7 @@ impl World {
             }
             18 => self.replace_with_an_empty_volume(node, length),
             19 => self.leave_it_alone(node),
+            20 => self.stop_before_a_reply(node, length),
             _ => self.ask_to_leave(),
         }
     }

@@ -21,6 +21,9 @@ use super::data::{Content, History};
 
 pub(super) const NAMES: [&str; 3] = ["rec-0", "rec-1", "rec-2"];
 
+/// How long after the end of its permission a shard may still answer writes of before, ms: that of the module's alarm.
+const GRACE_MS: u64 = 50;
+
 pub(super) fn index(name: &str) -> usize {
     NAMES.iter().position(|known| *known == name).unwrap()
 }
@@ -69,6 +72,12 @@ impl Shard {
             && self
                 .permission
                 .is_some_and(|held| Until::At(now) < held.until)
+    }
+
+    /// A reply to a write of its permission, made before the process was stopped, still leaves.
+    pub(super) fn answers(&self, now: Millis) -> bool {
+        self.permission
+            .is_some_and(|held| Until::At(now.saturating_sub(GRACE_MS)) < held.until)
     }
 
     fn permit(&mut self, asked: Permission) -> bool {

@@ -8,7 +8,7 @@ use meridian_node::permission::{
 use meridian_node::valkey::{Copy, Replicated};
 
 use super::{
-    data::Keeps,
+    data::{Content, Keeps},
     node::{NAMES, Node, Shard, index},
     world::{API, Snapshot, WELL, What, World},
 };
@@ -359,16 +359,56 @@ impl World {
 
     /// Clients write to a shard that takes writes.
     fn write(&mut self, node: usize) {
-        let clock = self.nodes[node].clock(self.now);
-        let takes = |shard: &&Shard| shard.writable(clock);
-        let Some(content) = self.nodes[node]
-            .shard
-            .as_ref()
-            .filter(takes)
-            .map(|s| s.content)
-        else {
+        if let Some(written) = self.make_writes(node) {
+            self.acknowledged = written;
+            self.keep(node);
+            self.settle();
+            self.report(node);
+        }
+    }
+
+    /// A process is stopped after its last look at its permission, with the reply to a write in its hands.
+    pub(super) fn stop_before_a_reply(&mut self, node: usize, length: u64) {
+        let Some(written) = self.make_writes(node) else {
             return;
         };
+        let life = self.nodes[node]
+            .shard
+            .as_ref()
+            .map_or(0, |shard| shard.life);
+        self.nodes[node].paused_until = self.now + length;
+        self.at(self.now, What::Reply(node, life, written));
+    }
+
+    /// It goes on: the reply is the first that it does.
+    pub(super) fn reply(&mut self, node: usize, life: u64, written: Content) -> Result<(), String> {
+        let clock = self.nodes[node].clock(self.now);
+        let shard = self.nodes[node].shard.as_ref();
+        let Some(shard) = shard.filter(|shard| shard.life == life) else {
+            return Ok(());
+        };
+        if self.alarm && !shard.answers(clock) {
+            self.seen.held_back += 1;
+            return Ok(());
+        }
+        match self.led {
+            Some((name, of, _)) if (name, of) == (NAMES[node], life) => {
+                self.acknowledged = written;
+                Ok(())
+            }
+            led => Err(format!(
+                "`{}` acknowledges a write after {led:?} began to take writes",
+                NAMES[node]
+            )),
+        }
+    }
+
+    /// What a shard that takes writes holds after some more; nobody has heard of them yet.
+    fn make_writes(&mut self, node: usize) -> Option<Content> {
+        let clock = self.nodes[node].clock(self.now);
+        let takes = |shard: &&Shard| shard.writable(clock);
+        let shard = self.nodes[node].shard.as_ref().filter(takes);
+        let content = shard.map(|shard| shard.content)?;
         let mut written = content;
         for _ in 0..1 + self.below(4) {
             written = self.history.write(written);
@@ -376,10 +416,7 @@ impl World {
         if let Some(shard) = &mut self.nodes[node].shard {
             shard.content = written;
         }
-        self.acknowledged = written;
-        self.keep(node);
-        self.settle();
-        self.report(node);
+        Some(written)
     }
 
     /// Puts on disk what is kept there, sooner or later.

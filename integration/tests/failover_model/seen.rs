@@ -20,6 +20,8 @@ pub(super) struct Seen {
     pub(super) asked: u64,
     pub(super) apart: u64,
     pub(super) emptied: u64,
+    /// Replies that were on their way when a process was stopped, and came too late to leave.
+    pub(super) held_back: u64,
     /// The most writes that were lost by a promotion.
     pub(super) lost: u64,
 }
@@ -38,6 +40,7 @@ impl Seen {
         self.asked += other.asked;
         self.apart += other.apart;
         self.emptied += other.emptied;
+        self.held_back += other.held_back;
         self.lost = self.lost.max(other.lost);
     }
 }

@@ -60,6 +60,8 @@ pub(super) enum What {
     Reported(usize, Box<MemberReport>),
     /// The shard of a node looks for its primary.
     Follow(usize),
+    /// A shard's process goes on, in the life in which it was stopped, with a reply to that.
+    Reply(usize, u64, Content),
     Start(usize),
     Kubelet(usize, PodFacts),
     AgentWatch(usize, Snapshot),
@@ -117,6 +119,8 @@ pub(super) struct World {
     pub(super) cut: BTreeMap<(usize, usize), u64>,
     pub(super) lives: u64,
     pub(super) adversary: bool,
+    /// The module's alarm holds late replies back.
+    pub(super) alarm: bool,
     pub(super) seen: Seen,
     pub(super) keeps: Keeps,
     pub(super) history: History,
@@ -188,6 +192,7 @@ impl World {
             cut: BTreeMap::new(),
             lives: 0,
             adversary: true,
+            alarm: true,
             seen: Seen::default(),
             keeps,
             history: History::default(),
@@ -385,6 +390,7 @@ impl World {
             | What::Tick(node)
             | What::Tell(node, ..)
             | What::Execute { node, .. }
+            | What::Reply(node, ..)
             | What::Follow(node) => self.nodes[*node].paused_until,
             What::Grant { member, .. } => self.nodes[index(member)].paused_until,
             What::AgentLook(agent)
@@ -439,6 +445,7 @@ impl World {
             } => self.execute(node, driver, life, &order),
             What::Reported(node, report) => self.reported(node, *report),
             What::Follow(node) => self.follow(node),
+            What::Reply(node, life, content) => self.reply(node, life, content)?,
             What::Start(node) => self.start(node),
             What::Kubelet(node, facts) => self.kubelet(node, facts),
             What::AgentWatch(agent, seen) => {

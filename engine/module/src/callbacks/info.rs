@@ -8,7 +8,7 @@ use super::filter::FILTER;
 use super::guarded;
 use crate::arguments::Engine;
 use crate::fence::Deadline;
-use crate::gate::GATE;
+use crate::gate::{GATE, departure};
 use crate::server::{self, Ctx, OK, api, c_text};
 use crate::shard::SHARD;
 
@@ -44,6 +44,7 @@ fn fence() -> Option<Fields> {
         ("fence_ever", flag(fence.ever())),
         ("fence_refused_writes", gate.refused.to_string()),
         ("fence_disconnected_clients", gate.disconnected.to_string()),
+        ("fence_ended_connections", departure::ended().to_string()),
     ])
 }
 

@@ -1,6 +1,7 @@
 //! No write is made or acknowledged without a permission.
 
 mod commands;
+mod departure;
 mod replies;
 mod roles;
 mod scripts;

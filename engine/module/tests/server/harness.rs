@@ -153,8 +153,19 @@ impl Server {
     /// Stops the process without ending it, as a machine that hangs does, or lets it go on.
     pub fn pause(&self, pause: bool) {
         let signal = if pause { Signal::STOP } else { Signal::CONT };
-        let id = Pid::from_raw(self.process.0.id().cast_signed()).unwrap();
+        let id = Pid::from_raw(self.id()).unwrap();
         kill_process(id, signal).unwrap();
+        // What comes before it has stopped, it may still take.
+        let state = format!("/proc/{}/stat", self.id());
+        wait_until("it has stopped", || {
+            let state = std::fs::read_to_string(&state).unwrap();
+            !pause || state.contains(") T ") || state.contains(") t ")
+        });
+    }
+
+    /// The id of the process, and of its main thread.
+    pub fn id(&self) -> i32 {
+        self.process.0.id().cast_signed()
     }
 
     pub fn configure(&self, id: u32, version: u64, members: &str) {

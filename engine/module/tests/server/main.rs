@@ -14,4 +14,5 @@ mod harness;
 mod persistence;
 mod refusals;
 mod replication;
+mod trace;
 mod transactions;

@@ -4,7 +4,7 @@ use super::admit;
 use crate::callbacks::command::Invocation;
 use crate::error::Error;
 use crate::fence::{Deadline, Epoch, PermitError};
-use crate::gate::{GATE, Gate};
+use crate::gate::{self, GATE, Gate};
 use crate::number;
 use crate::server;
 use crate::server::reply::Reply;
@@ -13,8 +13,8 @@ use crate::server::reply::Reply;
 /// milliseconds of CLOCK_BOOTTIME.
 pub(crate) fn fence(call: &Invocation<'_>) -> Result<Reply, Error> {
     admit(call)?;
-    let mut gate = GATE.get().ok_or(Error::Reentered)?;
-    let gate = gate.as_mut().ok_or(Error::NoFence)?;
+    let mut held = GATE.get().ok_or(Error::Reentered)?;
+    let gate = held.as_mut().ok_or(Error::NoFence)?;
     match (call.arg(1).to_ascii_uppercase().as_slice(), call.len()) {
         (b"PERMIT", 4) => {
             let (epoch, deadline) = (epoch(call)?, deadline(call)?);
@@ -29,7 +29,11 @@ pub(crate) fn fence(call: &Invocation<'_>) -> Result<Reply, Error> {
             Ok(Reply::Ok)
         }
         (b"REVOKE", 3) => {
-            gate.revoke(call.ctx, epoch(call)?);
+            let ended = gate.revoke(call.ctx, epoch(call)?);
+            drop(held);
+            if ended {
+                gate::forsake(call.ctx);
+            }
             Ok(Reply::Ok)
         }
         (b"STATUS", 2) => Ok(status(gate)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 
-use super::{permit, state, writable};
+use super::{state, writable};
 use crate::harness::{Server, ok, refused, run};
 use crate::refusals::CONNECTION;
 
@@ -149,20 +149,4 @@ fn a_fenced_shard_with_a_permission_is_a_plain_one() {
             "{command}"
         );
     }
-}
-
-#[test]
-fn the_fence_holds_with_io_threads() {
-    let server = Server::fenced(&["--io-threads", "4", "--events-per-io-thread", "0"]);
-    std::thread::scope(|scope| {
-        for mut client in std::iter::repeat_with(|| server.client()).take(8) {
-            scope.spawn(move || {
-                for _ in 0..200 {
-                    assert!(refused(&mut client, "set k v").starts_with("READONLY"));
-                }
-            });
-        }
-    });
-    permit(&server, 1, "forever");
-    ok(&mut server.client(), "set k v");
 }
