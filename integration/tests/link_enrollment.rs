@@ -12,7 +12,7 @@ mod hub;
 use hub::{Hub, Refused, facts, join};
 use jiff::SignedDuration;
 use meridian_agent::link::{
-    dial::{DialError, Dialer},
+    dial::{Connection, DialError, Dialer},
     enroll::{self, HubRegistrar},
     identity::Identity,
     join::JoinMaterial,
@@ -150,7 +150,7 @@ async fn a_member_renews_its_certificate_for_a_new_key() {
     join(&mut identity, &hub.material("eu-1").await, EU)
         .await
         .unwrap();
-    let (channel, _) = dialer(&identity)
+    let Connection { channel, .. } = dialer(&identity)
         .connect(Some(&identity), || 0.5)
         .await
         .unwrap();
@@ -162,7 +162,7 @@ async fn a_member_renews_its_certificate_for_a_new_key() {
         .unwrap()
         .into_inner();
     renewed.accept(&result, "f").unwrap();
-    let (channel, _) = dialer(&renewed)
+    let Connection { channel, .. } = dialer(&renewed)
         .connect(Some(&renewed), || 0.5)
         .await
         .unwrap();
@@ -191,7 +191,7 @@ async fn a_member_recovers_with_its_device_key_and_a_stranger_does_not() {
         .await
         .unwrap();
     let connect = async || {
-        let (channel, _) = dialer(&identity).connect(None, || 0.5).await.unwrap();
+        let Connection { channel, .. } = dialer(&identity).connect(None, || 0.5).await.unwrap();
         HubRegistrar::new(channel)
     };
     let mut stranger = fresh();
@@ -217,7 +217,7 @@ async fn without_a_certificate_the_link_opens_nothing() {
     join(&mut identity, &hub.material("eu-1").await, EU)
         .await
         .unwrap();
-    let (channel, _) = dialer(&identity).connect(None, || 0.5).await.unwrap();
+    let Connection { channel, .. } = dialer(&identity).connect(None, || 0.5).await.unwrap();
     let request = enroll::renewal(&identity, EU).unwrap();
     let status = LinkClient::new(channel).renew(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unauthenticated);

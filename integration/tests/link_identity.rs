@@ -53,7 +53,7 @@ async fn member(hub: &Hub) -> Identity {
 
 async fn connect(identity: &Identity) -> Channel {
     let connected = dialer(identity).connect(Some(identity), || 0.5).await;
-    connected.unwrap().0
+    connected.unwrap().channel
 }
 
 /// An open session, as an agent has it.
@@ -109,23 +109,26 @@ impl Session {
 
 async fn recover(identity: &Identity) -> Identity {
     let mut recovered = identity.with_new_session_key().unwrap();
-    let (channel, _) = dialer(identity).connect(None, || 0.5).await.unwrap();
-    enroll::recover(&mut HubRegistrar::new(channel), &mut recovered, &facts(EU))
-        .await
-        .unwrap();
+    let hub = dialer(identity).connect(None, || 0.5).await.unwrap();
+    enroll::recover(
+        &mut HubRegistrar::new(hub.channel),
+        &mut recovered,
+        &facts(EU),
+    )
+    .await
+    .unwrap();
     recovered
 }
 
 /// Certificates that a peer shows are looked at by the hub's clock; what it says of one that ended comes with the first call.
 async fn refusal(identity: &Identity) -> DialError {
-    let dialer = dialer(identity);
-    let (channel, address) = match dialer.connect(Some(identity), || 0.5).await {
-        Ok(connected) => connected,
+    let connection = match dialer(identity).connect(Some(identity), || 0.5).await {
+        Ok(connection) => connection,
         Err(refused) => return refused,
     };
-    let opened = session(channel).await;
+    let opened = session(connection.channel.clone()).await;
     let status = opened.err().expect("an ended certificate opens no session");
-    dialer.explain(&address, &status)
+    connection.explain(&status)
 }
 
 #[tokio::test]

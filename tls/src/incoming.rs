@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
@@ -15,12 +15,17 @@ use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::Refusal;
+use crate::Refused;
 
 /// The pause after the system gave no connection; it doubles as long as that goes on.
 const REFUSED: Duration = Duration::from_millis(10);
 /// No pause is longer.
 const REFUSED_MAX: Duration = Duration::from_secs(1);
+
+/// How long a peer that was refused may take to read why, and to close.
+const LEAVE: Duration = Duration::from_secs(2);
+/// Bytes that are read of it meanwhile.
+const UNREAD: u64 = 64 << 10;
 
 /// What one listener allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +34,7 @@ pub struct Limits {
     pub purpose: &'static str,
     /// The longest handshake.
     pub handshake: Duration,
-    /// Handshakes at one time; further connections wait in the kernel's queue.
+    /// Handshakes at one time, with those that were refused and take their leave; further connections wait in the kernel's queue.
     pub at_once: usize,
 }
 
@@ -61,7 +66,7 @@ impl<T: Send + 'static> Incoming<T> {
     ) -> Self
     where
         F: Fn(TcpStream, SocketAddr) -> A + Send + Sync + 'static,
-        A: Future<Output = Result<Option<T>, Refusal>> + Send + 'static,
+        A: Future<Output = Result<Option<T>, Refused>> + Send + 'static,
     {
         let address = tcp.local_addr().map_err(|error| error.kind());
         // One place: the server takes a connection as soon as it stands, and a handshake that waits for it holds its permit.
@@ -93,7 +98,7 @@ impl<T, F, A> Accepting<T, F>
 where
     T: Send + 'static,
     F: Fn(TcpStream, SocketAddr) -> A + Send + Sync + 'static,
-    A: Future<Output = Result<Option<T>, Refusal>> + Send + 'static,
+    A: Future<Output = Result<Option<T>, Refused>> + Send + 'static,
 {
     async fn run(self) {
         let permits = Arc::new(Semaphore::new(self.limits.at_once));
@@ -156,15 +161,36 @@ where
                     }
                 }
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) => {
-                    let error = chain(&*error);
-                    tracing::info!(purpose, %from, error, "a connection was refused");
+                Ok(Err(refused)) => {
+                    let Refused { why, stream } = refused;
+                    tracing::info!(purpose, %from, error = chain(&*why), "a connection was refused");
+                    if let Some(stream) = stream {
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = leave(stream, LEAVE.min(handshake), UNREAD) => {}
+                        }
+                    }
                 }
                 Err(_elapsed) => {
                     tracing::info!(purpose, %from, limit = ?handshake, "a handshake took too long");
                 }
             }
         }
+    }
+}
+
+/// Closes a connection so that the peer can read what was said last. A socket that is closed while bytes of the peer are unread
+/// answers them with a reset, and a reset overtakes the alert that says why: so our side is shut first, and the peer is read until
+/// it closes too (RFC 9112 §9.6 asks this of HTTP servers), within bounds, because it may never do so.
+async fn leave(mut stream: TcpStream, within: Duration, unread: u64) {
+    let reading = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(unread), &mut tokio::io::sink()).await
+    };
+    match timeout(within, reading).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a refused peer broke off"),
+        Err(_elapsed) => tracing::debug!("a refused peer did not close"),
     }
 }
 
@@ -206,16 +232,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Listener for Incoming<T
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
     use super::*;
+    use crate::Refusal;
 
     const SOON: Duration = Duration::from_secs(30);
 
-    /// A handshake is one byte; `x` is refused, `-` is taken for something else.
-    async fn byte(mut stream: TcpStream) -> Result<Option<TcpStream>, Refusal> {
+    /// A handshake is one byte; `x` is refused, `X` with words, `-` is taken for something else.
+    async fn byte(mut stream: TcpStream) -> Result<Option<TcpStream>, Refused> {
         match stream.read_u8().await? {
-            b'x' => Err("no".into()),
+            b'x' => Err(Refusal::from("no").into()),
+            b'X' => {
+                stream.write_all(b"no").await?;
+                Err(Refused {
+                    why: "no".into(),
+                    stream: Some(stream),
+                })
+            }
             b'-' => Ok(None),
             _ => Ok(Some(stream)),
         }
@@ -310,6 +342,38 @@ mod tests {
         timeout(SOON, bench.tasks.wait())
             .await
             .expect("no task is left");
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_can_read_why_though_it_said_more_than_was_read() {
+        let bench = bench(SOON, 1).await;
+        let mut peer = bench.dial(&[b'X'; 4_000]).await;
+        let mut said = String::new();
+        peer.read_to_string(&mut said).await.expect("no reset");
+        assert_eq!(said, "no");
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_keeps_its_place_until_it_leaves_and_not_for_good() {
+        let mut bench = bench(Duration::from_secs(1), 1).await;
+        let mut refused = bench.dial(b"X").await;
+        assert_eq!(refused.read_u8().await.unwrap(), b'n');
+        let peer = bench.dial(b"!").await;
+        let early = timeout(Duration::from_millis(300), bench.incoming.next()).await;
+        assert!(early.is_err(), "there was no room for it");
+        assert_eq!(bench.next().await, peer.local_addr().ok());
+        drop(refused);
+    }
+
+    #[tokio::test]
+    async fn a_refused_peer_that_talks_on_is_cut_off() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(tcp.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = tcp.accept().await.unwrap();
+        peer.write_all(&[0; 8_192]).await.unwrap();
+        timeout(SOON, leave(stream, SOON * 10, 4_096))
+            .await
+            .expect("so many bytes are enough");
     }
 
     #[test]

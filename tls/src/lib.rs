@@ -26,6 +26,27 @@ pub use incoming::{Incoming, Limits};
 /// Why a handshake failed.
 pub type Refusal = Box<dyn Error + Send + Sync>;
 
+/// A connection that was refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// For the log.
+    pub why: Refusal,
+    /// The connection, if the peer was told something that it should be able to read.
+    pub stream: Option<TcpStream>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(why: Refusal) -> Self {
+        Self { why, stream: None }
+    }
+}
+
+impl From<io::Error> for Refused {
+    fn from(why: io::Error) -> Self {
+        Refusal::from(why).into()
+    }
+}
+
 /// Yields connections after their TLS handshake.
 pub type TlsListener = Incoming<TlsStream<TcpStream>>;
 
@@ -46,16 +67,17 @@ impl TlsListener {
     }
 }
 
-/// One handshake.
-///
-/// # Errors
-/// The peer is gone, or is not let in.
-pub async fn shake_hands(
+/// One handshake. Who fails it gets an alert.
+async fn shake_hands(
     stream: TcpStream,
     config: Arc<ServerConfig>,
-) -> io::Result<TlsStream<TcpStream>> {
+) -> Result<TlsStream<TcpStream>, Refused> {
     stream.set_nodelay(true)?;
-    TlsAcceptor::from(config).accept(stream).await
+    let shaken = TlsAcceptor::from(config).accept(stream).into_fallible();
+    shaken.await.map_err(|(error, stream)| Refused {
+        why: error.into(),
+        stream: Some(stream),
+    })
 }
 
 /// Who is at the other end of a connection, as TLS knows it.

@@ -1,94 +1,33 @@
 //! Connections to the hub: TLS with the pinned roots and nothing else, keep-alive, and errors that say what to do.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
-use rustls::{AlertDescription, CertificateError};
-use rustls_pki_types::UnixTime;
-use thiserror::Error;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use tonic::transport::{Channel, Endpoint};
 
 use super::{
-    identity::Identity,
-    join::{HubAddress, pin},
+    identity::{Identity, Membership},
+    join::HubAddress,
     member::chain,
 };
+use fault::{explain, worse};
+use noted::Noted;
+use opening::Opening;
 
-/// How long one address may take to accept a connection, TLS included.
+pub use fault::DialError;
+
+mod fault;
+mod noted;
+mod opening;
+
+/// How long one address may take to accept a connection, and how long the TLS handshake after it.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// HTTP/2 pings keep a half-open connection from looking alive: without them a channel never recovers from a NAT or
 /// node that forgot it.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Largest frame in either direction. The hub's Welcome may ask for less.
 pub const LARGEST_FRAME: usize = 4 * 1024 * 1024;
-
-/// Why there is no connection.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum DialError {
-    /// The hub's certificate is not signed by the pinned root.
-    #[error(
-        "the hub at {address} shows a certificate that the pinned root (ca.crt, sha256 {pin}) did not sign: if the hub \
-         was made anew, apply fresh join material; otherwise somebody else answers at this address"
-    )]
-    WrongAuthority {
-        /// The address.
-        address: String,
-        /// SHA-256 of the pinned root.
-        pin: String,
-    },
-    /// The hub's certificate cannot be accepted for another reason.
-    #[error(
-        "the certificate of the hub at {address} cannot be accepted: {reason}; check its names, its dates and the clocks"
-    )]
-    BadServer {
-        /// The address.
-        address: String,
-        /// What the TLS library said.
-        reason: String,
-    },
-    /// By this machine's clock the hub's certificate is not good yet, or no more.
-    #[error(
-        "the clock of this machine says {ours}, but the certificate that the hub at {address} shows is good {bound}: that is when \
-         the hub's clock {theirs}. One of the two clocks is wrong by at least the difference: set both by NTP. If both are right, \
-         the hub did not renew its certificate, and its log says why"
-    )]
-    Clocks {
-        /// The address.
-        address: String,
-        /// Our clock.
-        ours: String,
-        /// From or until when the certificate is good.
-        bound: String,
-        /// What that says of the hub's clock.
-        theirs: &'static str,
-    },
-    /// The hub says that our certificate has ended.
-    #[error("the hub at {address} says that this agent's certificate has ended")]
-    Expired {
-        /// The address.
-        address: String,
-    },
-    /// The hub does not accept our certificate.
-    #[error(
-        "the hub at {address} does not accept this agent's certificate ({reason}): it may be revoked, or the hub lost its root; look at `meridian cluster list`, or join anew"
-    )]
-    Unwelcome {
-        /// The address.
-        address: String,
-        /// The TLS alert.
-        reason: String,
-    },
-    /// No connection.
-    #[error("no hub answers at {address}: {reason}")]
-    Unreachable {
-        /// The address, or several.
-        address: String,
-        /// What went wrong.
-        reason: String,
-    },
-    /// The configuration cannot be used.
-    #[error("{0}")]
-    Configuration(String),
-}
 
 /// What a connection is made with.
 #[derive(Clone, Debug)]
@@ -97,6 +36,27 @@ pub struct Dialer {
     pub addresses: Vec<HubAddress>,
     /// The roots that are trusted, PEM.
     pub roots_pem: String,
+}
+
+/// A connection that was made, and that makes itself anew after it broke.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// For calls.
+    pub channel: Channel,
+    /// Where the hub answered.
+    pub address: String,
+    roots_pem: String,
+    noted: Noted,
+}
+
+impl Connection {
+    /// What an error of a call means. TLS 1.3 tells a client that its certificate is refused only after the handshake, when the
+    /// connection seems to stand; what it died of then says more than the call that failed of it.
+    #[must_use]
+    pub fn explain(&self, error: &(dyn StdError + 'static)) -> DialError {
+        let hub = (self.address.as_str(), self.roots_pem.as_str());
+        explain(hub, error, self.noted.error().as_ref())
+    }
 }
 
 impl Dialer {
@@ -117,11 +77,11 @@ impl Dialer {
         &self,
         identity: Option<&Identity>,
         random: fn() -> f64,
-    ) -> Result<(Channel, String), DialError> {
+    ) -> Result<Connection, DialError> {
         let mut worst: Option<DialError> = None;
         for address in shuffled(&self.addresses, random) {
             match self.connect_to(address, identity).await {
-                Ok(channel) => return Ok((channel, address.to_string())),
+                Ok(connection) => return Ok(connection),
                 Err(error) => worst = Some(worse(worst, error)),
             }
         }
@@ -133,163 +93,63 @@ impl Dialer {
         &self,
         address: &HubAddress,
         identity: Option<&Identity>,
-    ) -> Result<Channel, DialError> {
+    ) -> Result<Connection, DialError> {
         let shown = address.to_string();
-        let setup = |error: tonic::transport::Error| {
-            DialError::Configuration(format!("{shown}: {}", chain(&error)))
+        let setup =
+            |error: &dyn StdError| DialError::Configuration(format!("{shown}: {}", chain(error)));
+        let noted = Noted::default();
+        let opening = Opening {
+            address: address.clone(),
+            server: ServerName::try_from(address.host.clone()).map_err(|error| setup(&error))?,
+            tls: self.tls(identity).map_err(|error| setup(&*error))?,
+            noted: noted.clone(),
         };
-        let mut tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(&self.roots_pem))
-            .domain_name(address.host.clone());
-        if let Some((identity, membership)) =
-            identity.and_then(|it| Some((it, it.membership.as_ref()?)))
-        {
-            tls = tls.identity(TlsIdentity::from_pem(
-                &membership.chain_pem,
-                identity.session_key_pem(),
-            ));
-        }
-        let endpoint = Endpoint::from_shared(format!("https://{address}"))
-            .map_err(setup)?
-            .tls_config(tls)
-            .map_err(setup)?
-            .connect_timeout(CONNECT_WITHIN)
+        // TLS is the connector's business: to the transport it is a plain connection to an `https` origin.
+        let uri = |scheme: &str| format!("{scheme}://{address}");
+        let endpoint = Endpoint::from_shared(uri("http"))
+            .map_err(|error| setup(&error))?
+            .origin(uri("https").parse().map_err(|error| setup(&error))?)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true);
-        let connected = tokio::time::timeout(CONNECT_WITHIN * 2, endpoint.connect()).await;
-        match connected {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(self.explain(&shown, &error)),
-            Err(_late) => Err(DialError::Unreachable {
+            .keep_alive_while_idle(true);
+        match endpoint.connect_with_connector(opening.connector()).await {
+            Ok(channel) => Ok(Connection {
+                channel,
                 address: shown,
-                reason: format!("no answer within {} s", 2 * CONNECT_WITHIN.as_secs()),
+                roots_pem: self.roots_pem.clone(),
+                noted,
             }),
+            Err(error) => Err(explain(
+                (&shown, &self.roots_pem),
+                &error,
+                noted.error().as_ref(),
+            )),
         }
     }
 
-    /// What an error of a connection or of a call means. TLS 1.3 tells a client that its certificate is refused only
-    /// after the handshake, so errors of calls are explained here too.
-    #[must_use]
-    pub fn explain(&self, address: &str, error: &(dyn StdError + 'static)) -> DialError {
-        let address = address.to_owned();
-        let told = alert_told(&chain(error));
-        match find_tls(error).or(told.as_ref()) {
-            Some(rustls::Error::InvalidCertificate(
-                CertificateError::UnknownIssuer | CertificateError::BadSignature,
-            )) => DialError::WrongAuthority {
-                address,
-                pin: pin(&self.roots_pem),
-            },
-            Some(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
-                time,
-                not_before,
-            })) => DialError::Clocks {
-                address,
-                ours: shown(*time),
-                bound: format!("from {} on", shown(*not_before)),
-                theirs: "was 10 minutes further when it made it",
-            },
-            Some(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
-                time,
-                not_after,
-            })) => DialError::Clocks {
-                address,
-                ours: shown(*time),
-                bound: format!("until {} only", shown(*not_after)),
-                theirs: "has not reached, or it would have renewed it",
-            },
-            Some(rustls::Error::InvalidCertificate(reason)) => DialError::BadServer {
-                address,
-                reason: reason.to_string(),
-            },
-            Some(rustls::Error::AlertReceived(AlertDescription::CertificateExpired)) => {
-                DialError::Expired { address }
-            }
-            Some(rustls::Error::AlertReceived(alert)) if blames_us(*alert) => {
-                DialError::Unwelcome {
-                    address,
-                    reason: format!("{alert:?}"),
-                }
-            }
-            _ => DialError::Unreachable {
-                address,
-                reason: chain(error),
-            },
+    fn tls(
+        &self,
+        identity: Option<&Identity>,
+    ) -> Result<Arc<ClientConfig>, Box<dyn StdError + Send + Sync>> {
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_slice_iter(self.roots_pem.as_bytes()) {
+            roots.add(root?)?;
         }
-    }
-}
-
-fn shown(time: UnixTime) -> String {
-    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).map_or_else(
-        |_| format!("{seconds} s since 1970"),
-        |time| time.to_string(),
-    )
-}
-
-/// Alerts with which a hub says that it does not accept our certificate.
-const ABOUT_US: [AlertDescription; 8] = [
-    AlertDescription::BadCertificate,
-    AlertDescription::UnsupportedCertificate,
-    AlertDescription::CertificateRevoked,
-    AlertDescription::CertificateUnknown,
-    AlertDescription::UnknownCA,
-    AlertDescription::AccessDenied,
-    AlertDescription::DecryptError,
-    AlertDescription::CertificateRequired,
-];
-
-fn blames_us(alert: AlertDescription) -> bool {
-    ABOUT_US.contains(&alert)
-}
-
-/// The alert that a text tells of. An alert that comes after the handshake, as those about our certificate do, has been turned
-/// into text by the HTTP library when a call fails of it; the error itself is gone by then.
-fn alert_told(text: &str) -> Option<rustls::Error> {
-    let alerts = ABOUT_US
-        .into_iter()
-        .chain([AlertDescription::CertificateExpired]);
-    let mut errors = alerts.map(rustls::Error::AlertReceived);
-    errors.find(|error| text.contains(&error.to_string()))
-}
-
-/// The TLS error inside an error, however deep. `io::Error` hides what it carries from `source()`.
-fn find_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return Some(tls);
-    }
-    let inner = error
-        .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::get_ref);
-    let inner: Option<&(dyn StdError + 'static)> =
-        inner.map(|inner| -> &'a (dyn StdError + 'static) { inner });
-    inner.or_else(|| error.source()).and_then(find_tls)
-}
-
-/// The error that says more.
-fn worse(known: Option<DialError>, new: DialError) -> DialError {
-    match (known, new) {
-        (None, new) => new,
-        (
-            Some(DialError::Unreachable {
-                address: a,
-                reason: x,
-            }),
-            DialError::Unreachable {
-                address: b,
-                reason: y,
-            },
-        ) => {
-            let reason = if x == y { x } else { format!("{x}; {b}: {y}") };
-            DialError::Unreachable {
-                address: format!("{a}, {b}"),
-                reason,
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let member = identity.and_then(|identity| Some((identity, identity.membership.as_ref()?)));
+        let mut config = match member {
+            Some((identity, Membership { chain_pem, .. })) => {
+                let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes());
+                let key = PrivateKeyDer::from_pem_slice(identity.session_key_pem().as_bytes())?;
+                builder.with_client_auth_cert(chain.collect::<Result<_, _>>()?, key)?
             }
-        }
-        (Some(DialError::Unreachable { .. }), new) => new,
-        (Some(known), _) => known,
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![opening::HTTP_2.to_vec()];
+        Ok(Arc::new(config))
     }
 }
 
@@ -303,106 +163,4 @@ fn shuffled(addresses: &[HubAddress], random: fn() -> f64) -> Vec<&HubAddress> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn dialer() -> Dialer {
-        Dialer {
-            addresses: vec![],
-            roots_pem: String::new(),
-        }
-    }
-
-    #[derive(Debug, Error)]
-    #[error("outer")]
-    struct Outer(#[source] std::io::Error);
-
-    fn wrapped(error: rustls::Error) -> Outer {
-        Outer(std::io::Error::other(error))
-    }
-
-    #[test]
-    fn a_tls_error_is_found_inside_an_io_error_and_says_what_to_do() {
-        let unknown = wrapped(rustls::Error::InvalidCertificate(
-            CertificateError::UnknownIssuer,
-        ));
-        let error = dialer().explain("h:1", &unknown);
-        assert!(matches!(error, DialError::WrongAuthority { .. }), "{error}");
-        let expired = wrapped(rustls::Error::AlertReceived(
-            AlertDescription::CertificateExpired,
-        ));
-        assert_eq!(
-            dialer().explain("h:1", &expired),
-            DialError::Expired {
-                address: "h:1".to_owned()
-            }
-        );
-        let revoked = wrapped(rustls::Error::AlertReceived(
-            AlertDescription::CertificateRevoked,
-        ));
-        assert!(matches!(
-            dialer().explain("h:1", &revoked),
-            DialError::Unwelcome { .. }
-        ));
-        let plain = Outer(std::io::Error::other("connection refused"));
-        let error = dialer().explain("h:1", &plain);
-        assert!(
-            matches!(&error, DialError::Unreachable { reason, .. } if reason.contains("refused")),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn an_alert_of_which_only_the_text_is_left_is_understood() {
-        let text = rustls::Error::AlertReceived(AlertDescription::CertificateExpired).to_string();
-        let broken = Outer(std::io::Error::other(text));
-        let error = dialer().explain("h:1", &broken);
-        assert!(matches!(error, DialError::Expired { .. }), "{error}");
-        let text = rustls::Error::AlertReceived(AlertDescription::UnknownCA).to_string();
-        let broken = Outer(std::io::Error::other(text));
-        let error = dialer().explain("h:1", &broken);
-        assert!(matches!(error, DialError::Unwelcome { .. }), "{error}");
-    }
-
-    #[test]
-    fn a_clock_that_is_wrong_by_days_is_told_with_what_is_known_of_both() {
-        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let behind = wrapped(rustls::Error::InvalidCertificate(
-            CertificateError::NotValidYetContext {
-                time: at(1_767_225_600),
-                not_before: at(1_767_225_600 + 3 * 86_400),
-            },
-        ));
-        let told = dialer().explain("h:1", &behind).to_string();
-        for part in ["2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z", "h:1", "NTP"] {
-            assert!(told.contains(part), "{told}");
-        }
-        let ahead = wrapped(rustls::Error::InvalidCertificate(
-            CertificateError::ExpiredContext {
-                time: at(1_767_225_600),
-                not_after: at(1_767_225_600 - 86_400),
-            },
-        ));
-        let told = dialer().explain("h:1", &ahead).to_string();
-        assert!(told.contains("until 2025-12-31T00:00:00Z only"), "{told}");
-    }
-
-    #[test]
-    fn a_refusal_outweighs_an_address_that_does_not_answer() {
-        let dead = |a: &str| DialError::Unreachable {
-            address: a.to_owned(),
-            reason: "refused".to_owned(),
-        };
-        let wrong = DialError::WrongAuthority {
-            address: "b:1".to_owned(),
-            pin: String::new(),
-        };
-        assert_eq!(worse(Some(dead("a:1")), wrong.clone()), wrong);
-        assert_eq!(worse(Some(wrong.clone()), dead("a:1")), wrong);
-        let both = DialError::Unreachable {
-            address: "a:1, c:1".to_owned(),
-            reason: "refused".to_owned(),
-        };
-        assert_eq!(worse(Some(dead("a:1")), dead("c:1")), both);
-    }
-}
+mod tests;

@@ -22,7 +22,7 @@ use tonic::transport::Channel;
 
 use super::{
     backoff::Backoff,
-    dial::{DialError, Dialer, LARGEST_FRAME},
+    dial::{Connection, DialError, Dialer, LARGEST_FRAME},
     enroll::{self, Facts, HubRegistrar},
     identity::{Identity, Trust},
     inventory::Names,
@@ -87,8 +87,7 @@ pub struct Supervisor {
 /// A connection that was made before the session that it replaces ended.
 #[derive(Debug)]
 pub struct Next {
-    channel: Channel,
-    address: String,
+    connection: Connection,
     /// The certificate that it was made with.
     chain_pem: String,
 }
@@ -192,11 +191,12 @@ impl Supervisor {
         self.fresh().publish(&identity);
         let mut dialer = dialer(&identity, material);
         dialer.also(&self.drained_to);
-        let (channel, address) = match self.standing(&identity) {
+        let connection = match self.standing(&identity) {
             Some(next) => next,
             None => dialer.connect(Some(&identity), self.context.random).await?,
         };
-        tracing::info!(address, "connected to the hub");
+        tracing::info!(address = connection.address, "connected to the hub");
+        let channel = connection.channel.clone();
         let ended = self.hold(channel, (kept, identity), material, cancel).await;
         if self.next.is_none() {
             self.hub.send_replace(None);
@@ -212,7 +212,7 @@ impl Supervisor {
             let millis = |ms: u32| Duration::from_millis(ms.into());
             backoff.hint(millis(advice.spread_ms), millis(advice.cap_ms));
         }
-        after(ended.why, &dialer, &address, backoff)
+        after(ended.why, |status| connection.explain(status), backoff)
     }
 
     /// Joins if there is no membership, or none from this material; recovers if the certificate has ended.
@@ -255,7 +255,9 @@ impl Supervisor {
             addresses: material.addresses.clone(),
             roots_pem: material.ca_pem.clone(),
         };
-        let (channel, address) = dialer.connect(None, self.context.random).await?;
+        let Connection {
+            channel, address, ..
+        } = dialer.connect(None, self.context.random).await?;
         let facts = self.facts();
         let mut registrar = HubRegistrar::new(channel);
         let hub_ms = enroll::join(&mut registrar, identity, material, &facts).await?;
@@ -280,7 +282,9 @@ impl Supervisor {
         identity: &mut Identity,
         material: &JoinMaterial,
     ) -> Result<(), LinkError> {
-        let (channel, address) = dialer(identity, material)
+        let Connection {
+            channel, address, ..
+        } = dialer(identity, material)
             .connect(None, self.context.random)
             .await?;
         // A lost reply is asked for again with the join state that is stored: the hub takes the one before the last, too.
@@ -386,7 +390,11 @@ fn places(told: &[String]) -> Vec<HubAddress> {
 }
 
 /// What the end of a session means for the next attempt.
-fn after(why: Why, dialer: &Dialer, address: &str, backoff: &mut Backoff) -> Result<(), LinkError> {
+fn after(
+    why: Why,
+    explain: impl FnOnce(&tonic::Status) -> DialError,
+    backoff: &mut Backoff,
+) -> Result<(), LinkError> {
     match why {
         Why::Cancelled | Why::Moved => Ok(()),
         Why::Drained(drain) => {
@@ -402,8 +410,7 @@ fn after(why: Why, dialer: &Dialer, address: &str, backoff: &mut Backoff) -> Res
             if status.code() == tonic::Code::ResourceExhausted {
                 backoff.not_before(retry_after(&status));
             }
-            // A refused certificate shows only after the handshake, inside the error of the first call.
-            let explained = dialer.explain(address, &status);
+            let explained = explain(&status);
             if matches!(explained, DialError::Unreachable { .. }) {
                 return Err(LinkError::Session(Why::Broken(status)));
             }

@@ -5,6 +5,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, IsCa,
     KeyPair, SanType, date_time_ymd,
 };
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 mod member;
 mod world;
@@ -55,6 +56,15 @@ impl Authority {
         )];
         let signed = params.signed_by(&request.public_key, &self.issuer).unwrap();
         Bytes::copy_from_slice(signed.der())
+    }
+
+    /// A certificate for the server 127.0.0.1, and its key.
+    pub(super) fn server(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let signed = params.signed_by(&key, &self.issuer).unwrap();
+        let der = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        (signed.der().clone(), der)
     }
 
     /// The answer of a hub to `csr_der`.

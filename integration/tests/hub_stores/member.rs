@@ -50,7 +50,7 @@ impl Member {
             roots_pem: membership.trust.roots_pem.clone(),
         };
         let dialled = dialer.connect(Some(&self.identity), || 0.5).await;
-        let (channel, _) = dialled.unwrap();
+        let channel = dialled.unwrap().channel;
         let (to_hub, says) = mpsc::channel(16);
         let hello = proto::Hello {
             proto_min: 1,

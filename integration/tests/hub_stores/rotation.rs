@@ -47,7 +47,7 @@ fn dialer(identity: &Identity) -> Dialer {
 
 async fn connect(identity: &Identity) -> Channel {
     let connected = dialer(identity).connect(Some(identity), || 0.5).await;
-    connected.unwrap().0
+    connected.unwrap().channel
 }
 
 impl Follower {
@@ -209,14 +209,13 @@ fn stage(hub: &Hub) -> (String, u64) {
 
 /// Why the hub does not let this certificate in, or why this member does not believe the hub.
 async fn refusal(identity: &Identity) -> DialError {
-    let dialer = dialer(identity);
-    let (channel, address) = match dialer.connect(Some(identity), || 0.5).await {
-        Ok(connected) => connected,
+    let connection = match dialer(identity).connect(Some(identity), || 0.5).await {
+        Ok(connection) => connection,
         Err(refused) => return refused,
     };
     let request = enroll::renewal(&identity.with_new_session_key().unwrap(), EU).unwrap();
-    let refused = LinkClient::new(channel).renew(request).await.unwrap_err();
-    dialer.explain(&address, &refused)
+    let mut link = LinkClient::new(connection.channel.clone());
+    connection.explain(&link.renew(request).await.unwrap_err())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,11 +263,15 @@ async fn a_root_is_exchanged_under_live_sessions_of_which_none_ends() {
     };
     let refused = refusal(&stale).await;
     assert!(matches!(refused, DialError::Unwelcome { .. }), "{refused}");
-    let (channel, _) = dialer(&stale).connect(None, || 0.5).await.unwrap();
+    let stranger = dialer(&stale).connect(None, || 0.5).await.unwrap();
     let mut recovered = stale.with_new_session_key().unwrap();
-    enroll::recover(&mut HubRegistrar::new(channel), &mut recovered, &facts(EU))
-        .await
-        .unwrap();
+    enroll::recover(
+        &mut HubRegistrar::new(stranger.channel),
+        &mut recovered,
+        &facts(EU),
+    )
+    .await
+    .unwrap();
     let member = Member {
         identity: recovered,
         uid: EU.to_owned(),

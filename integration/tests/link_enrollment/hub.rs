@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use meridian_agent::link::{
-    dial::{DialError, Dialer},
+    dial::{Connection, DialError, Dialer},
     enroll::{self, EnrollError, Facts, HubRegistrar},
     identity::Identity,
     join::JoinMaterial,
@@ -176,7 +176,7 @@ pub(super) async fn join(
         addresses: material.addresses.clone(),
         roots_pem: material.ca_pem.clone(),
     };
-    let (channel, _) = dialer.connect(None, || 0.5).await.map_err(Refused::Dial)?;
+    let Connection { channel, .. } = dialer.connect(None, || 0.5).await.map_err(Refused::Dial)?;
     let mut registrar = HubRegistrar::new(channel);
     enroll::join(&mut registrar, identity, material, &facts(cluster_uid))
         .await

@@ -2,12 +2,12 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::sync::watch;
-use tonic::transport::Channel;
 
 use super::{Next, Supervisor, upkeep::Listener};
 use crate::{
     k8s::events::Events,
     link::{
+        dial::Connection,
         identity::{Identity, Trust},
         inventory::Names,
         join,
@@ -40,18 +40,17 @@ impl Supervisor {
     }
 
     /// The connection that stands already, if it was made with this identity.
-    pub(super) fn standing(&mut self, identity: &Identity) -> Option<(Channel, String)> {
+    pub(super) fn standing(&mut self, identity: &Identity) -> Option<Connection> {
         let next = self.next.take()?;
         let ours = identity.membership.as_ref()?;
-        (ours.chain_pem == next.chain_pem).then_some((next.channel, next.address))
+        (ours.chain_pem == next.chain_pem).then_some(next.connection)
     }
 }
 
 impl Next {
-    pub(super) fn of((channel, address, chain_pem): (Channel, String, String)) -> Self {
+    pub(super) fn of((connection, chain_pem): (Connection, String)) -> Self {
         Self {
-            channel,
-            address,
+            connection,
             chain_pem,
         }
     }

@@ -24,15 +24,11 @@ fn member(authority: &Authority) -> Identity {
 }
 
 fn status(why: Why, backoff: &mut Backoff) -> Result<(), LinkError> {
-    after(
-        why,
-        &Dialer {
-            addresses: vec![],
-            roots_pem: String::new(),
-        },
-        "hub:1",
-        backoff,
-    )
+    let away = |status: &tonic::Status| DialError::Unreachable {
+        address: "hub:1".to_owned(),
+        reason: status.to_string(),
+    };
+    after(why, away, backoff)
 }
 
 #[test]
@@ -90,13 +86,14 @@ fn a_busy_hub_is_given_the_time_it_asks_for() {
 
 #[test]
 fn a_certificate_that_is_refused_after_the_handshake_is_explained() {
-    let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
-    let broken = tonic::Status::from_error(Box::new(std::io::Error::other(alert)));
-    let error = status(Why::Broken(broken), &mut Backoff::default()).unwrap_err();
-    assert!(
-        matches!(error, LinkError::Dial(DialError::Expired { .. })),
-        "{error}"
-    );
+    let broken = || Why::Broken(tonic::Status::cancelled("connection closed"));
+    let expired = |_: &tonic::Status| DialError::Expired {
+        address: "hub:1".to_owned(),
+    };
+    let error = after(broken(), expired, &mut Backoff::default()).unwrap_err();
+    assert!(error.needs_another_certificate(), "{error}");
+    let error = status(broken(), &mut Backoff::default()).unwrap_err();
+    assert!(matches!(error, LinkError::Session(_)), "{error}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tokio::{
 use tonic::transport::Channel;
 
 use crate::link::{
-    dial::Dialer,
+    dial::{Connection, Dialer},
     enroll,
     identity::{Identity, Membership, Trust},
     keep::Kept,
@@ -54,8 +54,8 @@ pub(super) struct Standing {
 }
 
 impl Hub for Standing {
-    /// With its address, and the certificate (PEM) that it was made with.
-    type Connection = (Channel, String, String);
+    /// With the certificate (PEM) that it was made with.
+    type Connection = (Connection, String);
 
     async fn renew(&self, request: RenewRequest) -> Result<proto::EnrollResult, String> {
         let renewed = LinkClient::new(self.channel.clone()).renew(request).await;
@@ -73,11 +73,11 @@ impl Hub for Standing {
             roots_pem: membership.trust.roots_pem.clone(),
             ..self.dialer.clone()
         };
-        let (channel, address) = dialer
+        let connection = dialer
             .connect(Some(identity), self.random)
             .await
             .map_err(|error| error.to_string())?;
-        Ok((channel, address, membership.chain_pem.clone()))
+        Ok((connection, membership.chain_pem.clone()))
     }
 }
 

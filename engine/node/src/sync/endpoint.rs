@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use meridian_tls::{Incoming, Limits};
+use meridian_tls::{Incoming, Limits, Refused};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -103,7 +103,10 @@ impl Endpoint {
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let endpoint = self.clone();
-        let receive = move |stream, from| endpoint.clone().receive(stream, from);
+        let receive = move |stream, from| {
+            let received = endpoint.clone().receive(stream, from);
+            async move { received.await.map_err(Refused::from) }
+        };
         let tasks = TaskTracker::new();
         let incoming = Incoming::start(listener, LIMITS, &tasks, stop.clone(), receive);
         let service = ReplicationServer::new(service::Pull::new(Arc::clone(&self.table)))
