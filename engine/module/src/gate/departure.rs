@@ -2,12 +2,12 @@
 //!
 //! Between that look and the kernel's acceptance of the replies lies the server's own work: its append-only file, above all,
 //! which can hang, and every instruction, after which the process can be stopped for any time. So the kernel watches, too: an
-//! alarm goes off a little after the deadline ([`GRACE_MS`]), on the thread that would write, before that executes anything
-//! else, also when it was stopped meanwhile. If replies to writes may be on their way then, every connection is ended on the
-//! spot; otherwise those are to which the server still owes a part of an earlier reply.
+//! alarm goes off at the deadline, on the thread that would write, before that executes anything else, also when it was
+//! stopped meanwhile. It wakes a server that sleeps: one that is alive looks at its permission at once, closes exactly the
+//! connections that have to be closed, and stops the alarm.
 //!
-//! A server that is alive looks at its permission many times within the grace, and closes exactly the connections that have
-//! to be closed; then there is nothing left for the alarm.
+//! If it goes off a little later still ([`GRACE_MS`]), no look is coming in time. If replies to writes may be on their way then,
+//! every connection is ended on the spot; otherwise those are to which the server still owes a part of an earlier reply.
 
 use std::collections::BTreeSet;
 use std::ffi::c_int;
@@ -18,14 +18,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::server::epoll::Interests;
 use crate::server::{self, alarm, alarm::Alarm};
 
-/// How long after the deadline the alarm goes off, milliseconds. A tenth of what is added to the lease by whoever waits for the
+/// How long after the deadline the alarm ends connections, milliseconds. A tenth of what is added to the lease by whoever waits for the
 /// end of a permission (`LEASE_MARGIN_MS` of the topology).
 pub(crate) const GRACE_MS: u64 = 50;
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 
-/// The deadline that the alarm was last set for.
+/// The deadline that the alarm was last set for, while nothing was done about its end.
 static DEADLINE: AtomicU64 = AtomicU64::new(NEVER);
 /// Writes were let through whose replies may not have left.
 static UNANSWERED: AtomicBool = AtomicBool::new(false);
@@ -58,12 +58,16 @@ impl Watch {
     pub(crate) fn until(&self, deadline: u64) -> io::Result<()> {
         // In this order: an earlier alarm that goes off in between finds the later deadline.
         DEADLINE.store(deadline, Ordering::SeqCst);
-        self.0.set(deadline.saturating_add(GRACE_MS))
+        self.0.set(deadline, GRACE_MS)
     }
 
     /// There is nothing to watch: nobody waits for the end of the permission, or everything was done about it.
-    pub(crate) fn rest(&self) {
+    ///
+    /// # Errors
+    /// As of the alarm, which goes off for nothing then.
+    pub(crate) fn rest(&self) -> io::Result<()> {
         DEADLINE.store(NEVER, Ordering::SeqCst);
+        self.0.stop()
     }
 }
 
@@ -91,6 +95,8 @@ extern "C" fn on_alarm(_: c_int) {
     if is_too_late(deadline, server::boot_ms()) {
         let ended = alarm::undisturbed(|| end_late(UNANSWERED.load(Ordering::SeqCst)));
         ENDED.fetch_add(ended, Ordering::SeqCst);
+        // Whoever connects from now on waits for no reply of before.
+        DEADLINE.store(NEVER, Ordering::SeqCst);
     }
 }
 

@@ -15,7 +15,7 @@ const MOST_DESCRIPTORS: u64 = 1 << 20;
 /// what says that it may be called there; it neither allocates nor takes a lock nor panics.
 pub(crate) type Action = extern "C" fn(c_int);
 
-/// An alarm that goes off once at a time. It lives as long as the process.
+/// An alarm that goes off again and again once its time has come. It lives as long as the process.
 #[derive(Debug)]
 pub(crate) struct Alarm(libc::timer_t);
 
@@ -41,31 +41,34 @@ impl Alarm {
         Ok(Self(timer))
     }
 
-    /// Goes off at this time instead of any that was set before: milliseconds since the machine was booted.
+    /// Goes off at this time, milliseconds since the machine was booted, and in these steps after it, milliseconds, instead
+    /// of what was set before.
     ///
     /// # Errors
     /// As of the kernel.
-    pub(crate) fn set(&self, at: u64) -> io::Result<()> {
-        let at = libc::timespec {
-            tv_sec: (at / 1000).cast_signed(),
-            tv_nsec: (at % 1000 * 1_000_000).cast_signed(),
+    pub(crate) fn set(&self, at: u64, step: u64) -> io::Result<()> {
+        let times = libc::itimerspec {
+            it_interval: span(step),
+            it_value: span(at),
         };
-        let once = libc::itimerspec {
-            it_interval: libc::timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value: at,
-        };
+        let times = &raw const times;
         // SAFETY: the timer was made by `new` and is never deleted; the times are a living value.
-        checked(unsafe {
-            libc::timer_settime(
-                self.0,
-                libc::TIMER_ABSTIME,
-                &raw const once,
-                ptr::null_mut(),
-            )
-        })
+        checked(unsafe { libc::timer_settime(self.0, libc::TIMER_ABSTIME, times, ptr::null_mut()) })
+    }
+
+    /// Does not go off until it is set again.
+    ///
+    /// # Errors
+    /// As of the kernel.
+    pub(crate) fn stop(&self) -> io::Result<()> {
+        self.set(0, 0)
+    }
+}
+
+fn span(millis: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (millis / 1000).cast_signed(),
+        tv_nsec: (millis % 1000 * 1_000_000).cast_signed(),
     }
 }
 
