@@ -4,7 +4,12 @@
 //! One task owns the [`Journal`]. An Apply is stored first and acknowledged then; orders that wait for nothing are
 //! carried out side by side. In OBSERVE nothing is carried out at all, not even what was stored before.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
 use kube::api::DynamicObject;
@@ -158,6 +163,9 @@ pub struct Applier<M, J> {
     due: BTreeMap<ObjectId, Due>,
     known: BTreeMap<ObjectId, Order>,
     unsaved: Option<Instant>,
+    /// Orders that are carried out once more. Not before the journal with them is stored, which shows that no other process has
+    /// taken over: it may know that they are deleted.
+    again: BTreeSet<ObjectId>,
     /// Another process stored another journal: this task ends, and whoever started it begins anew with what is stored.
     overtaken: bool,
     /// A batch of this session was not taken: what followed it would leave a gap, however far it leads.
@@ -222,6 +230,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             due: BTreeMap::new(),
             known: BTreeMap::new(),
             unsaved: None,
+            again: BTreeSet::new(),
             overtaken: false,
             gap: false,
             random,
@@ -263,8 +272,8 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         if self.mode != Mode::Obey {
             return Vec::new();
         }
-        let is_due =
-            |id: &ObjectId| !self.is_frozen(id) && self.due.get(id).is_none_or(|due| due.at <= now);
+        let may_be = |id: &ObjectId| !self.is_frozen(id) && !self.again.contains(id);
+        let is_due = |id: &ObjectId| may_be(id) && self.due.get(id).is_none_or(|due| due.at <= now);
         let ready = self.journal.ready().into_iter().filter(is_due).take(PASS);
         ready
             .filter_map(|id| self.journal.pending().get(&id).cloned())
@@ -364,10 +373,13 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     /// Takes finished orders out of the stored journal. A failure costs nothing but a repeated look after a restart.
     async fn tidy(&mut self) {
         self.unsaved = None;
-        if let Err(error) = self.store.save(&self.journal).await {
-            tracing::warn!(%error, "the journal could not be tidied; it is tried again");
-            self.overtaken |= matches!(error, SaveError::Overtaken(_));
-            self.unsaved = Some(Instant::now() + Duration::from_secs(10));
+        match self.store.save(&self.journal).await {
+            Ok(()) => self.again.clear(),
+            Err(error) => {
+                tracing::warn!(%error, "the journal could not be tidied; it is tried again");
+                self.overtaken |= matches!(error, SaveError::Overtaken(_));
+                self.unsaved = Some(Instant::now() + Duration::from_secs(10));
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ mod desired;
 use std::collections::BTreeSet;
 
 use meridian_api::ids::{ClusterUid, IdError, ObjectId, Revision};
+use tokio::sync::broadcast;
 
 use super::audit::Deed;
 use super::writes::Manner;
@@ -15,7 +16,7 @@ use crate::domain::lineage::{Accepted, Memory};
 use crate::domain::remote::{self, Remote};
 use crate::random::Random;
 use crate::store::records::{
-    self, NameHolder, SessionEpoch, StoredObservation, StoredOutcome, TxnExt as _,
+    self, Held, NameHolder, SessionEpoch, StoredObservation, StoredOutcome, TxnExt as _,
 };
 use crate::store::{StoreError, Txn, keys};
 
@@ -74,7 +75,8 @@ pub enum Verdict {
 }
 
 impl App {
-    /// Lets a session in and gives it an epoch above every other of that member.
+    /// Lets a session in and gives it an epoch above every other of that member; with it what tells of every doubt and reign
+    /// since its mode was decided.
     ///
     /// # Errors
     /// [`AppError::Refused`] for a removed registration, [`AppError::Store`].
@@ -83,15 +85,19 @@ impl App {
         uid: ClusterUid,
         agent_version: &str,
         memory: Memory,
-    ) -> Result<Admission, AppError> {
+    ) -> Result<(Admission, broadcast::Receiver<()>), AppError> {
         let cluster = self.admitted_cluster(uid, agent_version, memory).await?;
+        self.compare(uid, memory).await?;
+        // From here on, so that this member's own doubt does not end its session.
+        let changes = self.reign_changes();
         let mode = self.mode(uid, memory).await?;
         let epoch = self.next_epoch(uid).await?;
-        Ok(Admission {
+        let admission = Admission {
             cluster,
             epoch,
             mode,
-        })
+        };
+        Ok((admission, changes))
     }
 
     /// A verified certificate whose cluster is not in the store, and was not removed, proves that the store lost it.
@@ -155,11 +161,11 @@ impl App {
         Ok(cluster)
     }
 
-    async fn mode(&self, uid: ClusterUid, memory: Memory) -> Result<Mode, AppError> {
-        let accepted = records::get(self.store().as_ref(), &keys::adopted(uid))
-            .await?
-            .map(|held| held.record);
-        let known = accepted.as_ref().map(Accepted::memory);
+    /// Raises a doubt if what the member remembers is no part of this store's history, and nobody accepted it.
+    async fn compare(&self, uid: ClusterUid, memory: Memory) -> Result<(), AppError> {
+        let accepted: Option<Held<Accepted>> =
+            records::get(self.store().as_ref(), &keys::adopted(uid)).await?;
+        let known = accepted.map(|held| held.record.memory());
         let doubtful = memory.without(known.unwrap_or_default());
         if doubtful != Memory::default()
             && let Err(stray) = self.line().await?.remembers(doubtful)
@@ -167,21 +173,23 @@ impl App {
             self.raise_doubt(Txn::new(), uid, stray.to_string(), memory)
                 .await?;
         }
-        self.unless_observing(match (accepted, memory.last) {
+        Ok(())
+    }
+
+    async fn mode(&self, uid: ClusterUid, memory: Memory) -> Result<Mode, AppError> {
+        // Before what was accepted: a doubt that is gone by now was accepted by then.
+        if let Some(doubt) = self.doubts().await?.into_values().next() {
+            return Ok(Mode::Observe(doubt.reason));
+        }
+        let accepted: Option<Held<Accepted>> =
+            records::get(self.store().as_ref(), &keys::adopted(uid)).await?;
+        Ok(match (accepted, memory.last) {
             (Some(accepted), _) => Mode::Adopt {
-                approval: accepted.approval,
+                approval: accepted.record.approval,
             },
             (None, Some(claimed)) => Mode::Resume(claimed.revision),
             (None, None) => Mode::Full,
         })
-        .await
-    }
-
-    async fn unless_observing(&self, mode: Mode) -> Result<Mode, AppError> {
-        match self.doubts().await?.into_values().next() {
-            Some(doubt) => Ok(Mode::Observe(doubt.reason)),
-            None => Ok(mode),
-        }
     }
 
     async fn next_epoch(&self, uid: ClusterUid) -> Result<u64, AppError> {

@@ -21,7 +21,7 @@ use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 use meridian_api::link::proto::agent_frame::Frame as FromAgent;
 use meridian_api::link::proto::hub_frame::Frame;
 use meridian_api::link::{codes, negotiate, proto};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -94,6 +94,8 @@ struct Session<In> {
     seat: Seat,
     epoch: u64,
     reign: Reign,
+    /// Tells of every doubt and reign since the mode of the session was decided.
+    doubts_and_reigns: broadcast::Receiver<()>,
     observing: bool,
     /// The member has still to receive everything, because a person let it follow this store.
     adopting: bool,
@@ -150,10 +152,14 @@ where
     };
     let end = match begun {
         Ok((mut session, opening)) => {
-            let revoked = session.seat.revoked.clone();
+            let (revoked, superseded) = (
+                session.seat.revoked.clone(),
+                session.seat.superseded.clone(),
+            );
             let end = tokio::select! {
                 biased;
                 end = stopped(&stop, &sessions) => Some(end),
+                () = superseded.cancelled() => Some(End::bye(codes::SUPERSEDED, "a newer session of this cluster took over")),
                 () = revoked.cancelled() => None,
                 end = session.run(opening) => Some(end),
             };
@@ -208,10 +214,8 @@ where
         context.app.must_be_accepted(&speaker).await?;
         // Read before the admission: a reign that begins in between ends this session at once.
         let reign = context.app.reign();
-        let admission = context
-            .app
-            .admit(cluster, &hello.agent_version, memory)
-            .await?;
+        let version = &hello.agent_version;
+        let (admission, doubts_and_reigns) = context.app.admit(cluster, version, memory).await?;
         context.app.hear_instance(cluster, instance).await?;
         let ends_at = speaker.ends_at;
         let now = context.app.now();
@@ -231,6 +235,7 @@ where
             seat,
             epoch: admission.epoch,
             reign,
+            doubts_and_reigns,
             observing: matches!(admission.mode, Mode::Observe(_)),
             adopting: matches!(admission.mode, Mode::Adopt { .. }),
             heard: Instant::now(),
@@ -254,6 +259,10 @@ where
     }
 
     async fn run(&mut self, opening: Opening) -> End {
+        // What happened since then is told to who asks for changes now.
+        if self.context.app.reign() != self.reign {
+            return End::new_reign();
+        }
         match self.welcome(opening).await {
             Ok(()) => self.go_on().await,
             Err(end) => end,
@@ -320,13 +329,6 @@ where
     }
 
     async fn go_on(&mut self) -> End {
-        let mut reign_changes = self.context.app.reign_changes();
-        if self.context.app.reign() != self.reign {
-            return End::bye(
-                codes::NOT_LEADER,
-                "the hub's reign changed; say Hello again",
-            );
-        }
         let mut roots = self.context.app.ca().changes();
         // Hello says nothing about roots. Of the first ones every member has heard when it joined.
         if *roots.borrow_and_update() > 1 {
@@ -339,11 +341,8 @@ where
             let room = !self.observing && self.window.has_room();
             let step = tokio::select! {
                 biased;
-                () = self.seat.superseded.cancelled() => {
-                    Err(End::bye(codes::SUPERSEDED, "a newer session of this cluster took over"))
-                }
                 Ok(()) = roots.changed() => self.on_trust().await,
-                _ = reign_changes.recv() => Err(End::bye(codes::NOT_LEADER, "the hub's reign changed; say Hello again")),
+                _ = self.doubts_and_reigns.recv() => Err(End::new_reign()),
                 () = sleep_until(self.heard + timing.idle) => {
                     Err(End::bye(codes::IDLE, format!("nothing was heard for {:?}", timing.idle)))
                 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use meridian_agent::link::order::Position;
+use meridian_agent::link::{journal::Journal, order::Position};
 use meridian_api::{
     ids::{ClusterUid, Incarnation, ObjectId, Revision, Term},
     link::proto::{
@@ -42,8 +42,8 @@ struct State {
 struct Member {
     /// Highest mark that each object ever showed.
     shown: BTreeMap<ObjectId, (Term, Revision)>,
-    /// Highest term that it obeyed.
-    term: Term,
+    /// The hub of the highest term that it followed, as it was stored last.
+    seen: Option<Position>,
     /// It was told to follow another store.
     adopts: bool,
     /// Deletions that the member said to have prepared.
@@ -169,16 +169,29 @@ impl Judge {
     }
 
     /// The agent's journal is stored.
-    pub(crate) fn kept(&self, cluster: ClusterUid, position: Option<&Position>, term: Term) {
+    pub(crate) fn kept(&self, cluster: ClusterUid, journal: &Journal) {
         let mut state = self.state.lock().unwrap();
         let member = state.members.entry(cluster).or_default();
-        if term < member.term && !std::mem::take(&mut member.adopts) {
-            let before = member.term;
-            let what = format!("{cluster}: obeyed was term {before}, and now is term {term}");
-            self.trace.broken("I5", what);
+        let (before, now) = (member.seen.take(), journal.seen().cloned());
+        if before != now {
+            let follows = |before: &Position, now: &Position| match before.store_id == now.store_id
+            {
+                true => before.term <= now.term,
+                // Who obeyed nothing yet may follow any.
+                false => member.position.is_none(),
+            };
+            let may = match (&before, &now) {
+                (Some(before), Some(now)) => follows(before, now),
+                (None, _) => true,
+                (Some(_), None) => false,
+            };
+            if !std::mem::take(&mut member.adopts) && !may {
+                let what = format!("{cluster}: followed was {before:?}, and now is {now:?}");
+                self.trace.broken("I5", what);
+            }
         }
-        member.term = term;
-        member.position = position.cloned();
+        member.seen = now;
+        member.position = journal.position().cloned();
     }
 
     /// The link writes an object on a member.

@@ -175,7 +175,9 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         self.store.save(journal).await.map_err(|error| {
             self.overtaken |= matches!(error, SaveError::Overtaken(_));
             format!("the journal could not be stored: {error}")
-        })
+        })?;
+        self.again.clear();
+        Ok(())
     }
 
     fn answer(
@@ -351,7 +353,8 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         if matches!(step, Step::Write { .. } | Step::Wait { .. }) {
             tracing::info!(object = %order.what(&self.namespace), gone, "put back to what the hub ordered");
             self.journal.again(order.clone());
-            self.unsaved.get_or_insert_with(Instant::now);
+            self.again.insert(id);
+            self.unsaved = Some(Instant::now());
         }
     }
 }

@@ -40,6 +40,14 @@ pub(super) enum End {
 }
 
 impl End {
+    /// The reign that opened the session is over, or in doubt.
+    pub(super) fn new_reign() -> Self {
+        Self::bye(
+            codes::NOT_LEADER,
+            "the hub's reign changed; say Hello again",
+        )
+    }
+
     pub(super) fn bye(code: &'static str, message: impl ToString) -> Self {
         Self::Bye {
             code,

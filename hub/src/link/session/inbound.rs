@@ -136,10 +136,20 @@ where
             let object: ObjectId = wire::parse("inventory.object_id", &entry.object_id)?;
             let known = desired.iter().find(|held| held.record.object_id == object);
             if known.is_none_or(|held| held.record.is_tombstone()) {
-                self.confirm(object, "").await?;
+                self.answer_held(object).await?;
             }
         }
         Ok(())
+    }
+
+    /// A member holds what this hub does not know, or wants deleted. That it goes is told by its tombstone and confirmed once the
+    /// member has prepared it, never before.
+    async fn answer_held(&mut self, object: ObjectId) -> Result<(), End> {
+        let verdict = self.context.app.verdict(self.cluster, object).await?;
+        match verdict {
+            Verdict::Delete { .. } => Ok(()),
+            verdict => self.send_verdict(object, "", verdict).await,
+        }
     }
 
     /// Stores the RECs, and which roots the member and its nodes hold. Who holds fewer than are in force is told again.

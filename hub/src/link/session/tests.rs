@@ -58,15 +58,18 @@ impl World {
         Self::over(hub)
     }
 
-    fn connect(&self, cluster: &str) -> Agent {
-        let context = Context {
+    fn context(&self) -> Context {
+        Context {
             app: Arc::clone(&self.hub.app),
             sessions: self.sessions.clone(),
             timing: Timing::default(),
             stop: self.stop.clone(),
             cut: self.cut.clone(),
-        };
-        Agent::of(context, uid(cluster))
+        }
+    }
+
+    fn connect(&self, cluster: &str) -> Agent {
+        Agent::of(self.context(), uid(cluster))
     }
 
     async fn welcomed(&self, last: Option<Position>) -> (Agent, proto::Welcome) {
@@ -105,15 +108,22 @@ impl World {
 
 impl Agent {
     fn speaking(context: Context, speaker: Speaker) -> Self {
+        Self::with_room(context, speaker, OUTGOING).0
+    }
+
+    /// With room for so many frames on the way to it, which somebody else may take.
+    fn with_room(context: Context, speaker: Speaker, room: usize) -> (Self, Outgoing) {
         let (to_hub, incoming) = mpsc::channel(64);
-        let (outgoing, from_hub) = mpsc::channel(OUTGOING);
+        let (outgoing, from_hub) = mpsc::channel(room);
+        let other = outgoing.clone();
         let incoming = ReceiverStream::new(incoming);
         let served = tokio::spawn(serve(context, speaker, incoming, outgoing));
-        Self {
+        let agent = Self {
             to_hub,
             from_hub,
             served,
-        }
+        };
+        (agent, other)
     }
 
     async fn say(&self, frame: FromAgent) {

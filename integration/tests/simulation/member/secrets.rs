@@ -7,7 +7,6 @@ use http::{Method, Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Client, client::Body};
 use meridian_agent::link::{journal::Journal, keep::JOURNAL, member::MemberError};
-use meridian_api::ids::Term;
 use serde_json::{Value, json};
 use tower::service_fn;
 
@@ -67,9 +66,7 @@ impl Kubernetes {
         let stored = stored.filter(|_| secret.metadata.name.as_deref() == Some(JOURNAL));
         for (_, bytes) in stored {
             let journal = Journal::read(&bytes.0).unwrap();
-            let text: Value = serde_json::from_slice(&bytes.0).unwrap();
-            let term = Term(text["term"].as_u64().unwrap());
-            self.judge.kept(self.cluster, journal.position(), term);
+            self.judge.kept(self.cluster, &journal);
         }
     }
 }

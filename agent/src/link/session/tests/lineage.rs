@@ -251,6 +251,25 @@ async fn an_agent_whose_journal_another_wrote_takes_nothing_and_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_another_agent_may_have_deleted_is_not_made_again() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    let before = world.member.writes();
+    world.journal.overtake();
+    let gone = world.member.lose(Kind::Database, "db-1");
+    let seen = Command::Seen {
+        kind: Kind::Database,
+        object: Box::new(serde_json::from_value(gone).unwrap()),
+        gone: true,
+    };
+    world.commands.send(seen).await.unwrap();
+    world.ended().await;
+    assert_eq!(world.member.writes(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_follows_a_batch_that_was_not_taken_is_not_taken_either() {
     let world = World::new();
     let mut wire = world.open(position(1, 6), SyncMode::Full).await;

@@ -166,3 +166,16 @@ async fn a_removed_member_is_refused_and_its_objects_stay_untold() {
     agent.say(FromAgent::Hello(hello(LAB_1, None))).await;
     assert_eq!(agent.bye().await.code, codes::REVOKED);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_session_sends_nothing_more_whatever_it_waits_for() {
+    let world = World::new().await;
+    let mut old = deaf(&world).await;
+    let (_new, _) = world.welcomed(None).await;
+    let mut heard = 0;
+    while let Some(frame) = old.from_hub.recv().await {
+        let frame = frame.unwrap().frame.unwrap();
+        heard += usize::from(!matches!(frame, Frame::Bye(_)));
+    }
+    assert_eq!(heard, OUTGOING, "nothing but what was on its way already");
+}

@@ -11,14 +11,19 @@ use crate::store::Store;
 use crate::tasks::driver::{Triggers, drive};
 use crate::tasks::liveness::Liveness;
 
+/// With the first certificate of the cluster.
+pub(super) fn speaker(context: &Context, cluster: ClusterUid) -> Speaker {
+    Speaker {
+        cluster,
+        root: context.app.ca().fingerprint(),
+        serial: Serial::of(&[1]),
+        ends_at: context.app.now() + crate::ca::AGENT_LIFE,
+    }
+}
+
 impl Agent {
     pub(super) fn of(context: Context, cluster: ClusterUid) -> Self {
-        let speaker = Speaker {
-            cluster,
-            root: context.app.ca().fingerprint(),
-            serial: Serial::of(&[1]),
-            ends_at: context.app.now() + crate::ca::AGENT_LIFE,
-        };
+        let speaker = speaker(&context, cluster);
         Self::speaking(context, speaker)
     }
 }
@@ -46,16 +51,6 @@ impl World {
             self.stop.clone(),
         );
         tokio::spawn(work);
-    }
-
-    fn context(&self) -> Context {
-        Context {
-            app: Arc::clone(&self.hub.app),
-            sessions: self.sessions.clone(),
-            timing: Timing::default(),
-            stop: self.stop.clone(),
-            cut: self.cut.clone(),
-        }
     }
 
     fn speaker(&self, serial: u8) -> Speaker {

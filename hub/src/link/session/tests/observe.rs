@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::app::audit::Trail;
+use crate::domain::lineage::Memory;
 
 /// A hub whose store was put back to a moment before its member obeyed `position`.
 async fn put_back() -> (World, Position) {
@@ -281,4 +282,28 @@ async fn one_members_doubt_holds_back_every_session() {
         world.sessions.connected().contains(&uid(LAB_2)),
         "the doubting session itself goes on"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_that_is_raised_while_a_member_is_welcomed_ends_its_session() {
+    let world = World::new().await;
+    world.want(1, upsert("a")).await;
+    let context = world.context();
+    let speaker = identity::speaker(&context, uid(LAB_1));
+    let (mut agent, outgoing) = Agent::with_room(context, speaker, 2);
+    let no_room = [(); 2].map(|()| outgoing.clone().try_reserve_owned().unwrap());
+    drop(outgoing);
+    agent.say(FromAgent::Hello(hello(LAB_1, None))).await;
+    while world.sessions.connected().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let raised =
+        world
+            .hub
+            .app
+            .raise_doubt(Txn::new(), uid(LAB_2), "r".to_owned(), Memory::default());
+    raised.await.unwrap();
+    drop(no_room);
+    assert_eq!(agent.welcome().await.mode(), SyncMode::Full);
+    assert_eq!(agent.bye().await.code, codes::NOT_LEADER);
 }

@@ -179,3 +179,26 @@ async fn a_member_with_a_position_gets_only_what_changed_after_it() {
     );
     assert_eq!(apply.prev_revision, first.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_is_not_confirmed_before_the_member_has_prepared_it() {
+    let world = World::new().await;
+    let revision = world.want(1, tombstone("alice")).await;
+    let (mut agent, _) = world.welcomed(None).await;
+    let apply = agent.apply().await;
+    agent.ack(&apply).await;
+    // What it shows beside it is answered, and this is the first answer.
+    agent.holds(vec![entry(1), entry(9)]).await;
+    let keep = agent.confirm().await;
+    assert_eq!(
+        (keep.action(), keep.object_id),
+        (ConfirmAction::Keep, id(9).to_string())
+    );
+    let needs = codes::NEEDS_CONFIRMATION;
+    agent.outcome(1, revision, OutcomeResult::Held, needs).await;
+    let confirm = agent.confirm().await;
+    assert_eq!(
+        (confirm.action(), confirm.revision),
+        (ConfirmAction::Delete, revision.0)
+    );
+}
