@@ -146,10 +146,10 @@ where
     /// member has prepared it, never before.
     async fn answer_held(&mut self, object: ObjectId) -> Result<(), End> {
         let verdict = self.context.app.verdict(self.cluster, object).await?;
-        match verdict {
-            Verdict::Delete { .. } => Ok(()),
-            verdict => self.send_verdict(object, "", verdict).await,
+        if matches!(verdict, Verdict::Delete { .. }) {
+            return Ok(());
         }
+        self.send_verdict(object, "", verdict).await
     }
 
     /// Stores the RECs, and which roots the member and its nodes hold. Who holds fewer than are in force is told again.
