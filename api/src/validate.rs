@@ -80,7 +80,9 @@ struct Check {
     errors: Vec<FieldError>,
 }
 
+// Tests ask which of the rules below has refused: the line that calls is the rule.
 impl Check {
+    #[cfg_attr(test, track_caller)]
     fn refuse(
         &mut self,
         field: impl Into<String>,
@@ -88,15 +90,19 @@ impl Check {
         expected: &str,
         remedy: &str,
     ) {
-        self.errors.push(FieldError {
+        let error = FieldError {
             field: field.into(),
             found: found.to_string(),
             expected: expected.to_owned(),
             remedy: remedy.to_owned(),
-        });
+        };
+        #[cfg(test)]
+        tests::refusals::saw(std::panic::Location::caller(), &error);
+        self.errors.push(error);
     }
 
     /// A word that must be one of a list.
+    #[cfg_attr(test, track_caller)]
     fn one_of(&mut self, field: impl Into<String>, found: Option<&str>, words: &[&str]) {
         if let Some(found) = found
             && !words.contains(&found)
@@ -111,6 +117,7 @@ impl Check {
     }
 
     /// A number that must lie in a range.
+    #[cfg_attr(test, track_caller)]
     fn within(&mut self, field: impl Into<String>, found: Option<i64>, low: i64, high: i64) {
         if let Some(found) = found
             && !(low..=high).contains(&found)
@@ -124,11 +131,13 @@ impl Check {
         }
     }
 
+    #[cfg_attr(test, track_caller)]
     fn port(&mut self, field: impl Into<String>, found: Option<i64>) {
         self.within(field, found, 1, 65_535);
     }
 
     /// The name of an object of Kubernetes, such as a Secret.
+    #[cfg_attr(test, track_caller)]
     fn object_name(&mut self, field: impl Into<String>, found: Option<&str>) {
         if let Some(found) = found
             && !is_dns_name(found, 253)
@@ -142,6 +151,7 @@ impl Check {
         }
     }
 
+    #[cfg_attr(test, track_caller)]
     fn namespace(&mut self, field: impl Into<String>, found: Option<&str>) {
         if let Some(found) = found
             && (!is_dns_name(found, 63) || found.contains('.'))
@@ -156,6 +166,7 @@ impl Check {
     }
 
     /// A host name without scheme, port and path.
+    #[cfg_attr(test, track_caller)]
     fn host(&mut self, field: impl Into<String>, found: &str) {
         if !is_dns_name(&found.to_ascii_lowercase(), 253) {
             self.refuse(
@@ -168,6 +179,7 @@ impl Check {
     }
 
     /// A suffix that turns a database's name into a host name: `.db.example.com` or `-db.example.com`.
+    #[cfg_attr(test, track_caller)]
     fn database_suffix(&mut self, field: impl Into<String>, found: &str) {
         let joined = format!("x{}", found.to_ascii_lowercase());
         if !found.starts_with(['.', '-']) || !is_dns_name(&joined, 190) {
@@ -181,6 +193,7 @@ impl Check {
     }
 
     /// A name that becomes the name of Services: a DNS label of RFC 1035.
+    #[cfg_attr(test, track_caller)]
     fn service_like_name(&mut self, found: Option<&str>, longest: usize, what: &str) {
         let found = found.unwrap_or_default();
         let fits = is_dns_name(found, longest)
@@ -200,6 +213,7 @@ impl Check {
     }
 
     /// A field that keeps the value it was first given.
+    #[cfg_attr(test, track_caller)]
     fn unchanged(
         &mut self,
         field: impl Into<String>,

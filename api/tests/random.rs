@@ -1,5 +1,5 @@
 //! Whatever stands in an object, its validation comes to an end: random specs, made along the schemas, go through every
-//! rule. Each case is two objects of each of the four kinds; `PROPTEST_CASES=125000` makes a million of them.
+//! rule. Each case is two objects of each of the four kinds. `MERIDIAN_SPECS=1000000` makes a million of them.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,9 +17,16 @@ use meridian_api::{
         self, FieldError, Neighbour, Place, Surroundings, active_active_database_among_warnings,
     },
 };
-use proptest::{collection::vec, prelude::any, test_runner::TestRunner};
+use proptest::{
+    collection::vec,
+    prelude::{ProptestConfig, any},
+    test_runner::TestRunner,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
+
+/// Two of each of the four kinds.
+const SPECS_OF_A_CASE: u32 = 8;
 
 /// Bytes that decide what an object is like. Where they end, so does the object; so fewer bytes are a smaller object.
 struct Choices<'a>(&'a [u8]);
@@ -268,7 +275,12 @@ fn surroundings(choices: &mut Choices<'_>) -> Surroundings {
 #[test]
 fn no_spec_breaks_validation() {
     let counts = Counts::default();
-    let mut runner = TestRunner::default();
+    let mut config = ProptestConfig::default();
+    if let Some(specs) = std::env::var_os("MERIDIAN_SPECS") {
+        let specs: u32 = specs.to_str().unwrap().parse().unwrap();
+        config.cases = specs.div_ceil(SPECS_OF_A_CASE);
+    }
+    let mut runner = TestRunner::new(config);
     let outcome = runner.run(&vec(any::<u8>(), 0..900), |bytes| {
         let choices = &mut Choices(&bytes);
         let around = surroundings(choices);
@@ -315,6 +327,7 @@ fn no_spec_breaks_validation() {
     outcome.unwrap();
     let (made, read, refused) = (counts.made.get(), counts.read.get(), counts.refused.get());
     println!("{made} random objects, {read} read, {refused} times refused");
+    assert_eq!(made % u64::from(SPECS_OF_A_CASE), 0, "{made}");
     assert!(
         read * 2 > made,
         "most objects are not even read: {read} of {made}"

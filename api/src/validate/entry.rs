@@ -147,13 +147,17 @@ pub fn entry_host(name: &str, suffix: &str) -> Result<String, FieldError> {
     ))
 }
 
+#[cfg_attr(test, track_caller)]
 fn error(field: &str, found: String, expected: &str, remedy: &str) -> FieldError {
-    FieldError {
+    let error = FieldError {
         field: field.to_owned(),
         found,
         expected: expected.to_owned(),
         remedy: remedy.to_owned(),
-    }
+    };
+    #[cfg(test)]
+    super::tests::refusals::saw(std::panic::Location::caller(), &error);
+    error
 }
 
 pub(super) fn check(check: &mut Check, entry: &IngressOrRoute) {

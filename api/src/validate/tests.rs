@@ -8,6 +8,7 @@ use crate::crds::{
 
 mod active_active;
 mod among;
+pub(super) mod refusals;
 mod versions;
 mod warnings;
 mod words;

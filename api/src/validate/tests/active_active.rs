@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn an_active_active_database_has_restrictions_of_its_own() {
+pub(super) fn an_active_active_database_has_restrictions_of_its_own() {
     let at = "spec.globalConfigurations";
     for (settings, field) in [
         (
@@ -38,7 +38,7 @@ fn an_active_active_database_has_restrictions_of_its_own() {
 }
 
 #[test]
-fn participants_are_named_once_and_at_least_one_is() {
+pub(super) fn participants_are_named_once_and_at_least_one_is() {
     refuses(
         active_active_database(&reaadb_of(&[], json!({}))),
         "spec.participatingClusters",
@@ -60,7 +60,7 @@ fn participants_are_named_once_and_at_least_one_is() {
 }
 
 #[test]
-fn a_patch_that_replaces_the_list_does_not_remove_the_others() {
+pub(super) fn a_patch_that_replaces_the_list_does_not_remove_the_others() {
     let old = reaadb_of(&["a", "b", "c"], json!({}));
     let mut new = reaadb_of(&["d"], json!({}));
     assert_eq!(removed_participants(&old, &new), ["a", "b", "c"]);

@@ -20,7 +20,7 @@ fn texts(errors: Vec<FieldError>) -> Vec<String> {
 }
 
 #[test]
-fn a_name_stands_for_one_database_of_either_kind() {
+pub(super) fn a_name_stands_for_one_database_of_either_kind() {
     let around = Surroundings {
         databases: vec![neighbour(
             "RedisEnterpriseActiveActiveDatabase",
@@ -65,7 +65,7 @@ fn joined(around: Surroundings) -> Surroundings {
 }
 
 #[test]
-fn a_port_is_one_databases_in_each_cluster() {
+pub(super) fn a_port_is_one_databases_in_each_cluster() {
     let around = Surroundings {
         databases: vec![
             neighbour("RedisEnterpriseDatabase", "redb", Some("rec"), &[12000]),
@@ -104,7 +104,7 @@ fn a_port_is_one_databases_in_each_cluster() {
 }
 
 #[test]
-fn a_module_is_one_that_is_known_or_that_a_cluster_brings() {
+pub(super) fn a_module_is_one_that_is_known_or_that_a_cluster_brings() {
     let around = Surroundings {
         own_modules: ["mine".to_owned()].into(),
         ..Surroundings::default()
@@ -127,7 +127,7 @@ fn a_module_is_one_that_is_known_or_that_a_cluster_brings() {
 }
 
 #[test]
-fn a_participant_and_a_secret_are_there_before_they_are_named() {
+pub(super) fn a_participant_and_a_secret_are_there_before_they_are_named() {
     let settings = json!({
         "databaseSecretName": "password",
         "clientAuthenticationCertificates": ["client"],
@@ -182,7 +182,7 @@ fn a_participant_and_a_secret_are_there_before_they_are_named() {
 }
 
 #[test]
-fn the_cluster_that_one_speaks_to_is_not_removed_by_mistake() {
+pub(super) fn the_cluster_that_one_speaks_to_is_not_removed_by_mistake() {
     let around = joined(Surroundings {
         remote_clusters: [("a".to_owned(), true), ("b".to_owned(), false)].into(),
         ..Surroundings::default()
@@ -207,7 +207,7 @@ fn the_cluster_that_one_speaks_to_is_not_removed_by_mistake() {
 }
 
 #[test]
-fn more_than_one_participant_goes_only_by_name() {
+pub(super) fn more_than_one_participant_goes_only_by_name() {
     let old = reaadb_of(&["a", "b", "c"], json!({}));
     let new = reaadb_of(&["d"], json!({}));
     assert_eq!(
@@ -220,7 +220,7 @@ fn more_than_one_participant_goes_only_by_name() {
 }
 
 #[test]
-fn a_cluster_that_gives_no_roles_by_databases_lets_none_be_added() {
+pub(super) fn a_cluster_that_gives_no_roles_by_databases_lets_none_be_added() {
     let role =
         |name: &str| json!({ "role": name, "acl": "Full Access", "type": "redis-enterprise" });
     let with = |roles: &[&str]| {
@@ -278,7 +278,7 @@ fn a_cluster_that_gives_no_roles_by_databases_lets_none_be_added() {
 }
 
 #[test]
-fn reserved_tags_are_the_products() {
+pub(super) fn reserved_tags_are_the_products() {
     let tagged = |key: &str| json!({ "tags": { key: "x" } });
     let own = [
         "managed_by",
@@ -328,7 +328,7 @@ fn reserved_tags_are_the_products() {
 }
 
 #[test]
-fn sharding_is_decided_when_an_active_active_database_is_created() {
+pub(super) fn sharding_is_decided_when_an_active_active_database_is_created() {
     assert_eq!(
         texts(database(&redb(json!({ "shardingEnabled": true })))),
         [
@@ -374,7 +374,7 @@ fn meta(annotations: &[(&str, &str)]) -> kube::api::ObjectMeta {
 }
 
 #[test]
-fn a_database_of_the_hub_is_deleted_on_a_member_only_when_its_name_confirms_it() {
+pub(super) fn a_database_of_the_hub_is_deleted_on_a_member_only_when_its_name_confirms_it() {
     let hubs = (OBJECT_ID, "00000000-0000-4000-8000-000000000001");
     assert_eq!(
         texts(active_active_database_deletion(&meta(&[hubs]))),
@@ -392,7 +392,7 @@ fn a_database_of_the_hub_is_deleted_on_a_member_only_when_its_name_confirms_it()
 }
 
 #[test]
-fn a_remote_cluster_in_use_or_of_the_hub_stays() {
+pub(super) fn a_remote_cluster_in_use_or_of_the_hub_stays() {
     let user = neighbour("RedisEnterpriseActiveActiveDatabase", "db", None, &[]).place;
     assert_eq!(
         texts(remote_cluster_deletion(&meta(&[]), &[user])),
@@ -415,7 +415,7 @@ fn a_remote_cluster_in_use_or_of_the_hub_stays() {
 }
 
 #[test]
-fn secrets_are_found_wherever_a_database_names_one() {
+pub(super) fn secrets_are_found_wherever_a_database_names_one() {
     let spec: RedisEnterpriseDatabaseSpec = serde_json::from_value(json!({
         "databaseSecretName": "", "clientAuthenticationCertificates": ["a", "b"],
         "backup": { "gcs": { "gcsSecretName": "c", "bucketName": "x" } },

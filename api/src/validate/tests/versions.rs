@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_version_is_one_and_is_only_raised() {
+pub(super) fn a_version_is_one_and_is_only_raised() {
     let version = |old: &str, new: &str| {
         let one = |version| redb(json!({ "redisVersion": version }));
         database_update(&one(old), &one(new))

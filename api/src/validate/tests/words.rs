@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn each_word_and_range_of_a_cluster_names_its_field() {
+pub(super) fn each_word_and_range_of_a_cluster_names_its_field() {
     let entry =
         |method: &str| json!({ "apiFqdnUrl": "a.b", "dbFqdnSuffix": ".b", "method": method });
     let legacy = |host: &str, suffix: &str, method: &str| json!({ "apiIngressUrl": host, "dbIngressSuffix": suffix, "method": method });
@@ -60,7 +60,7 @@ fn each_word_and_range_of_a_cluster_names_its_field() {
 }
 
 #[test]
-fn each_amount_and_pod_part_of_a_cluster_names_its_field() {
+pub(super) fn each_amount_and_pod_part_of_a_cluster_names_its_field() {
     let amount = json!({ "limits": { "memory": "4GB" } });
     let flash = json!({ "enabled": true, "storageClassName": "s", "flashDiskSize": "-1Gi" });
     let grace = "redisEnterpriseTerminationGracePeriodSeconds";
@@ -109,7 +109,7 @@ fn each_amount_and_pod_part_of_a_cluster_names_its_field() {
 }
 
 #[test]
-fn each_word_and_range_of_a_database_names_its_field() {
+pub(super) fn each_word_and_range_of_a_database_names_its_field() {
     let backup = |part: Value| {
         let mut backup = json!({ "mount": { "path": "/a" } });
         backup
@@ -150,7 +150,7 @@ fn each_word_and_range_of_a_database_names_its_field() {
 }
 
 #[test]
-fn each_word_and_range_of_metrics_names_its_field() {
+pub(super) fn each_word_and_range_of_metrics_names_its_field() {
     let keys = |keys: &[&str]| json!({ "metricsConfig": { "metricsTagKeysExposed": keys } });
     let many: Vec<String> = (0..51).map(|n| format!("k{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -196,7 +196,7 @@ fn each_word_and_range_of_metrics_names_its_field() {
 }
 
 #[test]
-fn each_word_and_range_of_auditing_names_its_field() {
+pub(super) fn each_word_and_range_of_auditing_names_its_field() {
     let filter = |name: &str, part: Value| json!({ "auditing": { name: part } });
     let many = vec!["u"; 513];
     let at = |rest: &str| format!("spec.auditing.{rest}");
@@ -247,7 +247,7 @@ fn each_word_and_range_of_auditing_names_its_field() {
 }
 
 #[test]
-fn each_part_of_a_participant_names_its_field() {
+pub(super) fn each_part_of_a_participant_names_its_field() {
     for (part, field) in [
         (
             json!({ "externalReplicationPort": 0 }),
