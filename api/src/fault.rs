@@ -17,12 +17,14 @@ pub enum Fault {
         errors: Vec<FieldError>,
     },
     /// The object does not exist.
-    #[error("{kind} {name:?} does not exist")]
+    #[error("{kind} {name:?} does not exist{hint}")]
     NotFound {
         /// Kind of the object.
         kind: String,
         /// Its name.
         name: String,
+        /// What exists instead, or the next step: beginning with `; `, or empty.
+        hint: String,
     },
     /// The object is not in the state that the request expects.
     #[error("{detail}")]

@@ -120,13 +120,10 @@ impl From<AppError> for Fault {
     fn from(error: AppError) -> Self {
         match error {
             AppError::Invalid { summary, fields } => Self::invalid(&summary, fields),
-            AppError::NotFound {
-                kind,
-                name,
-                hint: _,
-            } => Self::NotFound {
+            AppError::NotFound { kind, name, hint } => Self::NotFound {
                 kind: kind.to_owned(),
                 name,
+                hint,
             },
             AppError::Conflict(detail) => Self::Conflict { detail },
             AppError::Changed(detail) => Self::PreconditionFailed { detail },

@@ -240,6 +240,7 @@ async fn no_such_path(uri: Uri) -> Failure {
     Failure::from(Fault::NotFound {
         kind: "path".to_owned(),
         name: uri.path().to_owned(),
+        hint: String::new(),
     })
 }
 

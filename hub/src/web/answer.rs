@@ -279,6 +279,7 @@ pub(super) fn only<T>(kind: &str, name: &str, found: Option<T>) -> Result<T, Fai
         Fault::NotFound {
             kind: kind.to_owned(),
             name: name.to_owned(),
+            hint: String::new(),
         }
         .into()
     })

@@ -24,6 +24,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
             Failure::from(Fault::NotFound {
                 kind: "path".to_owned(),
                 name: parts.uri.path().to_owned(),
+                hint: String::new(),
             })
         })
     }

@@ -132,6 +132,11 @@ async fn nobody_is_approved_who_did_not_ask() {
     let body = json!({ "words": "lusab babad gutih tugad hosum" });
     let (status, problem) = web.decide("approve", Some(&body)).await;
     assert_eq!((status, &problem["kind"]), (404, &json!("not-found")));
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("apply the join material there first"),
+        "{detail}"
+    );
     let (status, problem) = web.decide("approve", Some(&json!({}))).await;
     assert_eq!(
         (status, fields(&problem)),

@@ -94,6 +94,8 @@ async fn a_freeze_is_shown_everywhere_and_released_by_the_name_of_its_list() {
     assert_eq!((status, &released), (200, freeze));
     assert!(web.may_delete().await);
     assert_eq!(web.condition(path, "DeletionsFrozen").await, None);
-    let (status, _) = web.call("POST", &release, None).await;
+    let (status, problem) = web.call("POST", &release, None).await;
+    let detail = problem["detail"].as_str().unwrap();
     assert_eq!(status, 404, "nothing is frozen any more");
+    assert!(detail.ends_with("; no deletion is frozen"), "{detail}");
 }
