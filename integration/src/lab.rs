@@ -354,6 +354,17 @@ impl Lab {
         Ok(())
     }
 
+    /// Refuses `action` if `MERIDIAN_KUBECONFIGS` names clusters.
+    ///
+    /// # Errors
+    /// [`LabError::NotOurs`].
+    pub fn refuse_others(action: &'static str) -> Result<()> {
+        match Self::of_environment()? {
+            Some(others) => others.own(action).map(drop),
+            None => Ok(()),
+        }
+    }
+
     fn own(&self, action: &'static str) -> Result<&Own> {
         self.own.as_ref().ok_or_else(|| {
             let cluster = self

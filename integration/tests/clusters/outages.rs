@@ -21,6 +21,7 @@ const AWAY: Duration = Duration::from_secs(60);
 
 /// The lab itself, beyond what its command does.
 fn attached() -> Lab {
+    Lab::refuse_others("an API server that goes away").expect("a lab of our own");
     let config = LabConfig::from_environment().expect("a configuration");
     Lab::attach(&config)
         .expect("a lab")

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
 use meridian_integration::{
+    lab::Lab,
     shell,
     stack::{Cluster, DATABASE_UP, NAMESPACE, Paths, REC_RUNNING, Region},
     wait::{Look, until},
@@ -50,6 +51,7 @@ async fn bring_up() -> Result<Cluster> {
 
 /// Runs the command `lab` for the lab that the environment names.
 pub(crate) fn lab(args: &[&str]) -> Result<String> {
+    Lab::refuse_others("what is done to hosts and their images")?;
     let program = Paths::from_environment()?.program("lab")?;
     shell::succeed(&program, args, &[], "")
 }

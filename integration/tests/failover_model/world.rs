@@ -420,6 +420,12 @@ impl World {
         self.changed();
     }
 
+    fn shown(&mut self, agent: usize, seen: Snapshot) {
+        if seen.version > self.agents[agent].cache.version {
+            self.agents[agent].cache = seen;
+        }
+    }
+
     fn happen(&mut self, what: What) -> Result<(), String> {
         match what {
             What::Watch(node, seen) => self.obey(node, &seen),
@@ -448,11 +454,7 @@ impl World {
             What::Reply(node, life, content) => self.reply(node, life, content)?,
             What::Start(node) => self.start(node),
             What::Kubelet(node, facts) => self.kubelet(node, facts),
-            What::AgentWatch(agent, seen) => {
-                if seen.version > self.agents[agent].cache.version {
-                    self.agents[agent].cache = seen;
-                }
-            }
+            What::AgentWatch(agent, seen) => self.shown(agent, seen),
             What::AgentLook(agent) => self.look(agent),
             What::AgentGet(agent, start) => {
                 let fresh = self.api.clone();
