@@ -102,7 +102,7 @@ fn a_field_without_a_test_is_found_in_whichever_way_it_has_none() {
         inert,
     };
     let fields = [field("a", None), field("b", Some("why"))];
-    let source = "#[test]\n#[cfg(unix)]\nfn shows_a() {}\n\nfn helper() {}\n#[tokio::test]\nasync fn shows_b() {}\n";
+    let source = "#[test]\n#[cfg(unix)]\nfn shows_a() {}\n\nfn helper() {}\n#[tokio::test]\npub(super) async fn shows_b() {}\n";
     let found = |table: &str| {
         let tree = Tree::of(&[(effects::TABLE, table), ("api/src/x.rs", source)]);
         let findings = fields::shown(&tree, &fields);

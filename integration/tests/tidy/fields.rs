@@ -43,7 +43,8 @@ pub(crate) fn has_test(text: &str, name: &str) -> bool {
     for line in text.lines().map(str::trim_start) {
         let attribute = line.starts_with("#[");
         marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-        let function = line.strip_prefix("async ").unwrap_or(line);
+        let shared = line.strip_prefix("pub(super) ").unwrap_or(line);
+        let function = shared.strip_prefix("async ").unwrap_or(shared);
         if let Some(rest) = function.strip_prefix("fn ").filter(|_| marked)
             && rest
                 .strip_prefix(name)
