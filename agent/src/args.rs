@@ -57,6 +57,10 @@ pub struct RunArgs {
     #[arg(long, default_value = "0.0.0.0:8443")]
     pub admission_listen: SocketAddr,
 
+    /// How the hub is dialled.
+    #[command(flatten)]
+    pub hub_proxy: ProxyArgs,
+
     /// Kubeconfig to use; without it, the pod's service account or `KUBECONFIG`.
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
@@ -64,6 +68,35 @@ pub struct RunArgs {
     /// Log lines as JSON.
     #[arg(long, env = "MERIDIAN_LOG_JSON")]
     pub log_json: bool,
+}
+
+/// The proxy before the hub.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ProxyArgs {
+    /// Proxy through which the hub is dialled: http://HOST:PORT or https://HOST:PORT, or `direct` for none. Wins over the file
+    /// `url` of --hub-proxy-files, and that over the variables HTTPS_PROXY and ALL_PROXY.
+    #[arg(
+        long,
+        env = "MERIDIAN_HUB_PROXY",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub hub_proxy: Option<String>,
+
+    /// Hubs that are dialled without the proxy, as in NO_PROXY: names (with what stands under them), addresses, ranges, `*`;
+    /// separated by commas. Wins over the file `no-proxy`, and that over the variable NO_PROXY.
+    #[arg(long, env = "MERIDIAN_HUB_NO_PROXY", value_name = "HOSTS")]
+    pub hub_no_proxy: Option<String>,
+
+    /// Folder with the proxy's settings, as the bundle mounts the Secret `meridian-hub-proxy`: any of the files `url`, `no-proxy`,
+    /// `username`, `password` (Basic authentication) and `ca.crt` (authority of an https:// proxy). Read at each dial.
+    #[arg(
+        long,
+        env = "MERIDIAN_HUB_PROXY_FILES",
+        value_name = "FOLDER",
+        default_value = "/etc/meridian/hub-proxy"
+    )]
+    pub hub_proxy_files: PathBuf,
 }
 
 #[cfg(test)]

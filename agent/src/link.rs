@@ -71,6 +71,8 @@ pub struct LinkConfig {
     pub identity: String,
     /// Version of the agent, for people.
     pub version: String,
+    /// How the hub is dialled where a proxy stands before it.
+    pub proxy: dial::ProxySettings,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -187,6 +189,7 @@ impl Parts {
             namespace,
             identity,
             metrics,
+            proxy,
             ..
         } = self.config.clone();
         let events = Events::new(client.clone(), &identity);
@@ -238,6 +241,7 @@ impl Parts {
             trust,
             membership,
             hub,
+            proxy,
             events,
             metrics,
             expired: false,

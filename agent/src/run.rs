@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     admission::{self, Admission},
-    args::{Args, Command, RunArgs},
+    args::{Args, Command, ProxyArgs, RunArgs},
     controllers::{self, failover::Moves},
     k8s::{
         apply::Objects,
@@ -22,7 +22,10 @@ use crate::{
         events::Events,
         lease::{Elector, Role},
     },
-    link::{self, LinkConfig},
+    link::{
+        self, LinkConfig,
+        dial::{Environment, ProxySettings},
+    },
     metrics::{CountRequests, Metrics},
     namespaces::{self, Flags, Selection},
     probes::{self, Board},
@@ -77,6 +80,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         node_image,
         probes_listen,
         admission_listen,
+        hub_proxy,
         kubeconfig,
         log_json: _,
     } = args;
@@ -126,6 +130,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         namespace,
         identity,
         node_image,
+        proxy: proxy(hub_proxy),
         metrics,
         selection,
         board,
@@ -137,6 +142,21 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         ("leader's work", outcome)
     });
     first_end(parts, stop).await
+}
+
+/// Which proxy the hub is dialled through: by our own settings, and by the variables that other programs follow.
+fn proxy(args: ProxyArgs) -> ProxySettings {
+    let ProxyArgs {
+        hub_proxy,
+        hub_no_proxy,
+        hub_proxy_files,
+    } = args;
+    ProxySettings {
+        url: hub_proxy,
+        except: hub_no_proxy,
+        files: Some(hub_proxy_files),
+        environment: Environment::read(|name| std::env::var(name).ok()),
+    }
 }
 
 /// Starts to find out which namespaces are operated besides `home`.
@@ -194,6 +214,7 @@ struct Context {
     namespace: String,
     identity: String,
     node_image: String,
+    proxy: ProxySettings,
     metrics: Arc<Metrics>,
     selection: watch::Receiver<Selection>,
     board: Board,
@@ -301,6 +322,7 @@ async fn work(context: Context, stop: CancellationToken, moves: Moves) -> anyhow
         namespace,
         identity,
         node_image,
+        proxy,
         metrics,
         selection,
         board,
@@ -312,6 +334,7 @@ async fn work(context: Context, stop: CancellationToken, moves: Moves) -> anyhow
         namespace: namespace.clone(),
         identity: identity.clone(),
         version,
+        proxy,
         metrics: Arc::clone(&metrics),
     };
     let objects = Objects::new(client.clone(), &namespace);

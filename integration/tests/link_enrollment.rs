@@ -140,6 +140,7 @@ fn dialer(identity: &Identity) -> Dialer {
     Dialer {
         addresses: membership.addresses.clone(),
         roots_pem: membership.trust.roots_pem.clone(),
+        ..Dialer::default()
     }
 }
 

@@ -16,10 +16,13 @@ use noted::Noted;
 use opening::Opening;
 
 pub use fault::DialError;
+pub use proxy::{Environment, ProxySettings};
 
 mod fault;
 mod noted;
 mod opening;
+mod proxy;
+mod tunnel;
 
 /// How long one address may take to accept a connection, and how long the TLS handshake after it.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -30,12 +33,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub const LARGEST_FRAME: usize = 4 * 1024 * 1024;
 
 /// What a connection is made with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Dialer {
     /// Addresses, each tried once per attempt in random order.
     pub addresses: Vec<HubAddress>,
     /// The roots that are trusted, PEM.
     pub roots_pem: String,
+    /// Through which proxy.
+    pub proxy: ProxySettings,
 }
 
 /// A connection that was made, and that makes itself anew after it broke.
@@ -102,6 +107,7 @@ impl Dialer {
             address: address.clone(),
             server: ServerName::try_from(address.host.clone()).map_err(|error| setup(&error))?,
             tls: self.tls(identity).map_err(|error| setup(&*error))?,
+            proxy: self.proxy.clone(),
             noted: noted.clone(),
         };
         // TLS is the connector's business: to the transport it is a plain connection to an `https` origin.

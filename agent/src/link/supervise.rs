@@ -22,7 +22,7 @@ use tonic::transport::Channel;
 
 use super::{
     backoff::Backoff,
-    dial::{Connection, DialError, Dialer, LARGEST_FRAME},
+    dial::{Connection, DialError, Dialer, LARGEST_FRAME, ProxySettings},
     enroll::{self, Facts, HubRegistrar},
     identity::{Identity, Trust},
     inventory::Names,
@@ -67,6 +67,8 @@ pub struct Supervisor {
     pub membership: watch::Sender<Option<(Names, Trust)>>,
     /// Gets the open connection.
     pub hub: watch::Sender<Option<Channel>>,
+    /// How the hub is dialled where a proxy stands before it.
+    pub proxy: ProxySettings,
     /// For what a person should look at.
     pub events: Events,
     /// Counters.
@@ -189,7 +191,7 @@ impl Supervisor {
         self.become_member(&mut kept, &mut identity, material)
             .await?;
         self.fresh().publish(&identity);
-        let mut dialer = dialer(&identity, material);
+        let mut dialer = self.dialer(&identity, material);
         dialer.also(&self.drained_to);
         let connection = match self.standing(&identity) {
             Some(next) => next,
@@ -254,6 +256,7 @@ impl Supervisor {
         let dialer = Dialer {
             addresses: material.addresses.clone(),
             roots_pem: material.ca_pem.clone(),
+            proxy: self.proxy.clone(),
         };
         let Connection {
             channel, address, ..
@@ -284,7 +287,8 @@ impl Supervisor {
     ) -> Result<(), LinkError> {
         let Connection {
             channel, address, ..
-        } = dialer(identity, material)
+        } = self
+            .dialer(identity, material)
             .connect(None, self.context.random)
             .await?;
         // A lost reply is asked for again with the join state that is stored: the hub takes the one before the last, too.
@@ -298,6 +302,10 @@ impl Supervisor {
         self.compare_clocks(hub_ms, facts.wall_ms).await;
         tracing::info!(address, "recovered the membership with the device key");
         Ok(())
+    }
+
+    fn dialer(&self, identity: &Identity, material: &JoinMaterial) -> Dialer {
+        dialer(identity, material, &self.proxy)
     }
 
     fn facts(&self) -> Facts {
@@ -331,7 +339,7 @@ impl Supervisor {
         let upkeep = Upkeep {
             hub: Standing {
                 channel: channel.clone(),
-                dialer: dialer(&identity, material),
+                dialer: self.dialer(&identity, material),
                 random: self.context.random,
             },
             store: kept,
@@ -439,11 +447,12 @@ fn retry_after(status: &tonic::Status) -> Duration {
 }
 
 /// How the hub of a membership, or of join material, is reached.
-fn dialer(identity: &Identity, material: &JoinMaterial) -> Dialer {
+fn dialer(identity: &Identity, material: &JoinMaterial, proxy: &ProxySettings) -> Dialer {
     let Some(membership) = &identity.membership else {
         return Dialer {
             addresses: material.addresses.clone(),
             roots_pem: material.ca_pem.clone(),
+            proxy: proxy.clone(),
         };
     };
     let mut addresses = membership.addresses.clone();
@@ -458,6 +467,7 @@ fn dialer(identity: &Identity, material: &JoinMaterial) -> Dialer {
     Dialer {
         addresses,
         roots_pem: membership.trust.roots_pem.clone(),
+        proxy: proxy.clone(),
     }
 }
 

@@ -48,6 +48,7 @@ impl Member {
         let dialer = Dialer {
             addresses: membership.addresses.clone(),
             roots_pem: membership.trust.roots_pem.clone(),
+            ..Dialer::default()
         };
         let dialled = dialer.connect(Some(&self.identity), || 0.5).await;
         let channel = dialled.unwrap().channel;

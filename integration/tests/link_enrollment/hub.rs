@@ -47,6 +47,11 @@ impl Drop for Hub {
 impl Hub {
     /// Starts a hub with a root of its own on a free port.
     pub(super) async fn start() -> Self {
+        Self::start_as("127.0.0.1").await
+    }
+
+    /// As [`Hub::start`]; its certificate is for this name as well.
+    pub(super) async fn start_as(name: &str) -> Self {
         // Other tests of this process may have installed it before; which of them did does not matter.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let ca_dir = tempfile::tempdir().unwrap();
@@ -75,7 +80,7 @@ impl Hub {
             settings,
             reign,
         ));
-        let names = ["127.0.0.1".to_owned()];
+        let names = ["127.0.0.1".to_owned(), name.to_owned()];
         let certificate =
             LiveCertificate::new(app.ca().issue_server(&names, app.now()).unwrap()).unwrap();
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -175,6 +180,7 @@ pub(super) async fn join(
     let dialer = Dialer {
         addresses: material.addresses.clone(),
         roots_pem: material.ca_pem.clone(),
+        ..Dialer::default()
     };
     let Connection { channel, .. } = dialer.connect(None, || 0.5).await.map_err(Refused::Dial)?;
     let mut registrar = HubRegistrar::new(channel);

@@ -6,6 +6,7 @@ use rustls::{AlertDescription, CertificateError};
 use rustls_pki_types::UnixTime;
 use thiserror::Error;
 
+use super::tunnel::NoTunnel;
 use crate::link::{join::pin, member::chain};
 
 /// Why there is no connection.
@@ -64,6 +65,9 @@ pub enum DialError {
         /// The TLS alert.
         reason: String,
     },
+    /// The proxy before the hub makes no connection. The text names both, what the proxy answered, and what helps.
+    #[error("{0}")]
+    Proxy(String),
     /// No connection.
     #[error("no hub answers at {address}: {reason}")]
     Unreachable {
@@ -83,9 +87,12 @@ pub(super) fn explain(
     error: &(dyn StdError + 'static),
     noted: Option<&Arc<io::Error>>,
 ) -> DialError {
+    if let Some(refused) = find::<NoTunnel>(error) {
+        return DialError::Proxy(refused.to_string());
+    }
     let noted = noted.map(|error| -> &(dyn StdError + 'static) { error.as_ref() });
     let address = address.to_owned();
-    match find_tls(error).or_else(|| noted.and_then(find_tls)) {
+    match find(error).or_else(|| noted.and_then(find)) {
         Some(rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         )) => DialError::WrongAuthority {
@@ -160,17 +167,17 @@ fn blames_us(alert: AlertDescription) -> bool {
     ABOUT_US.contains(&alert)
 }
 
-/// The TLS error inside an error, however deep. `io::Error` hides what it carries from `source()`.
-fn find_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return Some(tls);
+/// An error of this kind inside another, however deep. `io::Error` hides what it carries from `source()`.
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
     }
     let inner = error
         .downcast_ref::<io::Error>()
         .and_then(io::Error::get_ref);
     let inner: Option<&(dyn StdError + 'static)> =
         inner.map(|inner| -> &'a (dyn StdError + 'static) { inner });
-    inner.or_else(|| error.source()).and_then(find_tls)
+    inner.or_else(|| error.source()).and_then(find)
 }
 
 /// The error that says more.

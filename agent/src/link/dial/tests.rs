@@ -9,6 +9,7 @@ use super::{
     *,
 };
 
+mod proxied;
 mod sockets;
 
 fn explained(error: &(dyn StdError + 'static)) -> DialError {

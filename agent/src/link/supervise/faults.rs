@@ -58,6 +58,7 @@ impl LinkError {
             Self::Dial(DialError::Clocks { .. }) => Some("ClocksDiffer"),
             Self::Dial(DialError::BadServer { .. }) => Some("HubCertificateInvalid"),
             Self::Dial(DialError::Unwelcome { .. }) => Some("CertificateRefused"),
+            Self::Dial(DialError::Proxy(_)) => Some("ProxyRefused"),
             Self::Enroll(error) if error.is_refusal() => Some("JoinRefused"),
             Self::Enroll(EnrollError::AwaitsApproval { .. }) => Some("AwaitsApproval"),
             Self::Enroll(EnrollError::OtherCluster { .. }) => Some("JoinRefused"),

@@ -33,13 +33,21 @@ fn status(why: Why, backoff: &mut Backoff) -> Result<(), LinkError> {
 
 #[test]
 fn a_stranger_trusts_the_pinned_root_alone_and_a_member_the_roots_it_was_given() {
-    let stranger = dialer(&Identity::generate().unwrap(), &material("t"));
+    let stranger = dialer(
+        &Identity::generate().unwrap(),
+        &material("t"),
+        &ProxySettings::default(),
+    );
     assert_eq!(
         (stranger.roots_pem.as_str(), stranger.addresses.len()),
         ("pinned", 2)
     );
     let authority = Authority::new();
-    let known = dialer(&member(&authority), &material("t"));
+    let known = dialer(
+        &member(&authority),
+        &material("t"),
+        &ProxySettings::default(),
+    );
     assert_ne!(known.roots_pem, "pinned");
     assert_eq!(
         known.addresses,
@@ -49,7 +57,11 @@ fn a_stranger_trusts_the_pinned_root_alone_and_a_member_the_roots_it_was_given()
 
 #[test]
 fn the_addresses_of_a_drain_are_tried_besides_the_known_ones() {
-    let mut dialer = dialer(&member(&Authority::new()), &material("t"));
+    let mut dialer = dialer(
+        &member(&Authority::new()),
+        &material("t"),
+        &ProxySettings::default(),
+    );
     let told = ["hub.example:8444", "no address", "other.example:8444"];
     dialer.also(&places(&told.map(str::to_owned)));
     let known = ["hub.example:8444", "join:1", "other.example:8444"];
@@ -59,7 +71,11 @@ fn the_addresses_of_a_drain_are_tried_besides_the_known_ones() {
 
 #[test]
 fn material_of_another_hub_adds_no_address_to_a_membership() {
-    let known = dialer(&member(&Authority::new()), &material("another"));
+    let known = dialer(
+        &member(&Authority::new()),
+        &material("another"),
+        &ProxySettings::default(),
+    );
     assert_eq!(known.addresses, [address("hub.example:8444")]);
 }
 
@@ -156,6 +172,8 @@ fn a_certificate_that_the_hub_accepts_no_more_is_replaced_with_the_device_key_an
             "{error}"
         );
     }
+    let proxy = LinkError::from(DialError::Proxy("407".to_owned()));
+    assert_eq!(proxy.news(), Some("ProxyRefused"));
     let away = DialError::Unreachable {
         address: address(),
         reason: "refused".to_owned(),

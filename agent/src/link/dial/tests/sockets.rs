@@ -27,7 +27,7 @@ impl TimeProvider for InMay {
 }
 
 /// Shows a certificate of `shown`, and lets in whom `trusted` signed.
-fn server(shown: &Authority, trusted: &Authority) -> TlsAcceptor {
+pub(super) fn server(shown: &Authority, trusted: &Authority) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(trusted.root_pem().as_bytes());
@@ -46,7 +46,7 @@ fn server(shown: &Authority, trusted: &Authority) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-fn member(authority: &Authority) -> Identity {
+pub(super) fn member(authority: &Authority) -> Identity {
     let mut identity = Identity::generate().unwrap();
     let result = authority.result(&identity.request().unwrap());
     identity.accept(&result, "f").unwrap();
@@ -57,6 +57,7 @@ fn dialer(tcp: &TcpListener, authority: &Authority) -> Dialer {
     Dialer {
         addresses: vec![tcp.local_addr().unwrap().to_string().parse().unwrap()],
         roots_pem: authority.root_pem(),
+        ..Dialer::default()
     }
 }
 
