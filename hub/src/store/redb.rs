@@ -3,6 +3,7 @@
 //! Tables: `entries` (key → created, modified, value), `log` ((revision, index) → key, new value; what watches read)
 //! and `meta` (format, revision, compacted, term). The log keeps the last [`LOG_KEEP`] revisions.
 
+mod recent;
 mod writer;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition};
 use tokio::sync::watch;
 
 use super::{Batch, Change, Entry, FOR_EVER, Fence, Read, Revision, Store, StoreError, Txn, Watch};
+use recent::Recent;
 use writer::Writer;
 
 /// Revision, and the change's place in its transaction.
@@ -41,6 +43,8 @@ const FORMAT_NOW: u64 = 1;
 const LOG_KEEP: u64 = 10_000;
 /// Rows of the log that a watch reads in one go, so that one reader holds no large copy.
 const WATCH_ROWS: usize = 512;
+/// Keys that are looked at together without another thread.
+const FEW: usize = 128;
 /// Page cache. The hub's whole state is a few megabytes; the default of 1 GiB would let it grow without use.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -50,6 +54,7 @@ pub struct RedbStore {
     db: Arc<Database>,
     writer: Arc<Writer>,
     head: watch::Receiver<Revision>,
+    recent: Recent,
 }
 
 impl fmt::Debug for RedbStore {
@@ -90,13 +95,25 @@ impl RedbStore {
         let head = prepare(&db, path)?;
         let db = Arc::new(db);
         let (sender, receiver) = watch::channel(head);
-        let writer = Writer::start(Arc::clone(&db), sender, keep)
+        let recent = Recent::after_revision(head);
+        let writer = Writer::start(Arc::clone(&db), (sender, recent.clone()), keep)
             .map_err(|e| StoreError::unavailable("start its writer", e))?;
         Ok(Self {
             db,
             writer: Arc::new(writer),
             head: receiver,
+            recent,
         })
+    }
+
+    /// A look at a few keys. They lie in the cache of pages, or in the kernel's: it takes less than handing it to another thread.
+    fn look<T>(
+        &self,
+        read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let looked = self.db.begin_read().map_err(redb::Error::from);
+        let looked = looked.and_then(|txn| read(&txn));
+        looked.map_err(|e| StoreError::unavailable("read", e))
     }
 
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
@@ -232,6 +249,7 @@ fn log_after(
 struct Cursor {
     db: Arc<Database>,
     head: watch::Receiver<Revision>,
+    recent: Recent,
     prefix: String,
     after: Revision,
     upto: Revision,
@@ -240,6 +258,9 @@ struct Cursor {
 
 impl Cursor {
     async fn look(&self) -> Result<Found, StoreError> {
+        if let Some(found) = self.recent.below(&self.prefix, self.after) {
+            return Ok(found);
+        }
         let (db, prefix, after) = (Arc::clone(&self.db), self.prefix.clone(), self.after);
         tokio::task::spawn_blocking(move || {
             let txn = db.begin_read().map_err(redb::Error::from)?;
@@ -288,7 +309,7 @@ impl Cursor {
 
 impl Store for RedbStore {
     fn get(&self, key: String) -> BoxFuture<'_, Result<Read<Option<Entry>>, StoreError>> {
-        self.read(move |txn| {
+        let read = self.look(|txn| {
             let entries = txn.open_table(ENTRIES)?;
             let value = entries
                 .get(key.as_str())?
@@ -297,15 +318,16 @@ impl Store for RedbStore {
                 value,
                 revision: Revision(number(&txn.open_table(META)?, REVISION)?),
             })
-        })
-        .boxed()
+        });
+        std::future::ready(read).boxed()
     }
 
     fn get_all(
         &self,
         keys: Vec<String>,
     ) -> BoxFuture<'_, Result<Read<Vec<Option<Entry>>>, StoreError>> {
-        self.read(move |txn| {
+        let is_few = keys.len() <= FEW;
+        let read = move |txn: &redb::ReadTransaction| {
             let entries = txn.open_table(ENTRIES)?;
             let found = keys.iter().map(|key| {
                 let found = entries.get(key.as_str())?;
@@ -316,8 +338,11 @@ impl Store for RedbStore {
                 value,
                 revision: Revision(number(&txn.open_table(META)?, REVISION)?),
             })
-        })
-        .boxed()
+        };
+        if is_few {
+            return std::future::ready(self.look(read)).boxed();
+        }
+        self.read(read).boxed()
     }
 
     fn list(
@@ -349,15 +374,13 @@ impl Store for RedbStore {
         upto: Revision,
     ) -> BoxFuture<'_, Result<Watch, StoreError>> {
         async move {
-            let (head, oldest) = self
-                .read(|txn| {
-                    let meta = txn.open_table(META)?;
-                    Ok((
-                        Revision(number(&meta, REVISION)?),
-                        Revision(number(&meta, COMPACTED)?),
-                    ))
-                })
-                .await?;
+            let (head, oldest) = self.look(|txn| {
+                let meta = txn.open_table(META)?;
+                Ok((
+                    Revision(number(&meta, REVISION)?),
+                    Revision(number(&meta, COMPACTED)?),
+                ))
+            })?;
             if after > head {
                 return Err(StoreError::Ahead { asked: after, head });
             }
@@ -367,10 +390,10 @@ impl Store for RedbStore {
                     oldest,
                 });
             }
-            let (db, head) = (Arc::clone(&self.db), self.head.clone());
             let cursor = Cursor {
-                db,
-                head,
+                db: Arc::clone(&self.db),
+                head: self.head.clone(),
+                recent: self.recent.clone(),
                 prefix,
                 after,
                 upto,
@@ -392,8 +415,8 @@ impl Store for RedbStore {
     }
 
     fn term(&self) -> BoxFuture<'_, Result<Fence, StoreError>> {
-        self.read(|txn| Ok(Fence(number(&txn.open_table(META)?, TERM)?)))
-            .boxed()
+        let term = self.look(|txn| Ok(Fence(number(&txn.open_table(META)?, TERM)?)));
+        std::future::ready(term).boxed()
     }
 }
 

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use redb::{Database, ReadableTable as _, Table, WriteTransaction};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::recent::Recent;
 use super::{COMPACTED, ENTRIES, LOG, LogKey, LogValue, META, REVISION, TERM, number};
 use crate::store::txn::Parts;
-use crate::store::{Fence, Revision, StoreError, following};
+use crate::store::{Batch, Change, Fence, Revision, StoreError, following};
 
 /// Transactions that may wait for the writer. A caller beyond that waits for room, so memory stays bounded by
 /// this number times the largest transaction.
@@ -40,11 +41,16 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(
         db: Arc<Database>,
-        head: watch::Sender<Revision>,
+        (head, recent): (watch::Sender<Revision>, Recent),
         keep: u64,
     ) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let worker = Worker { db, head, keep };
+        let worker = Worker {
+            db,
+            head,
+            recent,
+            keep,
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || worker.run(queue))?;
@@ -96,8 +102,12 @@ impl Drop for Writer {
 struct Worker {
     db: Arc<Database>,
     head: watch::Sender<Revision>,
+    recent: Recent,
     keep: u64,
 }
+
+/// What a group has made durable: up to which revision, and its transactions.
+type Written = (Revision, Vec<Batch>);
 
 type Answer = (
     oneshot::Sender<Result<Revision, StoreError>>,
@@ -122,7 +132,8 @@ impl Worker {
         let mut answers = Vec::with_capacity(jobs.len());
         let head = self.write(jobs, &mut answers);
         match head {
-            Ok(head) => {
+            Ok((head, batches)) => {
+                self.recent.extend(batches, head);
                 self.head.send_replace(head);
                 for (done, result) in answers {
                     answer(done, result);
@@ -143,7 +154,7 @@ impl Worker {
         }
     }
 
-    fn write(&self, jobs: Vec<Job>, answers: &mut Vec<Answer>) -> Result<Revision, redb::Error> {
+    fn write(&self, jobs: Vec<Job>, answers: &mut Vec<Answer>) -> Result<Written, redb::Error> {
         let mut jobs = jobs.into_iter();
         let written = self.write_jobs(&mut jobs, answers);
         // After a failure of the medium nobody of the group may believe that it committed.
@@ -164,9 +175,9 @@ impl Worker {
         &self,
         jobs: &mut impl Iterator<Item = Job>,
         answers: &mut Vec<Answer>,
-    ) -> Result<Revision, redb::Error> {
+    ) -> Result<Written, redb::Error> {
         let txn = self.db.begin_write()?;
-        let head = {
+        let written = {
             let mut tables = Tables::open(&txn)?;
             for job in jobs {
                 match job {
@@ -187,10 +198,11 @@ impl Worker {
                 }
             }
             tables.trim(self.keep)?;
-            Revision(number(&tables.meta, REVISION)?)
+            let head = Revision(number(&tables.meta, REVISION)?);
+            (head, tables.batches)
         };
         txn.commit()?;
-        Ok(head)
+        Ok(written)
     }
 }
 
@@ -207,6 +219,8 @@ struct Tables<'t> {
     entries: Table<'t, &'static str, (u64, u64, &'static [u8])>,
     log: Table<'t, LogKey, LogValue>,
     meta: Table<'t, &'static str, u64>,
+    /// What was written so far.
+    batches: Vec<Batch>,
 }
 
 impl<'t> Tables<'t> {
@@ -215,6 +229,7 @@ impl<'t> Tables<'t> {
             entries: txn.open_table(ENTRIES)?,
             log: txn.open_table(LOG)?,
             meta: txn.open_table(META)?,
+            batches: Vec::new(),
         })
     }
 
@@ -257,24 +272,29 @@ impl<'t> Tables<'t> {
         writes: BTreeMap<String, Option<Bytes>>,
         revision: Revision,
     ) -> Result<bool, redb::Error> {
+        let mut changes = Vec::with_capacity(writes.len());
         let mut index = 0_u32;
         for (key, value) in writes {
-            let key = key.as_str();
             if let Some(value) = &value {
                 let created = self
                     .entries
-                    .get(key)?
+                    .get(key.as_str())?
                     .map_or(revision.0, |old| old.value().0);
                 self.entries
-                    .insert(key, (created, revision.0, value.as_ref()))?;
-            } else if self.entries.remove(key)?.is_none() {
+                    .insert(key.as_str(), (created, revision.0, value.as_ref()))?;
+            } else if self.entries.remove(key.as_str())?.is_none() {
                 continue;
             }
             self.log
-                .insert((revision.0, index), (key, value.as_deref()))?;
+                .insert((revision.0, index), (key.as_str(), value.as_deref()))?;
             index += 1;
+            changes.push(Change { key, value });
         }
-        Ok(index > 0)
+        let changed = !changes.is_empty();
+        if changed {
+            self.batches.push(Batch { revision, changes });
+        }
+        Ok(changed)
     }
 
     /// Keeps the last `keep` revisions of the log; works in steps so that no single commit pays for all.
