@@ -14,6 +14,7 @@ pub mod peers;
 pub mod reads;
 pub mod reign;
 pub mod repeats;
+pub mod reports;
 pub mod restore;
 pub mod tokens;
 pub mod trust;

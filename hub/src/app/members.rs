@@ -15,9 +15,7 @@ use crate::domain::cluster::{Cluster, Presence, PresenceEdge, Rec, RecInventory,
 use crate::domain::lineage::{Accepted, Memory};
 use crate::domain::remote::{self, Remote};
 use crate::random::Random;
-use crate::store::records::{
-    self, Held, NameHolder, SessionEpoch, StoredObservation, StoredOutcome, TxnExt as _,
-};
+use crate::store::records::{self, Held, NameHolder, SessionEpoch, TxnExt as _};
 use crate::store::{StoreError, Txn, keys};
 
 /// How a session begins.
@@ -299,84 +297,6 @@ impl App {
         Ok(Some(
             remotes.value.into_iter().map(|held| held.record).collect(),
         ))
-    }
-
-    /// Stores what became of an object; an outcome of an older revision than the stored one is dropped.
-    ///
-    /// # Errors
-    /// [`AppError::Store`].
-    pub async fn outcome(
-        &self,
-        uid: ClusterUid,
-        object: ObjectId,
-        outcome: StoredOutcome,
-    ) -> Result<(), AppError> {
-        if !self.is_told(uid, object, outcome.revision).await? {
-            return Ok(());
-        }
-        until_uncontended(|| async {
-            let key = keys::outcome(uid, object);
-            let held = records::get(self.store().as_ref(), &key).await?;
-            let known = held.as_ref().map(|held| &held.record);
-            let same = |known: &StoredOutcome| {
-                let StoredOutcome {
-                    revision,
-                    result,
-                    code,
-                    message,
-                    as_of: _,
-                } = known;
-                (*revision, *result, code, message)
-                    == (
-                        outcome.revision,
-                        outcome.result,
-                        &outcome.code,
-                        &outcome.message,
-                    )
-            };
-            if known.is_some_and(|known| known.revision > outcome.revision || same(known)) {
-                return Ok(());
-            }
-            self.commit(Txn::new().upsert(&key, held.as_ref(), &outcome)?)
-                .await?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Whether the member was told of this object, at this revision or a later one. What it says of others' objects, or of
-    /// revisions that do not exist yet, is written down nowhere but in the log.
-    async fn is_told(
-        &self,
-        uid: ClusterUid,
-        object: ObjectId,
-        revision: Revision,
-    ) -> Result<bool, AppError> {
-        let key = keys::desired(uid, object).text().to_owned();
-        let desired = self.store().get(key).await?.value;
-        let told = desired.is_some_and(|entry| revision <= entry.modified);
-        if !told {
-            tracing::warn!(audit = true, cluster = %uid, %object, %revision, "a member reported of what it was never told");
-        }
-        Ok(told)
-    }
-
-    /// Stores what a member observes of an object.
-    ///
-    /// # Errors
-    /// [`AppError::Store`].
-    pub async fn observe(
-        &self,
-        uid: ClusterUid,
-        object: ObjectId,
-        seen: StoredObservation,
-    ) -> Result<(), AppError> {
-        if !self.is_told(uid, object, Revision(0)).await? {
-            return Ok(());
-        }
-        let txn = Txn::new().put_record(&keys::observed(uid, object), &seen)?;
-        self.commit(txn).await?;
-        Ok(())
     }
 
     /// Whether an object that a member asks about may go. Only a tombstone of this hub says yes.

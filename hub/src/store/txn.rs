@@ -106,6 +106,23 @@ impl Txn {
         self.checks.len() + self.writes.len()
     }
 
+    /// Bytes of keys and values that are written, to split work before a limit is met.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let writes = self.writes.iter();
+        writes
+            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len))
+            .sum()
+    }
+
+    /// Both in one: all of it is carried out, or nothing.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.checks.extend(other.checks);
+        self.writes.extend(other.writes);
+        self
+    }
+
     /// Whether the transaction writes nothing.
     #[must_use]
     pub fn writes_nothing(&self) -> bool {
@@ -118,11 +135,7 @@ impl Txn {
         if operations > MAX_OPERATIONS {
             return Err(StoreError::TooManyOperations { found: operations });
         }
-        let bytes = self
-            .writes
-            .iter()
-            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len))
-            .sum();
+        let bytes = self.bytes();
         if bytes > MAX_BYTES {
             return Err(StoreError::TooManyBytes { found: bytes });
         }

@@ -1,13 +1,14 @@
-//! What a session hears. Every report is stored before the next frame is read, so a slow store slows the agent down
-//! instead of filling memory.
+//! What a session hears. What it has read is stored before more is read, so a slow store slows the agent down instead of
+//! filling memory; reports that have come meanwhile are stored together.
 
 use std::sync::Arc;
 
-use futures::Stream;
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use meridian_api::ids::ObjectId;
 use meridian_api::link::proto::agent_frame::Frame as FromAgent;
 use meridian_api::link::proto::hub_frame::Frame;
 use meridian_api::link::{codes, proto};
+use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -17,27 +18,90 @@ use crate::app::AppError;
 use crate::app::databases::LocalWish;
 use crate::app::members::Verdict;
 use crate::app::reign::Reported;
+use crate::app::reports::{self, Report};
 use crate::store::records::OutcomeKind;
+
+/// Bytes of reports after which no further one is read before they are stored.
+const TOGETHER_BYTES: usize = 256 * 1024;
+
+/// What became of reading a frame.
+enum Heard {
+    /// A report, to be stored with those that follow at once.
+    Report(ObjectId, Report),
+    /// Something to be answered or done.
+    Frame(FromAgent),
+    /// Nothing to be done.
+    Nothing,
+}
 
 impl<In> Session<In>
 where
     In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin + Send,
 {
+    /// Does what a frame asks for. If it is a report, those that have come after it are taken with it.
     pub(super) async fn on_frame(
         &mut self,
         frame: Option<Result<proto::AgentFrame, Status>>,
     ) -> Result<(), End> {
-        let frame = match frame {
-            None => return Err(End::Left("its stream ended".to_owned())),
-            Some(Err(status)) => return Err(End::Left(status.message().to_owned())),
-            Some(Ok(frame)) => frame,
-        };
+        let (mut reports, mut bytes, mut next) = (Vec::new(), 0, Some(frame));
+        while let Some(frame) = next {
+            let frame = match frame {
+                Some(Ok(frame)) => frame,
+                ended => {
+                    // What was said before it counts.
+                    self.store_reports(reports).await?;
+                    return Err(left(ended));
+                }
+            };
+            bytes += frame.encoded_len();
+            let heard = match self.hear(frame) {
+                Ok(heard) => heard,
+                Err(end) => {
+                    self.store_reports(reports).await?;
+                    return Err(end);
+                }
+            };
+            match heard {
+                Heard::Report(object, report) => reports.push((object, report)),
+                Heard::Frame(frame) => {
+                    self.store_reports(reports).await?;
+                    return self.on_other(frame).await;
+                }
+                Heard::Nothing => {}
+            }
+            let is_full = reports.len() >= reports::TOGETHER || bytes >= TOGETHER_BYTES;
+            next = match reports.is_empty() || is_full {
+                true => None,
+                false => self.incoming.next().now_or_never(),
+            };
+        }
+        self.store_reports(reports).await
+    }
+
+    fn hear(&mut self, frame: proto::AgentFrame) -> Result<Heard, End> {
         self.heard = Instant::now();
-        self.seat.heard(self.context.app.now());
-        // A frame without content is of a later version of the protocol.
-        let Some(frame) = frame.frame else {
-            return Ok(());
-        };
+        let now = self.context.app.now();
+        self.seat.heard(now);
+        Ok(match frame.frame {
+            // A frame without content is of a later version of the protocol.
+            None => Heard::Nothing,
+            Some(FromAgent::Outcome(outcome)) => {
+                let (object, outcome) = wire::outcome(&outcome, now)?;
+                Heard::Report(object, Report::Outcome(outcome))
+            }
+            Some(FromAgent::Status(status)) => {
+                let (object, seen) = wire::observation(&status, now)?;
+                Heard::Report(object, Report::Observation(seen))
+            }
+            Some(FromAgent::Ack(ack)) if !self.adopting => {
+                self.window.acknowledge(ack.seq);
+                Heard::Nothing
+            }
+            Some(other) => Heard::Frame(other),
+        })
+    }
+
+    async fn on_other(&mut self, frame: FromAgent) -> Result<(), End> {
         match frame {
             FromAgent::Hello(_) => Err(End::bye(
                 codes::PROTOCOL_ERROR,
@@ -50,8 +114,8 @@ where
                 }
                 Ok(())
             }
-            FromAgent::Outcome(outcome) => self.on_outcome(&outcome).await,
-            FromAgent::Status(status) => self.on_status(&status).await,
+            // Heard as reports.
+            FromAgent::Outcome(_) | FromAgent::Status(_) => Ok(()),
             FromAgent::Inventory(page) => self.on_inventory(&page).await,
             FromAgent::Recs(recs) => self.on_recs(recs).await,
             FromAgent::LocalIntent(intent) => self.on_intent(intent).await,
@@ -76,22 +140,31 @@ where
         Ok(())
     }
 
-    /// Stores what became of an object. One that waits for a confirmation gets the hub's verdict at once. While the hub only
-    /// observes it asks for nothing, so an outcome may be of another time: the member keeps it and tells it again.
+    /// Stores what became of an object.
     pub(super) async fn on_outcome(&mut self, wire: &proto::Outcome) -> Result<(), End> {
         let (object, outcome) = wire::outcome(wire, self.context.app.now())?;
+        self.store_reports(vec![(object, Report::Outcome(outcome))])
+            .await
+    }
+
+    /// Stores what a member reports. An object that waits for a confirmation gets the hub's verdict at once. While the hub only
+    /// observes it asks for nothing, so an outcome may be of another time: the member keeps it and tells it again.
+    async fn store_reports(&mut self, mut reports: Vec<(ObjectId, Report)>) -> Result<(), End> {
         if self.observing {
+            reports.retain(|(_, report)| matches!(report, Report::Observation(_)));
+        }
+        if reports.is_empty() {
             return Ok(());
         }
-        let asks = outcome.result == OutcomeKind::Held && outcome.code == codes::NEEDS_CONFIRMATION;
-        let revision = outcome.revision.0;
-        self.context
-            .app
-            .outcome(self.cluster, object, outcome)
-            .await?;
-        self.outcomes_to = self.outcomes_to.max(revision);
-        if asks {
-            self.answer_prepared(object).await?;
+        self.context.app.report(self.cluster, &reports).await?;
+        for (object, report) in reports {
+            let Report::Outcome(outcome) = report else {
+                continue;
+            };
+            self.outcomes_to = self.outcomes_to.max(outcome.revision.0);
+            if outcome.result == OutcomeKind::Held && outcome.code == codes::NEEDS_CONFIRMATION {
+                self.answer_prepared(object).await?;
+            }
         }
         Ok(())
     }
@@ -104,11 +177,6 @@ where
             return Ok(());
         }
         self.send_verdict(object, "", verdict).await
-    }
-
-    async fn on_status(&mut self, wire: &proto::StatusDelta) -> Result<(), End> {
-        let (object, seen) = wire::observation(wire, self.context.app.now())?;
-        Ok(self.context.app.observe(self.cluster, object, seen).await?)
     }
 
     /// What this hub does not know stays. While it only observes, nothing that a member holds is given again.
@@ -263,5 +331,13 @@ where
             revision,
         };
         self.send(Frame::Confirm(confirm)).await
+    }
+}
+
+/// Why a stream that ended did.
+fn left(ended: Option<Result<proto::AgentFrame, Status>>) -> End {
+    match ended {
+        Some(Err(status)) => End::Left(status.message().to_owned()),
+        None | Some(Ok(_)) => End::Left("its stream ended".to_owned()),
     }
 }
