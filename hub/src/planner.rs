@@ -3,6 +3,7 @@
 
 pub mod active_active;
 pub mod check;
+mod needs;
 mod objects;
 
 #[cfg(test)]
@@ -15,11 +16,14 @@ use meridian_api::ids::{ClusterUid, ObjectId, PlanNumber, Revision, StoreId, Ter
 
 use crate::domain::cluster::{Cluster, RecInventory};
 use crate::domain::database::{Database, Membership};
-use crate::domain::desired::{Action, Desired};
+use crate::domain::desired::{Action, Desired, Told};
 use crate::domain::remote::Remote;
 
 /// Where an object lies: on which member, and which.
 pub type Place = (ClusterUid, ObjectId);
+
+pub use needs::Needs;
+pub use objects::RERC;
 
 /// Everything that a plan depends on, read at one revision.
 #[derive(Clone, Debug)]
@@ -45,7 +49,7 @@ pub struct Input {
     /// What was allocated, by the database's object id.
     pub memberships: BTreeMap<ObjectId, Membership>,
     /// What members are told now, with the revision that told it.
-    pub desired: BTreeMap<Place, (Desired, Revision)>,
+    pub desired: BTreeMap<Place, (Told, Revision)>,
     /// Revisions that members carried out.
     pub done: BTreeMap<Place, Revision>,
 }
@@ -123,21 +127,105 @@ impl fmt::Display for Plan {
     }
 }
 
+/// What has changed since a plan was made of everything else, and nothing was left to do for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Whatever is not known to be as it was: everything.
+    pub everything: bool,
+    /// Databases: their intent, their membership, or what members are told of them. By name.
+    pub databases: BTreeSet<String>,
+    /// Remote clusters, or what their members reported of them. By name.
+    pub remotes: BTreeSet<String>,
+    /// Remote clusters as members are told of them, with their names.
+    pub told: BTreeSet<(Place, String)>,
+}
+
+impl Changed {
+    /// Everything.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self {
+            everything: true,
+            ..Self::default()
+        }
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        let Self {
+            everything,
+            databases,
+            remotes,
+            told,
+        } = other;
+        self.everything |= everything;
+        self.databases.extend(databases);
+        self.remotes.extend(remotes);
+        self.told.extend(told);
+        self
+    }
+}
+
 /// Plans everything.
 #[must_use]
 pub fn plan(input: &Input) -> Plan {
+    plan_changed(input, &mut Needs::default(), &Changed::everything())
+}
+
+/// Plans what may have become different. `needs` is what the plans before it have learned; without it, everything has to be
+/// called changed. The plan is the same as one of everything, if what is left out is as it was when nothing had to be done
+/// for it.
+#[must_use]
+pub fn plan_changed(input: &Input, needs: &mut Needs, changed: &Changed) -> Plan {
     let number = PlanNumber(input.plan_number.0 + 1);
     let mut plan = Plan {
         number,
         ..Plan::default()
     };
-    let mut remotes_needed = BTreeMap::new();
-    for database in input.databases.values() {
-        active_active::plan_one(input, database, &mut plan, &mut remotes_needed);
+    let names: BTreeSet<String> = if changed.everything {
+        *needs = Needs::default();
+        input.databases.keys().cloned().collect()
+    } else {
+        let with = needs.databases_with(&changed.remotes);
+        with.chain(&changed.databases).cloned().collect()
+    };
+    let mut touched = BTreeSet::new();
+    for name in names {
+        let mut mine = needs::OfDatabase::default();
+        if let Some(database) = input.databases.get(&name) {
+            active_active::plan_one(input, database, &mut plan, &mut mine);
+        }
+        touched.extend(needs.replace(&name, mine));
     }
-    active_active::plan_remotes(input, remotes_needed, &mut plan);
+    let touched = touched_remotes(input, needs, changed, touched);
+    active_active::plan_remotes(input, needs, touched, &mut plan);
     if plan.is_empty() {
         plan.number = input.plan_number;
     }
     plan
+}
+
+/// Remote clusters on members that have to be looked at, with their names: what databases began or ceased to need, what has
+/// changed, and what is being taken away.
+fn touched_remotes(
+    input: &Input,
+    needs: &Needs,
+    changed: &Changed,
+    needed: BTreeSet<(ClusterUid, String)>,
+) -> BTreeSet<(Place, String)> {
+    let of_changed = changed.remotes.iter().flat_map(|name| needs.on(name));
+    let placed = needed.into_iter().chain(of_changed);
+    let placed = placed.filter_map(|(cluster, name)| {
+        let remote = input.remotes.get(&name)?;
+        Some(((cluster, remote.object_id), name))
+    });
+    let told = input
+        .desired
+        .iter()
+        .filter(|(_, (told, _))| told.kind == RERC && (changed.everything || told.is_tombstone()));
+    let told = told.map(|(place, (told, _))| (*place, told.name.clone()));
+    let mut touched: BTreeSet<_> = placed.chain(told).collect();
+    touched.extend(changed.told.iter().cloned());
+    touched
 }

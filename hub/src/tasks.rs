@@ -11,6 +11,7 @@ pub mod plan;
 mod tests;
 
 use std::future::Future;
+use std::time::Duration;
 
 /// What an activation did, for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,4 +45,9 @@ pub trait Task: Send + 'static {
 
     /// Looks at the state and does what is to be done.
     fn activate(&mut self) -> impl Future<Output = Result<Outcome, TaskError>> + Send;
+
+    /// How long the last activation only waited for the store to write: no work, after which it would have to rest.
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
 }

@@ -3,17 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meridian_api::ids::{ClusterUid, ObjectId};
+use meridian_api::ids::ObjectId;
 
+use super::needs::{Needs, OfDatabase};
 use super::objects::{self, Member, cluster_name};
 use super::{Input, Place, Plan};
 use crate::domain::database::{Database, Membership};
-use crate::domain::desired::{Action, Desired};
+use crate::domain::desired::{Action, Desired, Told};
 
-/// Which remote clusters each member needs, and in which namespace it needs them.
-pub(super) type Needed = BTreeMap<ClusterUid, BTreeMap<String, String>>;
-
-pub(super) fn plan_one(input: &Input, database: &Database, plan: &mut Plan, needed: &mut Needed) {
+pub(super) fn plan_one(
+    input: &Input,
+    database: &Database,
+    plan: &mut Plan,
+    needed: &mut OfDatabase,
+) {
     let lines = if database.deletion.is_some() {
         plan_deletion(input, database, plan, needed)
     } else {
@@ -26,7 +29,7 @@ fn plan_existence(
     input: &Input,
     database: &Database,
     plan: &mut Plan,
-    needed: &mut Needed,
+    needed: &mut OfDatabase,
 ) -> Vec<String> {
     let (members, unknown) = resolve(input, database);
     if !unknown.is_empty() {
@@ -55,9 +58,9 @@ fn plan_existence(
         plan.memberships.insert(database.object_id, membership);
     }
     for of in &members {
-        let of_cluster = needed.entry(of.remote.cluster).or_default();
         for member in &members {
-            of_cluster.insert(member.remote.name.clone(), of.remote.namespace.clone());
+            let need = (of.remote.cluster, member.remote.name.clone());
+            needed.remotes.insert(need, of.remote.namespace.clone());
         }
     }
     let lacking: Vec<_> = members
@@ -148,7 +151,7 @@ fn plan_deletion(
     input: &Input,
     database: &Database,
     plan: &mut Plan,
-    needed: &mut Needed,
+    needed: &mut OfDatabase,
 ) -> Vec<String> {
     let mine: BTreeSet<ObjectId> =
         BTreeSet::from([database.object_id, database.instance_object_id]);
@@ -183,7 +186,7 @@ fn plan_deletion(
 }
 
 /// The order of a deletion is the reverse of that of creation: the database goes first, its instance after it.
-fn tombstone(database: &Database, told: &Desired, plan: &Plan) -> Desired {
+fn tombstone(database: &Database, told: &Told, plan: &Plan) -> Desired {
     let after = if told.object_id == database.instance_object_id {
         vec![database.object_id]
     } else {
@@ -198,13 +201,13 @@ fn tombstone(database: &Database, told: &Desired, plan: &Plan) -> Desired {
     Desired {
         after,
         plan_number: plan.number,
-        action: Action::Delete { approval, reason },
-        ..told.clone()
+        ..told.with(Action::Delete { approval, reason })
     }
 }
 
 /// While a database cannot be planned or is being deleted, the remote clusters that its members have stay.
-fn keep_needs(input: &Input, database: &Database, needed: &mut Needed) {
+fn keep_needs(input: &Input, database: &Database, needed: &mut OfDatabase) {
+    needed.waits = true;
     let participants: BTreeSet<_> = database
         .participants()
         .into_iter()
@@ -223,53 +226,48 @@ fn keep_needs(input: &Input, database: &Database, needed: &mut Needed) {
             && clusters.contains(cluster)
             && participants.contains(&told.name)
         {
-            needed
-                .entry(*cluster)
-                .or_default()
-                .insert(told.name.clone(), told.namespace.clone());
+            let need = (*cluster, told.name.clone());
+            needed.remotes.insert(need, told.namespace.clone());
         }
     }
 }
 
-/// Tells every member the remote clusters that it needs and takes away those that no database needs any more.
-pub(super) fn plan_remotes(input: &Input, needed: Needed, plan: &mut Plan) {
-    let mut wanted: BTreeMap<Place, Desired> = BTreeMap::new();
-    for (cluster, names) in needed {
-        for (name, namespace) in names {
-            if let Some(remote) = input.remotes.get(&name) {
-                let desired = objects::remote(input, remote, &namespace, plan.number);
-                wanted.insert((cluster, remote.object_id), desired);
+/// Tells members the remote clusters that they need and takes away those that no database needs any more, as far as they are
+/// looked at.
+pub(super) fn plan_remotes(
+    input: &Input,
+    needs: &Needs,
+    touched: BTreeSet<(Place, String)>,
+    plan: &mut Plan,
+) {
+    for ((cluster, object), name) in touched {
+        let place = (cluster, object);
+        let remote = input.remotes.get(&name);
+        let remote = remote.filter(|remote| remote.object_id == object);
+        if let Some((remote, namespace)) = remote.zip(needs.namespace(cluster, &name)) {
+            let desired = objects::remote(input, remote, namespace, plan.number);
+            if differs(input, &place, &desired) {
+                plan.tell.insert(place, desired);
             }
-        }
-    }
-    for (place, (told, revision)) in input
-        .desired
-        .iter()
-        .filter(|(_, (told, _))| told.kind == objects::RERC)
-    {
-        if wanted.contains_key(place) {
             continue;
         }
+        let told = input.desired.get(&place);
+        let Some((told, revision)) = told.filter(|(told, _)| told.kind == objects::RERC) else {
+            continue;
+        };
         if !told.is_tombstone() {
-            let reason = "no database needs this remote cluster here".to_owned();
             let action = Action::Delete {
                 approval: String::new(),
-                reason,
+                reason: "no database needs this remote cluster here".to_owned(),
             };
             let gone = Desired {
                 after: Vec::new(),
                 plan_number: plan.number,
-                action,
-                ..told.clone()
+                ..told.with(action)
             };
-            plan.tell.insert(*place, gone);
-        } else if input.is_done(place, *revision) {
-            plan.forget.insert(*place);
+            plan.tell.insert(place, gone);
+        } else if input.is_done(&place, *revision) {
+            plan.forget.insert(place);
         }
     }
-    plan.tell.extend(
-        wanted
-            .into_iter()
-            .filter(|(place, desired)| differs(input, place, desired)),
-    );
 }

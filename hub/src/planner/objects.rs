@@ -12,7 +12,8 @@ use crate::domain::desired::{Action, Desired};
 use crate::domain::remote::Remote;
 
 pub(super) const REAADB: &str = "RedisEnterpriseActiveActiveDatabase";
-pub(super) const RERC: &str = "RedisEnterpriseRemoteCluster";
+/// Kind of a remote cluster on members.
+pub const RERC: &str = "RedisEnterpriseRemoteCluster";
 pub(super) const INSTANCE: &str = "ActiveActiveInstance";
 const CLASSIC: &str = "app.redislabs.com/v1alpha1";
 const OWN: &str = "meridian.dev/v1alpha1";

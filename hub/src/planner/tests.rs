@@ -2,6 +2,7 @@ mod checker;
 mod properties;
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 use meridian_api::ids::{ClusterUid, ObjectId, PlanNumber, Revision, StoreId, Term};
 use serde_json::{Value, json};
@@ -31,8 +32,29 @@ fn moment() -> jiff::Timestamp {
     jiff::Timestamp::UNIX_EPOCH
 }
 
+/// What the planner knows, and what members were told in full.
+#[derive(Clone)]
+struct World {
+    input: Input,
+    told: BTreeMap<Place, Desired>,
+}
+
+impl Deref for World {
+    type Target = Input;
+
+    fn deref(&self) -> &Input {
+        &self.input
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Input {
+        &mut self.input
+    }
+}
+
 /// Clusters 1 to `clusters`, each with one REC, and no database.
-fn world(clusters: u8) -> Input {
+fn world(clusters: u8) -> World {
     let mut input = Input {
         reign: (store(), Term(1)),
         plan_number: PlanNumber(0),
@@ -84,7 +106,8 @@ fn world(clusters: u8) -> Input {
         };
         input.remotes.insert(name, remote);
     }
-    input
+    let told = BTreeMap::new();
+    World { input, told }
 }
 
 fn database(n: u8, participants: &[u8]) -> Database {
@@ -105,7 +128,7 @@ fn database(n: u8, participants: &[u8]) -> Database {
     }
 }
 
-fn with(mut input: Input, databases: impl IntoIterator<Item = Database>) -> Input {
+fn with(mut input: World, databases: impl IntoIterator<Item = Database>) -> World {
     input.databases.extend(
         databases
             .into_iter()
@@ -115,16 +138,18 @@ fn with(mut input: Input, databases: impl IntoIterator<Item = Database>) -> Inpu
 }
 
 /// What the plan task does, on a map instead of a store.
-fn carry_out(input: &mut Input, plan: &Plan) {
+fn carry_out(input: &mut World, plan: &Plan) {
     check(input, plan).unwrap();
     input.plan_number = plan.number;
     input.memberships.extend(plan.memberships.clone());
     for (place, desired) in &plan.tell {
         let revision = Revision(plan.number.0 * 1000);
-        input.desired.insert(*place, (desired.clone(), revision));
+        input.desired.insert(*place, (desired.told(), revision));
+        input.told.insert(*place, desired.clone());
     }
     for place in &plan.forget {
         input.desired.remove(place);
+        input.told.remove(place);
         input.done.remove(place);
     }
     for name in &plan.finished {
@@ -134,7 +159,7 @@ fn carry_out(input: &mut Input, plan: &Plan) {
 }
 
 /// Members carry out what they are told, as far as its order allows.
-fn members_obey(input: &mut Input) {
+fn members_obey(input: &mut World) {
     let told: Vec<_> = input
         .desired
         .iter()
@@ -144,7 +169,7 @@ fn members_obey(input: &mut Input) {
 }
 
 /// Plans until nothing is planned any more; says how often something was.
-fn settle(input: &mut Input) -> usize {
+fn settle(input: &mut World) -> usize {
     for turn in 0..20 {
         let next = plan(input);
         if next.is_empty() {
@@ -155,24 +180,22 @@ fn settle(input: &mut Input) -> usize {
     panic!("the planner does not come to rest:\n{}", plan(input));
 }
 
-fn told<'a>(input: &'a Input, on: u8, kind: &str) -> Vec<&'a Desired> {
-    let here = input
-        .desired
-        .iter()
-        .filter(|((at, _), _)| *at == cluster(on));
-    here.map(|(_, (desired, _))| desired)
+fn told<'a>(input: &'a World, on: u8, kind: &str) -> Vec<&'a Desired> {
+    let here = input.told.iter();
+    let here = here.filter(|((at, _), _)| *at == cluster(on));
+    here.map(|(_, desired)| desired)
         .filter(|desired| desired.kind == kind)
         .collect()
 }
 
-fn instance(input: &Input, on: u8) -> &Value {
+fn instance(input: &World, on: u8) -> &Value {
     let Action::Upsert { body } = &told(input, on, objects::INSTANCE)[0].action else {
         panic!("a tombstone")
     };
     &body["spec"]
 }
 
-fn confirmed(input: &mut Input, name: &str) {
+fn confirmed(input: &mut World, name: &str) {
     let database = input.databases.get_mut(name).unwrap();
     database.deletion = Some(Deletion {
         approval: "alice".to_owned(),
@@ -195,7 +218,7 @@ fn every_participant_is_told_the_same_membership_and_its_own_place_in_it() {
             (&json!(1), &json!(1), &json!("rec"))
         );
         assert_eq!(spec["members"], instance(&input, 1)["members"]);
-        assert_eq!(told(&input, n, objects::RERC).len(), 3);
+        assert_eq!(told(&input, n, RERC).len(), 3);
         assert_eq!(told(&input, n, objects::REAADB).len(), 1);
     }
     let member = &instance(&input, 1)["members"][1];
@@ -348,7 +371,7 @@ fn a_confirmed_deletion_goes_in_order_and_leaves_nothing() {
             (&vec![], &vec![database.object_id])
         );
         assert!(
-            told(&input, n, objects::RERC)
+            told(&input, n, RERC)
                 .iter()
                 .all(|desired| !desired.is_tombstone()),
             "they go last"
@@ -361,7 +384,7 @@ fn a_confirmed_deletion_goes_in_order_and_leaves_nothing() {
         input
             .desired
             .values()
-            .all(|(desired, _)| desired.kind == objects::RERC && desired.is_tombstone())
+            .all(|(desired, _)| desired.kind == RERC && desired.is_tombstone())
     );
     members_obey(&mut input);
     settle(&mut input);
@@ -390,7 +413,7 @@ fn what_a_member_carried_out_at_a_higher_revision_of_another_time_is_no_deletion
     settle(&mut input);
     confirmed(&mut input, "db-1");
     settle(&mut input);
-    let of_another_time = |(place, (_, revision)): (&Place, &(Desired, Revision))| {
+    let of_another_time = |(place, (_, revision)): (&Place, &(Told, Revision))| {
         let later = Revision(revision.0 + 1);
         (*place, later)
     };
@@ -416,7 +439,7 @@ fn remote_clusters_that_another_database_needs_stay() {
     members_obey(&mut input);
     settle(&mut input);
     let names = |tombstones| {
-        let on_one = told(&input, 1, objects::RERC).into_iter();
+        let on_one = told(&input, 1, RERC).into_iter();
         on_one
             .filter(|desired| desired.is_tombstone() == tombstones)
             .map(|desired| desired.name.clone())

@@ -88,9 +88,8 @@ pub async fn drive<T: Task>(
                 () = wake.notified() => {}
                 () = sleep(triggers.every) => {}
             }
-            let begun = Instant::now();
-            activate(&mut task, &metrics).await;
-            sleep((begun.elapsed() * REST).min(LONGEST_REST)).await;
+            let worked = activate(&mut task, &metrics).await;
+            sleep((worked * REST).min(LONGEST_REST)).await;
         }
     };
     tokio::select! {
@@ -101,14 +100,17 @@ pub async fn drive<T: Task>(
     }
 }
 
-async fn activate<T: Task>(task: &mut T, metrics: &Metrics) {
+/// Lets a task look until it is settled; tells how long it has worked.
+async fn activate<T: Task>(task: &mut T, metrics: &Metrics) -> Duration {
+    let mut worked = Duration::ZERO;
     loop {
         let begun = Instant::now();
         let result = task.activate().await;
         metrics.task(T::NAME, TaskResult::of(&result), begun.elapsed());
+        worked += begun.elapsed().saturating_sub(task.waited());
         match result {
             Ok(Outcome::Progressed) => {}
-            Ok(Outcome::Settled | Outcome::HeldBack) => return,
+            Ok(Outcome::Settled | Outcome::HeldBack) => return worked,
             Err(TaskError::Store(StoreError::Conflict { key, .. })) => {
                 tracing::debug!(
                     task = T::NAME,
@@ -123,7 +125,7 @@ async fn activate<T: Task>(task: &mut T, metrics: &Metrics) {
                     "a task failed"
                 );
                 sleep(AFTER_FAILURE).await;
-                return;
+                return worked;
             }
         }
     }

@@ -7,7 +7,7 @@ fn the_checker_refuses_an_unapproved_deletion() {
     let mut input = with(world(2), [database(1, &[1, 2])]);
     settle(&mut input);
     let place = (cluster(1), object(0xdb, 1));
-    let told = input.desired[&place].0.clone();
+    let told = input.told[&place].clone();
     let deletion = |approval: &str| {
         let action = Action::Delete {
             approval: approval.to_owned(),

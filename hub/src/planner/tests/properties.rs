@@ -32,7 +32,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-fn happen(input: &mut Input, happening: Happening) {
+fn happen(input: &mut World, happening: Happening) {
     let report = |n: u8| world(4).recs[&cluster(n)].clone();
     match happening {
         Happening::Create(n, on) => {
@@ -69,11 +69,7 @@ fn happen(input: &mut Input, happening: Happening) {
 
 /// Whatever left the desired state was a tombstone that its member had carried out, and every data-bearing tombstone
 /// belongs to a database whose deletion a person confirmed.
-fn only_tombstones_delete(
-    before: &BTreeMap<Place, (Desired, Revision)>,
-    after: &Input,
-    plan: &Plan,
-) {
+fn only_tombstones_delete(before: &BTreeMap<Place, (Told, Revision)>, after: &Input, plan: &Plan) {
     for (place, (desired, _)) in before {
         assert!(
             after.desired.contains_key(place) || desired.is_tombstone(),
@@ -98,7 +94,71 @@ fn only_tombstones_delete(
     }
 }
 
+/// What happens after this to a planner that looks at what has changed only: what it is told of that.
+fn change(before: &Input, after: &Input) -> Changed {
+    fn differing<'m, K: Ord, V: PartialEq>(
+        before: &'m BTreeMap<K, V>,
+        after: &'m BTreeMap<K, V>,
+    ) -> impl Iterator<Item = &'m K> {
+        let mut keys: BTreeSet<_> = before.keys().collect();
+        keys.extend(after.keys());
+        keys.into_iter()
+            .filter(|key| before.get(key) != after.get(key))
+    }
+    let mut changed = Changed::default();
+    let databases = before.databases.values().chain(after.databases.values());
+    let owners: BTreeMap<_, _> = databases
+        .flat_map(|known| {
+            [known.object_id, known.instance_object_id].map(|object| (object, known.name.clone()))
+        })
+        .collect();
+    changed
+        .databases
+        .extend(differing(&before.databases, &after.databases).cloned());
+    let memberships = differing(&before.memberships, &after.memberships);
+    changed
+        .databases
+        .extend(memberships.filter_map(|object| owners.get(object).cloned()));
+    for place in differing(&before.desired, &after.desired) {
+        let known = after.desired.get(place).or(before.desired.get(place));
+        match (owners.get(&place.1), known) {
+            (None, Some((told, _))) => drop(changed.told.insert((*place, told.name.clone()))),
+            (owner, _) => changed.databases.extend(owner.cloned()),
+        }
+    }
+    for cluster in differing(&before.recs, &after.recs) {
+        let remotes = after.remotes.values();
+        let of_it = remotes.filter(|remote| remote.cluster == *cluster);
+        changed
+            .remotes
+            .extend(of_it.map(|remote| remote.name.clone()));
+    }
+    changed
+}
+
 proptest! {
+    #[test]
+    fn a_plan_of_what_has_changed_is_that_of_everything(
+        happenings in proptest::collection::vec(happening(), 0..60)
+    ) {
+        let mut input = world(4);
+        let mut needs = Needs::default();
+        let mut changed = Changed::everything();
+        for one in happenings {
+            if matches!(one, Happening::Plan) {
+                let mut of_changed = plan_changed(&input, &mut needs, &std::mem::take(&mut changed));
+                let mut of_everything = plan(&input);
+                // What is waited for is told of those that were looked at.
+                of_changed.report.clear();
+                of_everything.report.clear();
+                prop_assert_eq!(of_changed, of_everything);
+            }
+            let before = input.input.clone();
+            happen(&mut input, one);
+            changed = changed.and(change(&before, &input));
+        }
+    }
+
     #[test]
     fn only_tombstones_delete_whatever_happens_and_the_planner_comes_to_rest(
         happenings in proptest::collection::vec(happening(), 0..40)

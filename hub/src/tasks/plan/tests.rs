@@ -69,18 +69,69 @@ async fn what_became_of_orders_is_waited_for_and_read_only_while_something_is_de
 }
 
 #[tokio::test]
-async fn every_database_finds_what_is_told_of_it_and_the_rest_is_of_none() {
-    let hub = hub(5).await;
-    let planning = Planning::new(Arc::clone(&hub.app));
-    let seen = planning.read().await.unwrap();
-    let plan = planner::plan(&seen.input);
-    let mut told = Told::of(&plan);
-    for held in &seen.databases {
-        let mine = told.take(&held.record);
-        assert_eq!(mine.len(), 4, "a database and an instance for two members");
-        assert!(mine.is_sorted_by_key(|(place, _)| **place));
-        let of_it = [held.record.object_id, held.record.instance_object_id];
-        assert!(mine.iter().all(|((_, object), _)| of_it.contains(object)));
-    }
-    assert_eq!(told.rest().len(), 4, "two remote clusters for two members");
+async fn one_database_that_changes_is_planned_at_the_cost_of_one() {
+    let hub = hub(12).await;
+    let mut planning = Planning::new(Arc::clone(&hub.app));
+    settled(&mut planning).await;
+    let before = hub.store.handed_out();
+    let new = database("one-more", &["eu", "us"]);
+    let made = hub.app.create_database(&new, &Manner::default()).await;
+    made.unwrap();
+    let created = hub.store.handed_out();
+    settled(&mut planning).await;
+    let planned = hub.store.handed_out() - created;
+    // To create it costs what is read of its participants.
+    assert!(planned <= created - before, "{planned} entries were read");
+    assert_eq!(planning.view.as_ref().unwrap().changed, Changed::default());
+}
+
+#[tokio::test]
+async fn a_small_plan_is_one_transaction() {
+    let hub = hub(0).await;
+    let mut planning = Planning::new(Arc::clone(&hub.app));
+    settled(&mut planning).await;
+    let new = database("db", &["eu", "us"]);
+    let made = hub.app.create_database(&new, &Manner::default()).await;
+    made.unwrap();
+    let head = async || hub.app.store().list(Vec::new()).await.unwrap().revision;
+    let before = head().await;
+    settled(&mut planning).await;
+    assert_eq!(head().await.0, before.0 + 1);
+}
+
+#[tokio::test]
+async fn what_a_failed_commit_left_out_is_planned_again() {
+    let hub = hub(1).await;
+    let mut planning = Planning::new(Arc::clone(&hub.app));
+    let view = refreshed(&hub.app, &mut planning.view).await.unwrap();
+    let changed = std::mem::take(&mut view.changed);
+    // A plan that is looked at, and never written.
+    let plan = planner::plan_changed(&view.input, &mut planning.needs, &changed);
+    assert!(!plan.is_empty());
+    view.counters = Some((Default::default(), Revision(1_000_000)));
+    view.changed = changed;
+    let refused = planning.activate().await;
+    assert!(
+        matches!(refused, Err(TaskError::Store(StoreError::Conflict { .. }))),
+        "{refused:?}"
+    );
+    planning.view.as_mut().unwrap().counters = None;
+    settled(&mut planning).await;
+    let told = hub.app.desired_of(uid(LAB_1)).await.unwrap().value;
+    assert_eq!(told.len(), 4);
+}
+
+#[tokio::test]
+async fn a_planner_that_is_overtaken_by_compaction_reads_everything_again() {
+    let hub = hub(1).await;
+    let mut planning = Planning::new(Arc::clone(&hub.app));
+    settled(&mut planning).await;
+    let new = database("one-more", &["eu", "us"]);
+    let made = hub.app.create_database(&new, &Manner::default()).await;
+    made.unwrap();
+    let head = hub.app.store().list(Vec::new()).await.unwrap().revision;
+    hub.app.store().compact(head).await.unwrap();
+    settled(&mut planning).await;
+    let told = hub.app.desired_of(uid(LAB_1)).await.unwrap().value;
+    assert_eq!(told.len(), 6);
 }
