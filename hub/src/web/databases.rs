@@ -1,5 +1,7 @@
 //! `/api/v1/activeactivedatabases`: create, list, get, change, delete. A body is the custom resource that users know.
 
+use std::collections::BTreeSet;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -30,7 +32,20 @@ pub(super) const KIND: &str = "RedisEnterpriseActiveActiveDatabase";
 
 /// All databases that somebody with this scope may see, as they are shown.
 pub(super) async fn listed(app: &App, scope: &Scope) -> Result<Read<Vec<Listed>>, Failure> {
-    let Read { value, revision } = app.database_views(scope).await?;
+    as_listed(app.database_views(scope).await?)
+}
+
+/// Those of these names that exist, as they are shown to somebody who may see all.
+pub(super) async fn listed_of(
+    app: &App,
+    names: &BTreeSet<String>,
+) -> Result<Read<Vec<Listed>>, Failure> {
+    as_listed(app.database_views_of(&Scope::all(), names).await?)
+}
+
+fn as_listed(
+    Read { value, revision }: Read<Vec<DatabaseView>>,
+) -> Result<Read<Vec<Listed>>, Failure> {
     let listed = |view: &DatabaseView| {
         let known = &view.database.record;
         Ok::<_, Failure>(Listed {

@@ -40,6 +40,19 @@ pub(super) struct Listed {
     pub(super) body: Value,
 }
 
+/// What a change of a record changes of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Touched {
+    /// Nothing.
+    None,
+    /// The object of this name.
+    Named(String),
+    /// The object that is shown from this part, if there is one.
+    OfPart(ObjectId),
+    /// Any of them.
+    All,
+}
+
 impl Kind {
     /// As objects call it.
     pub(super) fn name(self) -> &'static str {
@@ -89,6 +102,25 @@ impl Kind {
             Self::ApiToken => users.text(),
         };
         key.strip_prefix(prefix)
+    }
+
+    /// Which objects a change of this key may have changed.
+    pub(super) fn touched_by(self, key: &str) -> Touched {
+        if !self.prefixes().iter().any(|prefix| key.starts_with(prefix)) {
+            return Touched::None;
+        }
+        if self != Self::Database {
+            return Touched::All;
+        }
+        if let Some(name) = self.named_by(key) {
+            return Touched::Named(name.to_owned());
+        }
+        let of_membership = key.strip_prefix(keys::memberships().text());
+        let of_membership = of_membership.and_then(|object| object.parse().ok());
+        let of_member = keys::cluster_and_object(key).map(|(_, object)| object);
+        of_membership
+            .or(of_member)
+            .map_or(Touched::All, Touched::OfPart)
     }
 
     /// All of them that somebody with this scope may see, by name.

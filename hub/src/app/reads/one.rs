@@ -1,6 +1,6 @@
 //! One object with everything that is known of it: reads as many records as it is shown from, however many others there are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_api::ids::ClusterUid;
 
@@ -11,7 +11,7 @@ use crate::domain::breaker;
 use crate::domain::database::Database;
 use crate::domain::remote::Remote;
 use crate::store::records::{self, Held};
-use crate::store::{StoreError, keys};
+use crate::store::{Read, StoreError, keys};
 
 /// Keys of one kind after the other, in the order in which lists are read.
 type Kinds = Vec<Vec<String>>;
@@ -36,12 +36,22 @@ fn of_remotes(names: &[String]) -> Vec<String> {
     keys.map(|key| key.text().to_owned()).collect()
 }
 
-fn of_database(database: &Held<Database>, clusters: &BTreeSet<ClusterUid>) -> Kinds {
-    let known = &database.record;
-    let places: Vec<_> = clusters
+/// Databases, each with the members that take part in it.
+type Placed<'d> = [(&'d Held<Database>, BTreeSet<ClusterUid>)];
+
+fn of_databases(databases: &Placed<'_>) -> Kinds {
+    let places: Vec<_> = databases
         .iter()
-        .flat_map(|uid| [known.object_id, known.instance_object_id].map(|object| (*uid, object)))
+        .flat_map(|(held, clusters)| {
+            let objects = [held.record.object_id, held.record.instance_object_id];
+            let each = clusters.iter();
+            each.flat_map(move |uid| objects.map(|object| (*uid, object)))
+        })
         .collect();
+    let known = databases.iter().map(|(held, _)| held);
+    let memberships = known
+        .clone()
+        .map(|it| keys::membership(it.record.object_id));
     let desired = places
         .iter()
         .map(|(uid, object)| keys::desired(*uid, *object).text().to_owned());
@@ -52,8 +62,8 @@ fn of_database(database: &Held<Database>, clusters: &BTreeSet<ClusterUid>) -> Ki
         .iter()
         .map(|(uid, object)| keys::observed(*uid, *object).text().to_owned());
     vec![
-        vec![database.key.clone()],
-        vec![keys::membership(known.object_id).text().to_owned()],
+        known.map(|held| held.key.clone()).collect(),
+        memberships.map(|key| key.text().to_owned()).collect(),
         desired.collect(),
         outcomes.collect(),
         observed.collect(),
@@ -62,14 +72,18 @@ fn of_database(database: &Held<Database>, clusters: &BTreeSet<ClusterUid>) -> Ki
 
 impl App {
     /// Exactly these records, at one revision.
-    async fn exactly(&self, kinds: Kinds) -> Result<Lists, StoreError> {
+    async fn exactly(&self, kinds: Kinds) -> Result<Read<Lists>, StoreError> {
         let counts: Vec<usize> = kinds.iter().map(Vec::len).collect();
         let keys = kinds.into_iter().flatten().collect();
-        let mut found = self.store().get_all(keys).await?.value.into_iter();
+        let Read { value, revision } = self.store().get_all(keys).await?;
+        let mut found = value.into_iter();
         let lists = counts
             .into_iter()
             .map(|count| found.by_ref().take(count).flatten().collect());
-        Ok(Lists(lists.collect::<Vec<_>>().into_iter()))
+        Ok(Read {
+            value: Lists(lists.collect::<Vec<_>>().into_iter()),
+            revision,
+        })
     }
 
     /// The remote clusters of these names that exist.
@@ -80,7 +94,7 @@ impl App {
         &self,
         names: &[String],
     ) -> Result<Vec<Held<Remote>>, StoreError> {
-        let mut lists = self.exactly(vec![of_remotes(names)]).await?;
+        let mut lists = self.exactly(vec![of_remotes(names)]).await?.value;
         lists.next(&keys::remotes())
     }
 
@@ -94,7 +108,7 @@ impl App {
             return Ok(None);
         };
         let clusters = BTreeSet::from([holder.record.cluster]);
-        let mut lists = self.exactly(of_members(&clusters)).await?;
+        let mut lists = self.exactly(of_members(&clusters)).await?.value;
         let mut views = members(&mut lists)?.into_values();
         // It may have been removed since, and nobody is another by this name.
         Ok(views.find(|view| view.cluster.record.name == name))
@@ -113,7 +127,7 @@ impl App {
             let clusters = BTreeSet::from([known.record.cluster]);
             let mut kinds = of_members(&clusters);
             kinds.push(of_remotes(&names));
-            let mut lists = self.exactly(kinds).await?;
+            let mut lists = self.exactly(kinds).await?.value;
             let members = members(&mut lists)?;
             let Some(remote) = lists.next(&keys::remotes())?.pop() else {
                 return Ok(None);
@@ -133,30 +147,69 @@ impl App {
         scope: &Scope,
         name: &str,
     ) -> Result<Option<DatabaseView>, AppError> {
-        // Where its records lie is read first. If that has changed until they are read, another writer has made progress.
+        let names = BTreeSet::from([name.to_owned()]);
+        let mut views = self.database_views_of(scope, &names).await?.value;
+        Ok(views.pop())
+    }
+
+    /// Those of the databases of these names that exist and that somebody with this scope may see, by name, all at one revision.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn database_views_of(
+        &self,
+        scope: &Scope,
+        names: &BTreeSet<String>,
+    ) -> Result<Read<Vec<DatabaseView>>, AppError> {
+        // Where their records lie is read first. If that has changed until they are read, another writer has made progress.
         loop {
-            let key = keys::database(name);
-            let Some(known) = records::get(self.store().as_ref(), &key).await? else {
-                return Ok(None);
-            };
-            let participants = known.record.participants().into_iter();
-            let names: Vec<_> = participants.map(|participant| participant.name).collect();
-            let remotes = self.remotes_named(&names).await?;
-            let clusters = remotes.iter().map(|held| held.record.cluster).collect();
-            let mut kinds = of_members(&clusters);
-            kinds.push(of_remotes(&names));
-            kinds.extend(of_database(&known, &clusters));
-            let view = databases(&mut self.exactly(kinds).await?, scope)?.pop();
+            let keys = names
+                .iter()
+                .map(|name| keys::database(name).text().to_owned());
+            let mut lists = self.exactly(vec![keys.collect()]).await?.value;
+            let known = lists.next(&keys::databases())?;
+            let remotes: BTreeSet<String> = known
+                .iter()
+                .flat_map(|held| held.record.participants())
+                .map(|participant| participant.name)
+                .collect();
+            let remotes: Vec<_> = remotes.into_iter().collect();
+            let on: BTreeMap<String, ClusterUid> = self
+                .remotes_named(&remotes)
+                .await?
+                .into_iter()
+                .map(|held| (held.record.name, held.record.cluster))
+                .collect();
+            let placed: Vec<_> = known
+                .iter()
+                .map(|held| {
+                    let participants = held.record.participants().into_iter();
+                    let clusters = participants.filter_map(|it| on.get(&it.name).copied());
+                    (held, clusters.collect::<BTreeSet<_>>())
+                })
+                .collect();
+            let mut kinds = of_members(&on.values().copied().collect());
+            kinds.push(of_remotes(&remotes));
+            kinds.extend(of_databases(&placed));
+            let Read {
+                value: mut lists,
+                revision,
+            } = self.exactly(kinds).await?;
+            let value = databases(&mut lists, scope)?;
             let is_whole = |view: &DatabaseView| {
+                let before = known.iter().find(|held| held.key == view.database.key);
                 let mut remotes = view
                     .participants
                     .iter()
                     .filter_map(|one| one.remote.as_ref());
-                view.database.modified == known.modified
-                    && remotes.all(|view| clusters.contains(&view.remote.record.cluster))
+                before.is_some_and(|held| held.modified == view.database.modified)
+                    && remotes.all(|view| {
+                        let record = &view.remote.record;
+                        on.get(&record.name) == Some(&record.cluster)
+                    })
             };
-            if view.as_ref().is_none_or(is_whole) {
-                return Ok(view);
+            if value.iter().all(is_whole) {
+                return Ok(Read { value, revision });
             }
         }
     }

@@ -88,6 +88,17 @@ impl Past {
     }
 }
 
+fn item(one: Listed) -> (String, Item) {
+    let item = Item {
+        created: one.created,
+        changed: one.newest,
+        project: one.project,
+        parts: one.parts,
+        body: one.body.to_string().into(),
+    };
+    (one.name, item)
+}
+
 /// All objects of a kind at one revision.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
@@ -102,56 +113,53 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// The first one, which knows of nothing before it.
     pub(super) fn first(kind: Kind, read: Read<Vec<Listed>>) -> Self {
-        let items = read.value.into_iter().map(|one| {
-            let item = Item {
-                created: one.created,
-                changed: one.newest,
-                project: one.project,
-                parts: one.parts,
-                body: one.body.to_string().into(),
-            };
-            (one.name, item)
-        });
         Self {
             kind,
             revision: read.revision,
             since: read.revision,
-            items: items.collect(),
+            items: read.value.into_iter().map(item).collect(),
             gone: VecDeque::new(),
         }
     }
 
     /// The next one. What differs has changed by its revision; what is as it was stays in one place of memory.
     pub(super) fn next(&self, read: Read<Vec<Listed>>) -> Self {
+        let all = self.items.keys().cloned().collect();
+        self.with(&all, read)
+    }
+
+    /// The next one, in which of those that were here only these may have become different, or have gone. What else is read is new.
+    pub(super) fn with(&self, looked_at: &BTreeSet<String>, read: Read<Vec<Listed>>) -> Self {
         let at = read.revision;
-        let mut next = Self::first(self.kind, read);
-        next.since = self.since;
-        next.gone.clone_from(&self.gone);
-        for (name, before) in &self.items {
-            match next
-                .items
-                .get_mut(name)
-                .filter(|now| now.created == before.created)
-            {
+        let mut next = self.clone();
+        next.revision = at;
+        let mut items: BTreeMap<String, Item> = read.value.into_iter().map(item).collect();
+        for name in looked_at {
+            let Some(before) = self.items.get(name) else {
+                continue;
+            };
+            let now = items.get_mut(name);
+            match now.filter(|now| now.created == before.created) {
                 Some(now) if now.body == before.body => *now = before.clone(),
                 Some(now) => now.changed = at,
-                None => next.gone.push_back(Gone {
-                    at,
-                    name: name.clone(),
-                    created: before.created,
-                    project: before.project.clone(),
-                    body: before.body.clone(),
-                }),
+                None => {
+                    next.items.remove(name);
+                    next.gone.push_back(Gone {
+                        at,
+                        name: name.clone(),
+                        created: before.created,
+                        project: before.project.clone(),
+                        body: before.body.clone(),
+                    });
+                }
             }
         }
-        for (name, item) in &mut next.items {
-            if self
-                .items
-                .get(name)
-                .is_none_or(|before| before.created != item.created)
-            {
+        for (name, mut item) in items {
+            let before = self.items.get(&name);
+            if before.is_none_or(|before| before.created != item.created) {
                 item.changed = at;
             }
+            next.items.insert(name, item);
         }
         while next.gone.len() > MOST_GONE
             && let Some(forgotten) = next.gone.pop_front()
@@ -159,6 +167,13 @@ impl Snapshot {
             next.since = forgotten.at;
         }
         next
+    }
+
+    /// Which object is shown from each of these parts.
+    pub(super) fn names_of(&self, parts: &BTreeSet<ObjectId>) -> BTreeSet<String> {
+        let items = self.items.iter();
+        let of = items.filter(|(_, item)| item.parts.iter().any(|part| parts.contains(part)));
+        of.map(|(name, _)| name.clone()).collect()
     }
 
     /// All objects, as if each had just come.
