@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // `Bytes` instead of `Vec<u8>`: one body is sent to many sessions without a copy.
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::link::codec::LinkCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

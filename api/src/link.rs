@@ -3,6 +3,7 @@
 //! [`proto`] is generated from `proto/*.proto`, which document every message.
 
 pub mod clock;
+pub mod codec;
 pub mod codes;
 pub mod digest;
 pub mod enroll;

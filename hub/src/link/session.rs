@@ -148,7 +148,7 @@ where
     let begun = tokio::select! {
         biased;
         end = stopped(&stop, &sessions) => Err(end),
-        begun = Session::init(context, speaker.clone(), incoming, outgoing) => begun,
+        begun = Box::pin(Session::init(context, speaker.clone(), incoming, outgoing)) => begun,
     };
     let end = match begun {
         Ok((mut session, opening)) => {
@@ -165,9 +165,9 @@ where
             };
             let end = match end {
                 Some(end) => end,
-                None => session.revoked(&speaker).await,
+                None => Box::pin(session.revoked(&speaker)).await,
             };
-            session.leave(&end).await;
+            Box::pin(session.leave(&end)).await;
             end
         }
         Err(end) => end,
@@ -258,12 +258,14 @@ where
         Ok((session, opening))
     }
 
+    /// What happens now and then is boxed, here and below: thousands of sessions wait most of the time, and each is as large as the
+    /// largest of what it holds unboxed.
     async fn run(&mut self, opening: Opening) -> End {
         // What happened since then is told to who asks for changes now.
         if self.context.app.reign() != self.reign {
             return End::new_reign();
         }
-        match self.welcome(opening).await {
+        match Box::pin(self.welcome(opening)).await {
             Ok(()) => self.go_on().await,
             Err(end) => end,
         }
@@ -341,24 +343,26 @@ where
             let room = !self.observing && self.window.has_room();
             let step = tokio::select! {
                 biased;
-                Ok(()) = roots.changed() => self.on_trust().await,
+                Ok(()) = roots.changed() => Box::pin(self.on_trust()).await,
                 _ = self.doubts_and_reigns.recv() => Err(End::new_reign()),
                 () = sleep_until(self.heard + timing.idle) => {
                     Err(End::bye(codes::IDLE, format!("nothing was heard for {:?}", timing.idle)))
                 }
-                frame = self.incoming.next() => self.on_frame(frame).await,
+                frame = self.incoming.next() => Box::pin(self.on_frame(frame)).await,
                 () = sleep_until(beat_at) => {
                     beat_at = Instant::now() + self.context.app.random().jittered(timing.beat);
                     match self.over() {
                         Some(end) => Err(end),
-                        None => match self.wait_for_pages().await {
+                        None => match Box::pin(self.wait_for_pages()).await {
                             Ok(()) => self.beat().await,
                             end => end,
                         },
                     }
                 }
-                () = outbox.reconsidered() => self.reconsider().await,
-                (pending, whole) = outbox.take(outbound::BATCH), if room => self.apply(pending, whole).await,
+                () = outbox.reconsidered() => Box::pin(self.reconsider()).await,
+                (pending, whole) = outbox.take(outbound::BATCH), if room => {
+                    Box::pin(self.apply(pending, whole)).await
+                }
             };
             if let Err(end) = step {
                 return end;
