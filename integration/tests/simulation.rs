@@ -51,6 +51,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use meridian_hub::ca::Origin;
 use world::World;
 
 /// Seeds of `make test`. `make test-full` runs more.
@@ -69,6 +70,8 @@ struct Run {
     digest: u64,
     rested: Duration,
     welcomes: (usize, usize),
+    /// It was judged whether a member puts back what is lost while no hub runs.
+    without_hub: bool,
 }
 
 /// One run, from nothing to rest.
@@ -82,7 +85,11 @@ fn run(seed: u64, whole_trace: bool) -> Run {
         let mut world = World::new(seed, whole_trace).await;
         schedule::play(&mut world).await;
         let rested = rest::come_to_rest(&mut world).await;
+        let mut without_hub = false;
         if world.trace.violations().is_empty() {
+            without_hub = rest::without_hub(&mut world).await;
+            world.start_hub(Origin::Loaded).await;
+            rest::come_to_rest(&mut world).await;
             rest::replay(&mut world).await;
         }
         Run {
@@ -92,6 +99,7 @@ fn run(seed: u64, whole_trace: bool) -> Run {
             digest: world.trace.digest(),
             rested,
             welcomes: world.judge.welcomes(),
+            without_hub,
         }
     })
 }
@@ -145,6 +153,7 @@ struct State {
     told: Instant,
     events: u64,
     observed: u64,
+    without_hub: u64,
     longest: Duration,
     failed: BTreeMap<u64, Run>,
 }
@@ -158,6 +167,7 @@ impl Sums {
             told: begun,
             events: 0,
             observed: 0,
+            without_hub: 0,
             longest: Duration::ZERO,
             failed: BTreeMap::new(),
         };
@@ -185,6 +195,7 @@ impl Sums {
         state.done += 1;
         state.events += run.events;
         state.observed += run.welcomes.1 as u64;
+        state.without_hub += u64::from(run.without_hub);
         state.longest = state.longest.max(run.rested);
         if let Some(first) = run.violations.first() {
             println!("seed {seed}: {first}");
@@ -205,11 +216,19 @@ impl Sums {
             let failed: Vec<_> = state.failed.keys().collect();
             panic!("seeds {failed:?} failed\n{}", explain(*seed, run));
         }
+        assert!(
+            state.done < SEEDS || state.without_hub >= state.done / 8,
+            "only {} of {} seeds judged a member without a hub",
+            state.without_hub,
+            state.done
+        );
         println!(
-            "{} seeds, {} events, {} sessions that only observed, at rest after {:?} at most; took {:?}",
+            "{} seeds, {} events, {} sessions that only observed, {} members judged without a hub, at rest after {:?} at most; \
+             took {:?}",
             state.done,
             state.events,
             state.observed,
+            state.without_hub,
             state.longest,
             begun.elapsed()
         );

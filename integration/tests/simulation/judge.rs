@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use meridian_agent::link::{journal::Journal, order::Position};
+use meridian_agent::link::{freeze::Freeze, journal::Journal, kinds::Kind, order::Position};
 use meridian_api::{
     ids::{ClusterUid, Incarnation, ObjectId, Revision, Term},
     link::proto::{
@@ -15,7 +15,7 @@ use meridian_api::{
     },
 };
 
-use super::{trace::Trace, volume::Volume};
+use super::{clock::Wall, trace::Trace, volume::Volume};
 
 #[path = "judge/session.rs"]
 mod session;
@@ -27,6 +27,8 @@ pub(crate) use session::SessionId;
 #[derive(Clone)]
 pub(crate) struct Judge {
     trace: Trace,
+    /// The clock by which the hub counts.
+    hub_wall: Wall,
     state: Arc<Mutex<State>>,
 }
 
@@ -35,6 +37,10 @@ struct State {
     volumes: Vec<Volume>,
     sessions: BTreeMap<SessionId, Session>,
     members: BTreeMap<ClusterUid, Member>,
+    /// Databases whose deletion the hub over the newest volume told each member, with the hub's time, since a person looked.
+    deletions: BTreeMap<ClusterUid, BTreeMap<String, i64>>,
+    /// Deletions that a person has seen in a list and released.
+    released: BTreeSet<ObjectId>,
 }
 
 /// What is known of one member.
@@ -46,6 +52,10 @@ struct Member {
     seen: Option<Position>,
     /// It was told to follow another store.
     adopts: bool,
+    /// The newest Welcome that it heard told it to observe.
+    observes: bool,
+    /// What is frozen on it, as it was stored last.
+    frozen: Freeze,
     /// Deletions that the member said to have prepared.
     prepared: BTreeSet<(ObjectId, Revision)>,
     /// Deletions that a hub confirmed.
@@ -67,15 +77,52 @@ pub(crate) struct Touched<'a> {
 }
 
 impl Judge {
-    pub(crate) fn new(trace: Trace) -> Self {
+    pub(crate) fn new(trace: Trace, hub_wall: Wall) -> Self {
         Self {
             trace,
+            hub_wall,
             state: Arc::default(),
         }
     }
 
     pub(crate) fn knows(&self, volume: Volume) {
-        self.state.lock().unwrap().volumes.push(volume);
+        let mut state = self.state.lock().unwrap();
+        state.volumes.push(volume);
+        state.deletions.clear();
+    }
+
+    /// A person has looked at what is frozen, and let these go: they count no more, nor does what went before.
+    pub(crate) fn thawed(&self, seen: Vec<ObjectId>) {
+        if seen.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock().unwrap();
+        state.deletions.clear();
+        state.released.extend(seen);
+    }
+
+    /// Counts what a member is told to delete: more than three databases within an hour are too many, of so few as there are.
+    fn count_deletions(&self, state: &mut State, cluster: ClusterUid, apply: &proto::Apply) {
+        let now = self.hub_wall.millis();
+        let released = &state.released;
+        let told = state.deletions.entry(cluster).or_default();
+        let goes = |item: &&proto::Item| {
+            let kind = Kind::of(&item.api_version, &item.kind);
+            let seen = item
+                .object_id
+                .parse()
+                .is_ok_and(|id| released.contains(&id));
+            item.op() == proto::ItemOp::Delete && kind == Some(Kind::Database) && !seen
+        };
+        for item in apply.items.iter().filter(goes) {
+            told.entry(item.name.clone()).or_insert(now);
+        }
+        let hour = now - 3_600_000..=now;
+        let counted = told.values().filter(|at| hour.contains(at)).count();
+        if counted > 3 {
+            let what = format!("{cluster}: told to delete {counted} databases within an hour");
+            self.trace.broken("I3", what);
+        }
     }
 
     /// A frame leaves the hub. `fresh`: it was made in this very moment.
@@ -87,11 +134,17 @@ impl Judge {
         (frame, fresh): (&HubFrame, bool),
     ) {
         let mut state = self.state.lock().unwrap();
-        let State {
-            sessions, members, ..
-        } = &mut *state;
-        let session = sessions.entry(id).or_insert_with(|| Session::of(cluster));
-        let member = members.entry(cluster).or_default();
+        let state = &mut *state;
+        if let Some(Heard::Apply(apply)) = frame.frame.as_ref()
+            && state.volumes.last().is_some_and(|it| it.is(volume))
+        {
+            self.count_deletions(state, cluster, apply);
+        }
+        let session = state
+            .sessions
+            .entry(id)
+            .or_insert_with(|| Session::of(cluster));
+        let member = state.members.entry(cluster).or_default();
         match frame.frame.as_ref() {
             Some(Heard::Welcome(welcome)) => {
                 if session.impostor {
@@ -153,11 +206,16 @@ impl Judge {
 
     /// A frame arrives at the agent.
     pub(crate) fn agent_hears(&self, cluster: ClusterUid, frame: &HubFrame) {
-        let Some(Heard::Confirm(confirm)) = frame.frame.as_ref() else {
-            return;
-        };
         let mut state = self.state.lock().unwrap();
         let member = state.members.entry(cluster).or_default();
+        let confirm = match frame.frame.as_ref() {
+            Some(Heard::Confirm(confirm)) => confirm,
+            Some(Heard::Welcome(welcome)) => {
+                member.observes = welcome.mode() == SyncMode::Observe;
+                return;
+            }
+            _ => return,
+        };
         // Terms of another store cannot be compared; a person let the member follow it.
         member.adopts |= confirm.action() == ConfirmAction::Adopt && confirm.object_id.is_empty();
         if confirm.action() != ConfirmAction::Delete {
@@ -177,8 +235,8 @@ impl Judge {
             let follows = |before: &Position, now: &Position| match before.store_id == now.store_id
             {
                 true => before.term <= now.term,
-                // Who obeyed nothing yet may follow any.
-                false => member.position.is_none(),
+                // Who carried nothing out yet may follow any.
+                false => member.shown.is_empty(),
             };
             let may = match (&before, &now) {
                 (Some(before), Some(now)) => follows(before, now),
@@ -191,6 +249,7 @@ impl Judge {
             }
         }
         member.seen = now;
+        member.frozen = journal.frozen().clone();
         member.position = journal.position().cloned();
     }
 
@@ -280,6 +339,25 @@ impl Judge {
         let (observe, obey): (Vec<_>, Vec<_>) =
             welcomed.partition(|mode| *mode == SyncMode::Observe);
         (obey.len(), observe.len())
+    }
+
+    /// Whether the newest Welcome that the member heard told it to observe.
+    pub(crate) fn observes(&self, cluster: ClusterUid) -> bool {
+        let state = self.state.lock().unwrap();
+        state
+            .members
+            .get(&cluster)
+            .is_some_and(|member| member.observes)
+    }
+
+    /// Whether the object is frozen on the member: nothing is done about it until its hub says so.
+    pub(crate) fn is_frozen(&self, cluster: ClusterUid, object: &str) -> bool {
+        let state = self.state.lock().unwrap();
+        let member = state.members.get(&cluster);
+        let id = object.parse().ok();
+        member
+            .zip(id)
+            .is_some_and(|(member, id)| member.frozen.holds(&id))
     }
 
     /// What the member's newest session was sent so far, Welcome first; nothing if none was to obey.

@@ -16,7 +16,7 @@ use meridian_hub::{
 };
 use serde_json::json;
 
-use super::{agent::Member, dice::Dice, hub::Hub, trace::Trace};
+use super::{agent::Member, dice::Dice, hub::Hub, judge::Judge, trace::Trace};
 
 /// Names of databases: few, so that they are used again.
 const NAMES: [&str; 4] = ["orders", "carts", "users", "flags"];
@@ -112,13 +112,17 @@ impl Person {
     }
 
     pub(crate) async fn creates(&self, hub: &Hub) {
+        self.creates_as(hub, self.a_name()).await;
+    }
+
+    async fn creates_as(&self, hub: &Hub, name: &str) {
         let remotes = self.some_remotes(hub).await;
         let participating_clusters = remotes.into_iter().map(|name| ParticipatingCluster {
             name,
             ..ParticipatingCluster::default()
         });
         let new = NewDatabase {
-            name: self.a_name().to_owned(),
+            name: name.to_owned(),
             labels: [("team".to_owned(), "a".to_owned())].into(),
             spec: RedisEnterpriseActiveActiveDatabaseSpec {
                 participating_clusters: participating_clusters.collect(),
@@ -156,6 +160,21 @@ impl Person {
         self.tell(format_args!("deletes {name}"), deleted);
     }
 
+    /// A script that goes wrong: every database there may be is made, and then each is deleted by its name.
+    pub(crate) async fn deletes_all(&self, hub: &Hub) {
+        for name in NAMES {
+            self.creates_as(hub, name).await;
+        }
+        let manner = Manner::default();
+        for name in NAMES {
+            let deleted = hub
+                .app
+                .delete_database(name, Some(name), "script", &manner)
+                .await;
+            self.tell(format_args!("deletes {name}, as all"), deleted);
+        }
+    }
+
     pub(crate) async fn removes(&self, hub: &Hub, member: &Member) {
         let removed = hub
             .app
@@ -172,11 +191,13 @@ impl Person {
         }
     }
 
-    /// Looks at deletions in bulk that the hub holds back, and lets them go.
-    pub(crate) async fn thaws(&self, hub: &Hub) {
+    /// Looks at deletions in bulk that the hub holds back, and lets them go. The judge hears before which objects are in the lists.
+    pub(crate) async fn thaws(&self, hub: &Hub, judge: &Judge) {
         let Ok(freezes) = hub.app.freezes().await else {
             return;
         };
+        let all = freezes.iter().flat_map(|freeze| &freeze.deletions);
+        judge.thawed(all.map(|held| held.desired.object_id).collect());
         for freeze in freezes {
             let manner = Manner::default();
             let released = hub.app.release_freeze(&freeze.list, "alice", &manner).await;

@@ -38,7 +38,7 @@ pub(crate) async fn come_to_rest(world: &mut World) -> Duration {
             && let Some(hub) = &world.hub
         {
             world.person.adopts(hub).await;
-            world.person.thaws(hub).await;
+            world.thaws().await;
             world.person.releases(hub, &world.members).await;
         }
         looks += 1;
@@ -206,6 +206,46 @@ pub(crate) async fn replay(world: &mut World) {
         }
         world.kill_agent(number);
     }
+}
+
+/// I17: while no hub runs, a member puts back what somebody took away, also after a restart of its agent. Whether there was
+/// anything to judge: a member that was told to observe when its hub went away puts nothing back until its agent starts again.
+pub(crate) async fn without_hub(world: &mut World) -> bool {
+    let from = world.dice.fork();
+    let number = usize::try_from(from.in_range(0..world.members.len() as u64)).unwrap();
+    let member = world.members[number].clone();
+    world.kill_hub();
+    if from.in_thousand(500) {
+        world.kill_agent(number);
+        world.start_agent(number);
+    } else if world.judge.observes(member.cluster) {
+        return false;
+    }
+    // It looks at what there is, and gives the session up.
+    sleep(Duration::from_secs(40)).await;
+    let before = orders(&member);
+    let ours = before.iter().filter(|((kind, name), object)| {
+        let acts = |id: &str| !world.judge.is_frozen(member.cluster, id);
+        shown(object).is_some_and(|(id, _, _)| acts(id))
+            && !member.kubernetes.is_edited(*kind, name)
+    });
+    let ours: Vec<_> = ours.map(|(key, _)| key.clone()).collect();
+    let Some((kind, name)) = from.pick(&ours) else {
+        return false;
+    };
+    member.kubernetes.lost_by_hand(*kind, name);
+    sleep(Duration::from_secs(10)).await;
+    let spec = |objects: &BTreeMap<(Kind, String), Value>| {
+        let object = objects.get(&(*kind, name.clone()))?;
+        Some((object["spec"].clone(), shown(object).map(|it| it.2)))
+    };
+    if spec(&orders(&member)) != spec(&before) {
+        let name = &member.name;
+        world
+            .trace
+            .broken("I17", format_args!("{name}: {kind} is not put back"));
+    }
+    true
 }
 
 /// What a member holds, without what its own controllers say of it.

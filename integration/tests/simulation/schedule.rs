@@ -126,14 +126,15 @@ async fn people(world: &mut World, dice: &Dice) {
     let number = some_member(world, dice);
     let (person, member) = (world.person.clone(), world.members[number].clone());
     let Some(hub) = world.hub.clone() else { return };
-    match dice.in_range(0..20) {
+    match dice.in_range(0..21) {
         0..=6 => person.creates(&hub).await,
         7..=9 => person.changes(&hub).await,
         10..=12 => person.deletes(&hub).await,
         13 => person.proposes(&hub, &member).await,
         14 => person.meddles(&member),
         15 => person.adopts(&hub).await,
-        16 => person.thaws(&hub).await,
+        16 => world.thaws().await,
+        20 => person.deletes_all(&hub).await,
         17 if dice.in_thousand(250) => person.removes(&hub, &world.members[3]).await,
         17 => {
             let other = (number + 1) % world.members.len();

@@ -59,6 +59,11 @@ impl Volume {
         }
     }
 
+    /// Whether both are one place.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.ledger, &other.ledger)
+    }
+
     /// What the store holds at this instant.
     pub(crate) fn memory(&self) -> &MemoryStore {
         &self.memory

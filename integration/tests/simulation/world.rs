@@ -61,8 +61,9 @@ impl World {
     /// A hub with its members, all joined and connected.
     pub(crate) async fn new(seed: u64, whole_trace: bool) -> Self {
         let (dice, trace) = (Dice::new(seed), Trace::new(whole_trace));
-        let (judge, begun) = (Judge::new(trace.clone()), Instant::now());
+        let begun = Instant::now();
         let wall = Wall::new(begun);
+        let judge = Judge::new(trace.clone(), wall.clone());
         let site = Site::new(trace.clone(), wall, dice.fork());
         let person = Person {
             dice: dice.fork(),
@@ -177,6 +178,13 @@ impl World {
         self.judge.knows(volume.clone());
         self.volume = volume;
         self.start_hub(Origin::Loaded).await;
+    }
+
+    /// Somebody looks at what is frozen, and lets it go.
+    pub(crate) async fn thaws(&self) {
+        if let Some(hub) = &self.hub {
+            self.person.thaws(hub, &self.judge).await;
+        }
     }
 
     /// Writes a backup while the hub runs.

@@ -152,7 +152,9 @@ impl Session {
         let desired = keys::desired_of(self.cluster);
         let read = records::list(volume.memory(), &desired).now_or_never();
         let wanted: Vec<Held<Desired>> = read.unwrap().unwrap().value;
-        let lacks = wanted.iter().find(|held| {
+        // A deletion may be frozen; each session begins with all of them, whatever was reached.
+        let mut ordered = wanted.iter().filter(|held| !held.record.is_tombstone());
+        let lacks = ordered.find(|held| {
             let told = self.told.get(&held.record.object_id);
             let has = self.since.max(told.copied().unwrap_or_default());
             held.modified <= claimed && held.modified > has
