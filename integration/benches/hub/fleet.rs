@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use meridian_agent::{
-    link::{self, LinkConfig},
+    link::{self, LinkConfig, dial::ProxySettings},
     metrics::Metrics,
 };
 use serde_json::{Value, json};
@@ -99,6 +99,7 @@ impl Fleet {
             namespace: NAMESPACE.to_owned(),
             identity: name(n),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            proxy: ProxySettings::default(),
             metrics: Arc::new(Metrics::default()),
         };
         self.members.push(api);
