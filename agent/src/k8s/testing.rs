@@ -50,6 +50,19 @@ pub(crate) async fn answer(
     seen
 }
 
+/// Keys and certificates are random: of a Secret, what it is called and what it holds.
+pub(crate) fn without_secrets(object: impl serde::Serialize) -> Value {
+    let mut object = serde_json::json!(object);
+    if object["kind"] == "Secret"
+        && let Some(data) = object["data"].as_object_mut()
+    {
+        for value in data.values_mut() {
+            *value = "…".into();
+        }
+    }
+    object
+}
+
 /// Compares what is built with the committed file `path`, seen from `agent/src`, or writes it where `MERIDIAN_WRITE` is
 /// set. Whoever changes what is built sees in the file what changes for clusters that run.
 pub(crate) fn golden(path: &str, found: &Value) {

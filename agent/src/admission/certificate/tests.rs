@@ -156,3 +156,10 @@ fn the_key_of_an_authority_is_kept_nowhere() {
     let owner = secret.metadata.labels.unwrap();
     assert_eq!(owner[MANAGED_BY], FIELD_MANAGER);
 }
+
+#[test]
+fn the_secret_of_the_webhook_is_golden() {
+    let secret = issue(None, "ns", at(0)).unwrap();
+    let found = crate::k8s::testing::without_secrets(secret);
+    crate::k8s::testing::golden("admission/golden/secret", &found);
+}

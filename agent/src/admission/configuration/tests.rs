@@ -135,6 +135,13 @@ fn what_is_applied_names_the_object_that_was_read_and_our_webhooks_alone() {
 }
 
 #[test]
+fn what_is_applied_is_golden() {
+    let others = BTreeSet::from(["team-b".to_owned()]);
+    let body = body(&stored(&[]), &webhooks("ns", &others, "b"));
+    crate::k8s::testing::golden("admission/golden/configuration", &body);
+}
+
+#[test]
 fn the_databases_of_every_operated_namespace_are_judged_and_of_no_other() {
     let others = BTreeSet::from(["team-b".to_owned(), "a".to_owned()]);
     let shown = serde_json::to_value(&webhooks("ns", &others, "b")[0]).unwrap();

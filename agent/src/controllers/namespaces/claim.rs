@@ -241,4 +241,10 @@ mod tests {
             "{outcome:?}"
         );
     }
+
+    #[test]
+    fn the_claim_of_a_namespace_is_golden() {
+        let found = json!(lease("team-b", "meridian"));
+        crate::k8s::testing::golden("controllers/namespaces/golden/claim", &found);
+    }
 }

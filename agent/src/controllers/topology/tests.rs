@@ -73,7 +73,32 @@ fn new_databases_are_golden() {
         port: Some(12_000),
         ..wanted()
     };
-    for (name, wanted) in [("single", wanted()), ("replicated", replicated)] {
+    let member = |id: i64, name: &str| {
+        serde_json::json!({
+            "instanceId": id, "name": name, "endpoint": format!("10.0.0.{id}:443"), "local": id == 1,
+            "serverName": format!("db.rec.ns.{name}.meridian.internal"),
+            "spiffeId": format!("spiffe://meridian.local/cluster/{id}/rec/ns/rec"),
+        })
+    };
+    let membership = serde_json::json!({
+        "guid": "u1", "instanceId": 1, "configVersion": 4, "ghosts": [2],
+        "members": [member(1, "eu"), member(3, "us")],
+    });
+    let database = DatabaseReference {
+        kind: "RedisEnterpriseActiveActiveDatabase".to_owned(),
+        ..wanted().database
+    };
+    let active_active = Wanted {
+        database,
+        replication: true,
+        active_active: serde_json::from_value(membership).unwrap(),
+        ..wanted()
+    };
+    for (name, wanted) in [
+        ("single", wanted()),
+        ("replicated", replicated),
+        ("active-active", active_active),
+    ] {
         let topology = created(decide(&wanted, &fresh()).unwrap());
         let path = format!("controllers/topology/golden/{name}");
         crate::k8s::testing::golden(&path, &serde_json::json!(topology));

@@ -226,3 +226,49 @@ async fn a_renewal_that_failed_is_tried_again_soon_and_often_before_the_time_is_
     assert!(matches!(error, ElectionError::Lost { .. }), "{error}");
     assert_eq!(asked, ["GET", "PUT", "PUT", "GET", "GET", "GET", "GET"]);
 }
+
+#[tokio::test]
+async fn the_lease_as_it_is_made_renewed_taken_over_and_given_back_is_golden() {
+    let (objects, server) = crate::k8s::testing::objects();
+    let missing = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404,
+                                     "reason": "NotFound", "message": "not found"});
+    let mut others = lease("5");
+    others["spec"]["holderIdentity"] = "".into();
+    others["spec"]["leaseTransitions"] = 4.into();
+    let answers = vec![
+        (404, missing),
+        (201, lease("1")),
+        (200, lease("2")),
+        (200, others),
+        (200, lease("6")),
+        (200, lease("6")),
+        (200, lease("7")),
+    ];
+    let asked = tokio::spawn(crate::k8s::testing::answer(server, answers));
+    let mut elector = Elector::new(objects, "l", "me");
+    for _ in 0..2 {
+        assert_eq!(elector.turn().await.unwrap(), Role::Leader);
+    }
+    elector.held = None;
+    assert_eq!(elector.turn().await.unwrap(), Role::Leader);
+    elector.renewed_at = Some(Instant::now());
+    elector.give_back().await;
+    drop(elector);
+    let mut written: Vec<_> = asked.await.unwrap();
+    written.retain(|(method, _, _)| method != http::Method::GET);
+    let times = ["acquireTime", "renewTime"];
+    let bodies = written.into_iter().map(|(method, uri, mut body)| {
+        for time in times {
+            let said = body["spec"].get_mut(time);
+            if let Some(said) = said.filter(|said| *said != "1970-01-01T00:00:00.000000Z") {
+                assert!(said.as_str().unwrap().ends_with('Z'), "{said}");
+                *said = "…".into();
+            }
+        }
+        let path = uri.split('?').next();
+        serde_json::json!({"request": format!("{method} {}", path.unwrap()), "body": body})
+    });
+    let bodies: Vec<_> = bodies.collect();
+    assert_eq!(bodies.len(), 4);
+    crate::k8s::testing::golden("k8s/golden/lease", &serde_json::json!(bodies));
+}

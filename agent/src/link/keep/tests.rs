@@ -3,7 +3,17 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tower_test::mock::{self, Handle};
 
+use meridian_api::{
+    ids::{Incarnation, ObjectId, PlanNumber, Revision, Term},
+    link::proto,
+};
+
 use super::*;
+use crate::link::{
+    freeze::Freeze,
+    kinds::Kind,
+    order::{Drift, Mark, Order, Position, Wish},
+};
 
 type Server = Handle<Request<Body>, Response<Body>>;
 
@@ -314,4 +324,109 @@ async fn what_another_agent_wrote_overtakes_also_after_a_lost_answer() {
         matches!(overtaken, Err(SaveError::Overtaken(_))),
         "{overtaken:?}"
     );
+}
+
+/// A Secret that does not exist is written as `write` makes it; returns what was sent.
+async fn first_write<W>(name: &'static str, write: impl FnOnce(Client) -> W) -> Value
+where
+    W: Future<Output = ()> + Send + 'static,
+{
+    let (client, mut server) = client();
+    let writing = tokio::spawn(write(client));
+    let path = format!("/secrets/{name}");
+    let not_found = StatusCode::NOT_FOUND;
+    answer(&mut server, Method::GET, &path, not_found, missing()).await;
+    let made = stored(&BTreeMap::new(), "1", ours());
+    let sent = answer(
+        &mut server,
+        Method::POST,
+        "/secrets",
+        StatusCode::CREATED,
+        made,
+    )
+    .await;
+    writing.await.unwrap();
+    sent
+}
+
+/// One of everything that a journal keeps.
+fn fill(journal: &mut Journal) {
+    let id = |n: u8| -> ObjectId {
+        let text = format!("00000000-0000-4000-8000-0000000000{n:02x}");
+        text.parse().unwrap()
+    };
+    let at = |term, revision| Position {
+        store_id: "00000000-0000-4000-9000-000000000001".parse().unwrap(),
+        term: Term(term),
+        incarnation: Incarnation(1),
+        revision: Revision(revision),
+    };
+    let order = |n: u8, wish| Order {
+        object_id: id(n),
+        kind: Kind::Database,
+        name: format!("db-{n}"),
+        mark: Mark {
+            term: Term(1),
+            revision: Revision(n.into()),
+        },
+        plan_number: PlanNumber(2),
+        after: [id(9)].into(),
+        drift: Drift::Enforce,
+        wish,
+    };
+    let upsert = |n: u8| {
+        let body = json!({"spec": {"memorySize": format!("{n}GB")}});
+        let hash = format!("{n:02x}");
+        order(n, Wish::Upsert { hash, body })
+    };
+    let delete = |n: u8, approval: Option<&str>| {
+        let (reason, approval) = ("why".to_owned(), approval.map(str::to_owned));
+        order(n, Wish::Delete { reason, approval })
+    };
+    let orders = vec![
+        upsert(1),
+        delete(2, None),
+        delete(3, Some("alice")),
+        upsert(4),
+        delete(5, None),
+    ];
+    journal.accept(&at(1, 5), orders).unwrap();
+    for n in [4, 5] {
+        let mark = journal.pending()[&id(n)].mark;
+        journal.finish(&id(n), mark);
+    }
+    journal.adopt_object(id(1), "uid");
+    let told = proto::Freeze {
+        on: true,
+        object_ids: vec![id(2).to_string()],
+        ..proto::Freeze::default()
+    };
+    assert!(journal.freeze(Freeze::at_start(Some(&told))));
+    assert!(journal.obey(&at(2, 6)));
+}
+
+#[tokio::test]
+async fn the_secret_of_the_identity_is_golden() {
+    let sent = first_write(identity::SECRET, async |client| {
+        identity(client, "ns").await.unwrap();
+    })
+    .await;
+    let found = crate::k8s::testing::without_secrets(sent);
+    crate::k8s::testing::golden("link/golden/identity", &found);
+}
+
+#[tokio::test]
+async fn the_secret_of_the_journal_is_golden() {
+    let mut sent = first_write(JOURNAL, async |client| {
+        let (store, mut journal) = SecretJournal::open(client, "ns").await.unwrap();
+        fill(&mut journal);
+        store.save(&journal).await.unwrap();
+    })
+    .await;
+    // As text: a change of what is kept is to be read, not guessed.
+    let secret: Secret = serde_json::from_value(sent.clone()).unwrap();
+    for (key, text) in secret.data.unwrap() {
+        sent["data"][key] = serde_json::from_slice(&text.0).unwrap();
+    }
+    crate::k8s::testing::golden("link/golden/journal", &sent);
 }

@@ -178,3 +178,10 @@ fn the_secret_carries_our_labels_for_its_rec() {
     assert_eq!(secret.metadata.name.as_deref(), Some("rec-peer-tls"));
     assert_eq!(secret.metadata.owner_references, None);
 }
+
+#[test]
+fn the_secret_of_a_rec_is_golden() {
+    let authority = Authority::new();
+    let found = crate::k8s::testing::without_secrets(issued(&authority, &wanted(&authority)));
+    crate::k8s::testing::golden("link/golden/peer-secret", &found);
+}

@@ -366,3 +366,23 @@ fn a_field_that_only_the_member_has_is_no_difference_and_a_longer_list_is_one() 
         "{step:?}"
     );
 }
+
+#[test]
+fn what_is_written_of_an_order_is_golden() {
+    let secret = Order {
+        kind: Kind::Secret,
+        name: "password".to_owned(),
+        wish: Wish::Upsert {
+            hash: "bb".to_owned(),
+            body: json!({"stringData": {"password": "x"}}),
+        },
+        ..order(mark(1, 8), "")
+    };
+    let all = [order(mark(1, 7), "1GB"), secret].map(|order| {
+        let Step::Write { body, .. } = settle(&order, None, NS, None) else {
+            panic!("not written")
+        };
+        body
+    });
+    crate::k8s::testing::golden("link/golden/written", &json!(all));
+}

@@ -3,20 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::k8s::testing::golden;
-
-/// Keys and certificates are random: of a Secret, what it is called and what it holds.
-fn without_secrets(object: impl serde::Serialize) -> Value {
-    let mut object = json!(object);
-    if object["kind"] == "Secret"
-        && let Some(data) = object["data"].as_object_mut()
-    {
-        for value in data.values_mut() {
-            *value = json!("…");
-        }
-    }
-    object
-}
+use crate::k8s::testing::{golden, without_secrets};
 
 fn objects(built: &Desired<Built>) -> Vec<Value> {
     let Desired {
