@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use meridian_hub::args::Cli;
 
+/// What a burst of requests took is given back within seconds, and threads do not wait for each other to allocate; glibc does
+/// neither. Settings: deploy/bundle/hub.yaml.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { command } = Cli::parse();

@@ -19,7 +19,7 @@ mod kinds;
 pub mod limits;
 mod openapi;
 mod operations;
-pub mod pages;
+mod pages;
 mod params;
 mod patch;
 mod remotes;
@@ -51,7 +51,6 @@ use crate::metrics::Metrics;
 use answer::Failure;
 use forward::Follower;
 use limits::Limits;
-use pages::Pages;
 use watch::Watches;
 
 /// Largest request body. A database's spec is a few kilobytes.
@@ -68,8 +67,6 @@ pub struct WebState {
     pub metrics: Arc<Metrics>,
     /// Number of members that have a session.
     pub connected: ConnectedCount,
-    /// Lists that somebody reads in parts.
-    pub pages: Arc<Pages>,
     /// What is told as it changes.
     pub watches: Arc<Watches>,
     /// How often somebody may ask.

@@ -102,7 +102,7 @@ fn every_setting_is_one_that_the_hub_or_the_command_line_reads() {
     let others = [
         "POD_NAME",
         "POD_NAMESPACE",
-        "MALLOC_ARENA_MAX",
+        "_RJEM_MALLOC_CONF",
         "MERIDIAN_HUB",
         "MERIDIAN_TOKEN_FILE",
         "MERIDIAN_CA_FILE",

@@ -4,6 +4,7 @@ mod one;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 
@@ -50,8 +51,8 @@ impl MemberView {
 pub struct RemoteView {
     /// The remote cluster.
     pub remote: Held<Remote>,
-    /// Its member; `None` only while a registration is being removed.
-    pub member: Option<MemberView>,
+    /// Its member, which it shares with others; `None` only while a registration is being removed.
+    pub member: Option<Arc<MemberView>>,
     /// The newest revision of all this.
     pub newest: Revision,
 }
@@ -169,7 +170,9 @@ pub fn database_prefixes() -> Vec<String> {
     prefixes
 }
 
-fn members(lists: &mut Lists) -> Result<BTreeMap<ClusterUid, MemberView>, StoreError> {
+type Members = BTreeMap<ClusterUid, Arc<MemberView>>;
+
+fn members(lists: &mut Lists) -> Result<Members, StoreError> {
     let clusters = lists.next(&keys::clusters())?;
     let mut presences: BTreeMap<ClusterUid, _> = keyed(lists.next(&keys::presences())?);
     let mut recs: BTreeMap<ClusterUid, _> = keyed(lists.next(&keys::all_recs())?);
@@ -190,17 +193,15 @@ fn members(lists: &mut Lists) -> Result<BTreeMap<ClusterUid, MemberView>, StoreE
         let frozen = counted.into_iter();
         let mut frozen =
             frozen.filter_map(|(scope, tally)| Some((scope, tally?.record.frozen()?.clone())));
-        (
-            uid,
-            MemberView {
-                newest: newest.max(cluster.modified),
-                cluster,
-                presence: presence.map(|held| held.record),
-                recs: recs.map(|held| held.record),
-                denied: denied.map(|held| held.record),
-                frozen: frozen.next(),
-            },
-        )
+        let view = MemberView {
+            newest: newest.max(cluster.modified),
+            cluster,
+            presence: presence.map(|held| held.record),
+            recs: recs.map(|held| held.record),
+            denied: denied.map(|held| held.record),
+            frozen: frozen.next(),
+        };
+        (uid, Arc::new(view))
     });
     Ok(views.collect())
 }
@@ -218,7 +219,7 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Store`].
-    pub async fn member_views(&self) -> Result<Read<Vec<MemberView>>, AppError> {
+    pub async fn member_views(&self) -> Result<Read<Vec<Arc<MemberView>>>, AppError> {
         let Read {
             value: mut lists,
             revision,
@@ -247,6 +248,26 @@ impl App {
             value: remotes.map(view).collect(),
             revision,
         })
+    }
+
+    /// The names of all databases that somebody with this scope may see, in their order.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn database_names(&self, scope: &Scope) -> Result<Read<Vec<String>>, AppError> {
+        let prefix = keys::databases();
+        let Read { value, revision } = self.store().list(vec![prefix.text().to_owned()]).await?;
+        let names = |entry: &Entry| keys::last_part(&entry.key).to_owned();
+        let entries = value.into_iter().flatten();
+        let value = match scope.projects() {
+            None => entries.map(|entry| names(&entry)).collect(),
+            Some(_) => records::all::<Database>(entries.collect::<Vec<_>>())?
+                .into_iter()
+                .filter(|held| scope.sees(held.record.project()))
+                .map(|held| held.record.name)
+                .collect(),
+        };
+        Ok(Read { value, revision })
     }
 
     /// All databases that somebody with this scope may see, by name.
@@ -303,7 +324,7 @@ fn databases(lists: &mut Lists, scope: &Scope) -> Result<Vec<DatabaseView>, Stor
     Ok(databases.into_iter().map(view).collect())
 }
 
-fn remote_view(remote: Held<Remote>, members: &BTreeMap<ClusterUid, MemberView>) -> RemoteView {
+fn remote_view(remote: Held<Remote>, members: &Members) -> RemoteView {
     let member = members.get(&remote.record.cluster).cloned();
     let newest = member.as_ref().map(|member| member.newest);
     RemoteView {

@@ -75,7 +75,6 @@ impl Office {
             app: Arc::clone(&self.app),
             metrics: Arc::clone(&self.metrics),
             connected: ConnectedCount(Arc::new(move || sessions.connected().len())),
-            pages: Arc::default(),
             limits: Arc::default(),
             watches: Arc::new(Watches::new(self.stop.clone(), self.tracker.clone())),
             follower: None,

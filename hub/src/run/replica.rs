@@ -222,7 +222,6 @@ impl Replica {
             app: Arc::new(identity.app(copy, reign)),
             metrics: Arc::clone(&self.process.metrics),
             connected: ConnectedCount(Arc::new(|| 0)),
-            pages: Arc::default(),
             limits: Arc::clone(&self.process.limits),
             watches: self.process.watches(),
             follower: Some(follower),

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use super::liveness::Liveness;
 use super::plan::Planning;
 use super::{Outcome, Task as _, deliver};
-use crate::app::reads::MemberView;
 use crate::app::testing::{LAB_1, LAB_2, TestHub, database, uid};
 use crate::app::writes::Manner;
 use crate::domain::cluster::Presence;
@@ -194,7 +193,7 @@ async fn a_member_that_does_not_come_back_after_a_restart_is_called_unreachable(
         let views = hub.app.member_views().await.unwrap().value;
         views
             .iter()
-            .map(MemberView::is_connected)
+            .map(|view| view.is_connected())
             .collect::<Vec<_>>()
     };
     liveness.activate().await.unwrap();

@@ -15,14 +15,14 @@ use meridian_api::validate::FieldError;
 use meridian_api::web::{List, Metadata, Object, PROBLEM_CONTENT_TYPE, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::WebState;
 use super::kinds::Kind;
+use super::pages::{Part, Slice};
 use super::params::Params;
 use crate::app::AppError;
 use crate::domain::access::Repeat;
-use crate::store::{Read, Revision, StoreError};
+use crate::store::{Revision, StoreError};
 
 /// A failed request.
 #[derive(Clone, Debug)]
@@ -170,20 +170,18 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes, expected: &str) -> Result
 
 /// A list in the shape of Kubernetes, or the part of it that was asked for.
 pub(super) fn list(
-    state: &WebState,
     params: &Params,
     kind: Kind,
-    read: Read<Vec<Value>>,
+    part: &Part,
+    slice: Slice,
 ) -> Result<Response, Failure> {
-    let part = params.part(kind.name())?;
-    let pages = &state.pages;
-    let (metadata, items) = pages.part(kind.name(), params.scope(), read, part)?;
+    let metadata = slice.meta(kind.name(), part);
     let revision = metadata.resource_version.clone();
     let list = List {
         api_version: kind.api_version().to_owned(),
         kind: format!("{}List", kind.name()),
         metadata,
-        items,
+        items: slice.items,
     };
     tagged(StatusCode::OK, params, &revision, &list)
 }

@@ -1,5 +1,7 @@
 //! `/api/v1/clusters`: the members.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -27,7 +29,7 @@ pub(super) const KIND: &str = "Cluster";
 /// All members, as they are shown.
 pub(super) async fn listed(app: &App) -> Result<Read<Vec<Listed>>, Failure> {
     let Read { value, revision } = app.member_views().await?;
-    let listed = |view: &MemberView| {
+    let listed = |view: &Arc<MemberView>| {
         Ok::<_, Failure>(Listed {
             name: view.cluster.record.name.clone(),
             created: view.cluster.created,
@@ -76,7 +78,8 @@ pub(super) async fn delete(
 
 async fn one(state: &WebState, name: &str) -> Result<Cluster, Failure> {
     let view = state.app.member_view(name).await?;
-    Ok(body(&answer::only("cluster", name, view)?))
+    let view = answer::only("cluster", name, view)?;
+    Ok(body(&view))
 }
 
 fn body(view: &MemberView) -> Cluster {

@@ -15,6 +15,7 @@ use super::answer::{self, Failure, time};
 use super::auth::Caller;
 use super::kinds::{Kind, Listed};
 use super::operations::Parameter;
+use super::pages::{Part, Slice};
 use super::params::Params;
 use super::patch::Patch;
 use super::sent::{Name, Sent};
@@ -41,6 +42,21 @@ pub(super) async fn listed_of(
     names: &BTreeSet<String>,
 ) -> Result<Read<Vec<Listed>>, Failure> {
     as_listed(app.database_views_of(&Scope::all(), names).await?)
+}
+
+/// A part of those that somebody with this scope may see: as many records are read as it is shown from, and the names of all.
+pub(super) async fn slice(app: &App, scope: &Scope, part: &Part) -> Result<Slice, Failure> {
+    let Read { value, revision } = app.database_names(scope).await?;
+    let (names, left) = part.of(&value, String::as_str);
+    let shown = names.iter().cloned().collect();
+    let views = app.database_views_of(scope, &shown).await?.value;
+    let items = views.iter().map(|view| kinds::shown(&body(view)?));
+    Ok(Slice {
+        items: items.collect::<Result<_, _>>()?,
+        last: names.last().cloned(),
+        left,
+        revision,
+    })
 }
 
 fn as_listed(

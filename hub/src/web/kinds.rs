@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::answer::{self, Failure};
+use super::pages::Slice;
 use super::watch::{self, Reading};
 use super::{WebState, api_tokens, clusters, databases, remotes, tokens};
 use crate::app::App;
@@ -143,9 +144,15 @@ impl Kind {
         if let Some(wish) = reading.watch {
             return watch::serve(state, self, None, wish).await;
         }
-        let Read { value, revision } = self.read(&state.app, reading.params.scope()).await?;
-        let value = value.into_iter().map(|one| one.body).collect();
-        answer::list(state, &reading.params, self, Read { value, revision })
+        let params = &reading.params;
+        let part = params.part(self.name())?;
+        let slice = if self == Self::Database && part.is_partial() {
+            databases::slice(&state.app, params.scope(), &part).await?
+        } else {
+            let Read { value, revision } = self.read(&state.app, params.scope()).await?;
+            Slice::of(&value, revision, &part)
+        };
+        answer::list(params, self, &part, slice)
     }
 }
 

@@ -17,7 +17,7 @@ use meridian_api::validate::FieldError;
 use super::answer::Failure;
 use super::auth::Caller;
 use super::operations::{self, Parameter};
-use super::pages::{self, Part};
+use super::pages::Part;
 use super::trail::Way;
 use crate::app::repeats::Once;
 use crate::app::writes::{Actor, Manner};
@@ -185,17 +185,13 @@ impl Params {
     }
 
     /// The part of a list of this kind that is asked for.
-    pub(super) fn part(&self, kind: &str) -> Result<Part<'_>, Failure> {
+    pub(super) fn part(&self, kind: &str) -> Result<Part, Failure> {
         let token = self.get(Parameter::Continue);
-        if let Some(wrong) = token.filter(|token| !pages::is_token(kind, token)) {
+        let limit = self.get(Parameter::Limit);
+        let limit = limit.and_then(|limit| limit.parse().ok());
+        Part::read(kind, limit, token).ok_or_else(|| {
             let expected = "metadata.continue of a list of the same kind, unchanged";
-            return Err(refusal(vec![error("continue", wrong, expected)]).into());
-        }
-        Ok(Part {
-            limit: self
-                .get(Parameter::Limit)
-                .and_then(|limit| limit.parse().ok()),
-            token,
+            refusal(vec![error("continue", token.unwrap_or_default(), expected)]).into()
         })
     }
 

@@ -93,14 +93,14 @@ fn body(view: &RemoteView) -> RemoteCluster {
             cluster_uid: known.cluster,
             state: view
                 .member
-                .as_ref()
+                .as_deref()
                 .map_or(Connection::Never, clusters::connection),
             rec: rec.zip(inventory).map(|(rec, inventory)| Observed {
                 value: clusters::rec(rec),
                 as_of: time(inventory.as_of),
                 stale: !view
                     .member
-                    .as_ref()
+                    .as_deref()
                     .is_some_and(crate::app::reads::MemberView::is_connected),
             }),
             conditions: Vec::new(),

@@ -120,7 +120,7 @@ fn participant(view: &DatabaseView, participant: &ParticipantView) -> Participan
 }
 
 fn member(participant: &ParticipantView) -> Option<&MemberView> {
-    participant.remote.as_ref()?.member.as_ref()
+    participant.remote.as_ref()?.member.as_deref()
 }
 
 fn instance_id(view: &DatabaseView, participant: &ParticipantView) -> Option<u64> {

@@ -34,7 +34,6 @@ fn state(hub: &TestHub) -> WebState {
         app: Arc::clone(&hub.app),
         metrics: Arc::default(),
         connected: ConnectedCount(Arc::new(|| 0)),
-        pages: Arc::default(),
         limits: Arc::default(),
         watches: Arc::default(),
         follower: None,

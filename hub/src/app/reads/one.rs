@@ -1,6 +1,7 @@
 //! One object with everything that is known of it: reads as many records as it is shown from, however many others there are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use meridian_api::ids::ClusterUid;
 
@@ -102,7 +103,7 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Store`].
-    pub async fn member_view(&self, name: &str) -> Result<Option<MemberView>, AppError> {
+    pub async fn member_view(&self, name: &str) -> Result<Option<Arc<MemberView>>, AppError> {
         let holder = records::get(self.store().as_ref(), &keys::cluster_name(name)).await?;
         let Some(holder) = holder else {
             return Ok(None);

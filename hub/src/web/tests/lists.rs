@@ -1,7 +1,6 @@
 //! Lists in parts.
 
 use super::*;
-use crate::web::pages::{KEPT, MOST};
 
 impl Web {
     /// Some join tokens, and their names.
@@ -31,7 +30,7 @@ fn next(list: &Value) -> String {
 const FIRST: &str = "/api/v1/tokens?limit=2";
 
 #[tokio::test]
-async fn the_parts_of_a_list_show_one_revision_whatever_changes_meanwhile() {
+async fn a_list_goes_on_where_a_part_ended_whatever_changes_meanwhile() {
     let web = Web::new().await;
     let all = web.tokens(5).await;
     let (_, first) = web.call("GET", FIRST, None).await;
@@ -39,59 +38,47 @@ async fn the_parts_of_a_list_show_one_revision_whatever_changes_meanwhile() {
         (names(&first), &first["metadata"]["remainingItemCount"]),
         (all[..2].to_vec(), &json!(3))
     );
-    web.tokens(7).await;
-    web.call("DELETE", &format!("/api/v1/tokens/{}", all[3]), None)
-        .await;
-    let (_, second) = web.call("GET", &next(&first), None).await;
-    assert_eq!(
-        (names(&second), &second["metadata"]["remainingItemCount"]),
-        (all[2..4].to_vec(), &json!(1))
-    );
-    let (_, last) = web.call("GET", &next(&second), None).await;
-    assert_eq!(names(&last), all[4..]);
-    for absent in ["continue", "remainingItemCount"] {
-        assert_eq!(last["metadata"][absent], Value::Null, "it is the end");
+    for gone in [&all[1], &all[3]] {
+        let path = format!("/api/v1/tokens/{gone}");
+        web.call("DELETE", &path, None).await;
     }
-    let revisions = [&first, &second, &last].map(|one| one["metadata"]["resourceVersion"].clone());
-    assert!(
-        revisions.iter().all(|one| *one == revisions[0]),
-        "{revisions:?}"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_list_that_is_kept_no_more_is_gone_and_says_what_to_do() {
-    let web = Web::new().await;
-    web.tokens(5).await;
-    let (_, first) = web.call("GET", FIRST, None).await;
-    tokio::time::advance(KEPT).await;
-    let (status, _) = web.call("GET", &next(&first), None).await;
-    assert_eq!(status, 200, "nothing has changed: it is the newest list");
-    tokio::time::advance(KEPT).await;
-    web.tokens(1).await;
-    let (status, problem) = web.call("GET", &next(&first), None).await;
-    assert_eq!((status, &problem["kind"]), (410, &json!("expired")));
-    assert!(
-        problem["detail"].as_str().unwrap().contains("begin again"),
-        "{problem}"
+    let (_, second) = web.call("GET", &next(&first), None).await;
+    assert_eq!(names(&second), [all[2].clone(), all[4].clone()]);
+    for absent in ["continue", "remainingItemCount"] {
+        assert_eq!(second["metadata"][absent], Value::Null, "it is the end");
+    }
+    let revisions = [&first, &second].map(|one| one["metadata"]["resourceVersion"].clone());
+    assert_eq!(
+        revisions[0], revisions[1],
+        "a watch from there tells what has changed"
     );
 }
 
 #[tokio::test]
-async fn the_oldest_list_gives_way_when_too_many_are_read() {
-    let web = Web::new().await;
-    web.tokens(5).await;
-    let (_, oldest) = web.call("GET", FIRST, None).await;
-    let mut second = Value::Null;
-    for i in 0..MOST {
-        web.tokens(1).await;
-        let (_, list) = web.call("GET", FIRST, None).await;
-        if i == 0 {
-            second = list;
-        }
+async fn whoever_is_asked_for_the_next_part_knows_where_it_begins() {
+    let web = Web::with_members().await;
+    for name in ["a", "b", "c"] {
+        let mut wanted = database(&["lab-1", "lab-2"]);
+        wanted["metadata"]["name"] = json!(name);
+        let (status, told) = web.call("POST", DATABASES, Some(&wanted)).await;
+        assert_eq!(status, 202, "{told}");
     }
-    assert_eq!(web.call("GET", &next(&oldest), None).await.0, 410);
-    assert_eq!(web.call("GET", &next(&second), None).await.0, 200);
+    web.plan().await;
+    let (_, first) = web.call("GET", &format!("{DATABASES}?limit=2"), None).await;
+    assert_eq!(names(&first), ["a", "b"]);
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let again = web.hub.restarted_with(web.hub.store.clone()).await;
+    let another = Web::over(again).await;
+    let (_, last) = another
+        .call("GET", &format!("{DATABASES}?continue={token}"), None)
+        .await;
+    assert_eq!(names(&last), ["c"]);
+    let (_, whole) = another.call("GET", DATABASES, None).await;
+    assert_eq!(
+        [&first["items"][0], &first["items"][1], &last["items"][0]],
+        [&whole["items"][0], &whole["items"][1], &whole["items"][2]],
+        "a part shows its objects as the whole list does"
+    );
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ async fn created(hub: &TestHub, name: &str) {
 }
 
 async fn planned(hub: &TestHub) {
-    let app = std::sync::Arc::clone(&hub.app);
+    let app = Arc::clone(&hub.app);
     Planning::new(app).activate().await.unwrap();
 }
 
