@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     backoff::Backoff,
+    freeze::Freeze,
     inventory,
     journal::{CAPACITY, Journal},
     kinds::Kind,
@@ -160,6 +161,8 @@ pub struct Applier<M, J> {
     applied: watch::Sender<u64>,
     mode: Mode,
     head: Option<Position>,
+    /// What the hub of this session has frozen, be it obeyed or not.
+    told: Freeze,
     due: BTreeMap<ObjectId, Due>,
     known: BTreeMap<ObjectId, Order>,
     unsaved: Option<Instant>,
@@ -227,6 +230,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             applied,
             mode: Mode::Obey,
             head: None,
+            told: Freeze::default(),
             due: BTreeMap::new(),
             known: BTreeMap::new(),
             unsaved: None,

@@ -90,6 +90,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             );
         }
         self.head = Some(head);
+        self.told = frozen.clone();
         // One that may not be obeyed does not end what another has frozen.
         if self.mode == Mode::Obey && self.journal.freeze(frozen) {
             self.unsaved.get_or_insert_with(Instant::now);
@@ -273,6 +274,8 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         };
         let mut next = self.journal.clone();
         next.adopt_store(&head);
+        // What another hub has frozen, nobody would ever thaw.
+        next.freeze(self.told.clone());
         match self.keep(&next).await {
             Ok(()) => {
                 tracing::warn!(store = %head.store_id, term = %head.term, approval, "the store was adopted: it is obeyed from now on");
@@ -299,6 +302,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
 
     /// What is frozen waits, and what is not any more is looked at again at once. Stored before anything else is carried out.
     async fn freeze(&mut self, freeze: &proto::Freeze) {
+        self.told.follow(freeze);
         let mut frozen = self.journal.frozen().clone();
         frozen.follow(freeze);
         let before = self.journal.frozen().clone();

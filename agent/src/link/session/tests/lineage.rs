@@ -208,6 +208,44 @@ async fn an_unknown_store_is_only_observed_until_a_person_adopts_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_adopted_store_ends_what_the_other_has_frozen_and_freezes_what_it_names() {
+    let freeze = |n| proto::Freeze {
+        object_ids: vec![id(n)],
+        reason: "many deletions".to_owned(),
+        on: true,
+    };
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.say(Heard::Freeze(freeze(1))).await;
+    wire.settle().await;
+    wire.hang_up().await;
+    let other = |revision| proto::StorePosition {
+        store_id: id(0xee),
+        ..position(9, revision)
+    };
+    let (mut wire, _) = world.dial().await;
+    wire.say(Heard::Welcome(proto::Welcome {
+        freeze: Some(freeze(2)),
+        ..crate::link::testing::welcome(other(50), SyncMode::Full)
+    }))
+    .await;
+    wire.say(Heard::Freeze(freeze(3))).await;
+    wire.say(Heard::Confirm(proto::Confirm {
+        action: ConfirmAction::Adopt.into(),
+        approval: "admin".to_owned(),
+        ..Default::default()
+    }))
+    .await;
+    let batch = (1..=3).map(|n| item(n, 51)).collect();
+    wire.apply(other(51), batch).await;
+    assert_eq!(wire.outcome(1).await.result(), OutcomeResult::Applied);
+    wire.settle().await;
+    let shown = world.member.all();
+    assert_eq!(shown.len(), 1, "the two others are frozen: {shown:?}");
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_head_that_went_back_is_only_observed() {
     let world = World::new();
     let mut wire = world.open(position(1, 50), SyncMode::Full).await;
