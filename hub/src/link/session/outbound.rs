@@ -39,7 +39,12 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn has_room(&self) -> bool {
-        self.unacknowledged.len() < WINDOW
+        self.room() > 0
+    }
+
+    /// Batches that may be sent before one is acknowledged.
+    fn room(&self) -> usize {
+        WINDOW.saturating_sub(self.unacknowledged.len())
     }
 
     pub(super) fn acknowledged_to(&mut self, revision: Revision) {
@@ -133,7 +138,8 @@ where
         self.send(Frame::Beat(beat)).await
     }
 
-    /// Sends the newest state of the objects. Only the last frame of a whole set says how far the member now is.
+    /// Sends the newest state of the objects, as far as there is room; the others are marked again. Only the last frame of a
+    /// whole set says how far the member now is.
     pub(super) async fn apply(&mut self, pending: Pending, whole: bool) -> Result<(), End> {
         let wanted = self
             .context
@@ -142,7 +148,19 @@ where
             .await
             .map_err(AppError::from)?;
         let wanted = self.without_withheld(wanted).await?;
-        let mut frames = split(in_order(&wanted));
+        let ordered = in_order(&wanted);
+        let mut frames = split(&ordered);
+        frames.truncate(self.window.room().max(1));
+        let sent = frames.iter().map(Vec::len).sum();
+        let whole = whole && sent == ordered.len();
+        if sent < ordered.len() {
+            let left = ordered.iter().skip(sent);
+            let left = left.map(|held| held.record.object_id);
+            self.seat.outbox.mark(left, pending.complete_to);
+        }
+        if pending.concludes && sent < ordered.len() {
+            self.seat.outbox.conclude();
+        }
         if frames.is_empty() && pending.concludes {
             frames.push(Vec::new());
         }
@@ -207,7 +225,7 @@ fn in_order(wanted: &[Held<Desired>]) -> Vec<&Held<Desired>> {
 }
 
 /// Frames below [`FRAME_BYTES`]; an object that alone is larger gets one of its own.
-fn split(wanted: Vec<&Held<Desired>>) -> Vec<Vec<proto::Item>> {
+fn split(wanted: &[&Held<Desired>]) -> Vec<Vec<proto::Item>> {
     let mut frames: Vec<Vec<proto::Item>> = Vec::new();
     let mut bytes = 0;
     for held in wanted {
