@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use meridian_agent::link::{freeze::Freeze, journal::Journal, kinds::Kind, order::Position};
+use meridian_agent::link::{journal::Journal, kinds::Kind, order::Position};
 use meridian_api::{
     ids::{ClusterUid, Incarnation, ObjectId, Revision, Term},
     link::proto::{
@@ -54,8 +54,6 @@ struct Member {
     adopts: bool,
     /// The newest Welcome that it heard told it to observe.
     observes: bool,
-    /// What is frozen on it, as it was stored last.
-    frozen: Freeze,
     /// Deletions that the member said to have prepared.
     prepared: BTreeSet<(ObjectId, Revision)>,
     /// Deletions that a hub confirmed.
@@ -249,7 +247,6 @@ impl Judge {
             }
         }
         member.seen = now;
-        member.frozen = journal.frozen().clone();
         member.position = journal.position().cloned();
     }
 
@@ -348,16 +345,6 @@ impl Judge {
             .members
             .get(&cluster)
             .is_some_and(|member| member.observes)
-    }
-
-    /// Whether the object is frozen on the member: nothing is done about it until its hub says so.
-    pub(crate) fn is_frozen(&self, cluster: ClusterUid, object: &str) -> bool {
-        let state = self.state.lock().unwrap();
-        let member = state.members.get(&cluster);
-        let id = object.parse().ok();
-        member
-            .zip(id)
-            .is_some_and(|(member, id)| member.frozen.holds(&id))
     }
 
     /// What the member's newest session was sent so far, Welcome first; nothing if none was to obey.
