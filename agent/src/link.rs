@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use kube::Client;
 use meridian_api::link::proto;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::sleep,
 };
@@ -89,12 +89,14 @@ impl std::fmt::Debug for LinkConfig {
 /// ends by itself begins anew with what is stored.
 pub async fn run(config: LinkConfig, cancel: CancellationToken) {
     let mut backoff = backoff::Backoff::default();
+    let mut owed = Vec::new();
     loop {
         tokio::select! {
             biased;
             () = cancel.cancelled() => return,
             (uid, store, journal) = start(&config) => {
-                Parts::new(config.clone(), cancel.child_token()).run(uid, store, journal).await;
+                let parts = Parts::new(config.clone(), cancel.child_token());
+                owed = parts.run(uid, store, journal, owed).await;
             }
         }
         let pause = backoff.next_delay(random());
@@ -141,7 +143,13 @@ impl Parts {
         }
     }
 
-    async fn run(mut self, uid: String, store: keep::SecretJournal, journal: journal::Journal) {
+    async fn run(
+        mut self,
+        uid: String,
+        store: keep::SecretJournal,
+        journal: journal::Journal,
+        owed: Vec<order::Order>,
+    ) -> Vec<order::Order> {
         let outbox = outbox::Outbox::default();
         let (applier, applied) = applier::Applier::new(applier::Setup {
             member: Arc::new(member::Cluster::new(
@@ -150,12 +158,18 @@ impl Parts {
             )),
             store,
             journal,
+            owed,
             namespace: self.config.namespace.clone(),
             outbox: outbox.clone(),
             random,
         });
         let (commands, received) = mpsc::channel(COMMANDS);
-        self.tasks.spawn(applier.run(received, self.cancel.clone()));
+        let (send, owed) = oneshot::channel();
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(async move {
+            let left = applier.run(received, cancel).await;
+            drop(send.send(left));
+        });
         let (answers, answered) = mpsc::channel(COMMANDS);
         let (trust, trusted) = watch::channel(None);
         let context = session::Context {
@@ -175,6 +189,7 @@ impl Parts {
         };
         self.start_around(context, answered, trusted);
         self.finish().await;
+        owed.await.unwrap_or_default()
     }
 
     /// Starts what feeds the outbox, what keeps certificates, and what holds the sessions.

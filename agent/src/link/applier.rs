@@ -166,7 +166,7 @@ pub struct Applier<M, J> {
     due: BTreeMap<ObjectId, Due>,
     known: BTreeMap<ObjectId, Order>,
     unsaved: Option<Instant>,
-    /// Orders that are carried out once more. Not before the journal with them is stored, which shows that no other process has
+    /// Orders that are carried out once more, or were frozen. Not before the journal with them is stored, which shows that no other process has
     /// taken over: it may know that they are deleted.
     again: BTreeSet<ObjectId>,
     /// Another process stored another journal: this task ends, and whoever started it begins anew with what is stored.
@@ -199,6 +199,8 @@ pub struct Setup<M, J> {
     pub store: J,
     /// The journal as stored.
     pub journal: Journal,
+    /// What [`Applier::run`] left to the next one of the same process.
+    pub owed: Vec<Order>,
     /// The agent's namespace.
     pub namespace: String,
     /// Where outcomes go.
@@ -215,11 +217,17 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         let Setup {
             member,
             store,
-            journal,
+            mut journal,
+            owed,
             namespace,
             outbox,
             random,
         } = setup;
+        let owed = owed.into_iter().filter_map(|order| {
+            let id = order.object_id;
+            journal.again_if_newest(order).then_some(id)
+        });
+        let again: BTreeSet<_> = owed.collect();
         let (applied, watcher) = watch::channel(journal.applied_upto().0);
         let applier = Self {
             member,
@@ -233,8 +241,8 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             told: Freeze::default(),
             due: BTreeMap::new(),
             known: BTreeMap::new(),
-            unsaved: None,
-            again: BTreeSet::new(),
+            unsaved: (!again.is_empty()).then(Instant::now),
+            again,
             overtaken: false,
             gap: false,
             random,
@@ -242,8 +250,13 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         (applier, watcher)
     }
 
-    /// Works until `cancel`, or until another process has stored another journal.
-    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>, cancel: CancellationToken) {
+    /// Works until `cancel`, or until another process has stored another journal. What was lost on the member and is not put
+    /// back by then is owed: whoever begins anew with what is stored knows that it is missing, but not what it was.
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        cancel: CancellationToken,
+    ) -> Vec<Order> {
         loop {
             while let Ok(command) = commands.try_recv() {
                 self.handle(command).await;
@@ -270,6 +283,9 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         if self.unsaved.is_some() && !self.overtaken {
             self.tidy().await;
         }
+        let pending = self.journal.pending();
+        let owed = self.again.iter().filter_map(|id| pending.get(id));
+        owed.cloned().collect()
     }
 
     fn due_orders(&self, now: Instant) -> Vec<Order> {

@@ -40,6 +40,9 @@ pub struct Journal {
     /// Objects that were applied and not deleted since: one that is missing was lost.
     #[serde(default)]
     held: BTreeSet<ObjectId>,
+    /// What each of them was applied by last. A journal of an older agent lacks it until the next order.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    marks: BTreeMap<ObjectId, Mark>,
     /// Objects written on the member that the hub took over: their `metadata.uid`.
     #[serde(default)]
     adopted: BTreeMap<ObjectId, String>,
@@ -57,6 +60,7 @@ impl Default for Journal {
             pending: BTreeMap::new(),
             deleted: BTreeMap::new(),
             held: BTreeSet::new(),
+            marks: BTreeMap::new(),
             adopted: BTreeMap::new(),
             frozen: Freeze::default(),
         }
@@ -272,6 +276,7 @@ impl Journal {
         self.pending.clear();
         // Marks of another store cannot be compared with those of this one.
         self.deleted.clear();
+        self.marks.clear();
     }
 
     /// Notes that the hub took over the object `uid` that was written on the member.
@@ -358,10 +363,12 @@ impl Journal {
         match order.wish {
             Wish::Upsert { .. } => {
                 self.held.insert(*object_id);
+                self.marks.insert(*object_id, mark);
             }
             Wish::Delete { .. } => {
                 self.deleted.insert(*object_id, mark);
                 self.held.remove(object_id);
+                self.marks.remove(object_id);
                 self.adopted.remove(object_id);
                 self.forget_old_tombstones();
             }
@@ -387,6 +394,14 @@ impl Journal {
     /// The object that `order` made was lost or edited: it is carried out once more, unless a newer one is known.
     pub fn again(&mut self, order: Order) {
         self.accept_one(order);
+    }
+
+    /// Like [`Journal::again`], of an order that is remembered from a journal before this one: only if it is what the object was
+    /// applied by last, and nothing was ordered since. Tells whether it is carried out.
+    pub fn again_if_newest(&mut self, order: Order) -> bool {
+        let id = order.object_id;
+        let newest = self.marks.get(&id) == Some(&order.mark) && !self.pending.contains_key(&id);
+        newest && self.accept_one(order) == Accepted::New
     }
 
     /// The order of `mark` is refused: it goes, and leaves no trace.

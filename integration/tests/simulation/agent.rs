@@ -19,6 +19,7 @@ use meridian_agent::{
         keep::SecretJournal,
         mirror::Change,
         observe::{Observer, Seen},
+        order::Order,
         outbox::Outbox,
         session::{self, Context, Ended, Ends, Why},
     },
@@ -151,15 +152,16 @@ struct Process {
 impl Process {
     /// As production does it: a link that ends by itself begins anew with what is stored.
     async fn run(self) {
+        let mut owed = Vec::new();
         while !self.stop.is_cancelled() {
-            self.link(self.stop.child_token()).await;
+            owed = self.link(self.stop.child_token(), owed).await;
             self.stop
                 .run_until_cancelled(sleep(Duration::from_secs(1)))
                 .await;
         }
     }
 
-    async fn link(&self, stop: CancellationToken) {
+    async fn link(&self, stop: CancellationToken, owed: Vec<Order>) -> Vec<Order> {
         let client = self.member.kubernetes.client();
         let (store, journal) = loop {
             match SecretJournal::open(client.clone(), NAMESPACE).await {
@@ -172,6 +174,7 @@ impl Process {
             member: Arc::new(self.member.kubernetes.clone()),
             store,
             journal,
+            owed,
             namespace: NAMESPACE.to_owned(),
             outbox: outbox.clone(),
             random,
@@ -209,17 +212,19 @@ impl Process {
         names.send_replace(Some(self.names()));
         let (send, seen) = mpsc::channel(64);
         let applier = async {
-            applier.run(received, stop.clone()).await;
+            let left = applier.run(received, stop.clone()).await;
             stop.cancel();
+            left
         };
         // All in one task: the process dies as one.
-        tokio::join!(
+        let (left, ..) = tokio::join!(
             applier,
             observer.run(seen, stop.clone()),
             stop.run_until_cancelled(self.watches(send)),
             stop.run_until_cancelled(self.controllers()),
             self.supervise(&context, &stop),
         );
+        left
     }
 
     fn names(&self) -> (Names, Trust) {

@@ -92,8 +92,8 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         self.head = Some(head);
         self.told = frozen.clone();
         // One that may not be obeyed does not end what another has frozen.
-        if self.mode == Mode::Obey && self.journal.freeze(frozen) {
-            self.unsaved.get_or_insert_with(Instant::now);
+        if self.mode == Mode::Obey && self.follow(frozen) {
+            self.unsaved = Some(Instant::now());
         }
         self.gap = false;
         self.mode.clone()
@@ -303,15 +303,14 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
     /// What is frozen waits, and what is not any more is looked at again at once. Stored before anything else is carried out.
     async fn freeze(&mut self, freeze: &proto::Freeze) {
         self.told.follow(freeze);
+        if self.mode != Mode::Obey {
+            return;
+        }
         let mut frozen = self.journal.frozen().clone();
         frozen.follow(freeze);
-        let before = self.journal.frozen().clone();
-        if self.journal.freeze(frozen) {
+        if self.follow(frozen) {
             self.tidy().await;
         }
-        let journal = &self.journal;
-        self.due
-            .retain(|id, _| !before.holds(id) || journal.frozen().holds(id));
         for id in self
             .journal
             .pending()
@@ -332,6 +331,21 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
                 &message,
             );
         }
+    }
+
+    /// What the hub has frozen from now on; tells whether that is news. What it holds no more has waited, and another process may
+    /// have taken over since: it is looked at again at once, but not before the journal is stored.
+    fn follow(&mut self, frozen: Freeze) -> bool {
+        let before = self.journal.frozen().clone();
+        let news = self.journal.freeze(frozen);
+        let pending = self.journal.pending().keys();
+        let thawed = pending.filter(|id| before.holds(id) && !self.is_frozen(id));
+        let thawed: Vec<ObjectId> = thawed.copied().collect();
+        for id in thawed {
+            self.due.remove(&id);
+            self.again.insert(id);
+        }
+        news
     }
 
     /// A pending order is looked at again; an object that was lost or edited is put back to what the hub ordered.

@@ -203,6 +203,13 @@ pub(in crate::link) struct MemoryJournal {
 }
 
 impl MemoryJournal {
+    /// A journal that was stored by somebody else.
+    pub(in crate::link) fn of(stored: Journal) -> Self {
+        let journal = Self::default();
+        *journal.saved.lock().unwrap() = Some(stored);
+        journal
+    }
+
     pub(in crate::link) fn saved(&self) -> Journal {
         self.saved.lock().unwrap().clone().unwrap_or_default()
     }

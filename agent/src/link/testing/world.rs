@@ -18,6 +18,7 @@ use super::{MemoryJournal, MemoryMember};
 use crate::link::{
     applier::{Applier, Command, Setup},
     kinds::Kind,
+    order::Order,
     outbox::Outbox,
     session::{self, Context, Ended, Ends},
 };
@@ -101,7 +102,7 @@ pub(in crate::link) struct World {
     stop: CancellationToken,
     /// Cancelled when another connection stands.
     pub(in crate::link) moved: CancellationToken,
-    applier: JoinHandle<()>,
+    applier: JoinHandle<Vec<Order>>,
 }
 
 /// One open session, seen from the hub.
@@ -119,11 +120,21 @@ impl World {
 
     /// An agent that starts with what is stored.
     pub(in crate::link) fn with(member: MemoryMember, journal: MemoryJournal) -> Self {
+        Self::owing(member, journal, Vec::new())
+    }
+
+    /// Like [`World::with`], in a process whose link left this to be put back.
+    pub(in crate::link) fn owing(
+        member: MemoryMember,
+        journal: MemoryJournal,
+        owed: Vec<Order>,
+    ) -> Self {
         let (outbox, stop) = (Outbox::default(), CancellationToken::new());
         let (applier, applied) = Applier::new(Setup {
             member: std::sync::Arc::new(member.clone()),
             store: journal.clone(),
             journal: journal.saved(),
+            owed,
             namespace: "ns".to_owned(),
             outbox: outbox.clone(),
             random: || 0.5,
@@ -167,15 +178,26 @@ impl World {
         (self.member, self.journal)
     }
 
-    /// Waits until the applier ends by itself.
-    pub(in crate::link) async fn ended(&self) {
-        let finished = async {
-            while !self.applier.is_finished() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+    /// Waits until the applier ends by itself. What it leaves to be put back.
+    pub(in crate::link) async fn ended(&mut self) -> Vec<Order> {
+        let ended = timeout(Duration::from_secs(60), &mut self.applier).await;
+        ended.expect("the applier goes on").unwrap()
+    }
+
+    /// Waits for the outcome of the object `n`, be there a session or not.
+    pub(in crate::link) async fn outcome_of(&self, n: u8) {
+        let outbox = &self.context.outbox;
+        let told = async {
+            while !outbox
+                .pending_outcomes()
+                .iter()
+                .any(|it| it.object_id == id(n))
+            {
+                outbox.changed().await;
             }
         };
-        let ended = timeout(Duration::from_secs(60), finished).await;
-        ended.expect("the applier goes on");
+        let told = timeout(Duration::from_secs(60), told).await;
+        told.expect("the order has no outcome");
     }
 
     /// Ends everything in order.

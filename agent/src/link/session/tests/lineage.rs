@@ -1,6 +1,9 @@
 //! A hub that may not be obeyed is only observed.
 
+use meridian_api::ids::Term;
+
 use super::*;
+use crate::link::{journal::Journal, order::Order, testing::MemoryJournal};
 
 #[tokio::test(start_paused = true)]
 async fn in_observe_nothing_is_applied_and_nothing_is_deleted() {
@@ -278,7 +281,7 @@ async fn an_unknown_sync_mode_is_only_observed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_whose_journal_another_wrote_takes_nothing_and_ends() {
-    let world = World::new();
+    let mut world = World::new();
     let mut wire = world.open(position(1, 5), SyncMode::Full).await;
     world.journal.overtake();
     wire.apply(position(1, 5), vec![item(1, 5)]).await;
@@ -290,7 +293,7 @@ async fn an_agent_whose_journal_another_wrote_takes_nothing_and_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn what_another_agent_may_have_deleted_is_not_made_again() {
-    let world = World::new();
+    let mut world = World::new();
     let mut wire = world.open(position(1, 5), SyncMode::Full).await;
     wire.apply(position(1, 5), vec![item(1, 5)]).await;
     wire.outcome(1).await;
@@ -305,6 +308,98 @@ async fn what_another_agent_may_have_deleted_is_not_made_again() {
     world.commands.send(seen).await.unwrap();
     world.ended().await;
     assert_eq!(world.member.writes(), before);
+}
+
+/// An agent that is overtaken as it was about to put `db-1` back: its member, and what it leaves.
+async fn overtaken_at_a_loss(stored: Journal) -> (MemoryMember, Vec<Order>) {
+    let member = MemoryMember::default();
+    let mut world = World::with(member.clone(), MemoryJournal::of(stored));
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    wire.settle().await;
+    world.journal.overtake();
+    let gone = world.member.lose(Kind::Database, "db-1");
+    let seen = Command::Seen {
+        kind: Kind::Database,
+        object: Box::new(serde_json::from_value(gone).unwrap()),
+        gone: true,
+    };
+    world.commands.send(seen).await.unwrap();
+    let owed = world.ended().await;
+    (member, owed)
+}
+
+/// What is stored of `db-1` once it was carried out at each of these revisions.
+fn carried_out(items: &[proto::Item]) -> Journal {
+    let mut journal = Journal::default();
+    for item in items {
+        let order = Order::read(item, Term(1), "ns").unwrap();
+        let (id, mark) = (order.object_id, order.mark);
+        let upto = position(1, item.revision);
+        let upto = link::Position::required("upto", Some(&upto)).unwrap();
+        journal.accept(&upto.into(), vec![order]).unwrap();
+        journal.finish(&id, mark);
+    }
+    journal
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_frozen_while_another_agent_took_over_is_not_made_once_it_is_thawed() {
+    let freeze = proto::Freeze {
+        object_ids: vec![id(1)],
+        reason: "many deletions".to_owned(),
+        on: true,
+    };
+    let thaw = proto::Freeze {
+        on: false,
+        ..freeze.clone()
+    };
+    // By a word, and by a Welcome that names it no more.
+    for thaw in [Some(thaw), None] {
+        let mut world = World::new();
+        let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+        wire.say(Heard::Freeze(freeze.clone())).await;
+        wire.apply(position(1, 5), vec![item(1, 5)]).await;
+        wire.settle().await;
+        world.journal.overtake();
+        let wire = match thaw {
+            Some(thaw) => {
+                wire.say(Heard::Freeze(thaw)).await;
+                wire
+            }
+            None => {
+                wire.hang_up().await;
+                world.open(position(1, 6), SyncMode::Resume).await
+            }
+        };
+        world.ended().await;
+        assert!(world.member.all().is_empty());
+        drop(wire);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_as_another_took_over_is_put_back_by_the_next_start_without_a_hub() {
+    let (member, owed) = overtaken_at_a_loss(Journal::default()).await;
+    let stored = carried_out(&[item(1, 5)]);
+    let world = World::owing(member, MemoryJournal::of(stored), owed);
+    world.outcome_of(1).await;
+    assert!(world.member.object(Kind::Database, "db-1").is_some());
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_agent_has_deleted_or_written_anew_is_not_owed() {
+    for since in [tombstone(item(1, 5), 6), item(1, 6)] {
+        let (member, owed) = overtaken_at_a_loss(Journal::default()).await;
+        let stored = carried_out(&[item(1, 5), since]);
+        let world = World::owing(member, MemoryJournal::of(stored), owed);
+        let mut wire = world.open(position(1, 6), SyncMode::Resume).await;
+        wire.settle().await;
+        assert!(world.member.all().is_empty());
+        world.shut_down().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
