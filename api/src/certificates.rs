@@ -15,16 +15,19 @@ pub enum Role {
     Proxy,
     /// Replication between clusters.
     Syncer,
+    /// What the nodes of one cluster ask each other on 8445.
+    CpInternode,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Api,
         Self::Cm,
         Self::Metrics,
         Self::Proxy,
         Self::Syncer,
+        Self::CpInternode,
     ];
 
     /// The name in keys of the Secret and in files of the nodes.
@@ -36,7 +39,14 @@ impl Role {
             Self::Metrics => "metrics",
             Self::Proxy => "proxy",
             Self::Syncer => "syncer",
+            Self::CpInternode => "cp-internode",
         }
+    }
+
+    /// Whether there is always one in the Secret. Where there is none of the others, nodes show the certificate of `<rec>-internal`.
+    #[must_use]
+    pub fn is_always_there(self) -> bool {
+        self != Self::CpInternode
     }
 
     /// Key of its certificate in the Secret.
@@ -65,8 +75,8 @@ mod tests {
     #[test]
     fn the_words_of_the_contract_do_not_change() {
         let words = Role::ALL.map(|role| (role.certificate_key(), role.private_key()));
-        let expected = ["api", "cm", "metrics", "proxy", "syncer"]
-            .map(|role| (format!("{role}.crt"), format!("{role}.key")));
+        let roles = ["api", "cm", "metrics", "proxy", "syncer", "cp-internode"];
+        let expected = roles.map(|role| (format!("{role}.crt"), format!("{role}.key")));
         assert_eq!(words, expected);
     }
 }

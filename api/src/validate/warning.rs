@@ -46,12 +46,14 @@ const CLUSTER: Table = Table {
         "antiAffinityAdditionalTopologyKeys",
         "certificates.apiCertificateSecretName",
         "certificates.cmCertificateSecretName",
+        "certificates.cpInternodeEncryptionCertificateSecretName",
         "certificates.metricsExporterCertificateSecretName",
         "certificates.proxyCertificateSecretName",
         "clusterCredentialSecretName",
         "clusterCredentialSecretType",
         "clusterRecovery",
         "createServiceAccount",
+        "dataInternodeEncryption",
         "extraEnvVars",
         "extraLabels",
         "hostAliases",
@@ -96,7 +98,6 @@ const CLUSTER: Table = Table {
         "volumes",
     ],
     neutral: &[
-        ("dataInternodeEncryption", Plain::Flag(false)),
         ("encryptPkeys", Plain::Flag(false)),
         ("containerTimezone.timezoneName", Plain::Word("UTC")),
         ("dmcExternalCBAAuthentication", Plain::Flag(false)),
@@ -127,8 +128,20 @@ const CLUSTER: Table = Table {
             "no backup is made: the place for backups is not used",
         ),
         (
-            "certificates",
-            "no listener of the nodes shows a certificate of this role",
+            "certificates.dpInternodeEncryptionCertificateSecretName",
+            "what copies follow is encrypted with a certificate that only the nodes of this cluster have, not with this one",
+        ),
+        (
+            "certificates.ldapClientCertificateSecretName",
+            "nobody signs in by LDAP: no LDAP server is shown this certificate",
+        ),
+        (
+            "certificates.ssoIssuerCertificateSecretName",
+            "nobody signs in by SAML: this certificate of an identity provider is not read",
+        ),
+        (
+            "certificates.ssoServiceCertificateSecretName",
+            "nobody signs in by SAML: no identity provider is shown this certificate",
         ),
         (
             "clusterCredentialSecretRole",
@@ -267,10 +280,6 @@ const CLUSTER: Table = Table {
             "activeActive",
             "the older way of entry has no effect; use spec.ingressOrRouteSpec",
         ),
-        (
-            "dataInternodeEncryption",
-            "what the nodes of one cluster replicate travels in clear; between regions it is always encrypted",
-        ),
         ("encryptPkeys", "private keys are not encrypted on disk"),
     ],
 };
@@ -371,7 +380,7 @@ const DATABASE: Table = Table {
         ),
         (
             "shardCount",
-            "databases have one shard for now, whatever number is asked for",
+            "a database has one shard, whatever number is asked for: it holds all slots and has all of memorySize",
         ),
         (
             "shardingEnabled",
@@ -379,7 +388,7 @@ const DATABASE: Table = Table {
         ),
         (
             "shardsPlacement",
-            "databases have one shard for now: there is nothing to spread",
+            "a database has one shard, whose copies stand on different nodes: there is nothing else to place",
         ),
         (
             "redisVersion",

@@ -63,7 +63,13 @@ pub fn create(path: &Path) -> Result<String, SecretError> {
 /// The SHA-256 of `text` in lower-case hex, the form of Valkey's ACL files.
 #[must_use]
 pub fn sha256_hex(text: &str) -> String {
-    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref())
+    sha256_hex_of(text.as_bytes())
+}
+
+/// The SHA-256 of `bytes` in lower-case hex.
+#[must_use]
+pub fn sha256_hex_of(bytes: &[u8]) -> String {
+    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
 }
 
 /// `true` if `text` is what [`sha256_hex`] makes.

@@ -175,7 +175,7 @@ pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), 
     let node = Node::new(
         layout.clone(),
         settings.clone(),
-        cluster(&settings, origin.authority()),
+        cluster(&settings, origin.authority(), &own),
         tasks.clone(),
         stop.clone(),
     )?;
@@ -184,23 +184,19 @@ pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), 
     tasks.spawn(alive::run(layout.supervisor_socket(), stop.clone()));
     let control = control::serve(&layout.control_socket(), node.clone())?;
     let mut serving = tokio::spawn(outward(node.clone(), settings.clone(), stop.clone()));
-    let mut answering = tokio::spawn(inward(node.clone(), settings.clone(), inside, stop.clone()));
+    let mut answering = tokio::spawn(inward(
+        node.clone(),
+        settings.clone(),
+        inside,
+        Arc::clone(&own),
+        stop.clone(),
+    ));
     if let Some(address) = settings.metrics_listen {
         let listener = bind(address, "metrics").await?;
-        let (pages, stop) = (
-            exporter::router(node.clone(), Arc::clone(&observed)),
-            stop.clone(),
-        );
-        match source {
-            Source::Kubernetes => {
-                let own = Arc::clone(&own);
-                tasks.spawn(https::serve(listener, own, Role::Metrics, pages, stop));
-            }
-            // A region on one machine has no certificates to show.
-            Source::Standalone | Source::Directory => {
-                tasks.spawn(exporter::serve(listener, pages, stop));
-            }
-        }
+        let pages = exporter::router(node.clone(), Arc::clone(&observed));
+        // A region on one machine has no certificates to show.
+        let shown = (source == Source::Kubernetes).then(|| Arc::clone(&own));
+        measured(listener, pages, shown, &tasks, stop.clone());
     }
     for_people(&settings, &own, &observed, &tasks, &stop).await?;
     for certificates in all_certificates(&settings) {
@@ -227,6 +223,20 @@ pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), 
     tasks.wait().await;
     info!("the replication process has ended");
     ended
+}
+
+/// Serves the metrics, by HTTPS where there are certificates.
+fn measured(
+    listener: TcpListener,
+    pages: axum::Router,
+    own: Option<Arc<Own>>,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) {
+    match own {
+        Some(own) => tasks.spawn(https::serve(listener, own, Role::Metrics, pages, stop)),
+        None => tasks.spawn(exporter::serve(listener, pages, stop)),
+    };
 }
 
 /// Keeps up with the Secrets that the agent makes for this node's listeners.
@@ -296,13 +306,24 @@ fn part_ended(
     }
 }
 
-fn cluster(settings: &Settings, authority: Option<Arc<dyn Authority>>) -> Option<Cluster> {
+/// How the nodes of a cluster know each other when they ask and answer.
+fn asking(internal: &settings::Internal, own: &Arc<Own>) -> tls::Between {
+    let shared = Arc::clone(&internal.certificates);
+    tls::Between::new(shared, Arc::clone(own), Role::CpInternode)
+}
+
+fn cluster(
+    settings: &Settings,
+    authority: Option<Arc<dyn Authority>>,
+    own: &Arc<Own>,
+) -> Option<Cluster> {
     let internal = settings.internal.clone()?;
+    let asking = asking(&internal, own);
     Some(Cluster {
         node: settings.node.clone(),
         internal: internal.directory.clone(),
         certificates: Arc::clone(&internal.certificates),
-        members: Members::new(internal, Arc::clone(&settings.host)),
+        members: Members::new(internal, asking, Arc::clone(&settings.host)),
         authority: authority?,
     })
 }
@@ -330,13 +351,15 @@ async fn inward(
     node: Arc<Node>,
     settings: Settings,
     listener: Option<TcpListener>,
+    own: Arc<Own>,
     stop: CancellationToken,
 ) -> Result<(), SyncError> {
     let (Some(listener), Some(internal)) = (listener, settings.internal) else {
         stop.cancelled().await;
         return Ok(());
     };
-    internal::serve(listener, internal.certificates, node, stop)
+    let asking = asking(&internal, &own);
+    internal::serve(listener, asking, node, stop)
         .await
         .map_err(|_broken| SyncError::Ended("the answers to other nodes"))
 }

@@ -35,7 +35,9 @@ pub(super) fn topology(
         memory_bytes: settings.memory_bytes,
         eviction_policy: settings.eviction_policy.clone(),
         persistence: persistence(&settings.persistence),
-        tls: settings.tls.clone(),
+        tls: settings
+            .encryption
+            .under(policy.encrypts(existing.and_then(|topology| topology.spec.tls.as_ref()))),
         metric_labels: policy.metrics.labels(&settings.tags),
         replication: settings.replication,
         active_active: Some(newest(instance, existing)),

@@ -36,6 +36,7 @@ fn field(role: Role) -> &'static str {
         Role::Metrics => "spec.certificates.metricsExporterCertificateSecretName",
         Role::Proxy => "spec.certificates.proxyCertificateSecretName",
         Role::Syncer => "spec.certificates.syncerCertificateSecretName",
+        Role::CpInternode => "spec.certificates.cpInternodeEncryptionCertificateSecretName",
     }
 }
 
@@ -46,6 +47,9 @@ fn of(fields: &Fields, role: Role) -> Option<&String> {
         Role::Metrics => fields.metrics_exporter_certificate_secret_name.as_ref(),
         Role::Proxy => fields.proxy_certificate_secret_name.as_ref(),
         Role::Syncer => fields.syncer_certificate_secret_name.as_ref(),
+        Role::CpInternode => fields
+            .cp_internode_encryption_certificate_secret_name
+            .as_ref(),
     }
 }
 
@@ -219,7 +223,10 @@ pub(super) fn decide(
     for role in Role::ALL {
         let kept = before.ours.and_then(|secret| kept(secret, role));
         let kept = kept.zip(origins.get(&role).cloned());
-        let (pair, origin) = choose(place, role, before, kept.clone(), now, &mut decided)?;
+        let Some((pair, origin)) = choose(place, role, before, kept.clone(), now, &mut decided)?
+        else {
+            continue;
+        };
         changed |= counts(role) && kept.is_none_or(|(before, _)| before != pair);
         let entries = [
             (role.certificate_key(), pair.certificate),
@@ -246,7 +253,8 @@ impl Before<'_> {
     }
 }
 
-/// The certificate of one role and its origin; what a person should know of it goes into `told`.
+/// The certificate of one role and its origin; what a person should know of it goes into `told`. None for a role in which nodes
+/// have another one, [`Role::is_always_there`].
 fn choose(
     place: &Place<'_>,
     role: Role,
@@ -254,28 +262,38 @@ fn choose(
     kept: Option<(Pair, String)>,
     now: Timestamp,
     told: &mut Certificates,
-) -> Result<(Pair, String), rcgen::Error> {
+) -> Result<Option<(Pair, String)>, rcgen::Error> {
     let Some(given) = before.given.get(&role) else {
         return unnamed(place, role, kept, now, told);
     };
     let problem = match pair::given(given.found.as_ref(), now) {
-        Ok(pair) => return Ok((pair, given.secret.clone())),
+        Ok(pair) => return Ok(Some((pair, given.secret.clone()))),
         Err(problem) => problem,
     };
-    let (pair, origin) = match kept {
-        Some(kept) => kept,
-        None => (
-            pair::self_signed(&Names::of(place, role), now)?,
-            SELF_SIGNED.to_owned(),
-        ),
+    let stays = match kept {
+        Some(kept) => Some(kept),
+        None => made(place, role, now)?,
     };
     told.troubles.push(Trouble {
         role,
         secret: given.secret.clone(),
         problem,
-        stays: spoken(&origin),
+        stays: spoken(stays.as_ref().map(|(_, origin)| origin.as_str())),
     });
-    Ok((pair, origin))
+    Ok(stays)
+}
+
+/// The certificate of a role that nobody gave one.
+fn made(
+    place: &Place<'_>,
+    role: Role,
+    now: Timestamp,
+) -> Result<Option<(Pair, String)>, rcgen::Error> {
+    if !role.is_always_there() {
+        return Ok(None);
+    }
+    let pair = pair::self_signed(&Names::of(place, role), now)?;
+    Ok(Some((pair, SELF_SIGNED.to_owned())))
 }
 
 /// The certificate of a role for which no Secret is named: the one that is there, unless it is to be renewed. One that came
@@ -286,31 +304,31 @@ fn unnamed(
     kept: Option<(Pair, String)>,
     now: Timestamp,
     told: &mut Certificates,
-) -> Result<(Pair, String), rcgen::Error> {
+) -> Result<Option<(Pair, String)>, rcgen::Error> {
     let names = Names::of(place, role);
     if let Some((pair, origin)) = kept {
         if origin == SELF_SIGNED {
             if !pair.is_due(&names, now) {
-                return Ok((pair, origin));
+                return Ok(Some((pair, origin)));
             }
         } else if let Some(ends) = pair.good_until(now) {
             let text = format!(
                 "{role} has the certificate of the Secret {origin:?} that the spec does not name any more; it stays until \
-                 {ends} and a self-signed one follows"
+                 {ends} and {} follows",
+                spoken(role.is_always_there().then_some(SELF_SIGNED))
             );
             told.notes.push(text);
-            return Ok((pair, origin));
+            return Ok(Some((pair, origin)));
         }
     }
-    let pair = pair::self_signed(&names, now)?;
-    Ok((pair, SELF_SIGNED.to_owned()))
+    made(place, role, now)
 }
 
-fn spoken(origin: &str) -> String {
-    if origin == SELF_SIGNED {
-        "a self-signed certificate".to_owned()
-    } else {
-        format!("the certificate that came from the Secret {origin:?} before")
+fn spoken(origin: Option<&str>) -> String {
+    match origin {
+        Some(SELF_SIGNED) => "a self-signed certificate".to_owned(),
+        Some(origin) => format!("the certificate that came from the Secret {origin:?} before"),
+        None => "the certificate that the nodes share".to_owned(),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn topology(
         memory_bytes: settings.memory_bytes,
         eviction_policy: settings.eviction_policy.clone(),
         persistence: settings.persistence.clone(),
-        tls: settings.tls.clone(),
+        tls: settings.encryption.under(policy.encrypts(None)),
         metric_labels: policy.metrics.labels(&settings.tags),
         replication: settings.replication,
         active_active: None,

@@ -37,19 +37,53 @@ pub(crate) struct Settings {
     pub roles: Vec<RolePermission>,
     /// Tags; how many of them metrics show is the cluster's to say.
     pub tags: BTreeMap<String, String>,
-    /// What is encrypted.
-    pub tls: Option<DatabaseTls>,
+    /// What is encrypted, as far as the database itself says.
+    pub encryption: Encryption,
     /// Secrets with the certificates of clients; empty: none is asked for.
     pub client_certificates: Vec<String>,
 }
 
-/// What a REC lets its databases have of what they ask for.
+/// What a database says about its encryption.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Encryption {
+    /// Clients enter by TLS only.
+    clients: bool,
+    /// They show a certificate.
+    client_certificates: bool,
+    /// Replicas follow by TLS because `tlsMode` says so.
+    replicas: bool,
+    /// `dataInternodeEncryption`; absent: as the REC says.
+    internode: Option<bool>,
+}
+
+impl Encryption {
+    /// What is encrypted where the REC says `by_default` of what its nodes replicate.
+    #[must_use]
+    pub(crate) fn under(&self, by_default: bool) -> Option<DatabaseTls> {
+        let Self {
+            clients,
+            client_certificates,
+            replicas,
+            internode,
+        } = *self;
+        let replicas = replicas || internode.unwrap_or(by_default);
+        replicas.then_some(DatabaseTls {
+            clients,
+            client_certificates,
+            replicas,
+        })
+    }
+}
+
+/// What a REC lets its databases have of what they ask for, and what they have by default.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Policy {
     /// Databases give access by their own `rolesPermissions`.
     pub gives_roles: bool,
     /// Which tags metrics show.
     pub metrics: MetricsConfig,
+    /// Replicas follow by TLS where their database does not say. Absent: the REC is not there, so nobody knows.
+    pub encrypts: Option<bool>,
 }
 
 impl Policy {
@@ -62,7 +96,15 @@ impl Policy {
             metrics: spec
                 .and_then(|spec| spec.metrics_config.clone())
                 .unwrap_or_default(),
+            encrypts: spec.map(|spec| spec.data_internode_encryption == Some(true)),
         }
+    }
+
+    /// Whether replicas of a database that does not say follow by TLS; a REC that is gone changes nothing in `existing`.
+    #[must_use]
+    pub(crate) fn encrypts(&self, existing: Option<&DatabaseTls>) -> bool {
+        self.encrypts
+            .unwrap_or_else(|| existing.is_some_and(|tls| tls.replicas))
     }
 }
 
@@ -116,7 +158,7 @@ pub(crate) fn read(
         password,
         roles: spec.roles_permissions.clone(),
         tags: spec.tags.clone(),
-        tls: tls(spec),
+        encryption: encryption(spec),
         client_certificates: if asks_for_certificates(spec) {
             spec.client_authentication_certificates.clone()
         } else {
@@ -133,21 +175,20 @@ fn asks_for_certificates(spec: &RedisEnterpriseDatabaseSpec) -> bool {
     by_tls_only(spec) && !spec.client_authentication_certificates.is_empty()
 }
 
-fn tls(spec: &RedisEnterpriseDatabaseSpec) -> Option<DatabaseTls> {
-    let (clients, internal) = (
-        by_tls_only(spec),
-        spec.data_internode_encryption == Some(true),
-    );
-    let replicas = clients || internal || spec.tls_mode == Some(TlsMode::ReplicaSsl);
-    replicas.then(|| DatabaseTls {
+fn encryption(spec: &RedisEnterpriseDatabaseSpec) -> Encryption {
+    let clients = by_tls_only(spec);
+    Encryption {
         clients,
         client_certificates: asks_for_certificates(spec),
-        replicas,
-    })
+        replicas: clients || spec.tls_mode == Some(TlsMode::ReplicaSsl),
+        internode: spec.data_internode_encryption,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -163,7 +204,7 @@ mod tests {
                 password: Password::Ours("redb-db".to_owned()),
                 roles: Vec::new(),
                 tags: BTreeMap::new(),
-                tls: None,
+                encryption: Encryption::default(),
                 client_certificates: Vec::new(),
             }
         );
@@ -196,7 +237,7 @@ mod tests {
                 ..Default::default()
             };
             let settings = read(&spec, "db").unwrap();
-            let tls = settings.tls.map(|tls| {
+            let tls = settings.encryption.under(false).map(|tls| {
                 assert_eq!(
                     tls.client_certificates,
                     !settings.client_certificates.is_empty()
@@ -227,6 +268,45 @@ mod tests {
         ];
         for (found, expected) in cases {
             assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn replicas_follow_by_tls_where_the_cluster_says_so_and_the_database_does_not_object() {
+        let rec = |default: Option<bool>| {
+            let rec =
+                json!({"metadata": {"name": "rec"}, "spec": {"dataInternodeEncryption": default}});
+            Policy::of(Some(&serde_json::from_value(rec).unwrap()))
+        };
+        let found = |policy: &Policy, own: Option<bool>, existing: bool| {
+            let spec = RedisEnterpriseDatabaseSpec {
+                data_internode_encryption: own,
+                ..Default::default()
+            };
+            let existing = DatabaseTls {
+                replicas: existing,
+                ..DatabaseTls::default()
+            };
+            let encryption = read(&spec, "db").unwrap().encryption;
+            encryption.under(policy.encrypts(Some(&existing))).is_some()
+        };
+        // (the cluster's default, the database's own word, encrypted?)
+        for (default, own, expected) in [
+            (None, None, false),
+            (Some(false), None, false),
+            (Some(true), None, true),
+            (Some(true), Some(false), false),
+            (None, Some(true), true),
+        ] {
+            for existing in [false, true] {
+                let found = found(&rec(default), own, existing);
+                assert_eq!(found, expected, "{default:?} {own:?} {existing}");
+            }
+        }
+        let gone = Policy::of(None);
+        for existing in [false, true] {
+            let found = found(&gone, None, existing);
+            assert_eq!(found, existing, "a cluster that is gone changes nothing");
         }
     }
 

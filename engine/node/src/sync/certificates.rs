@@ -1,6 +1,7 @@
-//! The certificates that this node shows to people and clients, one per role, as the agent's Secret `<rec>-tls` has them.
+//! The certificates that this node shows to people, clients and other nodes, one per role, as the agent's Secret `<rec>-tls` has
+//! them.
 //!
-//! Each pair is written below the directory of sockets and secrets, as `tls/<role>/tls.crt` and `tls.key`, for processes that
+//! Each pair that is always there is written below the directory of sockets and secrets, as `tls/<role>/tls.crt` and `tls.key`, for processes that
 //! read files. `tls/<role>` is a symbolic link to a directory that never changes, so both files always belong together.
 //! Listeners of this process take their key from memory, at each handshake ([`Own::server`]). [`Own::generation`] rises after
 //! a change is in place. A pair that cannot be used changes nothing.
@@ -102,6 +103,11 @@ impl Own {
             .with_cert_resolver(live))
     }
 
+    /// What is shown in `role` now.
+    pub(super) fn chosen(&self, role: Role) -> Option<Arc<CertifiedKey>> {
+        self.live.get(&role)?.0.load_full()
+    }
+
     /// Uses what the Secret has. A role whose pair cannot be used keeps what it had.
     pub fn apply(&self, secret: &Secret) {
         let mut changed = Vec::new();
@@ -123,6 +129,10 @@ impl Own {
     }
 
     fn apply_role(&self, role: Role, secret: &Secret) -> Result<bool, OwnError> {
+        if !role.is_always_there() && lacks(secret, role) {
+            let shown = self.live.get(&role).and_then(|live| live.0.swap(None));
+            return Ok(shown.is_some());
+        }
         let part = |key: String| {
             let found = secret.data.as_ref().and_then(|data| data.get(&key));
             match found {
@@ -132,7 +142,8 @@ impl Own {
         };
         let (certificate, key) = (part(role.certificate_key())?, part(role.private_key())?);
         let certified = certified(role, &certificate, &key)?;
-        let written = write(&self.directory, role, certificate.1, key.1)?;
+        // No process reads the others from files.
+        let written = role.is_always_there() && write(&self.directory, role, certificate.1, key.1)?;
         let Some(live) = self.live.get(&role) else {
             return Ok(written);
         };
@@ -143,6 +154,12 @@ impl Own {
         live.0.store(Some(Arc::new(certified)));
         Ok(written || !same)
     }
+}
+
+fn lacks(secret: &Secret, role: Role) -> bool {
+    let data = secret.data.as_ref();
+    let has = |key: &String| data.is_some_and(|data| data.contains_key(key));
+    ![role.certificate_key(), role.private_key()].iter().any(has)
 }
 
 fn certified(

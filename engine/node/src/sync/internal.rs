@@ -1,5 +1,5 @@
 //! What the nodes of one cluster say to each other: a listener of its own, apart from other regions, with certificates of the
-//! cluster's internal Secret. Independent of the hub: primaries keep their permissions while it is away.
+//! cluster's internal Secret, or one that a person chose. Independent of the hub: primaries keep their permissions while it is away.
 
 mod members;
 
@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::proto::nodes::nodes_server::{Nodes, NodesServer};
 use super::proto::nodes::{GrantReply, GrantRequest};
-use super::tls::Certificates;
+use super::tls::Between;
 
 pub(super) use members::Members;
 
@@ -59,12 +59,11 @@ impl Nodes for Service {
 /// The error of the server, if it ends by itself.
 pub(super) async fn serve(
     listener: TcpListener,
-    certificates: Arc<Certificates>,
+    between: Between,
     grants: Arc<dyn Grants>,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    // Every certificate of the cluster's own authority is a node of this cluster.
-    let newest = move || Ok(certificates.current()?.server());
+    let newest = move || Ok(between.server()?);
     let tasks = TaskTracker::new();
     let incoming = TlsListener::tls(listener, LIMITS, &tasks, stop.clone(), newest);
     let service = Service {

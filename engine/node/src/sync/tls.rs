@@ -1,6 +1,7 @@
 //! TLS between regions: 1.3 only, both sides show a certificate of the same authority, and each side checks that the other *is*
 //! the member it should be (its exact SPIFFE id). Server names route; they never identify.
 
+mod between;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+pub(super) use between::Between;
 use verify::MemberVerifier;
 pub(super) use verify::{own_words, spiffe_id};
 

@@ -248,6 +248,8 @@ impl Names {
                 names.extend(below(namespace));
                 names.extend(database_suffix.map(|suffix| format!("*{suffix}")));
             }
+            // Nodes ask each other by names of their own.
+            Role::CpInternode => {}
         }
         // A suffix such as `-db.example.com` makes no name that a certificate may carry.
         names.retain(|name| {

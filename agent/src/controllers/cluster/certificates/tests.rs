@@ -84,7 +84,7 @@ fn a_self_signed_certificate_is_renewed_after_two_thirds_of_its_life() {
     let day = |days: i64| now() + jiff::SignedDuration::from_hours(24 * days);
     assert_eq!(run(Some(&first), &BTreeMap::new(), day(242)), first);
     let renewed = run(Some(&first), &BTreeMap::new(), day(244));
-    for role in Role::ALL {
+    for role in Role::ALL.into_iter().filter(|role| role.is_always_there()) {
         let key = format!("{role}.crt");
         assert_ne!(text(&renewed, &key), text(&first, &key));
     }
@@ -283,10 +283,37 @@ fn the_generation_counts_proxy_and_syncer_and_never_falls() {
 }
 
 #[test]
+fn nodes_show_each_other_what_is_chosen_and_what_they_share_where_nothing_is() {
+    let (certificate, key) = foreign();
+    let good = secret(&[("tls.crt", &certificate), ("tls.key", &key)]);
+    let role = Role::CpInternode;
+    let has = |decided: &Certificates| decided.data().contains_key("cp-internode.crt");
+    let none = run(None, &BTreeMap::new(), now());
+    assert!(!has(&none) && !none.origins().contains("cp-internode"));
+    let missing = run(Some(&none), &given(role, None), now());
+    let told = missing.troubles[0].to_string();
+    assert!(
+        told.starts_with("spec.certificates.cpInternodeEncryptionCertificateSecretName: Secret")
+            && told.ends_with("Until then the certificate that the nodes share stays in use"),
+        "{told}"
+    );
+    let chosen = run(Some(&none), &given(role, Some(good)), now());
+    assert_eq!(text(&chosen, "cp-internode.crt"), certificate);
+    assert_eq!(text(&chosen, "cp-internode.key"), key);
+    let later = at("2027-01-02T00:00:00Z");
+    let stale = run(Some(&chosen), &given(role, None), later);
+    assert_eq!(text(&stale, "cp-internode.crt"), certificate);
+    let unnamed = run(Some(&chosen), &BTreeMap::new(), now());
+    assert!(unnamed.notes[0].ends_with("and the certificate that the nodes share follows"));
+    assert!(has(&unnamed) && !has(&run(Some(&unnamed), &BTreeMap::new(), later)));
+}
+
+#[test]
 fn only_secrets_for_roles_that_have_an_effect_are_read() {
     let fields: Fields = serde_json::from_value(json!({
         "apiCertificateSecretName": "a", "cmCertificateSecretName": "c", "proxyCertificateSecretName": "p",
         "metricsExporterCertificateSecretName": "m", "syncerCertificateSecretName": "",
+        "cpInternodeEncryptionCertificateSecretName": "n",
         "ssoIssuerCertificateSecretName": "b",
     }))
     .unwrap();
@@ -297,6 +324,7 @@ fn only_secrets_for_roles_that_have_an_effect_are_read() {
             (Role::Cm, "c".to_owned()),
             (Role::Metrics, "m".to_owned()),
             (Role::Proxy, "p".to_owned()),
+            (Role::CpInternode, "n".to_owned()),
         ])
     );
     assert!(names(Some(&fields), "a") && !names(Some(&fields), "b"));

@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::sync::proto::nodes::nodes_client::NodesClient;
 use crate::sync::proto::nodes::{GrantReply, GrantRequest};
 use crate::sync::settings::{Host, Internal};
-use crate::sync::tls::TlsError;
+use crate::sync::tls::{Between, TlsError};
 
 /// An answer that takes longer is worth little: a permission counts from the start of the question.
 const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -65,14 +65,16 @@ pub(in crate::sync) enum MemberError {
 /// The other nodes of the cluster.
 pub(in crate::sync) struct Members {
     internal: Internal,
+    between: Between,
     host: Host,
     channels: Mutex<BTreeMap<String, Channel>>,
 }
 
 impl Members {
-    pub(in crate::sync) fn new(internal: Internal, host: Host) -> Arc<Self> {
+    pub(in crate::sync) fn new(internal: Internal, between: Between, host: Host) -> Arc<Self> {
         Arc::new(Self {
             internal,
+            between,
             host,
             channels: Mutex::default(),
         })
@@ -126,7 +128,6 @@ impl Members {
     }
 
     async fn dial(&self, address: &str) -> Result<Channel, MemberError> {
-        let client = self.internal.certificates.current()?.client_by_name()?;
         let server_name = &self.internal.server_name;
         let name = ServerName::try_from(server_name.clone()).map_err(|source| {
             MemberError::ServerName {
@@ -134,6 +135,7 @@ impl Members {
                 source,
             }
         })?;
+        let (client, name) = self.between.client(&name)?;
         let uri: Uri = format!("http://{address}")
             .parse()
             .map_err(|_| MemberError::Address(address.to_owned()))?;
