@@ -158,7 +158,9 @@ impl Driver for Rigger {
             Decision::Nowhere { .. } => Some(None),
             Decision::Keep { .. } => None,
         };
-        let built = build::build(&topology.spec, &world.policy, lead, memory.as_deref());
+        let entries = endpoints::entries(topology, &pods);
+        let (policy, memory) = (&world.policy, memory.as_deref());
+        let built = build::build(&topology.spec, policy, lead, &entries, memory);
 
         let applied = self.apply(topology, built.clone(), &world).await;
         let error = applied.as_ref().err();
@@ -267,7 +269,7 @@ impl Rigger {
         decision: &Decision,
         error: Option<&RiggerError>,
     ) -> Result<(), ApplyError> {
-        let finding = finding(decision, error);
+        let finding = finding(topology.spec.entry_port, decision, error);
         let mut before = topology
             .status
             .as_ref()
@@ -281,8 +283,8 @@ impl Rigger {
             &clock::now_text(),
         );
         let ours = |conditions| DatabaseTopologyStatus {
-            members: Vec::new(),
             conditions,
+            ..DatabaseTopologyStatus::default()
         };
         self.objects
             .status(topology, Some(&ours(before)), &ours(conditions))
@@ -295,7 +297,7 @@ fn named<'a, K: Object>(all: &'a [K], like: &K) -> Option<&'a K> {
     all.iter().find(|one| one.meta().name == like.meta().name)
 }
 
-fn finding(decision: &Decision, error: Option<&RiggerError>) -> Finding {
+fn finding(entry_port: Option<i32>, decision: &Decision, error: Option<&RiggerError>) -> Finding {
     if let Some(error) = error {
         return Finding::no(SERVICES_READY, error.reason(), error.to_string());
     }
@@ -303,7 +305,13 @@ fn finding(decision: &Decision, error: Option<&RiggerError>) -> Finding {
         Decision::Lead(target) => Finding::yes(
             SERVICES_READY,
             "Leads",
-            format!("the Services lead to `{}`", target.pod),
+            match entry_port {
+                None => format!("the Services lead to `{}`", target.pod),
+                Some(port) => format!(
+                    "the Services lead to `{}`, by port {port} of every node that takes its clients",
+                    target.pod
+                ),
+            },
         ),
         Decision::Keep { why } => Finding::unknown(
             SERVICES_READY,

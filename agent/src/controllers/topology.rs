@@ -28,6 +28,9 @@ use crate::k8s::{
 const ALL_SLOTS: &str = "0-16383";
 /// Client ports that are given out, both ends included.
 pub(super) const PORTS: std::ops::RangeInclusive<i32> = 10_000..=19_999;
+/// How far above its client port every node takes clients of a database that is entered by every node. Replicas that follow by
+/// TLS enter half as far above.
+pub(super) const ENTRY: i32 = 20_000;
 
 /// What the database asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +49,8 @@ pub(super) struct Wanted {
     pub persistence: Persistence,
     /// What is encrypted.
     pub tls: Option<DatabaseTls>,
+    /// Every node takes its clients and passes them on to the primary.
+    pub by_every_node: bool,
     /// Labels that metrics show of it.
     pub metric_labels: BTreeMap<String, String>,
     /// Each shard has a replica.
@@ -313,6 +318,7 @@ fn spec(wanted: &Wanted, at: i32, renewed: Renewed) -> DatabaseTopologySpec {
         eviction_policy,
         persistence,
         tls,
+        by_every_node,
         metric_labels,
         replication,
         active_active,
@@ -323,6 +329,7 @@ fn spec(wanted: &Wanted, at: i32, renewed: Renewed) -> DatabaseTopologySpec {
         epoch: renewed.epoch,
         fence: renewed.fence,
         port: at,
+        entry_port: by_every_node.then_some(at + ENTRY),
         memory_bytes,
         eviction_policy,
         persistence,

@@ -162,12 +162,22 @@ pub(super) struct Built {
 /// The endpoint to write: `None` leaves the slices as they are, `Some(None)` leads nowhere.
 pub(super) type Lead<'a> = Option<Option<&'a Target>>;
 
-/// All Services of a database. `memory` is the text of the annotation that says where the database stood last.
+/// Where a Service leads.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    port: i32,
+    targets: &'a [Target],
+}
+
+/// All Services of a database. `entries` are the pods by which every node's clients enter, if any: they pass clients on by the
+/// topology, so a name that is an address of its own leads to the primary all the same, whose port is the database's.
+/// `memory` is the text of the annotation that says where the database stood last.
 #[must_use]
 pub(super) fn build(
     topology: &DatabaseTopologySpec,
     policy: &Policy,
     lead: Lead<'_>,
+    entries: &[Target],
     memory: Option<&str>,
 ) -> Vec<Built> {
     let owner = Owner::of(topology);
@@ -178,13 +188,40 @@ pub(super) fn build(
     };
     let one = |reach: &Reach| {
         let name = format!("{base}{}", reach.suffix());
-        let slice = lead.map(|target| slice(&name, &owner, topology.port, target, memory));
+        let slice = lead.map(|primary| {
+            let way = way(topology, *reach, primary, entries);
+            slice(&name, &owner, way, memory)
+        });
         Built {
             service: service(&name, *reach, &owner, topology, policy),
             slice,
         }
     };
     policy.reach.iter().map(one).collect()
+}
+
+fn way<'a>(
+    topology: &DatabaseTopologySpec,
+    reach: Reach,
+    primary: Option<&'a Target>,
+    entries: &'a [Target],
+) -> Way<'a> {
+    let Some(primary) = primary else {
+        return Way {
+            port: topology.port,
+            targets: &[],
+        };
+    };
+    match (topology.entry_port, reach) {
+        (Some(port), Reach::ClusterIp | Reach::LoadBalancer) if !entries.is_empty() => Way {
+            port,
+            targets: entries,
+        },
+        _ => Way {
+            port: topology.port,
+            targets: std::slice::from_ref(primary),
+        },
+    }
 }
 
 fn service(
@@ -239,14 +276,15 @@ pub(super) fn slice_name(service: &str) -> String {
 fn slice(
     service: &str,
     owner: &Owner,
-    port: i32,
-    target: Option<&Target>,
+    Way { port, targets }: Way<'_>,
     memory: Option<&str>,
 ) -> EndpointSlice {
     let mut labels = owner.labels();
     labels.insert(SERVICE_NAME.to_owned(), service.to_owned());
     labels.insert(SLICE_MANAGED_BY.to_owned(), "meridian-agent".to_owned());
-    let v6 = target.is_some_and(|target| target.address.contains(':'));
+    let is_v6 = |target: &Target| target.address.contains(':');
+    let v6 = targets.first().is_some_and(is_v6);
+    let same = targets.iter().filter(|target| is_v6(target) == v6);
     EndpointSlice {
         metadata: ObjectMeta {
             name: Some(slice_name(service)),
@@ -256,7 +294,7 @@ fn slice(
             ..ObjectMeta::default()
         },
         address_type: if v6 { "IPv6" } else { "IPv4" }.to_owned(),
-        endpoints: Some(target.map(endpoint).into_iter().collect()),
+        endpoints: Some(same.map(endpoint).collect()),
         ports: Some(vec![EndpointPort {
             name: Some(PORT_NAME.to_owned()),
             port: Some(port),

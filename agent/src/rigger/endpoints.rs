@@ -39,6 +39,8 @@ pub(super) struct Target {
     pub host: Option<String>,
     /// IPv4 or IPv6 address.
     pub address: String,
+    /// New clients may be led there although its shards do not concern them: it is ready and does not go.
+    pub open: bool,
 }
 
 /// Decides for `topology` with those of the REC's pods to which clients can be led, and the slice that exists now.
@@ -91,11 +93,41 @@ pub(super) fn decide(
         };
     }
     match pods.iter().find(|pod| pod.pod == primary) {
-        Some(target) => Decision::Lead(target.clone()),
+        // Clients of its shard are led there as long as it answers.
+        Some(target) => Decision::Lead(Target {
+            open: true,
+            ..target.clone()
+        }),
         None => Decision::Nowhere {
             why: format!("the pod `{primary}` has no address"),
         },
     }
+}
+
+/// The pods that take clients of a database that is entered by every node, and pass them on to its primary.
+///
+/// A pod that carries the database must have confirmed the present epoch: one that does not speak any more is known by that
+/// sooner than by anything that is said of pods.
+#[must_use]
+pub(super) fn entries(topology: &DatabaseTopology, pods: &[Target]) -> Vec<Target> {
+    let (spec, uid) = (&topology.spec, topology.metadata.uid.as_deref());
+    let reports = topology.status.iter().flat_map(|status| &status.entries);
+    let takes = |pod: &str| {
+        reports.clone().any(|entry| {
+            entry.node == pod
+                && Some(entry.port) == spec.entry_port
+                && Some(entry.topology_uid.as_str()) == uid
+        })
+    };
+    let carries = |pod: &String| {
+        let mut shards = spec.shards.iter();
+        shards.any(|shard| shard.primary.as_ref() == Some(pod) || shard.replicas.contains(pod))
+    };
+    let counts = |pod: &&Target| {
+        let confirms = !carries(&pod.pod) || confirmed(topology, &pod.pod).is_some();
+        pod.open && takes(&pod.pod) && confirms
+    };
+    pods.iter().filter(counts).cloned().collect()
 }
 
 /// The epoch in which the slice was led to where it leads.
@@ -135,6 +167,7 @@ pub(super) fn target(pod: &Pod) -> Option<Target> {
         uid: pod.uid(),
         host,
         address,
+        open: pod.metadata.deletion_timestamp.is_none() && is_ready(pod),
     })
 }
 
@@ -148,17 +181,17 @@ fn is_ready(pod: &Pod) -> bool {
 }
 
 fn leads_to_live_pod(current: Option<&EndpointSlice>, pods: &[Target]) -> bool {
-    let Some(endpoint) = current.and_then(|slice| slice.endpoints.as_deref()?.first()) else {
-        return false;
-    };
-    let Some(address) = endpoint.addresses.first() else {
-        return false;
-    };
-    pods.iter().any(|live| live.address == *address)
+    let endpoints = current.and_then(|slice| slice.endpoints.as_deref());
+    let mut addresses = endpoints.unwrap_or_default().iter();
+    addresses.any(|endpoint| {
+        let address = endpoint.addresses.first();
+        pods.iter().any(|live| Some(&live.address) == address)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use meridian_api::crds::topology::EntryReport;
     use serde_json::json;
 
     use super::*;
@@ -259,6 +292,49 @@ mod tests {
         };
         assert_eq!(kind(&of_role("replica")), "keep");
         assert_eq!(kind(&of_role("stopped")), "nowhere");
+    }
+
+    #[test]
+    fn clients_enter_by_every_node_that_is_ready_stays_listens_and_knows_the_epoch() {
+        let target = |name: &str, open: bool| Target {
+            open,
+            ..pod(name, Some("10.0.0.1")).unwrap()
+        };
+        // `rec-0` leads, `rec-1` holds a copy, `rec-2` has no part.
+        let entered = |reports: &[(&str, i64, &str, bool)],
+                       entries: &[(&str, i32, &str)],
+                       open: &[&str]| {
+            let mut topology = topology(2, reports);
+            topology.spec.entry_port = Some(30_000);
+            topology.spec.shards[0].replicas = vec!["rec-1".to_owned()];
+            let entry = |(node, port, uid): &(&str, i32, &str)| EntryReport {
+                node: (*node).to_owned(),
+                port: *port,
+                topology_uid: (*uid).to_owned(),
+            };
+            topology.status.as_mut().unwrap().entries = entries.iter().map(entry).collect();
+            let pods = ["rec-0", "rec-1", "rec-2"].map(|name| target(name, open.contains(&name)));
+            let found = super::entries(&topology, &pods);
+            found
+                .iter()
+                .map(|one| one.pod.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let all = ["rec-0", "rec-1", "rec-2"];
+        let listen = all.map(|name| (name, 30_000, "T"));
+        let confirmed = [("rec-0", 2, "T", true), ("rec-1", 2, "T", true)];
+        assert_eq!(entered(&confirmed, &listen, &all), "rec-0 rec-1 rec-2");
+        assert_eq!(entered(&confirmed, &listen, &all[..2]), "rec-0 rec-1");
+        let late = [("rec-0", 1, "T", true), ("rec-1", 2, "T", true)];
+        assert_eq!(entered(&late, &listen, &all), "rec-1 rec-2");
+        assert_eq!(entered(&confirmed, &[], &all), "");
+        let others = [
+            ("rec-0", 30_000, "T"),
+            ("rec-1", 30_001, "T"),
+            ("rec-2", 30_000, "U"),
+        ];
+        assert_eq!(entered(&confirmed, &others, &all), "rec-0");
     }
 
     #[test]

@@ -20,7 +20,11 @@ use super::{
     fetch,
     memo::hash_of,
 };
-use crate::k8s::{drive, touched::Touched};
+use crate::k8s::{
+    drive,
+    names::{self, ClusterNames},
+    touched::Touched,
+};
 
 /// Names a topology to its controller.
 type Topology = ObjectRef<DeserializeGuard<DatabaseTopology>>;
@@ -189,7 +193,9 @@ impl Shortcut {
     /// Whether clients of the topology are led to this pod, or will be.
     pub(super) fn concerns(&self, topology: &DatabaseTopology, pod: &str) -> bool {
         let mut shards = topology.spec.shards.iter();
-        let leads = shards.any(|shard| shard.primary.as_deref() == Some(pod));
+        let is_entered =
+            || topology.spec.entry_port.is_some() && is_of(pod, &topology.spec.cluster);
+        let leads = shards.any(|shard| shard.primary.as_deref() == Some(pod)) || is_entered();
         let seen = self.lock();
         let known = seen.known.get(&topology.name_any());
         leads || known.is_some_and(|known| known.leads_to(pod))
@@ -210,7 +216,9 @@ impl Shortcut {
         };
         let memory = fetch::memory(topology, &known.slices, &decision);
         let lead = Some(Some(target));
-        let built = build::build(&topology.spec, &known.policy, lead, memory.as_deref());
+        let entries = endpoints::entries(topology, &pods);
+        let (policy, memory) = (&known.policy, memory.as_deref());
+        let built = build::build(&topology.spec, policy, lead, &entries, memory);
         if decision == known.decision {
             let fresh = known.at.elapsed() < drive::REST;
             let all_seen = topology.spec.database.namespace == home;
@@ -237,6 +245,12 @@ impl Shortcut {
             stands,
         })
     }
+}
+
+/// Whether a pod of this name is one of the REC's.
+fn is_of(pod: &str, cluster: &str) -> bool {
+    let number = names::ordinal(pod).and_then(|number| i32::try_from(number).ok());
+    number.is_some_and(|number| ClusterNames(cluster).pod(number) == pod)
 }
 
 #[cfg(test)]
@@ -299,13 +313,17 @@ mod tests {
     }
 
     fn found(leads_to: &str, slices: Vec<EndpointSlice>) -> Known {
-        let target = endpoints::target(&pod(leads_to, "10.0.0.2")).unwrap();
+        let target = Target {
+            open: true,
+            ..endpoints::target(&pod(leads_to, "10.0.0.2")).unwrap()
+        };
         let decision = Decision::Lead(target.clone());
         let memory = fetch::memory(&topology(2), &slices, &decision);
         let built = build::build(
             &topology(2).spec,
             &policy(),
             Some(Some(&target)),
+            &[],
             memory.as_deref(),
         );
         Known {
@@ -352,6 +370,13 @@ mod tests {
         endpoints[0].target_ref = serde_json::from_value(target).unwrap();
         shortcut.remember(shortcut.begin("db"), "db", found("rec-1", vec![slice]));
         assert_eq!(woken(&shortcut), [false, true, true], "what was found");
+        let mut entered = topology(1);
+        entered.spec.entry_port = Some(30_000);
+        assert!(
+            Shortcut::default().concerns(&entered, "rec-2"),
+            "any of its nodes"
+        );
+        assert!(!Shortcut::default().concerns(&entered, "other-2"));
     }
 
     #[tokio::test(start_paused = true)]

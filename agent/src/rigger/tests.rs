@@ -56,7 +56,7 @@ fn a_taken_name_is_told_in_the_words_that_the_databases_controller_reads() {
         holder: "x".to_owned(),
     };
     let nowhere = Decision::Nowhere { why: String::new() };
-    let told = finding(&nowhere, Some(&error.into()));
+    let told = finding(None, &nowhere, Some(&error.into()));
     assert_eq!(
         (told.type_, told.reason),
         (SERVICES_READY, Fault::Foreign.reason())

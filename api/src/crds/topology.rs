@@ -49,6 +49,10 @@ pub struct DatabaseTopologySpec {
     /// Client port of the database, 10000–19999.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
+    /// Port on which every node of the cluster takes clients and passes them on to the primary; absent: none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub entry_port: Option<i32>,
     /// Memory limit of one shard's dataset, bytes.
     #[schemars(range(min = 0))]
     pub memory_bytes: i64,
@@ -217,10 +221,26 @@ pub struct DatabaseTopologyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"]))]
     pub members: Vec<MemberReport>,
+    /// One entry per node that takes clients and passes them on to the primary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"]))]
+    pub entries: Vec<EntryReport>,
     /// Conditions, written by the agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A node that takes clients of the database and passes them on to its primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryReport {
+    /// Name of the pod.
+    pub node: String,
+    /// `metadata.uid` of the topology that it follows.
+    pub topology_uid: String,
+    /// Port on which it listens.
+    pub port: i32,
 }
 
 /// What one node reports.

@@ -295,6 +295,7 @@ const DATABASE: Table = Table {
         "evictionPolicy",
         "memorySize",
         "persistence",
+        "proxyPolicy",
         "redisEnterpriseCluster.name",
         "replication",
         "rolesPermissions",
@@ -312,9 +313,6 @@ const DATABASE: Table = Table {
             "ossClusterSettings.enableExternalAccess",
             Plain::Flag(false),
         ),
-        // One shard has one primary: both words ask for an endpoint at its pod.
-        ("proxyPolicy", Plain::Word("single")),
-        ("proxyPolicy", Plain::Word("all-master-shards")),
         ("rackAware", Plain::Flag(false)),
         ("redisVersion", Plain::Word("7.2")),
         ("redisVersion", Plain::Word("latest")),
@@ -353,10 +351,6 @@ const DATABASE: Table = Table {
         (
             "ossClusterSettings",
             "databases are reached by their Services: there is no cluster API to open",
-        ),
-        (
-            "proxyPolicy",
-            "there is no proxy: the Services lead to the pod of the primary and to no other",
         ),
         (
             "rackAware",

@@ -156,6 +156,7 @@ fn spec(region: &Region, before: Option<&ActiveActiveMembership>) -> DatabaseTop
         epoch: 1,
         fence: None,
         port: i32::from(region.listen.port()),
+        entry_port: None,
         memory_bytes: i64::try_from(region.max_memory_bytes).unwrap_or(i64::MAX),
         eviction_policy: "noeviction".to_owned(),
         persistence,

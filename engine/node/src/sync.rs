@@ -14,6 +14,7 @@ mod durable;
 mod endpoint;
 mod entry;
 pub mod exporter;
+mod forward;
 mod https;
 mod internal;
 mod kubernetes;
@@ -202,9 +203,11 @@ pub async fn run(layout: Layout, source: Source, internal: &Path) -> Result<(), 
     for certificates in all_certificates(&settings) {
         tasks.spawn(follow_certificates(certificates, stop.clone()));
     }
-    let reporting = origin
-        .authority()
-        .map(|authority| tokio::spawn(report::run(node.clone(), authority)));
+    let reporting = origin.authority().map(|authority| {
+        let entries = forward::tell(Arc::clone(&authority), node.entries());
+        let reports = report::run(node.clone(), authority);
+        tokio::spawn(async { tokio::join!(reports, entries) })
+    });
     let mut learning = tokio::spawn(origin.learn(node.clone(), observed));
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),

@@ -373,12 +373,24 @@ async fn of_two_agents_the_first_operates_a_namespace_until_it_leaves_it() {
     }
 }
 
-/// What the API server answers to who reports with this token for this node of `word-db`.
-fn reports(cluster: &Cluster, token: &str, node: &str) -> Result<Output> {
+/// The status of a topology in which `node` says what it does.
+fn member(node: &str) -> String {
     let shard = r#"{"id": 0, "role": "primary", "ready": true, "writable": true, "port": 10000}"#;
+    format!(
+        "{{members: [{{node: {node}, topologyUid: t, epoch: 9, generation: 9, asOf: '2026-01-01T00:00:00Z', \
+         shards: [{shard}]}}]}}"
+    )
+}
+
+/// The status of a topology in which `node` says that it takes clients.
+fn entry(node: &str) -> String {
+    format!("{{entries: [{{node: {node}, topologyUid: t, port: 30000}}]}}")
+}
+
+/// What the API server answers to who reports this status of `word-db` with this token.
+fn reports(cluster: &Cluster, token: &str, status: &str) -> Result<Output> {
     let report = format!(
-        "{{apiVersion: meridian.dev/v1alpha1, kind: DatabaseTopology, metadata: {{name: word-db}}, status: {{members: \
-         [{{node: {node}, topologyUid: t, epoch: 9, generation: 9, asOf: '2026-01-01T00:00:00Z', shards: [{shard}]}}]}}}}"
+        "{{apiVersion: meridian.dev/v1alpha1, kind: DatabaseTopology, metadata: {{name: word-db}}, status: {status}}}"
     );
     let config = with_token(cluster, token)?;
     let config = format!("--kubeconfig={}", config.path().display());
@@ -427,7 +439,7 @@ async fn a_pod_may_report_for_itself_and_for_no_other() {
         format!("the pod {other} may change its own entry of status.members and no other");
     // Policies reach the API server a moment after they were made.
     until("the policy is in force", SOON, || async {
-        let out = reports(cluster, bound.trim(), &primary)?;
+        let out = reports(cluster, bound.trim(), &member(&primary))?;
         Ok(if out.stderr.contains(&about_primary) {
             Look::Holds(())
         } else {
@@ -436,10 +448,15 @@ async fn a_pod_may_report_for_itself_and_for_no_other() {
     })
     .await
     .unwrap();
-    let own = reports(cluster, bound.trim(), other).unwrap();
-    assert_eq!(own.code, 0, "{}", own.stderr);
+    for own in [member(other), entry(other)] {
+        let own = reports(cluster, bound.trim(), &own).unwrap();
+        assert_eq!(own.code, 0, "{}", own.stderr);
+    }
+    let out = reports(cluster, bound.trim(), &entry(&primary)).unwrap();
+    let about_entries = "may change its own entry of status.entries and no other";
+    assert!(out.stderr.contains(about_entries), "{}", out.stderr);
     let loose = cluster.must(&["create", "token", "word"], "").unwrap();
-    let out = reports(cluster, loose.trim(), other).unwrap();
+    let out = reports(cluster, loose.trim(), &member(other)).unwrap();
     assert!(out.stderr.contains("is bound to no pod"), "{}", out.stderr);
 
     // The nodes themselves still report, and the agent as well.

@@ -14,7 +14,7 @@ use meridian_integration::{
 };
 use serde_json::{Value, json};
 
-use super::support::{SOON, cluster, condition, gone, object, running};
+use super::support::{SOON, base64_of, cluster, condition, gone, object, running};
 
 /// Changes of the primary that are timed, by cause.
 const CHANGES: usize = 12;
@@ -29,6 +29,7 @@ async fn services_are_named_as_asked_keep_what_others_wrote_and_follow_the_prima
     running(cluster, "svc", "").await.unwrap();
     redb(cluster, "a", ", replication: true").await.unwrap();
     annotations_of_others_stay(cluster).await.unwrap();
+    every_node_takes_clients(cluster, "a").await.unwrap();
     a_taken_name_takes_nothing(cluster).await.unwrap();
     another_naming_cleans_up(cluster).await.unwrap();
     let followed = follows(cluster, "a").await.unwrap();
@@ -40,6 +41,60 @@ async fn services_are_named_as_asked_keep_what_others_wrote_and_follow_the_prima
         .unwrap();
     services_of(cluster, "a", &[]).await.unwrap();
     gone(cluster, "svc").await.unwrap();
+}
+
+/// Under the policy `all-nodes` every node takes clients, also while the primary changes; under `single` its node alone.
+async fn every_node_takes_clients(cluster: &Cluster, name: &str) -> Result<()> {
+    let policy = |word: &str| {
+        let patch = json!({ "spec": { "proxyPolicy": word } }).to_string();
+        cluster.must(&["patch", "redb", name, "--type=merge", "-p", &patch], "")
+    };
+    let port = port_of(cluster, name)?;
+    policy("all-nodes")?;
+    leads(cluster, name, 3, port + 20_000).await?;
+    let secret = cluster.get("secret", &format!("redb-{name}"))?;
+    let secret = secret.context("no Secret")?;
+    let password = secret["data"]["password"].as_str().context("no password")?;
+    let password = String::from_utf8(base64_of(password)?)?;
+    let clients = cluster.region(name, &password, SOON).await?;
+    // Each is a new connection, which may be led to any node.
+    for number in 0..CLIENTS {
+        clients
+            .run::<String>(&format!("SET before-{number} x"))
+            .await?;
+    }
+    let old = primary_with_a_replica(cluster, name).await?;
+    let leave = format!("meridian.dev/leave-pod={old}");
+    cluster.must(&["annotate", "dbtopo", name, "--overwrite", &leave], "")?;
+    let moved = |topology: &Value| primary(topology) != old && serves(topology);
+    object(cluster, "dbtopo", name, "another primary", SOON, moved).await?;
+    leads(cluster, name, 3, port + 20_000).await?;
+    for number in 0..CLIENTS {
+        let kept: bool = clients.run(&format!("EXISTS before-{number}")).await?;
+        anyhow::ensure!(kept, "before-{number} is lost");
+        clients
+            .run::<String>(&format!("SET after-{number} x"))
+            .await?;
+    }
+    policy("single")?;
+    leads(cluster, name, 1, port).await
+}
+
+/// Clients of each policy that connect one after the other: enough to be led to every node.
+const CLIENTS: usize = 30;
+
+/// Waits until the Services lead to so many pods, by this port of theirs.
+async fn leads(cluster: &Cluster, name: &str, pods: usize, port: u64) -> Result<()> {
+    let what = format!("{pods} endpoints with port {port}");
+    for slice in [name.to_owned(), format!("{name}-load-balancer")] {
+        let leads = |slice: &Value| {
+            let endpoints = slice["endpoints"].as_array();
+            endpoints.is_some_and(|all| all.len() == pods) && slice["ports"][0]["port"] == port
+        };
+        let slice = format!("{slice}-meridian");
+        object(cluster, "endpointslice", &slice, &what, SOON, leads).await?;
+    }
+    Ok(())
 }
 
 /// An annotation that somebody else sets over ours stays theirs; ours follow the spec.

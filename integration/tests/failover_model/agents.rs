@@ -28,7 +28,7 @@ impl World {
         members.push(report);
         topology.status = Some(DatabaseTopologyStatus {
             members,
-            conditions: Vec::new(),
+            ..DatabaseTopologyStatus::default()
         });
         self.api.topology = Rc::new(topology);
         self.changed();

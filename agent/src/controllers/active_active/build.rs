@@ -38,6 +38,7 @@ pub(super) fn topology(
         tls: settings
             .encryption
             .under(policy.encrypts(existing.and_then(|topology| topology.spec.tls.as_ref()))),
+        by_every_node: settings.by_every_node,
         metric_labels: policy.metrics.labels(&settings.tags),
         replication: settings.replication,
         active_active: Some(newest(instance, existing)),

@@ -390,13 +390,13 @@ fn status(topology: &DatabaseTopology, findings: &[Finding]) -> DatabaseTopology
         .map(|status| status.conditions.as_slice())
         .unwrap_or_default();
     DatabaseTopologyStatus {
-        members: Vec::new(),
         conditions: conditions(
             before,
             findings,
             topology.metadata.generation,
             &clock::now_text(),
         ),
+        ..DatabaseTopologyStatus::default()
     }
 }
 

@@ -17,6 +17,8 @@ use crate::k8s::names::DatabaseNames;
 
 /// Eviction where the field is left out (the product's default).
 const EVICTION: &str = "volatile-lru";
+/// The value of `proxyPolicy` under which every node takes clients.
+const ALL_NODES: &str = "all-nodes";
 
 /// The part of a database's spec that has an effect.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +33,8 @@ pub(crate) struct Settings {
     pub replication: bool,
     /// Client port, if asked for.
     pub port: Option<i32>,
+    /// Every node takes clients and passes them on to the primary.
+    pub by_every_node: bool,
     /// Secret of the password.
     pub password: Password,
     /// Roles with access.
@@ -155,6 +159,8 @@ pub(crate) fn read(
         persistence: spec.persistence.clone().unwrap_or(Persistence::Disabled),
         replication: spec.replication.unwrap_or(false),
         port,
+        // The endpoints of the other policies are where the primary is: with one shard there is one.
+        by_every_node: spec.proxy_policy.as_deref() == Some(ALL_NODES),
         password,
         roles: spec.roles_permissions.clone(),
         tags: spec.tags.clone(),
@@ -201,6 +207,7 @@ mod tests {
                 persistence: Persistence::Disabled,
                 replication: false,
                 port: None,
+                by_every_node: false,
                 password: Password::Ours("redb-db".to_owned()),
                 roles: Vec::new(),
                 tags: BTreeMap::new(),
@@ -268,6 +275,24 @@ mod tests {
         ];
         for (found, expected) in cases {
             assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn clients_enter_by_every_node_only_where_the_policy_says_so() {
+        let by_every_node = |policy: Option<&str>, oss: bool| {
+            let spec = RedisEnterpriseDatabaseSpec {
+                proxy_policy: policy.map(str::to_owned),
+                oss_cluster: Some(oss),
+                ..Default::default()
+            };
+            read(&spec, "db").unwrap().by_every_node
+        };
+        for oss in [false, true] {
+            for policy in [None, Some("single"), Some("all-master-shards")] {
+                assert!(!by_every_node(policy, oss), "{policy:?}");
+            }
+            assert!(by_every_node(Some("all-nodes"), oss));
         }
     }
 

@@ -17,6 +17,7 @@ fn wanted() -> Wanted {
         eviction_policy: "noeviction".to_owned(),
         persistence: Persistence::AofEverySecond,
         tls: None,
+        by_every_node: false,
         metric_labels: Default::default(),
         replication: false,
         active_active: None,
@@ -250,7 +251,7 @@ fn a_topology_out_of_a_backup_follows_the_node_that_serves_in_a_newer_epoch() {
     };
     existing.status = Some(DatabaseTopologyStatus {
         members: vec![member],
-        conditions: Vec::new(),
+        ..DatabaseTopologyStatus::default()
     });
     let found = Found {
         existing: Some(existing),
@@ -401,4 +402,28 @@ fn a_name_that_a_database_of_another_namespace_has_is_refused_with_that_one() {
             .starts_with("the name `db` is taken: the RedisEnterpriseDatabase `team-a/db` has it"),
         "{refused}"
     );
+}
+
+#[test]
+fn a_database_is_entered_by_every_node_from_when_and_until_its_policy_says_so() {
+    let existing = created(decide(&wanted(), &fresh()).unwrap());
+    let port = existing.spec.port;
+    let decided = |by_every_node: bool, existing: DatabaseTopology| {
+        let wanted = Wanted {
+            by_every_node,
+            ..wanted()
+        };
+        let found = Found {
+            existing: Some(existing),
+            ..fresh()
+        };
+        match decide(&wanted, &found).unwrap() {
+            Change::Swap(next) | Change::Keep(next) => *next,
+            other @ Change::Create { .. } => panic!("{other:?}"),
+        }
+    };
+    let entered = decided(true, existing.clone());
+    assert_eq!(entered.spec.entry_port, Some(port + 20_000));
+    assert_eq!(entered.spec.epoch, existing.spec.epoch);
+    assert_eq!(decided(false, entered).spec.entry_port, None);
 }

@@ -32,6 +32,7 @@ fn target() -> Target {
         uid: None,
         host: None,
         address: "10.0.0.1".to_owned(),
+        open: true,
     }
 }
 
@@ -41,6 +42,7 @@ fn every_asked_service_is_made_without_a_selector_and_with_its_slice() {
         &topology(),
         &policy("cluster_ip, headless,load_balancer"),
         Some(Some(&target())),
+        &[],
         Some("{}"),
     );
     let shown: Vec<_> = built
@@ -82,7 +84,7 @@ fn a_service_port_applies_to_all_but_the_headless_service() {
         service_port: Some(6379),
         ..policy("cluster_ip,headless")
     };
-    let ports: Vec<_> = build(&topology(), &policy, None, None)
+    let ports: Vec<_> = build(&topology(), &policy, None, &[], None)
         .iter()
         .map(|one| one.service.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].clone())
         .map(|port| (port.port, port.target_port))
@@ -99,11 +101,17 @@ fn a_service_port_applies_to_all_but_the_headless_service() {
 #[test]
 fn without_a_decision_no_slice_is_written_and_nowhere_is_an_empty_slice() {
     assert!(
-        build(&topology(), &policy("cluster_ip"), None, None)
+        build(&topology(), &policy("cluster_ip"), None, &[], None)
             .iter()
             .all(|one| one.slice.is_none())
     );
-    let nowhere = build(&topology(), &policy("cluster_ip"), Some(None), Some("m"));
+    let nowhere = build(
+        &topology(),
+        &policy("cluster_ip"),
+        Some(None),
+        &[],
+        Some("m"),
+    );
     let slice = nowhere[0].slice.as_ref().unwrap();
     assert_eq!(slice.endpoints.as_deref(), Some([].as_slice()));
     assert_eq!(slice.annotations()[MEMORY], "m");
@@ -116,7 +124,7 @@ fn names_follow_the_port_where_the_cluster_says_so() {
         ..policy("cluster_ip")
     };
     assert_eq!(
-        build(&topology(), &policy, None, None)[0]
+        build(&topology(), &policy, None, &[], None)[0]
             .service
             .name_any(),
         "redis-12000"
@@ -125,7 +133,7 @@ fn names_follow_the_port_where_the_cluster_says_so() {
 
 #[test]
 fn our_labels_win_over_those_of_the_user() {
-    let built = build(&topology(), &policy("cluster_ip"), None, None);
+    let built = build(&topology(), &policy("cluster_ip"), None, &[], None);
     assert_eq!(built[0].service.labels()["app"], "redis-enterprise");
     assert_eq!(built[0].service.labels()["team"], "a");
 }
@@ -167,10 +175,40 @@ fn the_services_of_a_database_are_the_golden_ones() {
         annotations: BTreeMap::from([("lb/zone".to_owned(), "a".to_owned())]),
         ..policy("cluster_ip,headless,load_balancer")
     };
-    let built = build(&topology(), &policy, Some(Some(&target())), Some("{}"));
+    let built = build(&topology(), &policy, Some(Some(&target())), &[], Some("{}"));
     let all: Vec<_> = built
         .iter()
         .map(|one| json!({"service": one.service, "slice": one.slice}))
         .collect();
     golden("rigger/golden/services", &json!(all));
+}
+
+#[test]
+fn the_services_of_a_database_that_is_entered_by_every_node_are_the_golden_ones() {
+    let entered = DatabaseTopologySpec {
+        entry_port: Some(32_000),
+        ..topology()
+    };
+    let of = |number: u32, address: &str| Target {
+        pod: format!("rec-{number}"),
+        address: address.to_owned(),
+        ..target()
+    };
+    let entries = [of(0, "10.0.0.1"), of(1, "10.0.0.2"), of(2, "fd00::3")];
+    let policy = policy("cluster_ip,headless,load_balancer");
+    let built = |lead, entries: &[Target]| -> Vec<_> {
+        build(&entered, &policy, lead, entries, Some("{}"))
+            .iter()
+            .map(|one| json!({"service": one.service, "slice": one.slice}))
+            .collect()
+    };
+    let primary = target();
+    let all = built(Some(Some(&primary)), &entries);
+    golden("rigger/golden/services-every-node", &json!(all));
+    // Nobody takes clients yet, or nobody serves: as under every other policy.
+    let before = |lead| build(&topology(), &policy, lead, &[], Some("{}"));
+    for (lead, entries) in [(Some(Some(&primary)), &[][..]), (Some(None), &entries)] {
+        let found = build(&entered, &policy, lead, entries, Some("{}"));
+        assert_eq!(found, before(lead));
+    }
 }

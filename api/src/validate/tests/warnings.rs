@@ -106,7 +106,7 @@ fn what_happens_anyway_is_nothing_to_warn_about() {
     })));
     assert_eq!(fields(&calm), Vec::<&str>::new());
     let told = database_warnings(&redb(json!({ "resp3": false, "proxyPolicy": "all-nodes" })));
-    assert_eq!(fields(&told), ["spec.proxyPolicy", "spec.resp3"]);
+    assert_eq!(fields(&told), ["spec.resp3"]);
     let calm = cluster_warnings(&rec(json!({
         "slaveHA": { "slaveHAGracePeriod": 600 }, "containerTimezone": { "timezoneName": "UTC" }, "license": "text",
     })));

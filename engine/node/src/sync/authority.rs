@@ -2,7 +2,7 @@
 //! is none (tests, a laptop).
 
 use futures::future::BoxFuture;
-use meridian_api::crds::topology::MemberReport;
+use meridian_api::crds::topology::{EntryReport, MemberReport};
 
 use super::topology::Topology;
 
@@ -27,5 +27,12 @@ pub(super) trait Authority: Send + Sync + 'static {
         &'a self,
         database: &'a str,
         member: &'a MemberReport,
+    ) -> BoxFuture<'a, Result<(), AuthorityError>>;
+
+    /// Replaces what the status of `database` says of clients that this node takes; `None`: it takes none.
+    fn entry<'a>(
+        &'a self,
+        database: &'a str,
+        entry: Option<&'a EntryReport>,
     ) -> BoxFuture<'a, Result<(), AuthorityError>>;
 }

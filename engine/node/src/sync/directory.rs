@@ -1,5 +1,5 @@
 //! The authority without Kubernetes: a directory that several nodes share. `<database>.json` is a topology, `reports/` is where
-//! each node leaves its own, and while a file `away` or `away-<node>` is there, nobody, or that node, gets an answer.
+//! each node leaves its own, `entries/` where it says that it takes clients, and while a file `away` or `away-<node>` is there, nobody, or that node, gets an answer.
 //!
 //! For tests of real processes and for trying things on one machine; pods use the Kubernetes API.
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use meridian_api::crds::topology::MemberReport;
+use meridian_api::crds::topology::{EntryReport, MemberReport};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -135,6 +135,21 @@ impl Authority for Directory {
             let path = reports.join(format!("{database}.{}.json", self.node));
             atomic_file::make_dir(&reports)
                 .and_then(|()| atomic_file::write_json(&path, member))
+                .map_err(|e| AuthorityError::Away(crate::run::chain(&e)))
+        })
+    }
+
+    fn entry<'a>(
+        &'a self,
+        database: &'a str,
+        entry: Option<&'a EntryReport>,
+    ) -> BoxFuture<'a, Result<(), AuthorityError>> {
+        Box::pin(async move {
+            self.answers()?;
+            let entries = self.path.join("entries");
+            let path = entries.join(format!("{database}.{}.json", self.node));
+            atomic_file::make_dir(&entries)
+                .and_then(|()| atomic_file::write_json(&path, &entry))
                 .map_err(|e| AuthorityError::Away(crate::run::chain(&e)))
         })
     }

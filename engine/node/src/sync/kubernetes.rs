@@ -5,6 +5,7 @@ mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _, stream};
@@ -13,7 +14,7 @@ use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
-use meridian_api::crds::topology::{DatabaseTopology, MemberReport};
+use meridian_api::crds::topology::{DatabaseTopology, EntryReport, MemberReport};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -234,12 +235,34 @@ impl Authority for Kubernetes {
     ) -> BoxFuture<'a, Result<(), AuthorityError>> {
         Box::pin(async move {
             let api = Api::namespaced(self.client.clone(), &self.settings.namespace);
-            write(&api, &self.settings.node, database, member)
+            let status = serde_json::json!({ "members": [member] });
+            write(&api, &self.settings.node, database, &status)
                 .await
                 .map_err(away)
         })
     }
+
+    fn entry<'a>(
+        &'a self,
+        database: &'a str,
+        entry: Option<&'a EntryReport>,
+    ) -> BoxFuture<'a, Result<(), AuthorityError>> {
+        Box::pin(async move {
+            let api = Api::namespaced(self.client.clone(), &self.settings.namespace);
+            // A manager of its own, so that neither report takes the other away.
+            let manager = format!("{}-entry", self.settings.node);
+            let status = serde_json::json!({ "entries": entry.iter().collect::<Vec<_>>() });
+            let written = write(&api, &manager, database, &status);
+            tokio::time::timeout(PATIENCE, written)
+                .await
+                .map_err(|_elapsed| AuthorityError::Away("no answer in time".to_owned()))?
+                .map_err(away)
+        })
+    }
 }
+
+/// A report that takes longer is made anew.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn away(error: kube::Error) -> AuthorityError {
     // A topology that is gone has no status.
@@ -253,17 +276,17 @@ fn away(error: kube::Error) -> AuthorityError {
 
 async fn write(
     api: &Api<DatabaseTopology>,
-    node: &str,
+    manager: &str,
     name: &str,
-    member: &MemberReport,
+    status: &serde_json::Value,
 ) -> Result<(), kube::Error> {
     let patch = serde_json::json!({
         "apiVersion": "meridian.dev/v1alpha1",
         "kind": "DatabaseTopology",
         "metadata": { "name": name },
-        "status": { "members": [member] },
+        "status": status,
     });
-    let params = PatchParams::apply(node).force();
+    let params = PatchParams::apply(manager).force();
     api.patch_status(name, &params, &Patch::Apply(&patch))
         .await
         .map(drop)

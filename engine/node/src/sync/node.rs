@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use super::control::{Answers, Question};
 use super::endpoint::{SharedTable, Table};
+use super::forward::{self, Entries};
 use super::pauses::Pauses;
 use super::settings::Settings;
 use super::topology::{Problem, Topology, membership, routes};
@@ -44,6 +45,8 @@ pub(super) struct Node {
     /// Counts changes that deserve to be told at once.
     edges: watch::Sender<u64>,
     inner: Mutex<Inner>,
+    /// By what clients enter whose primary is elsewhere.
+    entries: Mutex<Entries>,
     /// Proposals go to PID 1 one after the other.
     orders: tokio::sync::Mutex<Orders>,
 }
@@ -70,12 +73,14 @@ impl Node {
     ) -> Result<Arc<Self>, FileError> {
         let pauses = Pauses::load(&layout.paused())?;
         let followed = atomic_file::read_json(&layout.topologies())?.unwrap_or_default();
+        let entries = Entries::new(&settings.node, &settings.bind, tasks.clone(), stop.clone());
         Ok(Arc::new(Self {
             layout,
             settings,
             cluster,
             tasks,
             stop,
+            entries: Mutex::new(entries),
             pauses,
             table: Arc::new(ArcSwap::default()),
             edges: watch::channel(0).0,
@@ -99,6 +104,22 @@ impl Node {
         self.edges.subscribe()
     }
 
+    /// What is to be told of the entries of this node.
+    pub(super) fn entries(&self) -> watch::Receiver<forward::Told> {
+        let entries = self.entries.lock();
+        entries.unwrap_or_else(PoisonError::into_inner).told()
+    }
+
+    /// Makes the entries of this node those that the topologies ask for.
+    fn enter(&self, inner: &Inner) {
+        let followed = inner.followed.values();
+        let wanted = forward::wanted(followed, &*self.settings.host);
+        let entries = self.entries.lock();
+        entries
+            .unwrap_or_else(PoisonError::into_inner)
+            .follow(wanted);
+    }
+
     fn set_problems(&self, problems: Vec<Problem>) {
         let mut inner = self.inner();
         for problem in problems.iter().filter(|p| !inner.problems.contains(p)) {
@@ -108,6 +129,7 @@ impl Node {
     }
 
     fn reconcile(&self, inner: &mut Inner) {
+        self.enter(inner);
         let stopping = inner.report.as_ref().is_some_and(|r| r.stopping);
         let wanted: BTreeMap<ShardName, _> = inner
             .obeyed

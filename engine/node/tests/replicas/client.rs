@@ -21,13 +21,18 @@ async fn connection(host: &str, patience: Duration) -> RedisResult<MultiplexedCo
     connection_as("", host, patience).await
 }
 
-/// `login` is nothing, or `user:password@`.
+/// `login` is nothing, or `user:password@`; a host without a port means that of the database.
 async fn connection_as(
     login: &str,
     host: &str,
     patience: Duration,
 ) -> RedisResult<MultiplexedConnection> {
-    let client = redis::Client::open(format!("redis://{login}{host}:{PORT}"))?;
+    let address = if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:{PORT}")
+    };
+    let client = redis::Client::open(format!("redis://{login}{address}"))?;
     let config = redis::AsyncConnectionConfig::new()
         .set_connection_timeout(Some(patience))
         .set_response_timeout(Some(patience));
@@ -140,12 +145,14 @@ impl Writer {
 }
 
 async fn write(hosts: Vec<String>, stop: Arc<AtomicBool>, acknowledged: Arc<AtomicUsize>) -> Log {
+    static WRITERS: AtomicUsize = AtomicUsize::new(0);
+    let writer = WRITERS.fetch_add(1, Ordering::SeqCst);
     let mut log = Log::default();
     let (mut number, mut host) = (0_u64, 0);
     let mut last = Instant::now();
     let mut connected = None;
     while !stop.load(Ordering::SeqCst) {
-        let key = format!("key-{number}");
+        let key = format!("key-{writer}-{number}");
         number += 1;
         let reply = async {
             if connected.is_none() {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use meridian_api::access::Entry;
 use meridian_api::crds::shared::Persistence;
 use meridian_api::crds::topology::{
-    DatabaseReference, DatabaseTopologySpec, Fence, ShardAssignment, ShardReport,
+    DatabaseReference, DatabaseTopologySpec, EntryReport, Fence, ShardAssignment, ShardReport,
 };
 use meridian_api::internal;
 use meridian_node::atomic_file;
@@ -121,6 +121,7 @@ pub(crate) fn first_topology() -> Topology {
             epoch: 1,
             fence: None,
             port: i32::from(PORT),
+            entry_port: None,
             memory_bytes: 0,
             eviction_policy: "noeviction".to_owned(),
             // A process that starts anew has nothing: the hardest case.
@@ -264,6 +265,13 @@ impl Cluster {
                 shard.access.as_ref() == Some(&hash)
             })
             .await;
+    }
+
+    /// What `node` says of clients that it takes.
+    pub(crate) fn entry(&self, node: &str) -> Result<Option<EntryReport>, String> {
+        let path = self.api("entries").join(format!("db.{node}.json"));
+        let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
+        serde_json::from_str(&text).map_err(|e| e.to_string())
     }
 
     /// Nobody can read the topology or report.

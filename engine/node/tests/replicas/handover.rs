@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::node::{Raw, SOON, until};
 
 /// Fences for `candidate`, waits until it has everything, promotes it, and waits until it takes writes.
-async fn hand_over(cluster: &mut Cluster, candidate: &str) {
+pub(crate) async fn hand_over(cluster: &mut Cluster, candidate: &str) {
     let primary = cluster.shard().primary.clone().unwrap();
     let (epoch, next) = (cluster.epoch(), cluster.epoch() + 1);
     cluster.fence(candidate, true);

@@ -14,6 +14,7 @@ mod client;
 mod cluster;
 mod commands;
 mod damage;
+mod entry;
 mod failures;
 mod handover;
 mod hangs;

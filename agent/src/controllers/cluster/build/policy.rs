@@ -11,7 +11,10 @@ use k8s_openapi::{
 
 use super::{network, owned, pods};
 use crate::{
-    controllers::{cluster::validate::Cluster, topology::PORTS},
+    controllers::{
+        cluster::validate::Cluster,
+        topology::{ENTRY, PORTS},
+    },
     k8s::{names::ClusterNames, own::FIELD_MANAGER},
 };
 
@@ -30,6 +33,10 @@ pub(super) fn policy(cluster: &Cluster) -> Option<NetworkPolicy> {
     let clients = NetworkPolicyPort {
         end_port: Some(*PORTS.end()),
         ..port(*PORTS.start())
+    };
+    let by_every_node = NetworkPolicyPort {
+        end_port: Some(*PORTS.end() + ENTRY),
+        ..port(*PORTS.start() + ENTRY)
     };
     let replicas = NetworkPolicyPort {
         end_port: Some(*PORTS.end() + REPLICAS),
@@ -53,7 +60,7 @@ pub(super) fn policy(cluster: &Cluster) -> Option<NetworkPolicy> {
             pod_selector: Some(siblings.clone()),
             policy_types: Some(vec!["Ingress".to_owned()]),
             ingress: Some(vec![
-                rule([clients].into_iter().chain(anywhere), &[]),
+                rule([clients, by_every_node].into_iter().chain(anywhere), &[]),
                 rule([port(network::INTERNAL), replicas], &[&siblings]),
                 // Nodes ask each other what they run, for the API and the status page.
                 rule([port(network::PROBES)], &[&agent, &siblings]),

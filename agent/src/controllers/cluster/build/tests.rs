@@ -379,10 +379,11 @@ fn the_network_policy_lets_through_what_is_served_and_keeps_the_inside_inside() 
     let tcp = |port: i32| json!({"port": port, "protocol": "TCP"});
     let pods = json!({"matchLabels": {"app": "redis-enterprise", "redis.io/cluster": "rec", "redis.io/role": "node"}});
     let agent = json!({"matchLabels": {"app.kubernetes.io/name": "meridian-agent"}});
+    let by_every_node = json!({"port": 30000, "endPort": 39999, "protocol": "TCP"});
     let expected = json!({
         "podSelector": pods, "policyTypes": ["Ingress"],
         "ingress": [
-            {"ports": [{"port": 10000, "endPort": 19999, "protocol": "TCP"}, tcp(8444), tcp(8070), tcp(9443), tcp(8443)]},
+            {"ports": [{"port": 10000, "endPort": 19999, "protocol": "TCP"}, by_every_node, tcp(8444), tcp(8070), tcp(9443), tcp(8443)]},
             {"ports": [tcp(8445), {"port": 20000, "endPort": 29999, "protocol": "TCP"}], "from": [{"podSelector": pods}]},
             {"ports": [tcp(8080)], "from": [{"podSelector": agent}, {"podSelector": pods}]},
         ],

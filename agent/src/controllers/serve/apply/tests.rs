@@ -29,6 +29,7 @@ fn wanted(namespace: &str) -> Wanted {
         eviction_policy: "noeviction".to_owned(),
         persistence: Persistence::AofEverySecond,
         tls: None,
+        by_every_node: false,
         metric_labels: Default::default(),
         replication: false,
         active_active: None,
