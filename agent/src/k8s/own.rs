@@ -32,6 +32,8 @@ pub const TERM: &str = "meridian.dev/hub-term";
 pub const TEMPLATE: &str = "meridian.dev/template";
 /// Annotation of a StatefulSet: the release for which its template was made.
 pub const RELEASE: &str = "meridian.dev/release";
+/// Annotation of a StatefulSet: how long a replica's pod is away before another node holds the replica, seconds.
+pub const REPLACE_AFTER: &str = "meridian.dev/replace-replicas-after";
 /// Annotation of a REC whose recovery has begun: uids of the pods that it removes, with commas.
 pub const RECOVERY: &str = "meridian.dev/recovery";
 /// Label (or annotation) of a Secret with the role of the user that it carries.

@@ -91,6 +91,7 @@ const CLUSTER: Table = Table {
         "servicesRiggerSpec.databaseServiceType",
         "servicesRiggerSpec.serviceNaming",
         "sideContainersSpec",
+        "slaveHA",
         "uiAnnotations",
         "uiServiceType",
         "upgradeSpec.autoUpgradeRedisEnterprise",
@@ -115,7 +116,6 @@ const CLUSTER: Table = Table {
         ("metricsConfig.keySizeBuckets", Plain::Word("")),
         ("redisOnFlashSpec.enabled", Plain::Flag(false)),
         ("resp3Default", Plain::Flag(true)),
-        ("slaveHA.slaveHAGracePeriod", Plain::Number(600)),
         ("usageMeter.callHomeClient.disabled", Plain::Flag(true)),
     ],
     messages: &[
@@ -211,10 +211,6 @@ const CLUSTER: Table = Table {
         (
             "resp3Default",
             "clients choose RESP2 or RESP3 with HELLO, whatever stands here",
-        ),
-        (
-            "slaveHA",
-            "a replica is placed anew when its pod has been away for 600 seconds, whatever stands here",
         ),
         (
             "sso",

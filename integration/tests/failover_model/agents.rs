@@ -203,6 +203,7 @@ impl World {
             topology: &topology,
             pods: &pods,
             spare: None,
+            replace_ms: 600_000,
             watch: &this.watch,
             now,
         };
@@ -233,6 +234,7 @@ impl World {
             topology: &fresh.topology,
             pods: &fresh.pods,
             spare: None,
+            replace_ms: 600_000,
             watch: &watch,
             now,
         };

@@ -75,6 +75,8 @@ pub(super) struct Cluster {
     pub extra: Extra,
     /// Seconds that a pod may take to stop.
     pub grace_seconds: i64,
+    /// Seconds that a replica's pod may be away before another node holds the replica, if the spec says.
+    pub replace_after: Option<u32>,
     /// Service account of the pods, and whether we make it.
     pub service_account: (String, bool),
     /// The administrator's Secret.
@@ -197,6 +199,10 @@ pub(super) fn validate(
             .unwrap_or_default(),
         scheduling: scheduling(spec),
         extra: extra(spec),
+        replace_after: spec
+            .slave_ha
+            .as_ref()
+            .and_then(|slave_ha| u32::try_from(slave_ha.slave_ha_grace_period).ok()),
         grace_seconds: spec
             .redis_enterprise_termination_grace_period_seconds
             .unwrap_or(GRACE_SECONDS),

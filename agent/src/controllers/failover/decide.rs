@@ -49,6 +49,8 @@ pub struct View<'a> {
     pub pods: &'a BTreeMap<String, PodFacts>,
     /// Pod that has room for one more replica, if any.
     pub spare: Option<&'a str>,
+    /// How long a replica's pod is away before another holds it, milliseconds.
+    pub replace_ms: u64,
     /// Since when what holds.
     pub watch: &'a Watch,
     /// The leader's monotonic clock, milliseconds.

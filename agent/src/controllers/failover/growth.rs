@@ -10,8 +10,8 @@ use super::{
     watch::{Fact, acting, follows, report},
 };
 
-/// A replica whose pod is away for this long is replaced by one on another node, milliseconds: longer than a host needs
-/// to start again, because a new copy is dear.
+/// A replica whose pod is away for this long is replaced by one on another node where the REC does not say, milliseconds:
+/// longer than a host needs to start again, because a new copy is dear.
 pub(super) const REPLACE_MS: u64 = 600_000;
 /// Replicas of a shard with replication.
 const REPLICAS: usize = 1;
@@ -49,7 +49,7 @@ fn wanted(topology: &DatabaseTopology) -> usize {
 fn is_lost(view: &View<'_>, pod: &str) -> bool {
     let away = view.watch.lasted(pod, Fact::Away, view.now);
     let unexpected = view.pods.get(pod).is_some_and(|facts| !facts.expected);
-    unexpected || away.is_some_and(|away| away >= REPLACE_MS)
+    unexpected || away.is_some_and(|away| away >= view.replace_ms)
 }
 
 /// A replica is missing and there is a place for it.

@@ -236,25 +236,20 @@ impl Shell {
         let now = Instant::now();
         let at = self.millis(now);
         let entry = self.entries.entry(name.clone()).or_default();
-        if entry.uid != topology.metadata.uid {
-            *entry = Entry {
-                uid: topology.metadata.uid.clone(),
-                busy: entry.busy,
-                showing: entry.showing,
-                ..Entry::default()
-            };
-        }
+        entry.is_of(topology);
         entry.watch.saw(topology, pods, at);
-        let lags = entry.wrote.is_some_and(|(generation, at)| {
-            watch_lags(topology, generation) && now.saturating_duration_since(at) < SHOWN
-        });
+        let recent = |at| now.saturating_duration_since(at) < SHOWN;
+        let lags = entry.wrote;
+        let lags = lags.is_some_and(|(wrote, at)| watch_lags(topology, wrote) && recent(at));
         if entry.busy || lags || entry.not_before.is_some_and(|time| time > now) {
             return;
         }
+        let (world, rec) = (&self.world, &topology.spec.cluster);
         let step = decide(&View {
             topology,
             pods,
-            spare: self.world.spare(topology, pods).as_deref(),
+            spare: world.spare(topology, pods).as_deref(),
+            replace_ms: world.replace_ms(rec),
             watch: &entry.watch,
             now: at,
         });
@@ -345,6 +340,18 @@ impl Shell {
 }
 
 impl Entry {
+    /// Forgets what was known of another topology of this name.
+    fn is_of(&mut self, topology: &DatabaseTopology) {
+        if self.uid != topology.metadata.uid {
+            *self = Self {
+                uid: topology.metadata.uid.clone(),
+                busy: self.busy,
+                showing: self.showing,
+                ..Self::default()
+            };
+        }
+    }
+
     fn at_work(&self) -> bool {
         self.busy || self.showing
     }

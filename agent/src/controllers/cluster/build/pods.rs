@@ -40,7 +40,7 @@ use crate::{
     },
     k8s::{
         names::ClusterNames,
-        own::{APP, CLUSTER, Owner, RELEASE, ROLE_NODE, TEMPLATE},
+        own::{APP, CLUSTER, Owner, RELEASE, REPLACE_AFTER, ROLE_NODE, TEMPLATE},
     },
 };
 use meridian_api::validate::NODE_CONTAINER;
@@ -96,10 +96,11 @@ pub(super) fn stateful_set(cluster: &Cluster) -> Result<StatefulSet, BuildError>
     let template = template(cluster)?;
     let retain = || Some("Retain".to_owned());
     let mut metadata = owned(cluster, names.main());
-    metadata.annotations = Some(BTreeMap::from([(
-        RELEASE.to_owned(),
-        cluster.release.clone(),
-    )]));
+    let mut annotations = BTreeMap::from([(RELEASE.to_owned(), cluster.release.clone())]);
+    if let Some(seconds) = cluster.replace_after {
+        annotations.insert(REPLACE_AFTER.to_owned(), seconds.to_string());
+    }
+    metadata.annotations = Some(annotations);
     Ok(StatefulSet {
         metadata,
         spec: StatefulSetSpec {

@@ -13,6 +13,7 @@ struct Case {
     pods: BTreeMap<String, PodFacts>,
     watch: Watch,
     spare: Option<&'static str>,
+    replace_ms: u64,
     now: u64,
 }
 
@@ -50,6 +51,7 @@ fn case() -> Case {
             .into(),
         watch,
         spare: None,
+        replace_ms: growth::REPLACE_MS,
         now: 0,
     }
 }
@@ -106,6 +108,7 @@ impl Case {
             topology: &topology,
             pods: &self.pods,
             spare: self.spare,
+            replace_ms: self.replace_ms,
             watch: &self.watch,
             now: self.now,
         });

@@ -13,7 +13,10 @@ use meridian_api::crds::{
 };
 use tokio::time::Instant;
 
-use super::{MANAGER, facts, status, world::place};
+use super::{
+    MANAGER, facts, status,
+    world::{place, replace_ms},
+};
 use crate::{
     controllers::{
         Context,
@@ -83,6 +86,7 @@ pub(super) struct Act {
 struct Evidence {
     topology: DatabaseTopology,
     facts: BTreeMap<String, PodFacts>,
+    replace_ms: u64,
     spare: Option<String>,
     database: Option<Database>,
 }
@@ -131,6 +135,7 @@ impl Act {
             topology,
             pods: &evidence.facts,
             spare: evidence.spare.as_deref(),
+            replace_ms: evidence.replace_ms,
             watch: &watch,
             now,
         });
@@ -177,6 +182,7 @@ impl Act {
         };
         Ok(Some(Evidence {
             facts: facts(&pods, set.as_ref()),
+            replace_ms: replace_ms(set.as_ref()),
             topology,
             spare,
             database,

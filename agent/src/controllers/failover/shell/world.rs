@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     controllers::{
-        failover::watch::PodFacts,
+        failover::{growth, watch::PodFacts},
         placement::{self, Node},
         serve::fetch,
         topology::{Given, replica_place},
@@ -35,7 +35,7 @@ use crate::{
         apply::Objects,
         drive,
         names::makes,
-        own::{CLUSTER, ROLE_NODE},
+        own::{CLUSTER, REPLACE_AFTER, ROLE_NODE},
         retry,
     },
 };
@@ -69,6 +69,12 @@ pub(super) fn facts<'a>(
         (name, facts)
     };
     pods.into_iter().map(one).collect()
+}
+
+/// How long a replica's pod may be away, as the REC says on its StatefulSet, milliseconds.
+pub(super) fn replace_ms(set: Option<&StatefulSet>) -> u64 {
+    let seconds = set.and_then(|set| set.annotations().get(REPLACE_AFTER)?.parse::<u64>().ok());
+    seconds.map_or(growth::REPLACE_MS, |seconds| seconds.saturating_mul(1_000))
 }
 
 /// Whether the kubelet says that the node's container ended and does not run again yet; other containers of the pod, which
@@ -131,12 +137,18 @@ impl World {
 
     /// What is known about the pods of the REC `rec`.
     pub(super) fn facts(&self, rec: &str) -> BTreeMap<String, PodFacts> {
-        let set = self
-            .sets
-            .state()
-            .into_iter()
-            .find(|set| set.name_any() == rec);
+        let set = self.set_of(rec);
         facts(self.pods_of(rec).iter().map(AsRef::as_ref), set.as_deref())
+    }
+
+    /// How long a replica's pod of the REC `rec` may be away, milliseconds.
+    pub(super) fn replace_ms(&self, rec: &str) -> u64 {
+        replace_ms(self.set_of(rec).as_deref())
+    }
+
+    fn set_of(&self, rec: &str) -> Option<Arc<StatefulSet>> {
+        let mut sets = self.sets.state().into_iter();
+        sets.find(|set| set.name_any() == rec)
     }
 
     fn pods_of(&self, rec: &str) -> Vec<Arc<Pod>> {
@@ -213,4 +225,24 @@ pub(super) fn place(
 ) -> Result<String, placement::NoPlace> {
     let nodes: Vec<Node> = pods.iter().map(fetch::node).collect();
     replica_place(topology, all, &nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn how_long_a_replicas_pod_may_be_away_is_what_the_cluster_says_on_its_stateful_set() {
+        let set = |text: &str| -> StatefulSet {
+            serde_json::from_value(json!({"metadata": {"annotations": {REPLACE_AFTER: text}}}))
+                .unwrap()
+        };
+        assert_eq!(replace_ms(Some(&set("1800"))), 1_800_000);
+        assert_eq!(replace_ms(Some(&set("0"))), 0);
+        for unsaid in [None, Some(&StatefulSet::default()), Some(&set("soon"))] {
+            assert_eq!(replace_ms(unsaid), 600_000);
+        }
+    }
 }

@@ -92,3 +92,16 @@ fn every_service_of_a_cluster_carries_the_annotations_of_the_spec() {
         );
     }
 }
+
+#[test]
+fn how_long_a_replicas_pod_may_be_away_stands_on_the_stateful_set() {
+    let told = |spec: Value| {
+        let set = built(spec).stateful_set;
+        set.annotations()
+            .get("meridian.dev/replace-replicas-after")
+            .cloned()
+    };
+    let said = told(json!({"slaveHA": {"slaveHAGracePeriod": 1800}}));
+    assert_eq!(said.as_deref(), Some("1800"));
+    assert_eq!(told(json!({})), None);
+}

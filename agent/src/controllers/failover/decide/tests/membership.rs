@@ -155,6 +155,22 @@ fn a_replica_is_placed_where_there_is_room_and_replaced_when_its_pod_is_gone_for
             "add rec-2",
         ),
         (
+            "away for as long as the cluster says",
+            Case {
+                replace_ms: 1_800_000,
+                ..lost().after(1_799_999)
+            },
+            "nothing",
+        ),
+        (
+            "away for longer",
+            Case {
+                replace_ms: 1_800_000,
+                ..lost().after(1_800_000)
+            },
+            "add rec-2",
+        ),
+        (
             "its pod is not made any more",
             roomy(case().pod("rec-1", unexpected())),
             "add rec-2",
