@@ -10,6 +10,8 @@
 mod effects;
 #[path = "tidy/events.rs"]
 mod events;
+#[path = "tidy/features.rs"]
+mod features;
 #[path = "tidy/fields.rs"]
 mod fields;
 #[path = "tidy/imports.rs"]
@@ -63,6 +65,31 @@ fn pure_modules_import_nothing_impure() {
 fn every_effective_field_names_a_test_that_exists() {
     let fields = effects::fields().expect("the schemas of the public kinds");
     assert_none(fields::shown(&Tree::read(), &fields));
+}
+
+#[test]
+fn every_feature_that_is_done_names_tests_that_exist() {
+    assert_none(features::shown(&Tree::read()));
+}
+
+#[test]
+fn a_feature_without_a_test_is_found() {
+    let source = "#[test]\nfn a_sentence_that_shows() {}\nfn a_helper_of_the_tests() {}\n";
+    let found = |row: &str| {
+        let tree = Tree::of(&[(features::TABLE, row), ("api/src/x.rs", source)]);
+        features::shown(&tree).len()
+    };
+    for (row, expected) in [
+        ("| 1 | x | done | api `a_sentence_that_shows` |", 0),
+        ("| 1 | x | partly | `spec.field` is inert |", 0),
+        ("| row | what | state | text |", 0),
+        ("| 1 | x | done | api `a_sentence_that_shows_more` |", 1),
+        ("| 1 | x | done | api `a_helper_of_the_tests` |", 1),
+        ("| 1 | x | done | by looking at `spec.field` |", 1),
+        ("| 1 | x | nearly | api `a_sentence_that_shows` |", 1),
+    ] {
+        assert_eq!(found(row), expected, "{row}");
+    }
 }
 
 #[test]

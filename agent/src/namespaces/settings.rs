@@ -117,6 +117,15 @@ mod tests {
     }
 
     #[test]
+    fn a_list_and_a_label_count_both() {
+        let data = json!({"REDB_NAMESPACES": "a", "REDB_NAMESPACES_LABEL": " team=x "});
+        let wishes = read(&Flags::default(), Some(&config(&data)), "h");
+        assert_eq!(names(&wishes), ["a"]);
+        assert_eq!(wishes.label.as_deref(), Some("team=x"));
+        assert_eq!(wishes.problems, Vec::<String>::new());
+    }
+
+    #[test]
     fn what_cannot_be_followed_is_said_with_the_key() {
         let data =
             json!({"REDB_NAMESPACES": "Team_A,b", "CREDENTIAL_TYPE": "vault", "VAULT_ROLE": "r"});
