@@ -14,7 +14,6 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
-    runtime::{WatchStreamExt as _, watcher},
 };
 use rustls::sign::CertifiedKey;
 use tokio::{
@@ -30,7 +29,7 @@ use super::{
 };
 use crate::{
     clock,
-    k8s::{apply::Objects, lease::Role, own::FIELD_MANAGER, permitted, retry},
+    k8s::{apply::Objects, lease::Role, own::FIELD_MANAGER, permitted},
     metrics::{Certificate, Metrics},
     namespaces::Selection,
     probes::Board,
@@ -248,7 +247,7 @@ impl Keeper {
         let secrets: Api<Secret> = Objects::new(self.client.clone(), &self.namespace).api();
         let configurations: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let name = configuration::name(&self.namespace);
-        let mut secrets = pin!(watcher::watch_object(secrets, SECRET).backoff(retry::alone()));
+        let mut secrets = pin!(permitted::object(secrets, SECRET));
         let mut configurations = pin!(permitted::object(configurations, &name));
         let mut state = State {
             secret: Shown::Nothing,

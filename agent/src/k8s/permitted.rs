@@ -1,6 +1,6 @@
-//! Watches one object that the agent may have no right to read. The library writes a warning for every watch that is refused,
-//! so one is begun only after a plain request was answered; until then the refusal is passed on, and the caller says once
-//! what follows from it.
+//! Watches one object, also one that the agent may have no right to read. The library writes a warning for every watch that is
+//! refused, so one is begun only after a plain request was answered; until then the refusal is passed on, and the caller says
+//! once what follows from it.
 
 use std::{fmt::Debug, pin::Pin, time::Duration};
 
@@ -29,11 +29,12 @@ enum State<K> {
     New,
     /// It was refused so many times in a row, but for one.
     Refused(u32),
-    /// It may be read.
-    Watching(Watch<K>),
+    /// It may be read, and something was seen of it or not.
+    Watching(Watch<K>, bool),
 }
 
-/// Follows the object `name` for ever; an item for every change, and for every refusal.
+/// Follows the object `name` for ever; an item for every change, and for every refusal. Other trouble is told only as long as
+/// nothing was seen.
 pub fn object<K>(api: Api<K>, name: &str) -> impl Stream<Item = Seen<K>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -50,17 +51,20 @@ where
 {
     loop {
         match state {
-            State::Watching(mut watch) => match watch.next().await {
-                Some(Err(error)) => {
-                    let seen = Err(error.to_string());
-                    let state = if is_refused(&error) {
-                        State::Refused(0)
-                    } else {
-                        State::Watching(watch)
-                    };
-                    return Some((seen, state));
+            State::Watching(mut watch, was_seen) => match watch.next().await {
+                Some(Err(error)) if is_refused(&error) => {
+                    return Some((Err(error.to_string()), State::Refused(0)));
                 }
-                Some(Ok(object)) => return Some((Ok(object), State::Watching(watch))),
+                // The watch goes on from where it was, and an object that has not changed since is not shown again: to say
+                // that it cannot be read would stand until it changes.
+                Some(Err(error)) if was_seen => {
+                    tracing::debug!(%error, name, "a watch was interrupted; what it has shown holds");
+                    state = State::Watching(watch, was_seen);
+                }
+                Some(Err(error)) => {
+                    return Some((Err(error.to_string()), State::Watching(watch, false)));
+                }
+                Some(Ok(object)) => return Some((Ok(object), State::Watching(watch, true))),
                 None => state = State::New,
             },
             State::New | State::Refused(_) => {
@@ -76,7 +80,7 @@ where
                 }
                 // Whatever else fails, the watch tries again by itself.
                 let watch = watcher::watch_object(api.clone(), &name).backoff(retry::alone());
-                state = State::Watching(Box::pin(watch));
+                state = State::Watching(Box::pin(watch), false);
             }
         }
     }
@@ -145,6 +149,33 @@ mod tests {
         let found = seen.next().await.unwrap().unwrap().unwrap();
         assert_eq!(found.metadata.name.as_deref(), Some("c"));
         // The watch goes on, and its next question has no answer here.
+        asked.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_seen_holds_while_the_api_server_is_away() {
+        let (objects, server) = objects();
+        let away = || {
+            (
+                500,
+                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 500}),
+            )
+        };
+        let changed = json!({"type": "MODIFIED", "object": {"apiVersion": "v1", "kind": "ConfigMap",
+                             "metadata": {"name": "c", "resourceVersion": "9"}}});
+        // Away before anything was listed, and twice when the watch is begun again.
+        let answers = vec![metadata(), away(), list(), away(), away(), (200, changed)];
+        let asked = tokio::spawn(answer(server, answers));
+        let mut seen = pin!(object::<ConfigMap>(objects.api(), "c"));
+        assert!(seen.next().await.unwrap().is_err(), "nothing is known yet");
+        for revision in ["3", "9"] {
+            let found = seen.next().await.unwrap();
+            let found = found.unwrap_or_else(|error| panic!("{revision}: {error}"));
+            assert_eq!(
+                found.unwrap().metadata.resource_version.as_deref(),
+                Some(revision)
+            );
+        }
         asked.abort();
     }
 
