@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use meridian_api::ids::ObjectId;
+use meridian_api::ids::{ObjectId, Revision};
 use meridian_api::link::proto::agent_frame::Frame as FromAgent;
 use meridian_api::link::proto::hub_frame::Frame;
 use meridian_api::link::{codes, proto};
@@ -163,18 +163,21 @@ where
             };
             self.outcomes_to = self.outcomes_to.max(outcome.revision.0);
             if outcome.result == OutcomeKind::Held && outcome.code == codes::NEEDS_CONFIRMATION {
-                self.answer_prepared(object).await?;
+                self.answer_prepared(object, outcome.revision).await?;
             }
         }
         Ok(())
     }
 
     /// A prepared deletion is confirmed or called off; if the hub has begun to observe, or has frozen deletions, it stays
-    /// prepared, because calling it off would be a decision, too.
-    async fn answer_prepared(&mut self, object: ObjectId) -> Result<(), End> {
+    /// prepared, because calling it off would be a decision, too. One that was prepared at another revision, which may be of
+    /// another time of this store, says nothing of the one that is wanted: that is on its way, and is prepared as well.
+    async fn answer_prepared(&mut self, object: ObjectId, prepared: Revision) -> Result<(), End> {
         let verdict = self.context.app.verdict(self.cluster, object).await?;
-        if matches!(verdict, Verdict::Undecided { .. } | Verdict::Frozen { .. }) {
-            return Ok(());
+        match verdict {
+            Verdict::Undecided { .. } | Verdict::Frozen { .. } => return Ok(()),
+            Verdict::Delete { revision, .. } if revision != prepared => return Ok(()),
+            Verdict::Delete { .. } | Verdict::Keep { .. } => {}
         }
         self.send_verdict(object, "", verdict).await
     }

@@ -202,3 +202,26 @@ async fn a_deletion_is_not_confirmed_before_the_member_has_prepared_it() {
         (ConfirmAction::Delete, revision.0)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_is_not_confirmed_for_what_was_prepared_at_another_revision() {
+    let world = World::new().await;
+    let revision = world.want(1, tombstone("alice")).await;
+    let (mut agent, _) = world.welcomed(None).await;
+    let apply = agent.apply().await;
+    agent.ack(&apply).await;
+    let needs = codes::NEEDS_CONFIRMATION;
+    let of_another_time = Revision(revision.0 + 50);
+    agent
+        .outcome(1, of_another_time, OutcomeResult::Held, needs)
+        .await;
+    agent.holds(vec![entry(9)]).await;
+    let keep = agent.confirm().await;
+    assert_eq!(keep.object_id, id(9).to_string(), "{keep:?}");
+    agent.outcome(1, revision, OutcomeResult::Held, needs).await;
+    let confirm = agent.confirm().await;
+    assert_eq!(
+        (confirm.action(), confirm.revision),
+        (ConfirmAction::Delete, revision.0)
+    );
+}
