@@ -64,6 +64,8 @@ struct State {
     secrets: secrets::Secrets,
     /// Objects that somebody edited since the link wrote them.
     edited: BTreeSet<(Kind, String)>,
+    /// Fields of the spec that the link wrote last: those of other managers beside them go with the object.
+    owned: BTreeMap<(Kind, String), BTreeSet<String>>,
     watchers: Vec<mpsc::UnboundedSender<Seen>>,
     weather: Weather,
 }
@@ -101,6 +103,13 @@ impl Kubernetes {
     /// Whether somebody edited the object since the link wrote it. An agent that was started since then takes the edit as it is.
     pub(crate) fn is_edited(&self, kind: Kind, name: &str) -> bool {
         self.state().edited.contains(&(kind, name.to_owned()))
+    }
+
+    /// Fields of the spec that the link wrote last.
+    pub(crate) fn owned(&self, kind: Kind, name: &str) -> BTreeSet<String> {
+        let state = self.state();
+        let owned = state.owned.get(&(kind, name.to_owned()));
+        owned.cloned().unwrap_or_default()
     }
 
     /// What is there from now on, after all that is there already.
@@ -337,6 +346,9 @@ impl Kubernetes {
             slot["metadata"]["generation"] = json!(generation + 1);
         }
         let written = object(slot);
+        let fields = body["spec"].as_object().into_iter().flatten();
+        let fields = fields.map(|(field, _)| field.clone()).collect();
+        state.owned.insert((kind, name.to_owned()), fields);
         state.edited.remove(&(kind, name.to_owned()));
         state.tell(kind, name);
         drop(state);

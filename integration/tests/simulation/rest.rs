@@ -231,11 +231,14 @@ pub(crate) async fn without_hub(world: &mut World) -> bool {
     let Some((kind, name)) = from.pick(&ours) else {
         return false;
     };
+    let owned = member.kubernetes.owned(*kind, name);
     member.kubernetes.lost_by_hand(*kind, name);
     sleep(Duration::from_secs(10)).await;
     let spec = |objects: &BTreeMap<(Kind, String), Value>| {
         let object = objects.get(&(*kind, name.clone()))?;
-        Some((object["spec"].clone(), shown(object).map(|it| it.2)))
+        let fields = owned.iter().map(|field| object["spec"].get(field).cloned());
+        let fields: Vec<Option<Value>> = fields.collect();
+        Some((fields, shown(object).map(|it| it.2)))
     };
     if spec(&orders(&member)) != spec(&before) {
         let name = &member.name;
