@@ -323,6 +323,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             let known = Known {
                 adopted: self.journal.adopted(&order.object_id).map(str::to_owned),
                 held: self.journal.holds(&order.object_id),
+                uid: self.journal.uid(&order.object_id).map(str::to_owned),
             };
             async move {
                 let done = carry_out(&*member, &order, &namespace, &known).await;
@@ -346,9 +347,12 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         let id = order.object_id;
         let mut retry = Duration::ZERO;
         match &done {
-            Done::Finished(..) => {
+            Done::Finished { uid, .. } => {
                 self.due.remove(&id);
                 self.journal.finish(&id, order.mark);
+                if let Some(uid) = uid {
+                    self.journal.stands_as(id, uid.clone());
+                }
                 self.unsaved.get_or_insert_with(|| Instant::now() + TIDY);
             }
             Done::Refused(code, message) => {
@@ -373,8 +377,8 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         }
         self.outbox.outcome(done.outcome(&order, retry));
         match (&done, &order.wish) {
-            (Done::Finished(..), Wish::Upsert { .. }) => drop(self.known.insert(id, order)),
-            (Done::Finished(..), Wish::Delete { .. }) => drop(self.known.remove(&id)),
+            (Done::Finished { .. }, Wish::Upsert { .. }) => drop(self.known.insert(id, order)),
+            (Done::Finished { .. }, Wish::Delete { .. }) => drop(self.known.remove(&id)),
             (Done::Refused(..) | Done::Stays { .. }, _) => {}
         }
     }

@@ -43,6 +43,9 @@ pub struct Journal {
     /// What each of them was applied by last. A journal of an older agent lacks it until the next order.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     marks: BTreeMap<ObjectId, Mark>,
+    /// The `metadata.uid` of each of them: another object of the name is not ours, whatever ours may have lost of its annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    uids: BTreeMap<ObjectId, String>,
     /// Objects written on the member that the hub took over: their `metadata.uid`.
     #[serde(default)]
     adopted: BTreeMap<ObjectId, String>,
@@ -61,6 +64,7 @@ impl Default for Journal {
             deleted: BTreeMap::new(),
             held: BTreeSet::new(),
             marks: BTreeMap::new(),
+            uids: BTreeMap::new(),
             adopted: BTreeMap::new(),
             frozen: Freeze::default(),
         }
@@ -369,6 +373,7 @@ impl Journal {
                 self.deleted.insert(*object_id, mark);
                 self.held.remove(object_id);
                 self.marks.remove(object_id);
+                self.uids.remove(object_id);
                 self.adopted.remove(object_id);
                 self.forget_old_tombstones();
             }
@@ -380,6 +385,19 @@ impl Journal {
     #[must_use]
     pub fn holds(&self, object_id: &ObjectId) -> bool {
         self.held.contains(object_id)
+    }
+
+    /// The object that was applied is this one of the API server.
+    pub fn stands_as(&mut self, object_id: ObjectId, uid: String) {
+        if self.held.contains(&object_id) {
+            self.uids.insert(object_id, uid);
+        }
+    }
+
+    /// The `metadata.uid` of the object that was applied, if it is known.
+    #[must_use]
+    pub fn uid(&self, object_id: &ObjectId) -> Option<&str> {
+        self.uids.get(object_id).map(String::as_str)
     }
 
     /// Objects that were applied, should be there, and are not among `live`.

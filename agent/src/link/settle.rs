@@ -215,11 +215,11 @@ fn delete(order: &Order, approval: Option<&str>, live: &DynamicObject, namespace
     Step::Delete { uid, approved }
 }
 
-/// Whether a deletion is for an object that another kept from being made here, by having its name: then there is nothing to
-/// delete, and what has the name stays. Only for objects that were never applied here: one that was may have lost its
+/// Whether a deletion meets an object that does not say that it is the one to be deleted. If that one was never made here, or
+/// was another one of the API server, there is nothing to delete, and what has its name stays; otherwise it may have lost its
 /// annotation since.
 #[must_use]
-pub fn never_stood(order: &Order, live: &DynamicObject) -> bool {
+pub fn names_another(order: &Order, live: &DynamicObject) -> bool {
     let is_another = annotation(live, OBJECT_ID) != Some(&*order.object_id.to_string());
     matches!(order.wish, Wish::Delete { .. }) && is_another
 }

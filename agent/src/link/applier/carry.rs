@@ -11,7 +11,7 @@ use meridian_api::link::{
 use crate::link::{
     member::{Member, MemberError},
     order::Order,
-    settle::{Step, never_stood, settle},
+    settle::{Step, names_another, settle},
 };
 
 /// Steps that one pass may take: a conflict is looked at again, a deletion is looked at after it was asked for.
@@ -25,7 +25,12 @@ const HELD: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Done {
     /// It is finished.
-    Finished(OutcomeResult, String),
+    Finished {
+        result: OutcomeResult,
+        message: String,
+        /// `metadata.uid` of the object that stands as ordered.
+        uid: Option<String>,
+    },
     /// It is refused; a newer one must come.
     Refused(&'static str, String),
     /// It stays and is looked at again.
@@ -49,7 +54,9 @@ pub(super) enum Again {
 impl Done {
     pub(super) fn outcome(&self, order: &Order, retry: Duration) -> Outcome {
         let (result, code, message, retry) = match self {
-            Self::Finished(result, message) => (*result, "", message, Duration::ZERO),
+            Self::Finished {
+                result, message, ..
+            } => (*result, "", message, Duration::ZERO),
             Self::Refused(code, message) => (OutcomeResult::Nack, *code, message, Duration::ZERO),
             Self::Stays {
                 result,
@@ -76,6 +83,18 @@ pub(super) struct Known {
     pub(super) adopted: Option<String>,
     /// It was applied here and not deleted since.
     pub(super) held: bool,
+    /// `metadata.uid` that it had then.
+    pub(super) uid: Option<String>,
+}
+
+impl Known {
+    /// Whether `live` is certainly not the object of the order, whatever it shows.
+    fn is_another(&self, live: &DynamicObject) -> bool {
+        match &self.uid {
+            Some(uid) => live.metadata.uid.as_ref() != Some(uid),
+            None => !self.held,
+        }
+    }
 }
 
 /// Takes the steps that bring the member to what `order` wants.
@@ -92,12 +111,20 @@ pub(super) async fn carry_out<M: Member>(
             Err(error) => return failed(order, namespace, &error),
         };
         let step = settle(order, live.as_ref(), namespace, known.adopted.as_deref());
-        if let (Step::Refuse { message, .. }, false) = (&step, known.held)
-            && live.as_ref().is_some_and(|live| never_stood(order, live))
+        let uid = live.as_ref().and_then(|live| live.metadata.uid.clone());
+        if let (Step::Refuse { message, .. }, Some(live)) = (&step, &live)
+            && known.is_another(live)
+            && names_another(order, live)
         {
-            return Done::Finished(OutcomeResult::Noop, message.clone());
+            return finished(OutcomeResult::Noop, message.clone(), None);
         }
         match take(member, order, namespace, step, wrote).await {
+            // What stands as ordered already is what was looked at.
+            Took::Done(Done::Finished {
+                result,
+                message,
+                uid: None,
+            }) => return finished(result, message, uid),
             Took::Done(done) => return done,
             Took::Again => {}
             Took::Wrote => wrote = true,
@@ -132,9 +159,9 @@ async fn take<M: Member>(
             } else {
                 OutcomeResult::Noop
             };
-            return Took::Done(Done::Finished(result, note));
+            return Took::Done(finished(result, note, None));
         }
-        Step::Gone => return Took::Done(Done::Finished(OutcomeResult::Applied, String::new())),
+        Step::Gone => return Took::Done(finished(OutcomeResult::Applied, String::new(), None)),
         Step::Prepared => {
             let message = format!(
                 "{}: prepared, waits for a Confirm of the deletion",
@@ -172,7 +199,10 @@ async fn take<M: Member>(
         }
     };
     match written {
-        Ok(_) => Took::Done(Done::Finished(OutcomeResult::Applied, String::new())),
+        Ok(written) => {
+            let uid = written.metadata.uid;
+            Took::Done(finished(OutcomeResult::Applied, String::new(), uid))
+        }
         Err(MemberError::Raced(_)) => Took::Again,
         Err(error) => Took::Done(failed(order, namespace, &error)),
     }
@@ -199,6 +229,14 @@ async fn delete<M: Member>(
         Ok(()) => Took::Wrote,
         Err(MemberError::Raced(_)) => Took::Again,
         Err(error) => Took::Done(failed(order, namespace, &error)),
+    }
+}
+
+fn finished(result: OutcomeResult, message: String, uid: Option<String>) -> Done {
+    Done::Finished {
+        result,
+        message,
+        uid,
     }
 }
 

@@ -280,6 +280,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             Ok(()) => {
                 tracing::warn!(store = %head.store_id, term = %head.term, approval, "the store was adopted: it is obeyed from now on");
                 self.journal = next;
+                self.due.clear();
                 self.outbox.forget_outcomes();
                 self.mode = Mode::Obey;
             }
@@ -353,15 +354,15 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         let Some(id) = object_id_of(object) else {
             return;
         };
-        if self.journal.pending().contains_key(&id) {
-            self.due.remove(&id);
-            return;
-        }
         if !gone && !self.known.contains_key(&id) {
-            // After a restart: what the member shows is what it is made from again.
+            // After a restart: what the member shows is what it is made from again, also if an order that waits is called off.
             if let Some(order) = Order::of_live(kind, object, id) {
                 self.known.insert(id, order);
             }
+        }
+        if self.journal.pending().contains_key(&id) {
+            self.due.remove(&id);
+            return;
         }
         let Some(order) = self.known.get(&id).filter(|order| order.kind == kind) else {
             return;

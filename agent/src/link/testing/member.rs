@@ -38,6 +38,13 @@ impl MemoryMember {
         state.objects.insert((kind, name.to_owned()), object);
     }
 
+    /// Takes what the hub wrote beside an object away from it.
+    pub(in crate::link) fn strip(&self, kind: Kind, name: &str) {
+        let mut state = self.0.lock().unwrap();
+        let object = state.objects.get_mut(&(kind, name.to_owned())).unwrap();
+        object["metadata"]["annotations"] = json!({});
+    }
+
     pub(in crate::link) fn object(&self, kind: Kind, name: &str) -> Option<Value> {
         self.0
             .lock()

@@ -162,14 +162,31 @@ async fn absence_from_a_full_sync_deletes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_object_that_took_the_name_since_is_left_and_the_deletion_is_done() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    let ours = world.member.lose(Kind::Database, "db-1");
+    world.member.put(Kind::Database, "db-1", ours.clone());
+    world.member.strip(Kind::Database, "db-1");
+    wire.apply(position(1, 8), vec![tombstone(item(1, 5), 8)])
+        .await;
+    let outcome = wire.outcome(1).await;
+    assert_eq!(outcome.result(), OutcomeResult::Noop, "{outcome:?}");
+    let left = world.member.object(Kind::Database, "db-1").unwrap();
+    assert_ne!(left["metadata"]["uid"], ours["metadata"]["uid"]);
+    assert_eq!(left["metadata"]["deletionTimestamp"], json!(null));
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_object_that_lost_its_annotation_is_not_taken_for_gone() {
     let world = World::new();
     let mut wire = world.open(position(1, 5), SyncMode::Full).await;
     wire.apply(position(1, 5), vec![item(1, 5)]).await;
     wire.outcome(1).await;
-    let mut bare = world.member.lose(Kind::Database, "db-1");
-    bare["metadata"]["annotations"] = json!({});
-    world.member.put(Kind::Database, "db-1", bare);
+    world.member.strip(Kind::Database, "db-1");
     wire.apply(position(1, 8), vec![tombstone(item(1, 5), 8)])
         .await;
     let outcome = wire.outcome(1).await;
@@ -177,5 +194,64 @@ async fn an_object_that_lost_its_annotation_is_not_taken_for_gone() {
         (outcome.result(), outcome.code.as_str()),
         (OutcomeResult::Nack, codes::BAD_TOMBSTONE)
     );
+    world.shut_down().await;
+}
+
+async fn sees(world: &World, object: &serde_json::Value, gone: bool) {
+    let seen = Command::Seen {
+        kind: Kind::Database,
+        object: Box::new(serde_json::from_value(object.clone()).unwrap()),
+        gone,
+    };
+    world.commands.send(seen).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_after_a_restart_is_put_back() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    wire.apply(position(1, 8), vec![tombstone(item(1, 5), 8)])
+        .await;
+    wire.outcome(1).await;
+    wire.settle().await;
+    let (member, journal) = world.crash().await;
+    let world = World::with(member, journal);
+    let there = world.member.object(Kind::Database, "db-1").unwrap();
+    sees(&world, &there, false).await;
+    let mut wire = world.open(position(1, 8), SyncMode::Resume).await;
+    wire.confirm(1, ConfirmAction::Keep, 0).await;
+    wire.settle().await;
+    let gone = world.member.lose(Kind::Database, "db-1");
+    sees(&world, &gone, true).await;
+    let outcome = wire.outcome(1).await;
+    assert_eq!(outcome.result(), OutcomeResult::Applied, "{outcome:?}");
+    assert!(world.member.object(Kind::Database, "db-1").is_some());
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_under_a_former_store_is_put_back_at_once() {
+    let world = World::new();
+    let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(1, 5)]).await;
+    wire.outcome(1).await;
+    wire.apply(position(1, 8), vec![tombstone(item(1, 5), 8)])
+        .await;
+    // It waits for a confirmation, and is looked at again after a minute.
+    wire.outcome(1).await;
+    let adopt = proto::Confirm {
+        action: ConfirmAction::Adopt.into(),
+        approval: "admin".to_owned(),
+        ..Default::default()
+    };
+    wire.say(Heard::Confirm(adopt)).await;
+    wire.settle().await;
+    let (begun, gone) = (Instant::now(), world.member.lose(Kind::Database, "db-1"));
+    sees(&world, &gone, true).await;
+    wire.outcome(1).await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(world.member.object(Kind::Database, "db-1").is_some());
     world.shut_down().await;
 }

@@ -219,6 +219,8 @@ async fn an_adopted_store_ends_what_the_other_has_frozen_and_freezes_what_it_nam
     };
     let world = World::new();
     let mut wire = world.open(position(1, 5), SyncMode::Full).await;
+    wire.apply(position(1, 5), vec![item(9, 5)]).await;
+    wire.outcome(9).await;
     wire.say(Heard::Freeze(freeze(1))).await;
     wire.settle().await;
     wire.hang_up().await;
@@ -244,7 +246,7 @@ async fn an_adopted_store_ends_what_the_other_has_frozen_and_freezes_what_it_nam
     assert_eq!(wire.outcome(1).await.result(), OutcomeResult::Applied);
     wire.settle().await;
     let shown = world.member.all();
-    assert_eq!(shown.len(), 1, "the two others are frozen: {shown:?}");
+    assert_eq!(shown.len(), 2, "the two others are frozen: {shown:?}");
     world.shut_down().await;
 }
 
