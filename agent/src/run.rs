@@ -84,6 +84,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         kubeconfig,
         log_json: _,
     } = args;
+    let proxy = proxy(hub_proxy)?;
     let metrics = Arc::new(Metrics::default());
     let client = connect(kubeconfig, Arc::clone(&metrics)).await?;
     let stop = CancellationToken::new();
@@ -130,7 +131,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         namespace,
         identity,
         node_image,
-        proxy: proxy(hub_proxy),
+        proxy,
         metrics,
         selection,
         board,
@@ -145,18 +146,20 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
 }
 
 /// Which proxy the hub is dialled through: by our own settings, and by the variables that other programs follow.
-fn proxy(args: ProxyArgs) -> ProxySettings {
+fn proxy(args: ProxyArgs) -> anyhow::Result<ProxySettings> {
     let ProxyArgs {
         hub_proxy,
         hub_no_proxy,
         hub_proxy_files,
     } = args;
-    ProxySettings {
+    let settings = ProxySettings {
         url: hub_proxy,
         except: hub_no_proxy,
         files: Some(hub_proxy_files),
         environment: Environment::read(|name| std::env::var(name).ok()),
-    }
+    };
+    settings.check().map_err(anyhow::Error::msg)?;
+    Ok(settings)
 }
 
 /// Starts to find out which namespaces are operated besides `home`.
@@ -397,6 +400,18 @@ fn ended(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flag_that_names_no_proxy_is_refused_at_the_start() {
+        let args = |url: &str| ProxyArgs {
+            hub_proxy: Some(url.to_owned()),
+            hub_no_proxy: None,
+            hub_proxy_files: "/none".into(),
+        };
+        let refused = proxy(args("ftp://x:1")).unwrap_err().to_string();
+        assert!(refused.contains("--hub-proxy"), "{refused}");
+        assert!(proxy(args("http://x:1")).is_ok());
+    }
 
     #[tokio::test]
     async fn a_part_that_ends_by_itself_ends_the_process_without_waiting_for_the_others() {

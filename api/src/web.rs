@@ -17,9 +17,9 @@ pub use self::{
     audit::AuditList,
     freeze::{Freeze, FrozenDeletion},
     objects::{
-        ActiveActiveDatabase, ActiveActiveDatabaseStatus, Certificate, Cluster, ClusterSpec,
-        ClusterStatus, Connection, Link, List, ListMeta, Metadata, Object, Observed, Participant,
-        Rec, RemoteCluster, RemoteClusterStatus,
+        ActiveActiveDatabase, ActiveActiveDatabaseStatus, Certificate, ClockDifference, Cluster,
+        ClusterSpec, ClusterStatus, Connection, Link, List, ListMeta, Metadata, Object, Observed,
+        Participant, Rec, RemoteCluster, RemoteClusterStatus,
     },
     problem::{PROBLEM_CONTENT_TYPE, Problem},
     token::{JoinMaterial, Token, TokenSpec, TokenStatus},

@@ -6,6 +6,7 @@ pub mod approvals;
 pub mod audit;
 pub mod backup;
 pub mod breaker;
+pub mod clocks;
 pub mod databases;
 pub mod denials;
 pub mod enroll;
@@ -196,6 +197,7 @@ pub struct App {
     pace: Pace,
     uses: Uses,
     refusals: Refusals,
+    clocks: clocks::Clocks,
 }
 
 impl App {
@@ -220,6 +222,7 @@ impl App {
             pace: Pace::default(),
             uses: Uses::default(),
             refusals: Refusals::default(),
+            clocks: clocks::Clocks::default(),
         }
     }
 

@@ -89,6 +89,7 @@ pub struct Metrics {
     connected: Gauge,
     observing: Gauge,
     frozen: Gauge,
+    skewed: Gauge,
     certificates: Family<CertificateLabels, Gauge>,
     renewals: Family<RenewalLabels, Counter>,
 }
@@ -130,11 +131,16 @@ impl Default for Metrics {
             "1 while the hub applies nothing until a person decides",
             observing.clone(),
         );
-        let frozen = Gauge::default();
+        let (frozen, skewed) = (Gauge::default(), Gauge::default());
         registry.register(
             "frozen_scopes",
             "Members of which no data is deleted before a person has looked; the whole fleet counts as one",
             frozen.clone(),
+        );
+        registry.register(
+            "skewed_members",
+            "Members whose clock is more than five seconds from the hub's",
+            skewed.clone(),
         );
         let (certificates, renewals) = (Family::default(), Family::default());
         registry.register(
@@ -158,6 +164,7 @@ impl Default for Metrics {
             connected,
             observing,
             frozen,
+            skewed,
         }
     }
 }
@@ -171,6 +178,8 @@ pub struct Moment {
     pub observing: bool,
     /// Scopes whose deletions are frozen.
     pub frozen: usize,
+    /// Members whose clock is far from the hub's.
+    pub skewed: usize,
 }
 
 impl Metrics {
@@ -219,11 +228,13 @@ impl Metrics {
             connected,
             observing,
             frozen,
+            skewed,
         } = moment;
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.connected.set(count(connected));
         self.observing.set(i64::from(observing));
         self.frozen.set(count(frozen));
+        self.skewed.set(count(skewed));
         let mut printed = String::new();
         text::encode(&mut printed, &self.registry)?;
         Ok(printed)

@@ -122,12 +122,26 @@ pub struct ClusterStatus {
     /// Its cluster resources (REC); absent if it never reported any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recs: Option<Observed<Vec<Rec>>>,
+    /// How far the clock of its agent's machine is from the hub's, as its heartbeats show: for people, nothing is decided by
+    /// it. Absent in lists, because it changes every few seconds, and where the hub that answers has not measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Observed<ClockDifference>>,
     /// The newest certificates of its agent, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Certificate>,
     /// Conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// How far two clocks are apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClockDifference {
+    /// By how many milliseconds the member's is ahead of the hub's; negative if it is behind.
+    pub ahead_ms: i64,
+    /// What this may be wrong by, milliseconds: half of the way there and back.
+    pub uncertainty_ms: i64,
 }
 
 /// A certificate with which a member's agent speaks to the hub.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 
+use super::clocks::Measured;
 use super::{App, AppError};
 use crate::domain::access::grant::Scope;
 use crate::domain::breaker::{self, Frozen};
@@ -34,6 +35,8 @@ pub struct MemberView {
     pub denied: Option<Denial>,
     /// Why no data of it is deleted, with the scope that is frozen.
     pub frozen: Option<(breaker::Scope, Frozen)>,
+    /// How far its clock is from the hub's; `None` where this process has not heard it.
+    pub clock: Option<Measured>,
 }
 
 impl MemberView {
@@ -200,6 +203,7 @@ fn members(lists: &mut Lists) -> Result<Members, StoreError> {
             recs: recs.map(|held| held.record),
             denied: denied.map(|held| held.record),
             frozen: frozen.next(),
+            clock: None,
         };
         (uid, Arc::new(view))
     });

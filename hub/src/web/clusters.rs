@@ -6,9 +6,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use meridian_api::crds::shared::Condition;
+use meridian_api::link::clock::WARNED_MS;
 use meridian_api::web::{
-    API_VERSION, Certificate, Cluster, ClusterSpec, ClusterStatus, Connection, Metadata, Observed,
-    Rec,
+    API_VERSION, Certificate, ClockDifference, Cluster, ClusterSpec, ClusterStatus, Connection,
+    Metadata, Observed, Rec,
 };
 
 use super::answer::{self, Failure, time};
@@ -17,6 +18,7 @@ use super::params::Params;
 use super::sent::Name;
 use super::watch::Reading;
 use super::{WebState, kinds, watch};
+use crate::app::clocks::Measured;
 use crate::app::reads::MemberView;
 use crate::app::{App, breaker};
 use crate::domain::breaker::{Frozen, Scope};
@@ -105,6 +107,14 @@ fn body(view: &MemberView) -> Cluster {
                 as_of: time(inventory.as_of),
                 stale: !view.is_connected(),
             }),
+            clock: view.clock.map(|clock| Observed {
+                value: ClockDifference {
+                    ahead_ms: clock.skew.ahead_ms,
+                    uncertainty_ms: clock.skew.trip_ms / 2,
+                },
+                as_of: time(clock.as_of),
+                stale: !view.is_connected(),
+            }),
             certificates: known.certificates.iter().map(certificate).collect(),
             conditions: conditions(view),
         }),
@@ -123,7 +133,30 @@ fn conditions(view: &MemberView) -> Vec<Condition> {
     let frozen = view.frozen.iter();
     denied
         .chain(frozen.map(|(scope, why)| frozen_condition(*scope, why)))
+        .chain(view.clock.and_then(skewed))
         .collect()
+}
+
+/// What is said of a member whose clock is far from the hub's. A member that is away may have been set right.
+fn skewed(clock: Measured) -> Option<Condition> {
+    let (since, ahead_ms) = (clock.warned_since?, clock.skew.ahead_ms);
+    let (reason, way) = if ahead_ms > 0 {
+        ("AheadOfHub", "ahead of")
+    } else {
+        ("BehindHub", "behind")
+    };
+    let seconds = ahead_ms.saturating_abs() / 1_000;
+    Some(Condition {
+        type_: "ClockSkewed".to_owned(),
+        status: "True".to_owned(),
+        reason: reason.to_owned(),
+        message: format!(
+            "the clock of its agent's machine was {seconds} s {way} the hub's at its last heartbeat, more than {} s: set both by NTP.              The hub decides nothing by it, but certificates live by the clock of who checks them, and times that the member              writes are wrong",
+            WARNED_MS / 1_000
+        ),
+        last_transition_time: time(since),
+        observed_generation: None,
+    })
 }
 
 /// What is said of a member whose data is not deleted. It names no database: every project sees it.

@@ -46,6 +46,7 @@ pub(super) async fn metrics(State(state): State<WebState>) -> Response {
         connected: (state.connected.0)(),
         observing,
         frozen: state.app.frozen_scopes().await.unwrap_or_default(),
+        skewed: state.app.skewed_members(),
     };
     match state.metrics.print(moment) {
         Ok(printed) => {

@@ -12,6 +12,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
 
 use super::HubAddress;
 
@@ -88,6 +89,17 @@ struct Files {
 }
 
 impl ProxySettings {
+    /// Whether the URL of the flag is one. What else names a proxy is read at each dial, and may be corrected meanwhile.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words; never with a password in them.
+    pub fn check(&self) -> Result<(), String> {
+        match self.url.as_deref().map(str::trim) {
+            None | Some("" | DIRECT) => Ok(()),
+            Some(url) => parse(url, FLAG).map(drop),
+        }
+    }
+
     /// The proxy for this hub.
     ///
     /// # Errors
@@ -105,7 +117,7 @@ impl ProxySettings {
         let except = [&self.except, &files.except, &environment.except];
         let except = except.into_iter().flatten().next();
         let named = [
-            (&self.url, "the setting --hub-proxy"),
+            (&self.url, FLAG),
             (&files.url, "the file `url` of the proxy's settings"),
             (&environment.url, "the variable HTTPS_PROXY or ALL_PROXY"),
         ];
@@ -130,6 +142,8 @@ impl ProxySettings {
     }
 }
 
+/// The flag that names a proxy, as errors say it.
+const FLAG: &str = "the setting --hub-proxy (MERIDIAN_HUB_PROXY)";
 /// The URL that means no proxy.
 const DIRECT: &str = "direct";
 /// No file of the settings is longer.
@@ -240,20 +254,18 @@ fn parse(url: &str, said_by: &str) -> Result<Proxy, String> {
     })
 }
 
-/// The text behind percent signs (RFC 3986 §2.1).
+/// The text behind percent signs (RFC 3986 §2.1); `None` if one is followed by anything but two digits.
 fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(rest.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            plain => plain,
-        });
+    // The library leaves what is no escape as it stands: a password with a bare `%` would be sent as it was never meant.
+    let is_escape = |rest: &str| {
+        let digits = rest.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_escape) {
+        return None;
     }
-    String::from_utf8(bytes).ok()
+    let plain = percent_decode_str(text).decode_utf8().ok()?;
+    Some(plain.into_owned())
 }
 
 /// Whether a list of exceptions names this hub, by the rules that curl and Go follow: a name covers what stands under it, `*`

@@ -30,6 +30,14 @@ pub(crate) fn describe(kind: Kind, object: &Value, now: Timestamp) -> Result<Str
         database(&mut out, object, now);
     } else {
         section(&mut out, "Status", &object["status"])?;
+        if let Some(ahead_ms) = object["status"]["clock"]["value"]["aheadMs"].as_i64() {
+            let as_of = as_of(&object["status"]["clock"], now);
+            line(
+                &mut out,
+                "Clock",
+                &format!("{}, {as_of}", difference(ahead_ms)),
+            );
+        }
     }
     conditions(&mut out, &object["status"]["conditions"], now);
     Ok(out)
@@ -49,6 +57,17 @@ fn section(out: &mut String, title: &str, value: &Value) -> Result<(), CliError>
         }
     }
     Ok(())
+}
+
+/// How far a member's clock is from the hub's.
+fn difference(ahead_ms: i64) -> String {
+    let apart = ahead_ms.saturating_abs();
+    let way = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    format!(
+        "{}.{} s {way} the hub's",
+        apart / 1_000,
+        apart % 1_000 / 100
+    )
 }
 
 fn database(out: &mut String, object: &Value, now: Timestamp) {

@@ -112,7 +112,12 @@ impl App {
         let mut lists = self.exactly(of_members(&clusters)).await?.value;
         let mut views = members(&mut lists)?.into_values();
         // It may have been removed since, and nobody is another by this name.
-        Ok(views.find(|view| view.cluster.record.name == name))
+        let view = views.find(|view| view.cluster.record.name == name);
+        Ok(view.map(|view| {
+            let mut view = Arc::unwrap_or_clone(view);
+            view.clock = self.clock_of(view.cluster.record.uid);
+            Arc::new(view)
+        }))
     }
 
     /// The remote cluster of this name, `None` if there is none.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use meridian_api::ids::{ObjectId, Revision};
+use meridian_api::link::clock::Skew;
 use meridian_api::link::proto::agent_frame::Frame as FromAgent;
 use meridian_api::link::proto::hub_frame::Frame;
 use meridian_api::link::{codes, proto};
@@ -121,6 +122,10 @@ where
             FromAgent::LocalIntent(intent) => self.on_intent(intent).await,
             FromAgent::Beat(beat) => {
                 (self.echo, self.echo_at) = (beat.mono_ms, Instant::now());
+                let app = &self.context.app;
+                if let Some(skew) = Skew::of(&beat, app.now().as_millisecond(), self.mono_ms()) {
+                    app.hear_clock(self.cluster, skew);
+                }
                 Ok(())
             }
             // The hub bounds itself by acknowledgements.

@@ -8,6 +8,7 @@ mod observe;
 #[cfg(feature = "lab")]
 mod replicas;
 mod reports;
+mod skew;
 mod window;
 
 use meridian_api::crds::active_active::RedisEnterpriseActiveActiveDatabaseStatus;

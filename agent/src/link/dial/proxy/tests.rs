@@ -112,12 +112,33 @@ fn what_is_no_proxy_is_told_without_its_password() {
         );
         assert!(!error.contains("cr3t"), "{error}");
     }
+    for open in ["http://u:p%@p:1", "http://u:p%4@p:1", "http://u:%ff@p:1"] {
+        let error = parse(open, "").unwrap_err();
+        assert!(error.contains("%-signs"), "{open}: {error}");
+    }
     let proxy = parse("http://u:s3cr3t@p:1", "").unwrap();
     let all = format!("{proxy:?} {proxy} {:?}", proxy.credentials);
     assert!(
         !all.contains("s3cr3t") && !all.contains("dTpzM2NyM3Q"),
         "{all}"
     );
+}
+
+#[test]
+fn a_flag_that_names_no_proxy_is_refused_before_anything_is_dialled() {
+    let with = |url: Option<&str>| ProxySettings {
+        url: url.map(str::to_owned),
+        ..ProxySettings::default()
+    };
+    for good in [None, Some(""), Some(" direct "), Some("http://p:1")] {
+        assert_eq!(with(good).check(), Ok(()), "{good:?}");
+    }
+    let error = with(Some("ftp://u:s3cr3t@x:1")).check().unwrap_err();
+    assert!(
+        error.contains("--hub-proxy") && error.contains("`ftp`"),
+        "{error}"
+    );
+    assert!(!error.contains("s3cr3t"), "{error}");
 }
 
 #[test]
