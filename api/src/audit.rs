@@ -38,6 +38,8 @@ pub enum ActorKind {
     Token,
     /// A member, by its certificate or device key.
     Member,
+    /// A person who has signed in.
+    Person,
     /// The hub itself.
     Hub,
     /// Somebody who did not prove who it is.
@@ -50,9 +52,10 @@ pub enum ActorKind {
 pub struct Actor {
     /// What kind.
     pub kind: ActorKind,
-    /// Public part of the token, or UID of the member; empty if there is none.
+    /// Public part of the token, UID of the member, or the person's issuer and subject with a space between them; empty if there
+    /// is none.
     pub id: String,
-    /// Holder of the token, or name of the member; empty if there is none.
+    /// Holder of the token, or name of the member or person; empty if there is none.
     pub name: String,
 }
 

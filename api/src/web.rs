@@ -10,6 +10,7 @@ mod decision;
 mod freeze;
 mod objects;
 mod problem;
+mod session;
 mod token;
 
 pub use self::{
@@ -22,6 +23,7 @@ pub use self::{
         Participant, Rec, RemoteCluster, RemoteClusterStatus,
     },
     problem::{PROBLEM_CONTENT_TYPE, Problem},
+    session::{CodeExchange, Session, SessionGrant, SessionPerson, SessionRole},
     token::{JoinMaterial, Token, TokenSpec, TokenStatus},
 };
 pub use decision::{Approval, Denial, TokenApproval};

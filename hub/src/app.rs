@@ -17,6 +17,7 @@ pub mod reign;
 pub mod repeats;
 pub mod reports;
 pub mod restore;
+pub mod sessions;
 pub mod tokens;
 pub mod trust;
 pub mod unsettled;
@@ -39,6 +40,7 @@ use crate::ca::{Authority, CaError};
 use crate::clock::Clock;
 use crate::domain::access::Repeat;
 use crate::random::{Random, SystemRandom};
+use crate::sign_in::book::RoleBook;
 use crate::store::{Fence, Store, StoreError, Txn};
 use api_tokens::Uses;
 use audit::Refusals;
@@ -198,6 +200,7 @@ pub struct App {
     uses: Uses,
     refusals: Refusals,
     clocks: clocks::Clocks,
+    roles: Arc<RoleBook>,
 }
 
 impl App {
@@ -223,6 +226,7 @@ impl App {
             uses: Uses::default(),
             refusals: Refusals::default(),
             clocks: clocks::Clocks::default(),
+            roles: Arc::default(),
         }
     }
 
@@ -230,6 +234,13 @@ impl App {
     #[must_use]
     pub fn with_random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
+        self
+    }
+
+    /// The same, where people sign in and their groups give them roles.
+    #[must_use]
+    pub fn with_roles(mut self, roles: Arc<RoleBook>) -> Self {
+        self.roles = roles;
         self
     }
 

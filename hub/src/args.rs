@@ -1,10 +1,14 @@
 //! The command line. Every default is spelled here and nowhere else.
 
+mod oidc;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
+
+pub use oidc::Oidc;
 
 /// The Meridian hub: holds the global state and decides for every cluster.
 #[derive(Debug, Parser)]
@@ -221,6 +225,9 @@ pub struct Serve {
     /// Where the state is kept.
     #[command(flatten)]
     pub etcd: Etcd,
+    /// How people sign in.
+    #[command(flatten)]
+    pub oidc: Oidc,
     /// Form of the log on standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "MERIDIAN_HUB_LOG_FORMAT")]
     pub log_format: LogFormat,

@@ -14,4 +14,5 @@ pub mod election;
 pub mod limits;
 pub mod lineage;
 pub mod remote;
+pub mod sign_in;
 pub mod trust;

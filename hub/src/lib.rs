@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod planner;
 pub mod random;
 pub mod run;
+pub mod sign_in;
 pub mod store;
 pub mod tasks;
 pub mod tls;

@@ -7,6 +7,7 @@ mod process;
 mod renewal;
 mod replica;
 mod restore;
+mod sign_in;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -61,6 +62,7 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
         approve_clusters,
         ca_margin,
         etcd,
+        oidc,
         log_format,
         log,
     } = args;
@@ -72,6 +74,8 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
         format!("{host}:{}", web_listen.port())
     });
     let replica_web = replica_web.unwrap_or_else(|| web_address.clone());
+    // Before a term begins, as everything that may be wrong with the settings.
+    let door = sign_in::open(oidc, &web_address).await?;
     let settings = Settings {
         names: names(&advertise_link, &web_address, &replica_web),
         audit_kept: audit_keep,
@@ -96,7 +100,12 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
     }
     let names = identity.settings.names.clone();
     let limits = Arc::new(Limits::new(limit_requests, limit_refusals));
-    let process = Process::start(Arc::clone(&identity.ca), names, web, limits)?;
+    let shown = door.as_ref().map(|door| Arc::clone(&door.sign_in));
+    let mut process = Process::start(Arc::clone(&identity.ca), names, web, (limits, shown))?;
+    if let Some(sign_in::Door { roles, file, .. }) = door {
+        identity.roles = Arc::clone(&roles);
+        process.run_beside("the roles of groups", roles.follow(file));
+    }
     match state {
         State::File(store) => alone(identity, store, process, link).await,
         State::Etcd(store) => {

@@ -25,6 +25,7 @@ mod patch;
 mod remotes;
 mod rules;
 mod sent;
+mod sign_in;
 mod status;
 mod tokens;
 mod trail;
@@ -48,6 +49,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
 use crate::metrics::Metrics;
+use crate::sign_in::SignIn;
 use answer::Failure;
 use forward::Follower;
 use limits::Limits;
@@ -71,6 +73,8 @@ pub struct WebState {
     pub watches: Arc<Watches>,
     /// How often somebody may ask.
     pub limits: Arc<Limits>,
+    /// How people sign in; `None` where they do not.
+    pub sign_in: Option<Arc<SignIn>>,
     /// What a replica that follows adds; `None` in the hub that leads.
     pub follower: Option<Follower>,
 }
@@ -205,6 +209,7 @@ pub fn router(state: WebState) -> Router {
         .route("/metrics", get(health::metrics));
     guarded
         .merge(open)
+        .merge(sign_in::router(&state))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY))

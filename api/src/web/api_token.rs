@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{API_VERSION, Metadata, Object};
+use super::{API_VERSION, Metadata, Object, SessionPerson};
 
 /// A token of the web API. Its secret is part of the answer to its creation and of no other.
 pub type ApiToken = Object<ApiTokenSpec, ApiTokenStatus>;
@@ -62,6 +62,10 @@ pub struct ApiTokenStatus {
     /// When it was used last, to the hour, RFC 3339; absent if it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<String>,
+    /// Who has signed in, where this is the session of a person. Its role and projects are then what the person's groups give now,
+    /// taken together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionPerson>,
     /// The token, present only in the answer to its creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,

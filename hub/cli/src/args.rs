@@ -18,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   meridian token create eu-1 | kubectl apply -n meridian -f -   let a cluster join
   meridian cluster list                                         see who has joined
+  meridian login                                                sign in through the hub's OpenID provider
   meridian api-token create alice --role operator > token       let somebody ask the hub
   meridian apply -f reaadb.yaml                                 create an Active-Active database
   meridian get activeactivedatabases                            list them
@@ -31,7 +32,7 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by the hub, 5 hub or cluster not reachable.
 The hub is named by --hub, MERIDIAN_HUB or `hub:` in ~/.config/meridian/config.yaml, in this order;
-tokenFile and caFile likewise.";
+tokenFile and caFile likewise. A session of `meridian login` goes before tokenFile, and --token-file before both.";
 
 /// The command line of Meridian.
 #[derive(Debug, Parser)]
@@ -72,6 +73,26 @@ pub(crate) enum Command {
     /// Ask the hub.
     #[command(flatten)]
     Ask(Ask),
+    /// Sign in to the hub with a browser; what is asked afterwards is asked as this person
+    #[command(
+        after_help = "Examples:\n  meridian login\n  meridian login --no-browser    where no browser can be started; open the printed address on this machine\n\n\
+                      The browser comes back to an address of this machine (127.0.0.1), so it must run here, or the port be forwarded. \
+                      The session is kept in sessions.json beside the configuration file, which only you can read, until `meridian \
+                      logout` or its end."
+    )]
+    Login {
+        /// Print the address instead of starting a browser
+        #[arg(long)]
+        no_browser: bool,
+        /// Port of 127.0.0.1 to come back to; a free one if left out
+        #[arg(long, value_name = "PORT", default_value_t = 0)]
+        port: u16,
+        /// Longest time to wait for the browser
+        #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// End the session of `meridian login`, at the hub and here
+    Logout,
     /// Collect what is needed to find a fault in one cluster, without secrets
     #[command(
         after_help = "Examples:\n  meridian support-bundle --namespace redis\n  \

@@ -16,7 +16,10 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde_json::Value;
 
-use crate::{config::Target, error::CliError};
+use crate::{
+    config::{Credential, Target},
+    error::CliError,
+};
 
 /// Largest answer that is read, bytes.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -30,23 +33,18 @@ const SILENCE: Duration = Duration::from_secs(45);
 pub(crate) struct Hub {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: String,
-    authorization: HeaderValue,
+    authorization: Option<HeaderValue>,
     request_timeout: Duration,
 }
 
 impl Hub {
     /// Reads token and root certificate.
     pub(crate) fn new(target: &Target) -> Result<Self, CliError> {
-        let token = read(&target.token_file)?;
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-            .map_err(|_| {
-                CliError::Usage(format!(
-                    "{}: found no bearer token in it",
-                    target.token_file.display()
-                ))
-            })?;
-        authorization.set_sensitive(true);
-
+        let authorization = match &target.credential {
+            Credential::File(file) => Some(bearer(&read(file)?, &file.display().to_string())?),
+            Credential::Session(session) => Some(bearer(&session.0, "sessions.json")?),
+            Credential::Nobody => None,
+        };
         let mut http = HttpConnector::new();
         http.set_connect_timeout(Some(CONNECT));
         http.enforce_http(false);
@@ -71,9 +69,19 @@ impl Hub {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, CliError> {
-        let name = format!("{method} /api/v1/{path}");
+        self.call_at(method, &format!("/api/v1/{path}"), body).await
+    }
+
+    /// Sends a request to any path of the hub. Where it sends a browser on to is not followed: the answer is then null.
+    pub(crate) async fn call_at(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, CliError> {
+        let name = format!("{method} {path}");
         let (status, bytes) = self.in_time(self.exchange(method, path, body)).await??;
-        if !status.is_success() {
+        if !status.is_success() && !status.is_redirection() {
             return Err(CliError::Problem(Box::new(problem(status, &bytes))));
         }
         if bytes.is_empty() {
@@ -91,7 +99,8 @@ impl Hub {
         path: &str,
         headers: HeaderMap,
     ) -> Result<Download<'_>, CliError> {
-        let sent = self.send(Method::GET, path, None, headers);
+        let path = format!("/api/v1/{path}");
+        let sent = self.send(Method::GET, &path, None, headers);
         let answer = self.in_time(sent).await??;
         let status = answer.status();
         if !status.is_success() {
@@ -152,15 +161,14 @@ impl Hub {
         body: Option<&Value>,
         headers: HeaderMap,
     ) -> Result<Response<Incoming>, CliError> {
-        let uri: Uri = format!("{}/api/v1/{path}", self.base)
-            .parse()
-            .map_err(|error| {
-                CliError::Usage(format!("hub: {:?} is not an address: {error}", self.base))
-            })?;
-        let mut request = Request::builder()
-            .method(method)
-            .uri(uri)
-            .header(header::AUTHORIZATION, self.authorization.clone())
+        let uri: Uri = format!("{}{path}", self.base).parse().map_err(|error| {
+            CliError::Usage(format!("hub: {:?} is not an address: {error}", self.base))
+        })?;
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization.clone());
+        }
+        let mut request = request
             .header(header::ACCEPT, "application/json, application/problem+json")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(body.map(Value::to_string).unwrap_or_default()))
@@ -264,6 +272,14 @@ fn tls(target: &Target) -> Result<ClientConfig, CliError> {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| unusable(error.to_string()))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn bearer(token: &str, file: &str) -> Result<HeaderValue, CliError> {
+    let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+    let mut value =
+        value.map_err(|_| CliError::Usage(format!("{file}: found no bearer token in it")))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn read(path: &std::path::Path) -> Result<String, CliError> {

@@ -9,6 +9,7 @@ mod cluster;
 mod delete;
 mod get;
 mod hub;
+mod login;
 mod token;
 mod watch;
 
@@ -34,6 +35,15 @@ pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
     let now = Timestamp::now();
     match cli.command {
         Command::SupportBundle(args) => bundle::run(args, cli.hub.request_timeout, now).await,
+        Command::Login {
+            no_browser,
+            port,
+            timeout,
+        } => {
+            let place = Target::place(cli.hub, home.as_deref())?;
+            login::login(place, !no_browser, port, timeout).await
+        }
+        Command::Logout => login::logout(Target::place(cli.hub, home.as_deref())?).await,
         // Whoever verifies a file may have no hub.
         Command::Ask(Ask::Audit(AuditCommand::Verify {
             file: Some(file),

@@ -56,6 +56,9 @@ pub(crate) enum CliError {
     /// The person did not confirm.
     #[error("nothing was done: {0}")]
     NotConfirmed(String),
+    /// The hub or its OpenID provider did not let the person in.
+    #[error("not signed in: {0}")]
+    NotSignedIn(String),
     /// It took too long.
     #[error("{0}")]
     TimedOut(String),
@@ -79,7 +82,7 @@ impl CliError {
                 400..=499 => 4,
                 _ => 1,
             },
-            Self::NotConfirmed(_) => 4,
+            Self::NotConfirmed(_) | Self::NotSignedIn(_) => 4,
             Self::Unreachable { .. } | Self::Cluster(_) => 5,
             // Who closes the pipe has read enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

@@ -9,6 +9,7 @@ mod config;
 mod error;
 mod kinds;
 mod output;
+mod session;
 
 use std::process::ExitCode;
 

@@ -14,6 +14,7 @@ use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
 use crate::domain::access::grant::{Role, Scope, Verb};
 use crate::domain::access::{ApiToken, LastUse, Purpose, Token};
+use crate::domain::sign_in::roles::{Grant, Roles};
 use crate::store::records::{self, Held, TxnExt as _};
 use crate::store::{Read, StoreError, Txn, keys};
 
@@ -111,6 +112,8 @@ impl App {
                 role: new.role,
                 projects: new.projects.clone().map_or_else(Scope::all, Scope::only),
                 expires_at: new.life.map(|life| now + life),
+                person: None,
+                grants: Vec::new(),
             };
             let key = keys::user(token.id());
             let txn = Txn::new().create(&key, &kept)?;
@@ -152,7 +155,9 @@ impl App {
             .iter()
             .map(|held| (keys::last_part(&held.key), held))
             .collect();
-        let value = tokens.into_iter().map(|token| {
+        let roles = self.roles.now();
+        let value = tokens.into_iter().map(|mut token| {
+            token.record.grants = granted(&roles, &token.record);
             let last_use = uses.get(token.record.id.as_str());
             let newest = last_use.map(|held| held.modified).unwrap_or_default();
             ApiTokenView {
@@ -211,21 +216,31 @@ impl App {
     /// [`AppError::Refused`] if it is none or its time is over, [`AppError::Store`].
     pub async fn authenticate(&self, presented: &str) -> Result<ApiToken, AppError> {
         let refused = || AppError::Refused("the bearer token is not one of this hub".to_owned());
-        let token = Token::parse(Purpose::Api, presented).map_err(|_| refused())?;
-        let kept = records::get(self.store().as_ref(), &keys::user(token.id()))
+        let token = Token::parse(Purpose::Api, presented)
+            .or_else(|_| Token::parse(Purpose::Session, presented))
+            .map_err(|_| refused())?;
+        let mut kept = records::get(self.store().as_ref(), &keys::user(token.id()))
             .await?
             .ok_or_else(refused)?
             .record;
-        if !token.matches(&kept.hash) {
+        let is_session = token.purpose() == Purpose::Session;
+        if !token.matches(&kept.hash) || is_session != kept.person.is_some() {
             return Err(refused());
         }
         if kept.is_over(self.now()) {
             let end = kept.expires_at.map(|at| at.to_string());
+            if is_session {
+                return Err(AppError::Refused(format!(
+                    "the session ended at {}; sign in again (`meridian login`, or /auth/login in a browser)",
+                    end.unwrap_or_default()
+                )));
+            }
             return Err(AppError::Refused(format!(
                 "the bearer token expired at {}; ask an administrator for a new one (`meridian api-token create`)",
                 end.unwrap_or_default()
             )));
         }
+        kept.grants = granted(&self.roles.now(), &kept);
         Ok(kept)
     }
 
@@ -258,6 +273,12 @@ impl App {
             .await?;
         Ok(())
     }
+}
+
+/// What a session's person may do now.
+fn granted(roles: &Roles, token: &ApiToken) -> Vec<Grant> {
+    let person = token.person.as_ref();
+    person.map(|person| roles.of(person)).unwrap_or_default()
 }
 
 fn last_administrator(token: &ApiToken) -> AppError {

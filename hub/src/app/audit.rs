@@ -70,6 +70,17 @@ impl<'a> Deed<'a> {
         }
     }
 
+    /// What happens to the session of this public part.
+    #[must_use]
+    pub fn of_session(verb: &'a str, id: &'a str) -> Self {
+        Self {
+            verb,
+            kind: "session",
+            name: id,
+            project: "",
+        }
+    }
+
     /// What is done to the hub as a whole.
     #[must_use]
     pub fn of_hub(verb: &'a str) -> Self {
@@ -185,7 +196,9 @@ impl Refusals {
 /// A name as it is recorded: of what no object can be called, and so may be a secret in the wrong place, only the length.
 fn shown(name: &str) -> String {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
-    let is_token = name.starts_with("mrda.") || name.starts_with("mrdj.");
+    let is_token = ["mrda.", "mrdj.", "mrds."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix));
     if name.len() > NAME || is_token || !name.bytes().all(plain) {
         return format!("({} bytes that are no name)", name.len());
     }

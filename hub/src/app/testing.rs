@@ -20,6 +20,7 @@ use super::{App, AppError, Settings};
 use crate::ca::Authority;
 use crate::clock::{Clock as _, ManualClock};
 use crate::domain::cluster::{DeviceKey, Rec};
+use crate::sign_in::book::RoleBook;
 use crate::store::memory::MemoryStore;
 
 pub(crate) const LAB_1: &str = "11111111-3b5e-4a3e-9d57-0d9a3c1f1e11";
@@ -47,6 +48,14 @@ impl TestHub {
             Arc::new(tempfile::tempdir().unwrap()),
         )
         .await
+    }
+
+    /// Where people sign in.
+    pub(crate) async fn with_roles(roles: Arc<RoleBook>) -> Self {
+        let mut hub = Self::new().await;
+        let app = Arc::into_inner(hub.app).unwrap();
+        hub.app = Arc::new(app.with_roles(roles));
+        hub
     }
 
     /// The same machine, started again with this store: the same authority.

@@ -57,6 +57,8 @@ fn kept(token: &Token, holder: &str, now: Timestamp) -> ApiToken {
         role: Role::Admin,
         projects: Scope::all(),
         expires_at: None,
+        person: None,
+        grants: Vec::new(),
     }
 }
 

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::cluster::DeviceKey;
-use grant::{Act, Refusal, Role, Scope};
+use super::sign_in::Person;
+use super::sign_in::roles::Grant;
+use grant::{Act, Kind, Refusal, Role, Scope, Verb};
 
 /// Bytes of a token's secret part: too many to guess.
 const SECRET: usize = 32;
@@ -27,6 +29,8 @@ pub enum Purpose {
     Join,
     /// Calls the web API.
     Api,
+    /// Calls the web API for a person who has signed in.
+    Session,
 }
 
 impl Purpose {
@@ -34,6 +38,7 @@ impl Purpose {
         match self {
             Self::Join => "mrdj",
             Self::Api => "mrda",
+            Self::Session => "mrds",
         }
     }
 }
@@ -107,6 +112,12 @@ impl Token {
             id: id.to_owned(),
             secret: Zeroizing::new(secret.to_owned()),
         })
+    }
+
+    /// What it opens.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
     }
 
     /// The public part.
@@ -193,6 +204,13 @@ pub struct ApiToken {
     /// From when on it is refused; never if absent.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
+    /// Whose session it is, if it began with a login. Such a one is kept without any right of its own: what its person may do is
+    /// asked at each use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<Person>,
+    /// What the person's groups give now. It is never kept.
+    #[serde(skip)]
+    pub grants: Vec<Grant>,
 }
 
 fn before_roles() -> Role {
@@ -209,7 +227,83 @@ impl ApiToken {
     /// Whether it lets somebody administer the hub now.
     #[must_use]
     pub fn administers(&self, now: Timestamp) -> bool {
-        self.role == Role::Admin && self.projects == Scope::all() && !self.is_over(now)
+        // A session ends, and its person's groups may change: neither may be the last one.
+        let is_made = self.person.is_none();
+        is_made && self.role == Role::Admin && self.projects == Scope::all() && !self.is_over(now)
+    }
+
+    /// With the role and the projects with which its holder does such a thing: for a person, what its groups give together for
+    /// that. The role holds in all of the projects.
+    #[must_use]
+    pub fn narrowed(mut self, verb: Verb, kind: Kind) -> Self {
+        if self.person.is_none() {
+            return self;
+        }
+        let needed = grant::least(kind, verb).unwrap_or(Role::Admin);
+        let enough = |grant: &&Grant| grant.role >= needed;
+        let mut counted: Vec<&Grant> = self.grants.iter().filter(enough).collect();
+        if counted.is_empty() {
+            // It is refused with what there is.
+            counted = self.grants.iter().collect();
+        }
+        let whole: Vec<&Grant> = counted
+            .iter()
+            .copied()
+            .filter(|grant| grant.scope == Scope::all())
+            .collect();
+        let role = if whole.is_empty() {
+            counted.iter().map(|grant| grant.role).min()
+        } else {
+            whole.iter().map(|grant| grant.role).max()
+        };
+        let projects = counted.iter().filter_map(|grant| grant.scope.projects());
+        let projects = projects.flatten().cloned().collect();
+        let everywhere = !whole.is_empty();
+        (self.role, self.projects) = (
+            role.unwrap_or(Role::Viewer),
+            if everywhere {
+                Scope::all()
+            } else {
+                Scope::only(projects)
+            },
+        );
+        self
+    }
+
+    /// With the highest role and all projects of a person's groups, for people to read.
+    #[must_use]
+    pub fn at_most(&self) -> Self {
+        let mut shown = self.clone();
+        if shown.person.is_some() {
+            let highest = shown.grants.iter().map(|grant| grant.role).max();
+            shown.role = highest.unwrap_or(Role::Viewer);
+            let scopes: Vec<_> = shown
+                .grants
+                .iter()
+                .map(|grant| grant.scope.projects())
+                .collect();
+            let named = scopes
+                .iter()
+                .flatten()
+                .copied()
+                .flatten()
+                .cloned()
+                .collect();
+            shown.projects = match scopes.iter().any(Option::is_none) {
+                true => Scope::all(),
+                false => Scope::only(named),
+            };
+        }
+        shown
+    }
+
+    /// Whether two looks at a token found the same rights, however each was narrowed.
+    #[must_use]
+    pub fn has_rights_of(&self, other: &Self) -> bool {
+        let same = (&self.id, &self.hash, &self.person, &self.grants)
+            == (&other.id, &other.hash, &other.person, &other.grants);
+        let own = |token: &Self| (token.role, token.projects.clone());
+        same && (self.person.is_some() || own(self) == own(other))
     }
 
     /// Whether its holder may do something.
@@ -287,6 +381,33 @@ mod tests {
         assert!(read.administers("2126-11-22T12:00:00Z".parse().unwrap()));
         let written = serde_json::to_string(&read).unwrap();
         assert_eq!(serde_json::from_str::<ApiToken>(&written).unwrap(), read);
+    }
+
+    #[test]
+    fn a_session_never_administers_by_itself() {
+        let now = Timestamp::UNIX_EPOCH;
+        let made = ApiToken {
+            id: "0707070707070707".to_owned(),
+            holder: "ann".to_owned(),
+            hash: token().hash(),
+            created_at: now,
+            role: Role::Admin,
+            projects: Scope::all(),
+            expires_at: None,
+            person: None,
+            grants: Vec::new(),
+        };
+        assert!(made.administers(now));
+        let session = ApiToken {
+            person: Some(Person {
+                issuer: "https://idp".to_owned(),
+                subject: "ann".to_owned(),
+                name: "ann".to_owned(),
+                groups: Default::default(),
+            }),
+            ..made
+        };
+        assert!(!session.administers(now));
     }
 
     #[test]

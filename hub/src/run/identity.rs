@@ -11,6 +11,7 @@ use crate::app::{App, Settings, tokens};
 use crate::ca::{Authority, Origin, root};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::access::ApiToken;
+use crate::sign_in::book::RoleBook;
 use crate::store::{Store, keys, records};
 
 /// Holder of the token that the first start writes.
@@ -23,6 +24,8 @@ pub(super) struct Identity {
     pub(super) ca: Arc<Authority>,
     pub(super) origin: Origin,
     pub(super) settings: Settings,
+    /// What groups of people who sign in may do; nothing where nobody does.
+    pub(super) roles: Arc<RoleBook>,
     /// Where the first administrator's token is looked for, and where it is written if it is nowhere.
     tokens: (Vec<PathBuf>, PathBuf),
 }
@@ -66,6 +69,7 @@ impl Identity {
             ca: Arc::new(ca),
             origin,
             settings,
+            roles: Arc::default(),
             tokens: (there, own),
         })
     }
@@ -84,6 +88,7 @@ impl Identity {
         let clock = Arc::new(SystemClock);
         let settings = self.settings.clone();
         App::new(store, Arc::clone(&self.ca), clock, settings, reign)
+            .with_roles(Arc::clone(&self.roles))
     }
 
     /// The first administrator's token, if nobody can administer the store now. It is in a file that only the owner reads before it is

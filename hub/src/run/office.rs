@@ -77,6 +77,7 @@ impl Office {
             connected: ConnectedCount(Arc::new(move || sessions.connected().len())),
             limits: Arc::default(),
             watches: Arc::new(Watches::new(self.stop.clone(), self.tracker.clone())),
+            sign_in: None,
             follower: None,
         }
     }

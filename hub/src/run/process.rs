@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::ca::Authority;
 use crate::clock::{Clock as _, SystemClock};
 use crate::metrics::Metrics;
+use crate::sign_in::SignIn;
 use crate::tls::{self, LiveCertificate, PeerAddress, TlsListener};
 use crate::web::WebState;
 use crate::web::front::Front;
@@ -40,6 +41,7 @@ pub(super) struct Process {
     pub(super) front: Arc<Front>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Arc<Limits>,
+    pub(super) sign_in: Option<Arc<SignIn>>,
     parts: Parts,
     stop: CancellationToken,
     tracker: TaskTracker,
@@ -51,7 +53,7 @@ impl Process {
         ca: Arc<Authority>,
         names: Vec<String>,
         web: TcpListener,
-        limits: Arc<Limits>,
+        (limits, sign_in): (Arc<Limits>, Option<Arc<SignIn>>),
     ) -> anyhow::Result<Self> {
         // Before the certificate is made: roots that change meanwhile are not missed.
         let roots = ca.changes();
@@ -64,6 +66,7 @@ impl Process {
             front: Arc::default(),
             metrics: Arc::default(),
             limits,
+            sign_in,
             parts: JoinSet::new(),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
@@ -94,6 +97,7 @@ impl Process {
         let office = Office::open(app, certificate, Arc::clone(&self.metrics), link)?;
         self.front.put(WebState {
             limits: Arc::clone(&self.limits),
+            sign_in: self.sign_in.clone(),
             ..office.web()
         });
         Ok(office)

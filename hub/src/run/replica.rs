@@ -224,6 +224,7 @@ impl Replica {
             connected: ConnectedCount(Arc::new(|| 0)),
             limits: Arc::clone(&self.process.limits),
             watches: self.process.watches(),
+            sign_in: self.process.sign_in.clone(),
             follower: Some(follower),
         });
         Ok(())

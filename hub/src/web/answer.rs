@@ -84,7 +84,13 @@ pub(super) async fn number_requests(
         } else {
             tracing::info!(request = number, %method, path, reason = %fault, "a request was refused");
         }
+        let cookies = std::mem::take(response.headers_mut());
         response = problem(&fault, &number);
+        for cookie in cookies.get_all(header::SET_COOKIE) {
+            response
+                .headers_mut()
+                .append(header::SET_COOKIE, cookie.clone());
+        }
     }
     // An answer that came from the leader keeps the number by which it is found there.
     if let Ok(value) = HeaderValue::from_str(&number) {

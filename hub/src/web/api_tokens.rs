@@ -153,7 +153,8 @@ pub(super) async fn delete(
 }
 
 fn body(view: &ApiTokenView, now: Timestamp) -> ApiToken {
-    let kept = &view.token.record;
+    // What an administrator reads is the most that a person may do anywhere.
+    let kept = &view.token.record.at_most();
     let life = kept
         .expires_at
         .map(|end| kept.created_at.duration_until(end).as_secs());
@@ -181,6 +182,7 @@ fn body(view: &ApiTokenView, now: Timestamp) -> ApiToken {
             expires_at: kept.expires_at.map(time),
             expired: kept.is_over(now),
             last_used_at: view.last_use.map(time),
+            session: kept.person.as_ref().map(super::sign_in::shown),
             token: None,
         }),
     }

@@ -17,7 +17,8 @@ use meridian_api::fault::Fault;
 
 pub use self::client::{Client, SendError};
 use super::answer::Failure;
-use super::{BODY, WebState, auth, trail};
+use super::{BODY, WebState, auth, limits, trail};
+use crate::clock::since_boot;
 use crate::store::etcd::mirror::Mirror;
 
 /// Names the replica that handed a request on: none is handed on twice.
@@ -91,6 +92,25 @@ pub(super) async fn follow(
     let seconds = HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX));
     response.headers_mut().insert(header::AGE, seconds);
     response
+}
+
+/// Hands logins to the leader, which alone knows those that are under way and writes sessions. They show no token yet: how often an
+/// address may begin one is counted here as well.
+pub(super) async fn follow_login(
+    State(state): State<WebState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(follower) = &state.follower else {
+        return next.run(request).await;
+    };
+    let origin = limits::origin(request.extensions());
+    if let Err((limit, fault)) = state.limits.refusal(origin, since_boot()) {
+        state.metrics.limited(limit);
+        return Failure::from(fault).into_response();
+    }
+    let handed = follower.hand_on(request).await;
+    handed.unwrap_or_else(|fault| Failure::from(fault).into_response())
 }
 
 /// What is watched is told by the leader: the copy is not as new as the changes are. Whatever else is wrong with the query the

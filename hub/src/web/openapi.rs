@@ -1,5 +1,7 @@
 //! The web API as an OpenAPI 3.1 document, made of the list by which requests are checked and of the types of their bodies.
 
+mod sign_in;
+
 use std::collections::BTreeMap;
 
 use axum::Json;
@@ -11,6 +13,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+pub(super) use self::sign_in::SIGN_IN;
+use super::auth::SESSION;
 use super::authority::{Authority, AuthorityStep};
 use super::hub::Hub;
 use super::operations::{OPERATIONS, Operation, Parameter};
@@ -40,6 +44,12 @@ pub(super) fn document() -> Value {
             .or_default()
             .insert("get".to_owned(), described);
     }
+    for place in SIGN_IN {
+        let described = sign_in::described(place, &mut schemas);
+        let (path, method) = place;
+        let path = paths.entry(path).or_default();
+        path.insert(method.to_owned(), described);
+    }
     schemas.named::<Problem>("Problem");
     json!({
         "openapi": "3.1.0",
@@ -50,11 +60,14 @@ pub(super) fn document() -> Value {
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
-        "security": [{ "token": [] }],
+        "security": [{ "token": [] }, { "session": [] }],
         "paths": paths,
         "components": {
             "schemas": schemas.take(),
-            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer" },
+                "session": { "type": "apiKey", "in": "cookie", "name": SESSION },
+            },
         },
     })
 }

@@ -11,6 +11,7 @@ mod limits;
 mod lists;
 mod openapi;
 mod repeats;
+mod sign_in;
 mod watch;
 mod writes;
 
@@ -36,6 +37,7 @@ fn state(hub: &TestHub) -> WebState {
         connected: ConnectedCount(Arc::new(|| 0)),
         limits: Arc::default(),
         watches: Arc::default(),
+        sign_in: None,
         follower: None,
     }
 }

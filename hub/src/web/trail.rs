@@ -19,6 +19,7 @@ use super::{WebState, limits, rules};
 use crate::app::audit::{Deed, Trail};
 use crate::domain::access::grant::Kind;
 use crate::domain::access::{ApiToken, Purpose, Token};
+use crate::domain::sign_in::Person;
 use crate::tls::PeerAddress;
 
 /// The way of one request through the hub.
@@ -55,17 +56,30 @@ impl Way {
 
     /// Somebody shows a token. Of what is none, nothing is kept.
     pub(super) fn claims(&self, presented: &str) {
-        if let Ok(token) = Token::parse(Purpose::Api, presented) {
+        let token = Token::parse(Purpose::Api, presented);
+        if let Ok(token) = token.or_else(|_| Token::parse(Purpose::Session, presented)) {
             self.claimed.get_or_init(|| token.id().to_owned());
         }
     }
 
     /// It is the holder of this token.
     pub(super) fn is(&self, token: &ApiToken) {
+        if let Some(person) = &token.person {
+            return self.is_person(person);
+        }
         self.caller.get_or_init(|| Actor {
             kind: ActorKind::Token,
             id: token.id.clone(),
             name: token.holder.clone(),
+        });
+    }
+
+    /// It is this person.
+    pub(super) fn is_person(&self, person: &Person) {
+        self.caller.get_or_init(|| Actor {
+            kind: ActorKind::Person,
+            id: person.identity(),
+            name: person.name.clone(),
         });
     }
 
@@ -80,6 +94,13 @@ impl Way {
         trail.actor = actor;
         trail
     }
+}
+
+/// Lets the handlers of a request know its way. What came of it they write down themselves.
+pub(super) async fn follow(mut request: Request, next: Next) -> Response {
+    let way = Way::of(&request);
+    request.extensions_mut().insert(way);
+    next.run(request).await
 }
 
 /// Address of the peer; empty where there is none.

@@ -337,7 +337,7 @@ impl Teller {
 
     async fn may_still_read(&self) -> Result<(), Ended> {
         let why = match self.app.authenticate(&self.presented).await {
-            Ok(token) if token == self.token => return Ok(()),
+            Ok(token) if token.has_rights_of(&self.token) => return Ok(()),
             Ok(_) => "its rights have changed".to_owned(),
             Err(error) => error.to_string(),
         };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::web::openapi::{OPEN, PATH, document};
+use crate::web::openapi::{OPEN, PATH, SIGN_IN, document};
 
 #[test]
 fn the_committed_document_is_current() {
@@ -31,6 +31,7 @@ fn every_route_and_method_is_described_and_nothing_else() {
         );
     }
     served.extend(OPEN.map(|(path, _, _)| (path.to_owned(), "get".to_owned())));
+    served.extend(SIGN_IN.map(|(path, method)| (path.to_owned(), method.to_owned())));
     let paths = document["paths"].as_object().unwrap();
     let described: BTreeSet<_> = paths
         .iter()
