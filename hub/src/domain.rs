@@ -1,5 +1,6 @@
 //! The hub's nouns. Pure: no I/O, no clock, no randomness; moments and identities come in as arguments.
 
+pub mod abilities;
 pub mod access;
 pub mod approval;
 pub mod breaker;

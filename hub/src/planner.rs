@@ -23,7 +23,7 @@ use crate::domain::remote::Remote;
 pub type Place = (ClusterUid, ObjectId);
 
 pub use needs::Needs;
-pub use objects::RERC;
+pub use objects::{KINDS, RERC};
 
 /// Everything that a plan depends on, read at one revision.
 #[derive(Clone, Debug)]

@@ -231,10 +231,8 @@ impl App {
             join_state: new_join_state(),
             previous_join_state: known.as_ref().map(|known| known.record.join_state.clone()),
             any_join_state: false,
-            certificates: known
-                .as_ref()
-                .map(|known| known.record.certificates.clone())
-                .unwrap_or_default(),
+            too_old: None,
+            certificates: certificates_of(known.as_ref()),
         };
         let issued = self.certify(&mut cluster, finish.csr)?;
         let mut used = token.record.clone();
@@ -458,6 +456,12 @@ fn knows(known: &Cluster, presented: &[u8]) -> bool {
 
 fn new_join_state() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 24]>())
+}
+
+/// What it was given before, if it was known.
+fn certificates_of(known: Option<&Held<Cluster>>) -> Vec<Certificate> {
+    let known = known.map(|known| known.record.certificates.clone());
+    known.unwrap_or_default()
 }
 
 #[cfg(test)]

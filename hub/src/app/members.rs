@@ -4,12 +4,14 @@ mod desired;
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use meridian_api::ids::{ClusterUid, IdError, ObjectId, Revision};
 use tokio::sync::broadcast;
 
 use super::audit::Deed;
 use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
+use crate::domain::abilities::TooOld;
 use crate::domain::access::grant::Verb;
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, Rec, RecInventory, RemovedCluster};
 use crate::domain::lineage::{Accepted, Memory};
@@ -72,7 +74,50 @@ pub enum Verdict {
     },
 }
 
+/// The agent of a member, as it says in its Hello.
+#[derive(Clone, Copy, Debug)]
+pub struct Agent<'a> {
+    /// Its version, for people.
+    pub version: &'a str,
+    /// Why it is too old for this hub, if it is.
+    pub lacking: Option<&'a str>,
+}
+
+impl Agent<'_> {
+    fn noted(self, known: Cluster, now: Timestamp) -> Cluster {
+        let since = known.too_old.as_ref().map_or(now, |too_old| too_old.since);
+        Cluster {
+            agent_version: self.version.to_owned(),
+            too_old: self.lacking.map(|why| TooOld {
+                why: why.to_owned(),
+                since,
+            }),
+            ..known
+        }
+    }
+}
+
 impl App {
+    /// Notes why the agent of a member is not let in: it speaks no version of the protocol that this hub speaks.
+    ///
+    /// # Errors
+    /// [`AppError::Store`].
+    pub async fn note_too_old(&self, uid: ClusterUid, agent: Agent<'_>) -> Result<(), AppError> {
+        until_uncontended(|| async {
+            let key = keys::cluster(uid);
+            let Some(known) = records::get(self.store().as_ref(), &key).await? else {
+                return Ok(());
+            };
+            let cluster = agent.noted(known.record.clone(), self.now());
+            if cluster != known.record {
+                self.commit(Txn::new().replace(&key, &known, &cluster)?)
+                    .await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Lets a session in and gives it an epoch above every other of that member; with it what tells of every doubt and reign
     /// since its mode was decided.
     ///
@@ -81,10 +126,10 @@ impl App {
     pub async fn admit(
         &self,
         uid: ClusterUid,
-        agent_version: &str,
+        agent: Agent<'_>,
         memory: Memory,
     ) -> Result<(Admission, broadcast::Receiver<()>), AppError> {
-        let cluster = self.admitted_cluster(uid, agent_version, memory).await?;
+        let cluster = self.admitted_cluster(uid, agent, memory).await?;
         self.compare(uid, memory).await?;
         // From here on, so that this member's own doubt does not end its session.
         let changes = self.reign_changes();
@@ -102,23 +147,24 @@ impl App {
     async fn admitted_cluster(
         &self,
         uid: ClusterUid,
-        agent_version: &str,
+        agent: Agent<'_>,
         memory: Memory,
     ) -> Result<Cluster, AppError> {
+        let is_known = |known: &Cluster| {
+            let why = known.too_old.as_ref().map(|too_old| too_old.why.as_str());
+            (known.agent_version.as_str(), why) == (agent.version, agent.lacking)
+        };
         until_uncontended(|| async {
             let key = keys::cluster(uid);
             match records::get(self.store().as_ref(), &key).await? {
-                Some(known) if known.record.agent_version == agent_version => Ok(known.record),
+                Some(known) if is_known(&known.record) => Ok(known.record),
                 Some(known) => {
-                    let cluster = Cluster {
-                        agent_version: agent_version.to_owned(),
-                        ..known.record.clone()
-                    };
+                    let cluster = agent.noted(known.record.clone(), self.now());
                     self.commit(Txn::new().replace(&key, &known, &cluster)?)
                         .await?;
                     Ok(cluster)
                 }
-                None => self.relearn(uid, agent_version, memory).await,
+                None => self.relearn(uid, agent, memory).await,
             }
         })
         .await
@@ -127,7 +173,7 @@ impl App {
     async fn relearn(
         &self,
         uid: ClusterUid,
-        agent_version: &str,
+        agent: Agent<'_>,
         memory: Memory,
     ) -> Result<Cluster, AppError> {
         if records::get(self.store().as_ref(), &keys::removed(uid))
@@ -141,11 +187,12 @@ impl App {
             uid,
             name: format!("recovered-{}", text.split('-').next().unwrap_or(&text)),
             device_key: None,
-            agent_version: agent_version.to_owned(),
+            agent_version: agent.version.to_owned(),
             joined_at: self.now(),
             join_state: String::new(),
             previous_join_state: None,
             any_join_state: false,
+            too_old: None,
             certificates: Vec::new(),
         };
         let txn = Txn::new().create(&keys::cluster(uid), &cluster)?.create(

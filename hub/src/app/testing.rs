@@ -14,6 +14,7 @@ use rcgen::{CertificateParams, KeyPair};
 
 use super::databases::NewDatabase;
 use super::enroll::{Enrolled, Finish, Opened, Recover, Renewal};
+use super::members::Agent;
 use super::reign::Reign;
 use super::writes::Manner;
 use super::{App, AppError, Settings};
@@ -29,6 +30,12 @@ pub(crate) const LAB_2: &str = "22222222-3b5e-4a3e-9d57-0d9a3c1f1e11";
 pub(crate) fn uid(text: &str) -> ClusterUid {
     text.parse().unwrap()
 }
+
+/// An agent that knows everything.
+pub(crate) const AGENT: Agent<'static> = Agent {
+    version: "1",
+    lacking: None,
+};
 
 /// A hub over a store in memory, with a clock that stands.
 pub(crate) struct TestHub {

@@ -1,5 +1,6 @@
 //! Member clusters: who they are, what they reported, and whether they are there.
 
+use super::abilities::TooOld;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -90,6 +91,9 @@ pub struct Cluster {
     /// A person said that no two devices hold this identity: the next `Recover` may present any state.
     #[serde(default)]
     pub any_join_state: bool,
+    /// Why it is not told everything, or not let in: its agent is too old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub too_old: Option<TooOld>,
     /// The newest certificates that it was given and that have not ended, by which a person can revoke one.
     #[serde(default)]
     pub certificates: Vec<Certificate>,
@@ -218,6 +222,7 @@ mod tests {
             join_state: String::new(),
             previous_join_state: None,
             any_join_state: false,
+            too_old: None,
             certificates: Vec::new(),
         };
         let note = |cluster: &mut Cluster, number: u8, now| {

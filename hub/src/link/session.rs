@@ -8,6 +8,24 @@ mod freezing;
 mod inbound;
 mod outbound;
 
+/// Says to an agent why no version of the protocol is common to both, and notes it where it is the one that is too old.
+async fn refused_version(
+    context: &Context,
+    cluster: ClusterUid,
+    hello: &proto::Hello,
+    error: NegotiationError,
+) -> Result<End, AppError> {
+    if matches!(error, NegotiationError::PeerTooOld { .. }) {
+        let why = format!("its agent is not let in: {error}");
+        let agent = Agent {
+            version: &hello.agent_version,
+            lacking: Some(&why),
+        };
+        context.app.note_too_old(cluster, agent).await?;
+    }
+    Ok(End::bye(codes::VERSION, error))
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +38,7 @@ use jiff::Timestamp;
 use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 use meridian_api::link::proto::agent_frame::Frame as FromAgent;
 use meridian_api::link::proto::hub_frame::Frame;
-use meridian_api::link::{codes, negotiate, proto};
+use meridian_api::link::{NegotiationError, codes, negotiate, proto};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,11 +46,13 @@ use tonic::Status;
 
 use super::sessions::{Seat, Sessions};
 use super::wire;
-use crate::app::members::{Admission, Mode};
+use crate::app::members::{Admission, Agent, Mode};
 use crate::app::reign::Reign;
 use crate::app::{App, AppError};
+use crate::domain::abilities::Abilities;
 use crate::domain::cluster::Presence;
 use crate::domain::denial::Speaker;
+use crate::planner::KINDS;
 use comparing::Comparing;
 use end::End;
 pub(super) use end::busy;
@@ -102,6 +122,8 @@ struct Session<In> {
     /// While the buckets of the member are compared; until then it has not everything.
     comparing: Option<Comparing>,
     heard: Instant,
+    /// What the agent can apply.
+    abilities: Abilities,
     window: Window,
     /// Deletions that the member was told to stop.
     frozen: BTreeSet<ObjectId>,
@@ -208,14 +230,21 @@ where
         }
         wire::short("hello.agent_version", &hello.agent_version)?;
         let instance = wire::parse("hello.instance_id", &hello.instance_id)?;
-        let proto =
-            negotiate(hello.proto_min, hello.proto_max).map_err(|e| End::bye(codes::VERSION, e))?;
         let memory = wire::memory(&hello)?;
         context.app.must_be_accepted(&speaker).await?;
+        let abilities = Abilities::of(&hello.features);
+        let proto = match negotiate(hello.proto_min, hello.proto_max) {
+            Ok(proto) => proto,
+            Err(error) => return Err(refused_version(&context, cluster, &hello, error).await?),
+        };
         // Read before the admission: a reign that begins in between ends this session at once.
         let reign = context.app.reign();
-        let version = &hello.agent_version;
-        let (admission, doubts_and_reigns) = context.app.admit(cluster, version, memory).await?;
+        let lacking = abilities.lacking(&KINDS, &hello.agent_version);
+        let agent = Agent {
+            version: &hello.agent_version,
+            lacking: lacking.as_deref(),
+        };
+        let (admission, doubts_and_reigns) = context.app.admit(cluster, agent, memory).await?;
         context.app.hear_instance(cluster, instance).await?;
         let ends_at = speaker.ends_at;
         let now = context.app.now();
@@ -240,6 +269,7 @@ where
             adopting: matches!(admission.mode, Mode::Adopt { .. }),
             heard: Instant::now(),
             comparing: None,
+            abilities,
             window: Window::default(),
             frozen: BTreeSet::new(),
             withheld: BTreeSet::new(),

@@ -11,6 +11,8 @@ use crate::domain::database::{Database, Membership, Participant};
 use crate::domain::desired::{Action, Desired};
 use crate::domain::remote::Remote;
 
+/// Kinds that members are told of.
+pub const KINDS: [&str; 3] = [RERC, INSTANCE, REAADB];
 pub(super) const REAADB: &str = "RedisEnterpriseActiveActiveDatabase";
 /// Kind of a remote cluster on members.
 pub const RERC: &str = "RedisEnterpriseRemoteCluster";

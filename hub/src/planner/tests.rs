@@ -80,6 +80,7 @@ fn world(clusters: u8) -> World {
             join_state: String::new(),
             previous_join_state: None,
             any_join_state: false,
+            too_old: None,
             certificates: Vec::new(),
         };
         input.clusters.insert(cluster(n), joined);

@@ -21,6 +21,7 @@ use super::{WebState, kinds, watch};
 use crate::app::clocks::Measured;
 use crate::app::reads::MemberView;
 use crate::app::{App, breaker};
+use crate::domain::abilities::TooOld;
 use crate::domain::breaker::{Frozen, Scope};
 use crate::domain::cluster;
 use crate::domain::denial::Denial;
@@ -134,7 +135,20 @@ fn conditions(view: &MemberView) -> Vec<Condition> {
     denied
         .chain(frozen.map(|(scope, why)| frozen_condition(*scope, why)))
         .chain(view.clock.and_then(skewed))
+        .chain(view.cluster.record.too_old.iter().map(too_old))
         .collect()
+}
+
+/// What is said of a member whose agent is too old for this hub.
+fn too_old(known: &TooOld) -> Condition {
+    Condition {
+        type_: "AgentTooOld".to_owned(),
+        status: "True".to_owned(),
+        reason: "UpgradeAgent".to_owned(),
+        message: known.why.clone(),
+        last_transition_time: time(known.since),
+        observed_generation: None,
+    }
 }
 
 /// What is said of a member whose clock is far from the hub's. A member that is away may have been set right.

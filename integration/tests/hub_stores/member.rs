@@ -8,6 +8,7 @@ use meridian_api::link::proto::{
     self, AgentFrame, HubFrame, ItemOp, agent_frame::Frame as FromAgent, hub_frame::Frame,
     link_client::LinkClient,
 };
+use meridian_hub::planner::KINDS;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -60,6 +61,7 @@ impl Member {
             kube_system_uid: self.uid.clone(),
             // Each is one start of its agent.
             instance_id: self.uid.clone(),
+            features: KINDS.map(|kind| format!("kind/{kind}")).to_vec(),
             last,
             ..proto::Hello::default()
         };

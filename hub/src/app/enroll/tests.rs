@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::challenges::CHALLENGES;
 use super::*;
-use crate::app::testing::{Device, LAB_1, LAB_2, TestHub};
+use crate::app::testing::{AGENT, Device, LAB_1, LAB_2, TestHub};
 use crate::app::writes::Manner;
 use crate::domain::lineage::Memory;
 
@@ -391,7 +391,7 @@ async fn a_hub_that_lost_its_store_learns_the_device_again_so_that_it_can_recove
         .restarted_with(crate::store::memory::MemoryStore::new())
         .await;
     lost.app
-        .admit(device.cluster, "1", Memory::default())
+        .admit(device.cluster, AGENT, Memory::default())
         .await
         .unwrap();
     let refused = reason(device.recover(&lost.app, "").await);

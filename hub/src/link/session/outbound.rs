@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::Stream;
 use meridian_api::ids::{ObjectId, Revision};
-use meridian_api::link::proto;
 use meridian_api::link::proto::hub_frame::Frame;
+use meridian_api::link::{codes, proto};
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -15,9 +15,10 @@ use super::end::millis;
 use super::{End, Session};
 use crate::app::AppError;
 use crate::app::members::Admission;
+use crate::app::reports::Report;
 use crate::domain::comeback;
 use crate::domain::desired::Desired;
-use crate::store::records::Held;
+use crate::store::records::{Held, OutcomeKind, StoredOutcome};
 
 /// Objects in one batch.
 pub(super) const BATCH: usize = 64;
@@ -148,6 +149,7 @@ where
             .await
             .map_err(AppError::from)?;
         let wanted = self.without_withheld(wanted).await?;
+        let wanted = self.understood(wanted).await?;
         let ordered = in_order(&wanted);
         let mut frames = split(&ordered);
         frames.truncate(self.window.room().max(1));
@@ -189,6 +191,37 @@ where
             .await?;
         }
         Ok(())
+    }
+}
+
+impl<In> Session<In>
+where
+    In: Stream<Item = Result<proto::AgentFrame, Status>> + Unpin + Send,
+{
+    /// Without what the agent is too old for, which is noted as its outcome: the next session tries again.
+    async fn understood(&self, wanted: Vec<Held<Desired>>) -> Result<Vec<Held<Desired>>, End> {
+        let known = |held: &Held<Desired>| self.abilities.applies(&held.record.kind);
+        let (told, beyond): (Vec<_>, Vec<_>) = wanted.into_iter().partition(known);
+        if beyond.is_empty() || self.observing {
+            return Ok(told);
+        }
+        let app = &self.context.app;
+        let noted = beyond.iter().map(|held| {
+            let outcome = StoredOutcome {
+                revision: held.modified,
+                result: OutcomeKind::Deferred,
+                code: codes::AGENT_TOO_OLD.to_owned(),
+                message: format!(
+                    "the agent does not know the kind {}, so it was not told of it: upgrade the agent",
+                    held.record.kind
+                ),
+                as_of: app.now(),
+            };
+            (held.record.object_id, Report::Outcome(outcome))
+        });
+        let noted: Vec<_> = noted.collect();
+        app.report(self.cluster, &noted).await?;
+        Ok(told)
     }
 }
 

@@ -230,6 +230,7 @@ fn hello(cluster: &str, last: Option<Position>) -> proto::Hello {
         agent_version: "1".to_owned(),
         kube_system_uid: cluster.to_owned(),
         instance_id: INSTANCE.to_owned(),
+        features: KINDS.map(|kind| format!("kind/{kind}")).to_vec(),
         last: last.map(on_the_wire),
         ..proto::Hello::default()
     }

@@ -76,7 +76,7 @@ async fn a_hub_that_learns_a_device_again_writes_down_its_renewal_once() {
     let store = crate::store::memory::MemoryStore::new();
     let lost = hub.restarted_with(store).await;
     lost.app
-        .admit(device.cluster, "1", Memory::default())
+        .admit(device.cluster, AGENT, Memory::default())
         .await
         .unwrap();
     let before = count(&lost).await;
