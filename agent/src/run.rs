@@ -90,10 +90,8 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let board = Board::default();
     let (role, roles) = watch::channel(Role::Unknown);
-    board.bad(
-        "lease",
-        format!("the Lease `{namespace}/{LEASE}` was not read yet"),
-    );
+    let unread = format!("the Lease `{namespace}/{LEASE}` was not read yet");
+    board.bad("lease", unread);
     tracing::info!(
         namespace,
         identity,
