@@ -7,7 +7,7 @@ CACHE := $(or $(MERIDIAN_CACHE),$(HOME)/.cache/meridian)
 DENY_VERSION := 0.20.2
 LAB ?= target/debug/lab
 
-.PHONY: help demo demo-down lab lab-down build images test test-full unit scenarios clusters faults bench-agent bench-failover bench-hub mutants api-check check fmt generate
+.PHONY: help demo demo-down lab lab-down build images test test-full unit unit-newer scenarios clusters faults bench-agent bench-failover bench-hub mutants api-check check fmt generate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,11 @@ unit: ## Unit, property and engine tests: no Kubernetes
 	@tools/prerequisites.sh --only apt,valkey
 	@cargo build -p crdt-module -p meridian-node
 	@cargo test --workspace
+	@$(MAKE) --no-print-directory unit-newer
+
+unit-newer: ## What depends on Valkey, by the newer one that is bundled (half a minute)
+	@MERIDIAN_VALKEY_SERVER=$(CURDIR)/tools/valkey-server-9.1 cargo test --workspace --test server
+	@MERIDIAN_VALKEY_SERVER=$(CURDIR)/tools/valkey-server-9.1 cargo test --workspace --test replicas -- commands users keeping
 
 # A lab and a state of their own, so that a running demo is left alone.
 scenarios: export MERIDIAN_LAB_ID = 1

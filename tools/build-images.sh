@@ -20,6 +20,8 @@ readonly NODE_PACKAGES="base-files libc6 libgcc-s1 libstdc++6 libatomic1 liblzf1
     dash coreutils libselinux1 libacl1 libattr1 libgmp10 libpcre2-8-0"
 # Agent and hub.
 readonly PROGRAM_PACKAGES="base-files libc6 libgcc-s1 ca-certificates"
+# A second server in the node's image, beside that of its packages. The Containerfile names both.
+readonly NEWER_SERIES=9.1
 # Nothing in a container reads these.
 readonly LEFT_OUT='^\./(usr/share/(doc|man|locale|lintian|info|bash-completion|bug|gdb)|etc/(init\.d|logrotate\.d|default|valkey)|usr/lib/(systemd|tmpfiles\.d|sysusers\.d)|usr/lib/[^/]+/gconv|boot)(/|$)'
 
@@ -61,7 +63,7 @@ choose_builder() {
 # base NAME PACKAGES: the path of an archive with the files of these packages, made once.
 base() {
     local name=$1 packages=$2 key target stage package list
-    key=$(printf '%s %s' "$packages" "$LEFT_OUT" | cat - "$rootfs/var/lib/dpkg/status" | sha256sum | cut -c1-16)
+    key=$( (printf '%s %s' "$packages" "$LEFT_OUT"; cat "$rootfs/var/lib/dpkg/status" $(newer "$name")) | sha256sum | cut -c1-16)
     target=$cache/image-bases/$name-$key.tar
     if [ ! -f "$target" ]; then
         mkdir -p "$cache/image-bases"
@@ -82,6 +84,7 @@ base() {
         printf 'root:x:0:0:root:/:/usr/sbin/nologin\nmeridian:x:1001:1001::/var/lib/meridian:/usr/sbin/nologin\n' >"$stage/etc/passwd"
         printf 'root:x:0:\nmeridian:x:1001:\n' >"$stage/etc/group"
         install -d -o 1001 -g 1001 "$stage/var/lib/meridian" "$stage/run/meridian"
+        [ -z "$(newer "$name")" ] || install -D "$(newer "$name")" "$stage/opt/valkey-$NEWER_SERIES/bin/valkey-server"
         check_libraries "$stage"
         tar -C "$stage" --sort=name --numeric-owner --mtime=@0 -cf "$stage.tar" .
         mv "$stage.tar" "$target"
@@ -90,12 +93,15 @@ base() {
     printf '%s\n' "$target"
 }
 
+# newer NAME: the path of the newer server, for the image that has it.
+newer() { [ "$1" != node ] || printf '%s\n' "$cache/valkey-$NEWER_SERIES/bin/valkey-server"; }
+
 # Every program in the base must find its libraries there and nowhere else.
 check_libraries() {
     local stage=$1 loader program missing
     loader=$(find "$stage/usr/lib64" "$stage/usr/lib" -maxdepth 1 -name 'ld-linux-*' -print -quit)
     [ -n "$loader" ] || die "the base of the image holds no loader (libc6)"
-    for program in "$stage"/usr/bin/*; do
+    for program in "$stage"/usr/bin/* "$stage"/opt/*/bin/*; do
         [ -f "$program" ] && [ "$(head -c 4 "$program" | tail -c 3)" = ELF ] || continue
         missing=$("$loader" --inhibit-cache --library-path "$(echo "$stage"/usr/lib/*-linux-gnu)" --list "$program" 2>&1 |
             grep -E 'not found|cannot open' || true)
@@ -146,6 +152,7 @@ trap 'die "line $LINENO failed (above)"' ERR
 parse_arguments "$@"
 choose_builder
 [ -d "$rootfs" ] || die "$rootfs is missing: run tools/prerequisites.sh --only valkey"
+[ -x "$(newer node)" ] || die "$(newer node) is missing: run tools/prerequisites.sh --only valkey"
 mkdir -p "$out"
 exec 9>"$out/.lock"
 flock 9

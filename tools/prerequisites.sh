@@ -13,7 +13,7 @@ Parts (all of them without --only):
   go           checks for Go 1.26; where it is missing, puts one into the cache
   kubernetes   builds the parts of Kubernetes, etcd and the pause image into the cache (minutes, once)
   coredns      builds the cluster DNS into the cache
-  valkey       unpacks Debian trixie with valkey-server into the cache
+  valkey       unpacks Debian trixie with valkey-server into the cache, and the newer series that Debian forky has
   oidc         puts an OpenID provider (npm, 3 MB) into the cache, and Node.js 20 where it is missing
 
 The cache is ${MERIDIAN_CACHE:-$HOME/.cache/meridian}; nothing is kept in target/, so `cargo clean` costs no rebuild.
@@ -25,6 +25,8 @@ TEXT
 
 readonly ALL="apt rust go kubernetes coredns valkey oidc"
 readonly GO_MINOR=26 RUST_MINOR=95 NODE_MAJOR=20
+# What the images bring beside the series of Debian trixie; the tests of the module have been run with exactly this one.
+readonly NEWER_SERIES=9.1 NEWER_SUITE=forky
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${MERIDIAN_CACHE:-$HOME/.cache/meridian}
 parts=$ALL
@@ -279,6 +281,8 @@ part_oidc() {
 
 # ---------------------------------------------------------------- valkey
 
+readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
 # The first mirror of Debian itself that this machine's own apt sources name; nothing if they name none.
 debian_mirror() {
     local files
@@ -291,20 +295,61 @@ debian_mirror() {
 }
 
 part_valkey() {
+    unpack_trixie
+    unpack_newer
+}
+
+need_mirror() {
+    mirror=$(debian_mirror)
+    [ -n "$mirror" ] || die "no Debian mirror in /etc/apt/sources.list*: name one there (deb URL trixie main), or put Debian trixie with valkey-server and ca-certificates into $cache/valkey-trixie/rootfs and Valkey $NEWER_SERIES into $cache/valkey-$NEWER_SERIES/bin/valkey-server"
+}
+
+unpack_trixie() {
     local folder=$cache/valkey-trixie temp mirror
     if [ -x "$folder/rootfs/usr/bin/valkey-server" ]; then say "valkey: $(valkey_version "$folder") is unpacked"; return; fi
-    mirror=$(debian_mirror)
-    [ -n "$mirror" ] || die "no Debian mirror in /etc/apt/sources.list*: name one there (deb URL trixie main) or unpack Debian trixie with valkey-server and ca-certificates to $folder/rootfs"
+    need_mirror
     temp=$(mktemp -d "$cache/valkey.XXXXXX")
     say "valkey: unpacking Debian trixie with valkey-server into $folder/rootfs"
     # What mmdebstrap mounts in the new tree is seen by itself only, and is gone with it, however it ends.
     local enclosed=()
     [ "$(id -u)" != 0 ] || enclosed=(unshare --mount --propagation private)
     "${enclosed[@]}" mmdebstrap --quiet --mode="$(bootstrap_mode)" --variant=essential --include=valkey-server,ca-certificates \
-        --keyring=/usr/share/keyrings/debian-archive-keyring.gpg trixie "$temp/rootfs" "$mirror" ||
+        --keyring="$KEYRING" trixie "$temp/rootfs" "$mirror" ||
         die "mmdebstrap failed (above) with the mirror $mirror"
     replace "$folder" "$temp"
     say "valkey: $(valkey_version "$folder") is unpacked"
+}
+
+# The server alone: it runs on the libraries of trixie. An apt of its own fetches it, which trusts Debian's keys and nothing else,
+# and neither reads nor changes what this machine has installed.
+unpack_newer() {
+    local folder=$cache/valkey-$NEWER_SERIES temp mirror apt version
+    if [ -x "$folder/bin/valkey-server" ]; then say "valkey: $(cat "$folder/version") is unpacked"; return; fi
+    need_mirror
+    temp=$(mktemp -d "$cache/valkey.XXXXXX")
+    say "valkey: fetching the server of Debian $NEWER_SUITE into $folder"
+    mkdir -p "$temp"/apt/{none,state/lists/partial,cache/archives/partial} "$temp/bin"
+    : >"$temp/apt/status"
+    echo "deb [signed-by=$KEYRING] $mirror $NEWER_SUITE main" >"$temp/apt/sources.list"
+    apt=(-qq -o Dir::State="$temp/apt/state" -o Dir::State::status="$temp/apt/status" -o Dir::Cache="$temp/apt/cache"
+        -o Dir::Etc::sourcelist="$temp/apt/sources.list" -o Dir::Etc::sourceparts="$temp/apt/none" -o Dir::Etc::trusted=/dev/null
+        -o Dir::Etc::trustedparts="$temp/apt/none" -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts="$temp/apt/none" -o Acquire::Languages=none
+        -o APT::Sandbox::User= -o APT::Get::AllowUnauthenticated=false -o Acquire::AllowInsecureRepositories=false)
+    apt-get "${apt[@]}" -o APT::Update::Error-Mode=any update ||
+        die "apt-get update failed (above) with $mirror $NEWER_SUITE"
+    version=$(apt-cache "${apt[@]}" show --no-all-versions valkey-tools | sed -nE 's/^Version: //p')
+    case $version in
+        "$NEWER_SERIES".*) ;;
+        *) die "Debian $NEWER_SUITE has Valkey ${version:-none}, and this release is made for $NEWER_SERIES: update the sources of this project, or put a valkey-server of $NEWER_SERIES into $folder/bin/valkey-server and its version into $folder/version" ;;
+    esac
+    (cd "$temp/apt" && apt-get "${apt[@]}" download valkey-tools) || die "apt-get download of valkey-tools failed (above) with $mirror $NEWER_SUITE"
+    dpkg-deb --extract "$temp"/apt/valkey-tools_*.deb "$temp/apt/tree"
+    # One program under several names, of which this one is no link; it does what it is called.
+    cp "$temp/apt/tree/usr/bin/valkey-check-rdb" "$temp/bin/valkey-server"
+    printf '%s\n' "$version" >"$temp/version"
+    rm -rf "$temp/apt"
+    replace "$folder" "$temp"
+    say "valkey: $version is unpacked"
 }
 
 bootstrap_mode() { if [ "$(id -u)" = 0 ]; then echo root; else echo unshare; fi; }

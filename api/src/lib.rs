@@ -17,5 +17,6 @@ pub mod login;
 pub mod renewal;
 pub mod trust;
 pub mod validate;
+pub mod version;
 pub mod web;
 pub mod words;

@@ -29,5 +29,7 @@ mod rollout;
 mod services;
 #[path = "clusters/support.rs"]
 mod support;
+#[path = "clusters/upgrade.rs"]
+mod upgrade;
 #[path = "clusters/versions.rs"]
 mod versions;

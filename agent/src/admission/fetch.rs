@@ -10,6 +10,7 @@ use meridian_api::{
         RedisEnterpriseDatabase, RedisEnterpriseRemoteCluster, shared::ClusterReference,
     },
     validate::{self, Neighbour, Place, Surroundings},
+    version::Bundle,
 };
 
 use super::{
@@ -58,6 +59,17 @@ async fn surroundings(objects: &Objects, request: &Request) -> Result<Surroundin
             .readable
             .iter()
             .map(|rec| (rec.name_any(), rec.spec.gives_roles()))
+            .collect(),
+        bundles: clusters
+            .readable
+            .iter()
+            .map(|rec| {
+                let shown = rec
+                    .status
+                    .as_ref()
+                    .map(|s| s.bundled_database_versions.as_slice());
+                (rec.name_any(), Bundle::shown(shown.unwrap_or_default()))
+            })
             .collect(),
         own_modules: clusters
             .readable

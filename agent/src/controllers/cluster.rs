@@ -1,5 +1,4 @@
 //! The controller of `RedisEnterpriseCluster` (REC): the pods that serve databases, and all they need.
-
 //!
 //! A look reads the world, decides by pure functions (`validate`, `version`, `racks`, `storage`, `recovery`, `rollout`,
 //! `state`, `removal`), writes, and takes at most one step towards what is ordered. Nothing is remembered in the process.
@@ -7,6 +6,7 @@
 mod act;
 mod apply;
 mod build;
+mod bundle;
 mod certificates;
 mod fetch;
 mod internal;
@@ -131,6 +131,7 @@ impl Failure for ClusterError {
 
 struct Clusters {
     context: Context,
+    bundles: bundle::Bundles,
 }
 
 impl Driver for Clusters {
@@ -443,7 +444,9 @@ pub(super) async fn run(context: Context) {
         .watches(redbs, watcher::Config::default(), move |_| going())
         .watches(reaadbs, watcher::Config::default(), move |_| also());
     let (report, stop) = (context.report.clone(), context.stop.clone());
-    drive::run(Clusters { context }, controller, objects, report, stop).await;
+    let bundles = bundle::Bundles::default();
+    let clusters = Clusters { context, bundles };
+    drive::run(clusters, controller, objects, report, stop).await;
 }
 
 #[cfg(test)]

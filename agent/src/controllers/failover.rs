@@ -16,11 +16,12 @@ pub mod decide;
 mod growth;
 mod hand_over;
 mod moves;
-mod probe;
+pub(super) mod probe;
 mod recover;
 pub mod renew;
 mod shell;
 mod show;
+mod versions;
 pub mod watch;
 pub mod write;
 
@@ -34,7 +35,12 @@ use self::{
     decide::LEAVE,
     watch::{acting, own_shard},
 };
-pub(super) use self::{shell::run, show::findings, watch::follows};
+pub(super) use self::{
+    shell::run,
+    show::findings,
+    versions::{finding as version, is_under_way as is_being_raised},
+    watch::follows,
+};
 use crate::k8s::apply::{ApplyError, Objects};
 
 /// How far the primaries have left a pod.

@@ -7,11 +7,13 @@
 
 use std::collections::BTreeMap;
 
+use meridian_api::crds::cluster::UpgradePolicy;
 use meridian_api::crds::shared::Persistence;
 use meridian_api::crds::topology::{
     ActiveActiveMembership, DatabaseReference, DatabaseTls, DatabaseTopology, DatabaseTopologySpec,
     ShardAssignment,
 };
+use meridian_api::version::{Asked, Bundle, Series, TooNew, reported};
 use thiserror::Error;
 
 pub(super) use super::failover::renew::Memory;
@@ -47,6 +49,8 @@ pub(super) struct Wanted {
     pub eviction_policy: String,
     /// Persistence that is really used.
     pub persistence: Persistence,
+    /// What decides by which Valkey it runs.
+    pub version: Version,
     /// What is encrypted.
     pub tls: Option<DatabaseTls>,
     /// Every node takes its clients and passes them on to the primary.
@@ -57,6 +61,36 @@ pub(super) struct Wanted {
     pub replication: bool,
     /// Membership in an Active-Active database.
     pub active_active: Option<ActiveActiveMembership>,
+}
+
+/// What decides by which Valkey a database runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Version {
+    /// What its spec asks for.
+    pub asked: Asked,
+    /// What its REC gives to one that asks for nothing.
+    pub policy: Option<UpgradePolicy>,
+    /// What there is.
+    pub bundle: Bundle,
+}
+
+impl Version {
+    /// The series; `kept` is what it had so far. `None`: the lowest that the nodes bring, whatever that is.
+    fn choose(&self, kept: Option<Series>) -> Result<Option<String>, TopologyError> {
+        let unasked = self.asked == Asked::Nothing && (kept.is_some() || self.policy.is_none());
+        if self.bundle.is_empty() && !unasked {
+            return match kept {
+                // Before the nodes have said what they bring nothing is raised, and nothing refused.
+                Some(kept) => Ok(Some(kept.to_string())),
+                None => Err(TopologyError::NoVersions),
+            };
+        }
+        let chosen = self
+            .bundle
+            .choose(self.asked, self.policy.as_ref(), kept)
+            .map_err(TopologyError::Version)?;
+        Ok(chosen.map(|series| series.to_string()))
+    }
 }
 
 /// What is there.
@@ -163,6 +197,14 @@ pub(super) enum TopologyError {
     /// All ports are given out.
     #[error("all ports from {} to {} of this cluster are given out", PORTS.start(), PORTS.end())]
     NoPort,
+    /// Nothing that the nodes bring is as new as the spec asks for.
+    #[error("redisVersion: {0}")]
+    Version(TooNew),
+    /// The nodes have not said yet what they bring.
+    #[error(
+        "which versions of Valkey the nodes of the cluster bring is not known yet: it is placed once one of them has started"
+    )]
+    NoVersions,
     /// No node can take it now.
     #[error("no node can take the shard: {0}")]
     NoPlace(NoPlace),
@@ -181,7 +223,8 @@ impl TopologyError {
     pub(super) fn fault(&self) -> Fault {
         match self {
             Self::NameTaken { .. } => Fault::Foreign,
-            Self::PortTaken { .. } => Fault::Invalid,
+            Self::PortTaken { .. } | Self::Version(_) => Fault::Invalid,
+            Self::NoVersions => Fault::Waiting,
             Self::NoPort | Self::Lost => Fault::Refused,
             Self::NoPlace(NoPlace::NotReady { .. }) => Fault::Waiting,
             Self::NoPlace(NoPlace::NoRoom { .. } | NoPlace::NoOther { .. }) => Fault::Refused,
@@ -211,7 +254,10 @@ pub(super) fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyE
             first(all, choose_node(wanted, found)?),
         ),
     };
-    let mut topology = DatabaseTopology::new(&wanted.database.name, spec(wanted, port, renewed));
+    let version = wanted.version.choose(remembered(found))?;
+    let mut topology =
+        DatabaseTopology::new(&wanted.database.name, spec(wanted, port, version, renewed));
+    order_all(&mut topology.spec);
     // A replica without a place is placed later: the database serves meanwhile, and says that nobody can take over.
     let placed = topology
         .spec
@@ -224,6 +270,7 @@ pub(super) fn decide(wanted: &Wanted, found: &Found) -> Result<Change, TopologyE
     {
         let shards = topology.spec.shards.iter_mut();
         shards.for_each(|shard| shard.replicas.push(pod.clone()));
+        order_all(&mut topology.spec);
     }
     topology.metadata.labels = Some(Owner::of(&topology.spec).labels());
     let memory = Memory::of(&topology.spec).ok_or(TopologyError::Lost)?;
@@ -269,13 +316,14 @@ fn update(
     // order tell where the data is.
     let renewed = renew::raised(existing, &found.memories);
     let turned_on = wanted.replication && !existing.spec.replication;
+    let version = wanted.version.choose(kept(existing, found))?;
     let mut next = match renewed {
-        Some(renewed) => spec(wanted, existing.spec.port, renewed),
+        Some(renewed) => spec(wanted, existing.spec.port, version, renewed),
         None => DatabaseTopologySpec {
             epoch: existing.spec.epoch,
             fence: existing.spec.fence.clone(),
             shards: existing.spec.shards.clone(),
-            ..spec(wanted, existing.spec.port, Renewed::default())
+            ..spec(wanted, existing.spec.port, version, Renewed::default())
         },
     };
     if turned_on {
@@ -296,6 +344,38 @@ fn update(
     })))
 }
 
+/// What the database runs by now, at least: what it was given, what is remembered of that, and what its primary tells.
+fn kept(existing: &DatabaseTopology, found: &Found) -> Option<Series> {
+    let primary = existing
+        .spec
+        .shards
+        .first()
+        .and_then(|shard| shard.primary.as_deref());
+    let told = primary.and_then(|pod| reported(existing, pod));
+    let given = existing.spec.version.as_deref();
+    let known = given
+        .into_iter()
+        .chain(told)
+        .filter_map(|text| text.parse().ok());
+    known.max().max(remembered(found))
+}
+
+fn remembered(found: &Found) -> Option<Series> {
+    let all = found.memories.iter();
+    all.filter_map(|memory| memory.version.as_deref()?.parse().ok())
+        .max()
+}
+
+/// Every copy of a topology that is made begins by what the database is to run: there is nothing that could be brought to it.
+fn order_all(spec: &mut DatabaseTopologySpec) {
+    let Some(version) = &spec.version else { return };
+    for shard in &mut spec.shards {
+        let pods = shard.primary.iter().chain(&shard.replicas);
+        let orders = pods.map(|pod| (pod.clone(), version.clone())).collect();
+        shard.versions = orders;
+    }
+}
+
 /// The first roles of a new database: whoever it is placed on leads with the nothing that it has.
 fn first(all: ShardAssignment, pod: String) -> Renewed {
     Renewed {
@@ -309,7 +389,12 @@ fn first(all: ShardAssignment, pod: String) -> Renewed {
     }
 }
 
-fn spec(wanted: &Wanted, at: i32, renewed: Renewed) -> DatabaseTopologySpec {
+fn spec(
+    wanted: &Wanted,
+    at: i32,
+    version: Option<String>,
+    renewed: Renewed,
+) -> DatabaseTopologySpec {
     let Wanted {
         database,
         cluster,
@@ -317,6 +402,7 @@ fn spec(wanted: &Wanted, at: i32, renewed: Renewed) -> DatabaseTopologySpec {
         memory_bytes,
         eviction_policy,
         persistence,
+        version: _,
         tls,
         by_every_node,
         metric_labels,
@@ -333,6 +419,7 @@ fn spec(wanted: &Wanted, at: i32, renewed: Renewed) -> DatabaseTopologySpec {
         memory_bytes,
         eviction_policy,
         persistence,
+        version,
         tls,
         metric_labels,
         replication,

@@ -133,7 +133,7 @@ pub fn asked(meta: &ObjectMeta) -> u64 {
 }
 
 /// Tells of each change of a REC whether databases and what leads to them are concerned: what is asked of the REC is new, or
-/// whether its changes are suspended. Its counts, words and certificates change with every database and pod, and concern
+/// whether its changes are suspended, or what its nodes bring. Its counts, words and certificates change with every database and pod, and concern
 /// the REC alone.
 pub fn of_clusters() -> impl Fn(&Touched<DeserializeGuard<RedisEnterpriseCluster>>) -> bool {
     let heard = Heard::default();
@@ -143,7 +143,8 @@ pub fn of_clusters() -> impl Fn(&Touched<DeserializeGuard<RedisEnterpriseCluster
         let suspended = conditions
             .find(|condition| condition.type_ == "Suspended")
             .map(|condition| (&condition.status, &condition.message));
-        let said = hash(&(asked(guard.meta()), suspended));
+        let bundled = status.map(|status| &status.bundled_database_versions);
+        let said = hash(&(asked(guard.meta()), suspended, bundled));
         heard.is_news(guard.name_any(), said, hash(&status))
     };
     move |touched| heard.of(touched, |guard| says(&heard, guard))

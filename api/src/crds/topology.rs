@@ -60,6 +60,10 @@ pub struct DatabaseTopologySpec {
     pub eviction_policy: String,
     /// How shards are kept on disk.
     pub persistence: Persistence,
+    /// Series of Valkey that the database is to run, such as `8.1` ([`crate::version::Series`]); absent: the lowest that its nodes
+    /// bring. Copies are brought to it one by one, see [`ShardAssignment::versions`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// What is encrypted between the database and others of its cluster; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<DatabaseTls>,
@@ -155,6 +159,10 @@ pub struct ShardAssignment {
     /// before, and alone. The primary alone is meant; copies are taken from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_is: Option<i64>,
+    /// Series of Valkey by which each pod that is listed serves its copy, at least; others serve by the lowest that they bring. A
+    /// process that has been started by a newer one never goes back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<String, String>,
 }
 
 /// Membership of this cluster in an Active-Active database.
@@ -341,6 +349,9 @@ pub struct ShardReport {
     /// What a process that began anew found in its files. Absent if they say nothing that can be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldReport>,
+    /// Version of the Valkey that answers here, such as `8.1.1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// What keeps it from being what it should be, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -371,6 +382,7 @@ impl ShardReport {
             wants_failover: None,
             served: None,
             held: None,
+            version: None,
             problem: None,
             access: None,
             internal: None,

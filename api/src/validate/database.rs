@@ -10,6 +10,7 @@ use crate::crds::{
         RolePermissionType, ShardsPlacement, TlsMode,
     },
 };
+use crate::version::Series;
 
 /// Longest name of a database: it becomes the name of Services.
 const LONGEST_NAME: usize = 63;
@@ -25,7 +26,7 @@ const EVICTION_POLICIES: &[&str] = &[
     "noeviction",
 ];
 const PROXY_POLICIES: &[&str] = &["single", "all-master-shards", "all-nodes"];
-/// The version of Redis whose commands the engine speaks.
+/// The version of Redis whose commands every bundled Valkey speaks, whatever further ones it has.
 pub const SPOKEN_VERSION: &str = "7.2";
 /// Words that leave the choice of the version to the cluster.
 const POLICY_WORDS: &[&str] = &["major", "latest"];
@@ -139,38 +140,18 @@ pub(super) fn check_settings(check: &mut Check, at: &str, spec: &RedisEnterprise
     }
 }
 
-/// A version as two numbers; `None` for the words that leave the choice to the cluster, and for what is no version.
-fn version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.split('.').map(str::parse::<u32>);
-    let (major, minor) = (parts.next()?.ok()?, parts.next()?.ok()?);
-    // A third number says nothing about commands.
-    parts.all(|part| part.is_ok()).then_some((major, minor))
-}
-
 fn check_version(check: &mut Check, at: &str, spec: &RedisEnterpriseDatabaseSpec) {
     if let Some(found) = spec.redis_version.as_deref()
         && !POLICY_WORDS.contains(&found)
-        && version(found).is_none()
+        && found.parse::<Series>().is_err()
     {
         check.refuse(
             format!("{at}.redisVersion"),
             quoted(found),
-            "major, latest, or a version such as 7.2",
+            "major, latest, or a version such as 8.1",
             "use one of these or leave the field out",
         );
     }
-}
-
-/// What the engine speaks instead of the version that is asked for, if that is another one.
-pub(super) fn other_version(spec: &RedisEnterpriseDatabaseSpec) -> Option<String> {
-    let asked = spec.redis_version.as_deref()?;
-    let wanted = version(asked)?;
-    (Some(wanted) != version(SPOKEN_VERSION)).then(|| {
-        format!(
-            "{asked} is served by Valkey 8.1, which speaks the commands of Redis {SPOKEN_VERSION}: commands that only another version \
-             has are unknown"
-        )
-    })
 }
 
 fn check_type(check: &mut Check, at: &str, spec: &RedisEnterpriseDatabaseSpec) {
@@ -328,7 +309,7 @@ pub(super) fn check_settings_update(
     }
     let asked = |spec: &RedisEnterpriseDatabaseSpec| {
         let text = spec.redis_version.clone()?;
-        Some((version(&text)?, text))
+        Some((text.parse::<Series>().ok()?, text))
     };
     if let (Some((before, was)), Some((after, is))) = (asked(old), asked(new))
         && after < before

@@ -17,9 +17,13 @@ use crate::crds::{
     RedisEnterpriseActiveActiveDatabase, RedisEnterpriseDatabase, RedisEnterpriseDatabaseSpec,
     shared::ClusterReference,
 };
+use crate::version::{Asked, Bundle};
 
 /// Names of modules that users of the public product know. They are not loaded, and a warning says so.
 const KNOWN_MODULES: &[&str] = &["ReJSON", "bf", "search", "timeseries"];
+
+/// Where the settings of an Active-Active database stand.
+const INSTANCE: &str = "spec.globalConfigurations";
 
 /// Kind and place of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +60,8 @@ pub struct Surroundings {
     pub databases: Vec<Neighbour>,
     /// The RECs by name, and whether each lets databases give access by their own `rolesPermissions`.
     pub gives_roles: BTreeMap<String, bool>,
+    /// What the nodes of each REC bring to run databases with, by its name.
+    pub bundles: BTreeMap<String, Bundle>,
     /// Modules that the RECs bring themselves, by name.
     pub own_modules: BTreeSet<String>,
     /// Names of the RERCs, and whether each is this cluster's own.
@@ -86,6 +92,7 @@ pub fn database_among(
     let cluster = named(new.spec.redis_enterprise_cluster.as_ref());
     check_port_is_free(&mut check, &me, cluster, &settings, around);
     check_roles(&mut check, &me, cluster, &settings, around);
+    check_version(&mut check, &me, cluster, &settings, around);
     check_modules(&mut check, &settings, around);
     check.errors
 }
@@ -118,13 +125,14 @@ pub fn active_active_database_among(
     let empty = RedisEnterpriseDatabaseSpec::default();
     if let Some(settings) = &new.spec.global_configurations {
         let settings = Change {
-            at: "spec.globalConfigurations",
+            at: INSTANCE,
             old: old.map(|old| old.spec.global_configurations.as_ref().unwrap_or(&empty)),
             new: settings,
         };
         let cluster = named(new.spec.redis_enterprise_cluster.as_ref());
         check_port_is_free(&mut check, &me, cluster, &settings, around);
         check_roles(&mut check, &me, cluster, &settings, around);
+        check_version(&mut check, &me, cluster, &settings, around);
         check_modules(&mut check, &settings, around);
         check_secrets(&mut check, &settings, around);
     }
@@ -305,6 +313,44 @@ fn check_roles(
                 cluster.unwrap_or("of this namespace")
             ),
             "remove them, or have the cluster's owner set allowREDBRolesPermissions to true",
+        );
+    }
+}
+
+/// A version above everything that the nodes bring would wait for ever. A cluster of which nothing is known yet may bring it.
+fn check_version(
+    check: &mut Check,
+    me: &Place,
+    cluster: Option<&str>,
+    settings: &Change<'_>,
+    around: &Surroundings,
+) {
+    let asked = |spec: &RedisEnterpriseDatabaseSpec| Asked::of(spec.redis_version.as_deref());
+    let Asked::Least(least) = asked(settings.new) else {
+        return;
+    };
+    if settings.old.map(asked) == Some(Asked::Least(least)) {
+        return;
+    }
+    let served = around.databases.iter().find(|other| other.place == *me);
+    let cluster = cluster.or_else(|| served?.cluster.as_deref());
+    let bundle = match cluster {
+        Some(cluster) => around.bundles.get(cluster),
+        None if around.bundles.len() == 1 => around.bundles.values().next(),
+        None => None,
+    };
+    let Some(bundle) = bundle else { return };
+    let bundle = if settings.at == INSTANCE {
+        bundle.clone().for_active_active()
+    } else {
+        bundle.clone()
+    };
+    if !bundle.is_empty() && bundle.at_least(least).is_none() {
+        check.refuse(
+            format!("{}.redisVersion", settings.at),
+            quoted(settings.new.redis_version.as_deref().unwrap_or_default()),
+            &format!("one that the nodes of the cluster bring ({bundle}), or a lower one"),
+            "choose one of these, or raise the version of the cluster (REC) first",
         );
     }
 }

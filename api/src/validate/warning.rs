@@ -84,6 +84,7 @@ const CLUSTER: Table = Table {
         "redisEnterprisePodAnnotations",
         "redisEnterpriseTerminationGracePeriodSeconds",
         "redisEnterpriseVolumeMounts",
+        "redisUpgradePolicy",
         "serviceAccountName",
         "services.apiService.type",
         "services.servicesAnnotations",
@@ -205,10 +206,6 @@ const CLUSTER: Table = Table {
             "there is no flash tier: all data is kept in memory",
         ),
         (
-            "redisUpgradePolicy",
-            "the nodes bring one database version: there is none to prefer",
-        ),
-        (
             "resp3Default",
             "clients choose RESP2 or RESP3 with HELLO, whatever stands here",
         ),
@@ -293,6 +290,7 @@ const DATABASE: Table = Table {
         "persistence",
         "proxyPolicy",
         "redisEnterpriseCluster.name",
+        "redisVersion",
         "replication",
         "rolesPermissions",
         "tags",
@@ -310,9 +308,6 @@ const DATABASE: Table = Table {
             Plain::Flag(false),
         ),
         ("rackAware", Plain::Flag(false)),
-        ("redisVersion", Plain::Word("7.2")),
-        ("redisVersion", Plain::Word("latest")),
-        ("redisVersion", Plain::Word("major")),
         ("resp3", Plain::Flag(true)),
         ("shardCount", Plain::Number(1)),
         ("shardsPlacement", Plain::Word("dense")),
@@ -379,10 +374,6 @@ const DATABASE: Table = Table {
         (
             "shardsPlacement",
             "a database has one shard, whose copies stand on different nodes: there is nothing else to place",
-        ),
-        (
-            "redisVersion",
-            "the nodes bring one database version: it is shown in the status and cannot be chosen",
         ),
         ("type", "databases speak the Redis protocol only"),
         ("upgradeSpec", "no module is loaded, so none is upgraded"),

@@ -55,14 +55,15 @@ pub enum Command {
 /// Programs that shards are made of.
 #[derive(Debug, ClapArgs)]
 pub struct Programs {
-    /// Valkey's server
+    /// Valkey's servers, one for each series that this node brings, with commas between
     #[arg(
         long,
         env = "MERIDIAN_VALKEY_SERVER",
         default_value = "valkey-server",
-        value_name = "PATH"
+        value_delimiter = ',',
+        value_name = "PATH,…"
     )]
-    pub valkey_server: PathBuf,
+    pub valkey_server: Vec<PathBuf>,
     /// The module of Active-Active databases [default: libcrdt.so beside this program, then /usr/lib/meridian/libcrdt.so]
     #[arg(long, env = "MERIDIAN_CRDT_MODULE", value_name = "PATH")]
     pub module: Option<PathBuf>,

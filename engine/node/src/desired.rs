@@ -134,6 +134,9 @@ pub struct DesiredShard {
     pub persistence: Persistence,
     /// Which data types it serves.
     pub engine: Engine,
+    /// The series of Valkey by which it runs at least; `None`: the lowest that the node brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Who may log in as the default user.
     pub password: Password,
     /// Who else may log in.
@@ -240,7 +243,8 @@ impl DesiredShard {
             && shared.is_some_and(|r| !r.in_sync.is_empty() || !r.replicas.is_empty())
     }
 
-    /// `true` if a running shard must be started again to become `wanted`; everything else is changed while it runs.
+    /// `true` if a running shard must be started again to become `wanted`; everything else is changed while it runs. Whether it needs
+    /// another Valkey depends on those that the node brings.
     #[must_use]
     pub fn needs_restart(&self, wanted: &Self) -> bool {
         let Self {
@@ -251,6 +255,7 @@ impl DesiredShard {
             eviction_policy: _,
             persistence: _,
             engine,
+            version: _,
             password: _,
             users: _,
             access: _,

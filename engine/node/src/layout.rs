@@ -209,6 +209,12 @@ impl ShardLayout {
         self.directory.join("owner.json")
     }
 
+    /// The newest series of Valkey that has run on these files.
+    #[must_use]
+    pub fn ran(&self) -> PathBuf {
+        self.directory.join("series")
+    }
+
     /// What the child must remember of the shard's lives.
     #[must_use]
     pub fn facts(&self) -> PathBuf {

@@ -24,6 +24,7 @@ use crate::layout::{Layout, SocketPathTooLong};
 use crate::lock::{Lock, LockError};
 use crate::secret::{self, SecretError};
 use crate::supervisor::Event;
+use crate::valkey::Servers;
 
 pub use socket::{AskError, OrderNumbers, Report, Request, UnitReport, Verb, ask};
 pub use units::Source;
@@ -43,8 +44,8 @@ pub struct Config {
     pub layout: Layout,
     /// Where probes are served; `None`: nowhere.
     pub probe_listen: Option<SocketAddr>,
-    /// The program of a shard.
-    pub valkey: PathBuf,
+    /// The programs of shards.
+    pub servers: Servers,
     /// The module of Active-Active shards.
     pub module: PathBuf,
     /// Where the child learns the topology.
@@ -140,6 +141,7 @@ pub async fn run(config: Config, _held: Lock) -> Result<(), Pid1Error> {
                 address,
                 sender,
                 config.layout.clone(),
+                config.servers.bundled(),
                 internal_secret.clone(),
             )
             .await?,

@@ -15,6 +15,7 @@ use crate::lock::Lock;
 use crate::pid1::{self, Source};
 use crate::shard_exec::{absolute_layout, default_module, resolve};
 use crate::sync::{self, control};
+use crate::valkey::Servers;
 use crate::{certs, clock, shard_exec, standalone};
 
 /// Logs go to stderr; `MERIDIAN_LOG` sets the level, as `info` or `meridian_node=debug,warn`.
@@ -124,6 +125,11 @@ fn pid1_config(parts: &Parts<'_>, programs: Programs) -> anyhow::Result<pid1::Co
         grace,
     } = programs;
     let own_path = std::env::current_exe().ok();
+    let search = std::env::var_os("PATH");
+    let programs: Vec<PathBuf> = valkey_server
+        .iter()
+        .map(|program| resolve(program, search.as_deref()))
+        .collect();
     let module = match module {
         Some(path) => std::path::absolute(path)?,
         None => default_module(own_path.as_deref()),
@@ -131,7 +137,7 @@ fn pid1_config(parts: &Parts<'_>, programs: Programs) -> anyhow::Result<pid1::Co
     Ok(pid1::Config {
         layout: absolute_layout(parts.dir, parts.run_dir)?,
         probe_listen: parts.probe_listen,
-        valkey: resolve(&valkey_server, std::env::var_os("PATH").as_deref()),
+        servers: Servers::look(&programs),
         module,
         source: parts.source,
         internal: std::path::absolute(parts.internal)?,

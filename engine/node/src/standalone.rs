@@ -160,6 +160,7 @@ fn spec(region: &Region, before: Option<&ActiveActiveMembership>) -> DatabaseTop
         memory_bytes: i64::try_from(region.max_memory_bytes).unwrap_or(i64::MAX),
         eviction_policy: "noeviction".to_owned(),
         persistence,
+        version: None,
         tls: None,
         metric_labels: BTreeMap::new(),
         replication: false,

@@ -50,7 +50,7 @@ async fn watch(
 }
 
 /// Writes numbered keys until `stop`; gives the ids that were acknowledged, and the longest time without one.
-async fn write(region: Region, stop: Arc<AtomicBool>) -> (Vec<u64>, Duration) {
+pub(super) async fn write(region: Region, stop: Arc<AtomicBool>) -> (Vec<u64>, Duration) {
     let mut acknowledged = Vec::new();
     let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
     let mut connection = None;
@@ -144,7 +144,7 @@ async fn a_change_of_the_pods_is_rolled_out_one_at_a_time_under_load_and_over_a_
 }
 
 /// How many of the acknowledged ids are not there.
-async fn lost(region: &Region, acknowledged: &[u64]) -> usize {
+pub(super) async fn lost(region: &Region, acknowledged: &[u64]) -> usize {
     let mut connection = region.connect().await.unwrap();
     let mut lost = 0;
     for id in acknowledged {

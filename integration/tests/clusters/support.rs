@@ -78,9 +78,19 @@ pub(crate) async fn running(cluster: &Cluster, name: &str, more: &str) -> Result
 
 /// A database of the REC, and a client of it.
 pub(crate) async fn database(cluster: &Cluster, rec: &str, name: &str) -> Result<Region> {
+    database_with(cluster, rec, name, "").await
+}
+
+/// The same with further lines of the spec.
+pub(crate) async fn database_with(
+    cluster: &Cluster,
+    rec: &str,
+    name: &str,
+    further: &str,
+) -> Result<Region> {
     cluster.apply(&format!(
         "apiVersion: app.redislabs.com/v1alpha1\nkind: RedisEnterpriseDatabase\nmetadata: {{name: {name}}}\nspec:\n  \
-         redisEnterpriseCluster: {{name: {rec}}}\n  memorySize: 100MB\n  persistence: aofAlways\n"
+         redisEnterpriseCluster: {{name: {rec}}}\n  memorySize: 100MB\n  persistence: aofAlways\n{further}"
     ))?;
     let active = |redb: &Value| redb["status"]["status"] == "active";
     object(cluster, "redb", name, "active", DATABASE_UP, active).await?;

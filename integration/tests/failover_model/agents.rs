@@ -86,7 +86,8 @@ impl World {
         } else if matches!(step, Step::Reinstate { .. }) {
             self.settled.from_files = Some(next.spec.epoch.unsigned_abs());
         }
-        if let Step::Shrink { pod } | Step::RemoveReplica { pod } = &step {
+        if let Step::Shrink { pod } | Step::RemoveReplica { pod } | Step::Raise { pod, .. } = &step
+        {
             self.settled.holders.remove(pod);
         }
         if let Some(fence) = before
@@ -182,7 +183,8 @@ impl World {
             | Step::Join { .. }
             | Step::Leave { .. }
             | Step::AddReplica { .. }
-            | Step::RemoveReplica { .. } => {}
+            | Step::RemoveReplica { .. }
+            | Step::Raise { .. } => {}
         }
     }
 

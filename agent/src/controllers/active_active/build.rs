@@ -8,7 +8,7 @@ use meridian_api::crds::{
 
 use crate::controllers::{
     serve::settings::{Policy, Settings},
-    topology::Wanted,
+    topology::{Version, Wanted},
 };
 
 /// Kind of the database in its topology.
@@ -35,6 +35,11 @@ pub(super) fn topology(
         memory_bytes: settings.memory_bytes,
         eviction_policy: settings.eviction_policy.clone(),
         persistence: persistence(&settings.persistence),
+        version: Version {
+            asked: settings.version,
+            policy: policy.upgrades.clone(),
+            bundle: policy.bundle.clone().for_active_active(),
+        },
         tls: settings
             .encryption
             .under(policy.encrypts(existing.and_then(|topology| topology.spec.tls.as_ref()))),

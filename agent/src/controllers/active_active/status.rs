@@ -280,6 +280,7 @@ fn show(
     findings.extend(refused_name(topology));
     findings.extend(entry(topology));
     findings.extend(failover::findings(topology, None));
+    findings.extend(failover::version(topology));
     findings.extend(world.access.as_ref().and_then(Access::finding));
     word
 }

@@ -2,11 +2,9 @@
 
 use meridian_api::crds::{
     RedisEnterpriseCluster, RedisEnterpriseClusterStatus, SpecStatus,
-    cluster::{
-        BundledDatabaseVersion, ClusterState, FeatureSupport, LicenseStatus, ModuleStatus,
-        PersistenceStatus,
-    },
+    cluster::{ClusterState, LicenseStatus, ModuleStatus, PersistenceStatus},
 };
+use meridian_api::version::Bundle;
 
 use super::{
     certificates::Certificates, observe::Shard, rollout::Progress, state::View, validate::Cluster,
@@ -65,6 +63,8 @@ pub(super) struct Sight<'a> {
     pub certificates: Option<&'a Certificates>,
     /// What is wrong with the administrator's credentials.
     pub credentials: Option<String>,
+    /// What its nodes bring to run databases with, if that is known now.
+    pub bundle: Option<Bundle>,
 }
 
 /// The status of `rec` after `outcome`; `inert` are the fields that are accepted and have no effect.
@@ -121,7 +121,9 @@ pub(super) fn status(
         let entry = rec.spec.ingress_or_route_spec.as_ref();
         shown.ingress_or_route_method_status = entry.map(|entry| entry.method.to_string());
         shown.cluster_credential_secret_name = Some(sight.cluster.credentials.secret.clone());
-        shown.bundled_database_versions = vec![bundled()];
+        if let Some(bundle) = &sight.bundle {
+            shown.bundled_database_versions = bundle.show();
+        }
         shown.modules = vec![merging(&sight.cluster.release)];
         shown.license_status = Some(licence(sight));
         if let Some(certificates) = sight.certificates {
@@ -303,18 +305,6 @@ fn certificates(found: &Certificates) -> Finding {
         text = format!("{text}; {note}");
     }
     Finding::yes("CertificatesUsable", "InUse", text)
-}
-
-fn bundled() -> BundledDatabaseVersion {
-    BundledDatabaseVersion {
-        db_type: "redis".to_owned(),
-        version: meridian_api::validate::SPOKEN_VERSION.to_owned(),
-        major: Some(true),
-        feature_support: Some(FeatureSupport {
-            active_active: true,
-            flex: false,
-        }),
-    }
 }
 
 /// The one module that the nodes contain: they load it by themselves where a database needs it, and no other.

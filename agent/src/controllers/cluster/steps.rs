@@ -81,6 +81,7 @@ impl Clusters {
         let progress = rollout::progress(&view, shown(rec));
         let mut sight = sight(rec, cluster, world, progress, None);
         sight.suspended = Some(why);
+        sight.bundle = self.bundles.of(&world.pods).await;
         let events = &self.context.report.events;
         events.warning(&rec.object_ref(&()), "Suspended", why).await;
         self.show(rec, &Outcome::Seen(&sight)).await?;
@@ -139,6 +140,7 @@ impl Clusters {
         sight.certificates = Some(&written.certificates);
         sight.credentials = written.lacks.clone();
         sight.persistence = growth.shown;
+        sight.bundle = self.bundles.of(&world.pods).await;
         sight.licence = self.licence(rec).await?;
         let under_way = phase.is_some() || progress != rollout::Progress::Current;
         self.show(rec, &Outcome::Seen(&sight)).await?;
@@ -488,5 +490,6 @@ fn sight<'a>(
         licence: None,
         certificates: None,
         credentials: None,
+        bundle: None,
     }
 }

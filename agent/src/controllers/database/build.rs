@@ -5,7 +5,7 @@ use meridian_api::crds::{RedisEnterpriseDatabase, topology::DatabaseReference};
 
 use crate::controllers::{
     serve::settings::{Policy, Settings},
-    topology::Wanted,
+    topology::{Version, Wanted},
 };
 
 /// Kind of the database in its topology.
@@ -31,6 +31,11 @@ pub(super) fn topology(
         memory_bytes: settings.memory_bytes,
         eviction_policy: settings.eviction_policy.clone(),
         persistence: settings.persistence.clone(),
+        version: Version {
+            asked: settings.version,
+            policy: policy.upgrades.clone(),
+            bundle: policy.bundle.clone(),
+        },
         tls: settings.encryption.under(policy.encrypts(None)),
         by_every_node: settings.by_every_node,
         metric_labels: policy.metrics.labels(&settings.tags),
@@ -41,7 +46,8 @@ pub(super) fn topology(
 
 #[cfg(test)]
 mod tests {
-    use meridian_api::crds::Persistence;
+    use meridian_api::crds::{Persistence, cluster::UpgradePolicy};
+    use meridian_api::version::{Asked, Bundle, Bundled};
     use serde_json::json;
 
     use super::*;
@@ -52,12 +58,18 @@ mod tests {
         let redb: RedisEnterpriseDatabase = serde_json::from_value(json!({
             "metadata": {"name": "db", "namespace": "ns", "uid": "U"},
             "spec": {"databasePort": 12_345, "memorySize": "200MB", "evictionPolicy": "allkeys-lfu",
-                     "persistence": "aofAlways", "replication": true, "tags": {"env": "prod", "app": "a"}},
+                     "persistence": "aofAlways", "replication": true, "redisVersion": "latest", "tags": {"env": "prod", "app": "a"}},
         }))
         .unwrap();
         let settings = settings::read(&redb.spec, "db").unwrap();
-        let rec = json!({"metadata": {"name": "rec"}, "spec": {"metricsConfig": {
-            "exposeDatabaseTags": true, "metricsTagKeysExposed": ["env"]}}});
+        let bundled = Bundle::of(&[Bundled {
+            version: "8.1.1".to_owned(),
+            active_active: true,
+        }])
+        .show();
+        let rec = json!({"metadata": {"name": "rec"}, "spec": {"redisUpgradePolicy": "major", "metricsConfig": {
+            "exposeDatabaseTags": true, "metricsTagKeysExposed": ["env"]}},
+            "status": {"bundledDatabaseVersions": bundled}});
         let policy = Policy::of(Some(&serde_json::from_value(rec).unwrap()));
         let wanted = topology(&redb, "rec", &settings, &policy);
         assert_eq!(
@@ -74,6 +86,11 @@ mod tests {
                 memory_bytes: 200 << 20,
                 eviction_policy: "allkeys-lfu".to_owned(),
                 persistence: Persistence::AofAlways,
+                version: Version {
+                    asked: Asked::Latest,
+                    policy: Some(UpgradePolicy::Major),
+                    bundle: Bundle::shown(&bundled),
+                },
                 tls: None,
                 by_every_node: false,
                 metric_labels: [("env".to_owned(), "prod".to_owned())].into(),

@@ -10,7 +10,7 @@ use meridian_api::{
         database::{DatabaseStatus, InternalEndpoint},
     },
     login::database_number,
-    validate::SPOKEN_VERSION,
+    version,
 };
 
 use crate::{
@@ -85,6 +85,7 @@ pub(super) fn status(
                 }
             }
             findings.extend(failover::findings(topology, None));
+            findings.extend(failover::version(topology));
             findings.extend(world.access.as_ref().and_then(Access::finding));
             next.shard_statuses = shards(topology, word == DatabaseStatus::Active);
             word
@@ -221,7 +222,8 @@ fn show_place(
     services: &[Service],
 ) {
     next.redis_enterprise_cluster = Some(topology.spec.cluster.clone());
-    next.version = Some(SPOKEN_VERSION.to_owned());
+    // What nobody tells now was told before.
+    next.version = version::running(topology).or(next.version.take());
     let endpoint = |service: &Service| {
         let port = service.spec.as_ref()?.ports.as_ref()?.first()?.port;
         let namespace = service.namespace()?;

@@ -13,7 +13,7 @@ use meridian_api::crds::topology::{
 };
 
 use super::{
-    growth, hand_over, recover, renew,
+    growth, hand_over, recover, renew, versions,
     watch::{Fact, PodFacts, Watch, acting, own_shard, report},
 };
 
@@ -120,6 +120,13 @@ pub enum Step {
         /// The pod.
         pod: String,
     },
+    /// The pod's copy is started anew by a newer Valkey, and nobody counts on it meanwhile.
+    Raise {
+        /// The pod.
+        pod: String,
+        /// The series.
+        version: String,
+    },
 }
 
 /// What is lost if a pod becomes primary that is not in the in-sync set.
@@ -165,6 +172,9 @@ pub fn decide(view: &View<'_>) -> Step {
     if let Some(step) = view.stuck(shard, primary) {
         return step;
     }
+    if let Some(step) = versions::hand_over(view, shard, primary) {
+        return step;
+    }
     growth::decide(view, shard, primary)
 }
 
@@ -196,10 +206,13 @@ impl View<'_> {
         (own.ready && whole && self.is_alive(pod)).then_some(own)
     }
 
-    /// Who takes over: of those in the in-sync set that can, the one that has the most.
-    fn candidate(&self, shard: &ShardAssignment, planned: bool) -> Option<String> {
+    /// Who takes over: of those in the in-sync set that can, and whose Valkey is not older than the primary's, the one that has the
+    /// most.
+    pub(super) fn candidate(&self, shard: &ShardAssignment, planned: bool) -> Option<String> {
         let able = shard.in_sync.iter().filter_map(|pod| {
-            let own = self.able(pod)?;
+            let own = self
+                .able(pod)
+                .filter(|_| versions::may_lead(self.topology, pod))?;
             let follows = own.following == Some(FollowingState::Up);
             // A planned move waits until everything has arrived.
             let fit = if planned {

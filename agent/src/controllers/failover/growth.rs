@@ -6,7 +6,7 @@ use meridian_api::crds::topology::{
 
 use super::{
     decide::{Step, View},
-    hand_over,
+    hand_over, versions,
     watch::{Fact, acting, follows, report},
 };
 
@@ -24,6 +24,9 @@ pub(super) fn decide(view: &View<'_>, shard: &ShardAssignment, primary: &str) ->
     let Some(own) = acting(view.topology, primary, &ShardRole::Primary) else {
         return Step::Nothing;
     };
+    if let Some(step) = versions::raise_alone(view, shard, primary, own) {
+        return step;
+    }
     // One whose pod is being deleted needs somebody to hand over to.
     let serves = view.is_alive(primary)
         || (hand_over::is_going(view, primary) && hand_over::goes_on(view, primary));
@@ -31,6 +34,7 @@ pub(super) fn decide(view: &View<'_>, shard: &ShardAssignment, primary: &str) ->
         return Step::Nothing;
     }
     shrink(view, shard)
+        .or_else(|| versions::raise(view, shard, own))
         .or_else(|| admit(view, shard, primary, own))
         .or_else(|| join(view, shard, own))
         .or_else(|| remove(view, shard))

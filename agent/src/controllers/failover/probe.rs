@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use axum::body::Body;
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use meridian_api::version::Bundled;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
@@ -17,22 +18,42 @@ const PATIENCE: Duration = Duration::from_millis(900);
 const LIMIT: usize = 1 << 20;
 
 /// What PID 1 says.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-pub(super) struct Shards {
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub(in crate::controllers) struct Shards {
     /// By `<database>-<shard>`.
     #[serde(default)]
-    pub(super) shards: BTreeMap<String, ShardState>,
+    pub(in crate::controllers) shards: BTreeMap<String, ShardState>,
+    /// By what shards can be run there.
+    #[serde(default = "bundled_before")]
+    pub(in crate::controllers) bundled: Vec<Bundled>,
+}
+
+impl Default for Shards {
+    fn default() -> Self {
+        Self {
+            shards: BTreeMap::new(),
+            bundled: bundled_before(),
+        }
+    }
+}
+
+/// What the nodes of releases brought that did not tell it.
+fn bundled_before() -> Vec<Bundled> {
+    vec![Bundled {
+        version: "8.1".to_owned(),
+        active_active: true,
+    }]
 }
 
 /// What PID 1 says about one shard.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-pub(super) struct ShardState {
+pub(in crate::controllers) struct ShardState {
     /// It answers commands.
-    pub(super) ready: bool,
+    pub(in crate::controllers) ready: bool,
 }
 
 /// Asks once. `None`: no answer in time. An answer that is not understood is one of a PID 1 that lives.
-pub(super) async fn ask(address: IpAddr) -> Option<Shards> {
+pub(in crate::controllers) async fn ask(address: IpAddr) -> Option<Shards> {
     let asked = tokio::time::timeout(PATIENCE, get(address)).await;
     asked.ok().flatten()
 }
@@ -64,10 +85,11 @@ mod tests {
 
     #[test]
     fn the_answer_of_pid_1_is_understood_and_more_than_expected_is_no_error() {
-        let text =
-            r#"{"shards":{"db-0":{"state":"running","ready":true,"starts":3}},"stopping":false}"#;
+        let text = r#"{"shards":{"db-0":{"state":"running","ready":true,"starts":3}},"stopping":false,
+                "bundled":[{"version":"9.1.2","activeActive":false}]}"#;
         let shards: Shards = serde_json::from_str(text).unwrap();
         assert!(shards.shards["db-0"].ready);
+        assert_eq!(shards.bundled[0].version, "9.1.2");
         assert_eq!(
             serde_json::from_str::<Shards>("{}").unwrap(),
             Shards::default()

@@ -33,6 +33,9 @@ pub struct Memory {
     /// Those of them that could take over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_sync: Vec<String>,
+    /// The series of Valkey that it was to run by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The topology that said so, or was to say so next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub said: Option<Said>,
@@ -67,6 +70,7 @@ impl Memory {
             fence: spec.fence.as_ref().map(|fence| fence.epoch),
             replicas: shard.replicas.clone(),
             in_sync: shard.in_sync.clone(),
+            version: spec.version.clone(),
             said: None,
         })
     }

@@ -267,7 +267,8 @@ impl Shell {
             | Step::Admit { .. }
             | Step::Leave { .. }
             | Step::AddReplica { .. }
-            | Step::RemoveReplica { .. } => None,
+            | Step::RemoveReplica { .. }
+            | Step::Raise { .. } => None,
         };
         let news = person.is_some() && person != entry.person;
         entry.person = person;

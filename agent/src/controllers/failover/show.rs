@@ -247,6 +247,11 @@ pub(super) fn news(topology: &DatabaseTopology, step: &Step, reached: Option<i64
             "ReplicaRemoved",
             format!("`{pod}` holds no replica any more"),
         ),
+        Step::Raise { pod, version } => told(
+            false,
+            "VersionRaised",
+            format!("the copy on `{pod}` is started anew by Valkey {version}"),
+        ),
         Step::Nothing | Step::Join { .. } | Step::Leave { .. } => None,
     }
 }

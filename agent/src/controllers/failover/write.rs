@@ -2,7 +2,10 @@
 
 use meridian_api::crds::topology::{DatabaseTopology, Fence};
 
-use super::decide::{ACCEPT_LOSS, LEAVE, Step};
+use super::{
+    decide::{ACCEPT_LOSS, LEAVE, Step},
+    versions,
+};
 
 /// The topology after `step`; `None`: the step writes nothing.
 #[must_use]
@@ -43,6 +46,8 @@ pub fn next(topology: &DatabaseTopology, step: &Step) -> Option<DatabaseTopology
             // the candidate had, or less, until it has followed the candidate.
             shard.in_sync.clear();
             shard.joining.clear();
+            let leader = shard.primary.clone().unwrap_or_default();
+            versions::follow_suit(topology, shard, &leader);
             done(&mut next);
         }
         Step::AbandonFence { .. } => {
@@ -71,8 +76,19 @@ pub fn next(topology: &DatabaseTopology, step: &Step) -> Option<DatabaseTopology
             shard.joining.retain(|member| member != pod);
             shard.in_sync.push(pod.clone());
         }
-        Step::AddReplica { pod } => shard.replicas.push(pod.clone()),
+        Step::AddReplica { pod } => {
+            shard.replicas.push(pod.clone());
+            if let Some(floor) = versions::floor(topology) {
+                shard.versions.insert(pod.clone(), floor.to_string());
+            }
+        }
+        Step::Raise { pod, version } => {
+            shard.in_sync.retain(|member| member != pod);
+            shard.joining.retain(|member| member != pod);
+            shard.versions.insert(pod.clone(), version.clone());
+        }
         Step::RemoveReplica { pod } => {
+            shard.versions.remove(pod);
             shard.replicas.retain(|replica| replica != pod);
             shard.in_sync.retain(|member| member != pod);
             shard.joining.retain(|member| member != pod);

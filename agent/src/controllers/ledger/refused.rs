@@ -57,9 +57,11 @@ impl Want {
             TopologyError::NoPlace(NoPlace::NoRoom { needed, free }) => {
                 Some(Self::Room(needed.saturating_sub(*free)))
             }
-            // Pods wake it, or the end of the one that has its name.
+            // Pods or the cluster wake it, or the end of the one that has its name.
             TopologyError::NoPlace(NoPlace::NotReady { .. } | NoPlace::NoOther { .. })
             | TopologyError::NameTaken { .. }
+            | TopologyError::Version(_)
+            | TopologyError::NoVersions
             | TopologyError::Lost => None,
         }
     }

@@ -6,11 +6,12 @@ use meridian_api::{
     crds::{
         Persistence, RedisEnterpriseCluster, RedisEnterpriseClusterSpec,
         RedisEnterpriseDatabaseSpec,
-        cluster::MetricsConfig,
+        cluster::{MetricsConfig, UpgradePolicy},
         database::{RolePermission, TlsMode},
         topology::DatabaseTls,
     },
     validate::memory,
+    version::{Asked, Bundle},
 };
 
 use crate::k8s::names::DatabaseNames;
@@ -41,6 +42,8 @@ pub(crate) struct Settings {
     pub roles: Vec<RolePermission>,
     /// Tags; how many of them metrics show is the cluster's to say.
     pub tags: BTreeMap<String, String>,
+    /// What is asked for of its version.
+    pub version: Asked,
     /// What is encrypted, as far as the database itself says.
     pub encryption: Encryption,
     /// Secrets with the certificates of clients; empty: none is asked for.
@@ -86,6 +89,10 @@ pub(crate) struct Policy {
     pub gives_roles: bool,
     /// Which tags metrics show.
     pub metrics: MetricsConfig,
+    /// What its nodes bring to run databases with.
+    pub bundle: Bundle,
+    /// Which of that a database gets that asks for nothing.
+    pub upgrades: Option<UpgradePolicy>,
     /// Replicas follow by TLS where their database does not say. Absent: the REC is not there, so nobody knows.
     pub encrypts: Option<bool>,
 }
@@ -100,6 +107,12 @@ impl Policy {
             metrics: spec
                 .and_then(|spec| spec.metrics_config.clone())
                 .unwrap_or_default(),
+            bundle: Bundle::shown(
+                rec.and_then(|rec| rec.status.as_ref())
+                    .map(|status| status.bundled_database_versions.as_slice())
+                    .unwrap_or_default(),
+            ),
+            upgrades: spec.and_then(|spec| spec.redis_upgrade_policy.clone()),
             encrypts: spec.map(|spec| spec.data_internode_encryption == Some(true)),
         }
     }
@@ -164,6 +177,7 @@ pub(crate) fn read(
         password,
         roles: spec.roles_permissions.clone(),
         tags: spec.tags.clone(),
+        version: Asked::of(spec.redis_version.as_deref()),
         encryption: encryption(spec),
         client_certificates: if asks_for_certificates(spec) {
             spec.client_authentication_certificates.clone()
@@ -211,6 +225,7 @@ mod tests {
                 password: Password::Ours("redb-db".to_owned()),
                 roles: Vec::new(),
                 tags: BTreeMap::new(),
+                version: Asked::Nothing,
                 encryption: Encryption::default(),
                 client_certificates: Vec::new(),
             }

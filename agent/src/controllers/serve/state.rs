@@ -3,6 +3,7 @@
 use meridian_api::crds::topology::{DatabaseTopology, MemberReport, ShardReport, ShardRole};
 
 use super::{access::Access, fetch::World};
+use crate::controllers::failover::is_being_raised;
 use crate::k8s::{
     conditions::Finding,
     fault::Fault,
@@ -103,7 +104,7 @@ pub(crate) fn serving(topology: &DatabaseTopology, world: &World) -> Serving {
     }
     let generation = topology.metadata.generation;
     let older = generation.is_some_and(|generation| report.generation < generation);
-    if older || has_other_users(shard, world) {
+    if older || has_other_users(shard, world) || is_being_raised(topology) {
         return Serving::Changing;
     }
     Serving::Yes

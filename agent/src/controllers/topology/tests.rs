@@ -1,6 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+
+mod versions;
+
 use meridian_api::crds::topology::{DatabaseTopologyStatus, MemberReport, ShardReport, ShardRole};
 
 fn wanted() -> Wanted {
@@ -16,6 +19,11 @@ fn wanted() -> Wanted {
         memory_bytes: 100,
         eviction_policy: "noeviction".to_owned(),
         persistence: Persistence::AofEverySecond,
+        version: Version {
+            asked: Asked::Nothing,
+            policy: None,
+            bundle: Bundle::default(),
+        },
         tls: None,
         by_every_node: false,
         metric_labels: Default::default(),

@@ -162,6 +162,7 @@ fn every_refusal_has_its_text_and_every_rule_refuses_something() {
         among::a_database_of_the_hub_is_deleted_on_a_member_only_when_its_name_confirms_it,
         among::a_remote_cluster_in_use_or_of_the_hub_stays,
         versions::a_version_is_one_and_is_only_raised,
+        versions::a_version_above_what_a_cluster_brings_is_refused_with_what_it_brings,
         words::each_word_and_range_of_a_cluster_names_its_field,
         words::each_amount_and_pod_part_of_a_cluster_names_its_field,
         words::each_word_and_range_of_a_database_names_its_field,

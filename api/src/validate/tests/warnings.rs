@@ -43,16 +43,9 @@ fn fields_without_effect_are_named_and_others_are_not() {
         warnings[1]
     );
 
-    for (version, warned) in [
-        ("7.2", 0),
-        ("latest", 0),
-        ("major", 0),
-        ("8.2", 1),
-        ("7.4.0", 1),
-    ] {
+    for version in ["7.2", "latest", "major", "8.2", "7.4.0"] {
         let warnings = database_warnings(&redb(json!({ "redisVersion": version })));
-        assert_eq!(warnings.len(), warned, "{version}: {warnings:?}");
-        assert!(warnings.iter().all(|w| w.message.contains("Valkey 8.1")));
+        assert_eq!(warnings, [], "{version}");
     }
 
     assert_eq!(

@@ -1,6 +1,5 @@
 //! What is said of settings whose effect depends on their value, or on others.
 
-use super::super::database::other_version;
 use super::walk::walk;
 use super::{DATABASE, Warning};
 use crate::crds::{RedisEnterpriseDatabaseSpec, database::TlsMode};
@@ -12,11 +11,6 @@ pub(super) fn settings_warnings(at: &str, spec: &RedisEnterpriseDatabaseSpec) ->
     let told = warnings.iter_mut().find(|warning| warning.field == field);
     if let (Some(told), Some(count)) = (told, spec.shard_count) {
         told.message = format!("served by 1 shard of {count}: databases have one shard for now");
-    }
-    let field = format!("{at}.redisVersion");
-    let told = warnings.iter_mut().find(|warning| warning.field == field);
-    if let (Some(told), Some(message)) = (told, other_version(spec)) {
-        told.message = message;
     }
     warnings.extend(certificates(at, spec));
     warnings

@@ -43,6 +43,10 @@ pub(crate) struct Filter {
 /// Filled at load.
 pub(crate) static FILTER: MainThread<Option<Filter>> = MainThread::new(None);
 
+/// What the last refused command was whose arguments were too few to say it, and why it was refused. Nothing comes between the
+/// filter and the command that it leaves.
+pub(crate) static UNSAID: MainThread<Option<(String, Reason)>> = MainThread::new(None);
+
 /// The command that is about to be looked up.
 struct Pending(*mut raw::RedisModuleCommandFilterCtx);
 
@@ -231,6 +235,15 @@ impl Filter {
             }
             .to_string();
             pending.replace_all(&[&Text::new(sentence.trim_start_matches('\'').as_bytes())]);
+            return;
+        }
+        if pending.len() < 3 {
+            // No command is made longer than it was: for one that a script calls, Valkey 9.1 believes the list of arguments to be
+            // as long as that of the call before, and writes behind its end.
+            pending.replace_all(&[&self.refused]);
+            if let Some(mut unsaid) = UNSAID.get() {
+                *unsaid = Some((command, reason));
+            }
             return;
         }
         let (command, reason) = (

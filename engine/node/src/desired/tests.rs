@@ -9,6 +9,7 @@ pub(crate) fn shard() -> DesiredShard {
         eviction_policy: "noeviction".to_owned(),
         persistence: Persistence::AofEverySecond,
         engine: Engine::Plain,
+        version: None,
         password: Password::NoneOnLoopback,
         users: Vec::new(),
         access: String::new(),

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, Read as _};
 /// The longest line of lengths, or remark, that is one.
 const LINE_MAX: u64 = 1024;
 
-/// The commands of Valkey 8.1, one on each line.
+/// The commands of every Valkey that is bundled, one on each line.
 const COMMANDS: &str = include_str!("commands.txt");
 
 /// With this the names of the module's commands begin.

@@ -1,6 +1,6 @@
 //! The checksum at the end of a snapshot. Pure: it reads from whatever it is given.
 //!
-//! Source: the RDB format of Valkey 8.1: eight bytes, little endian, of CRC-64 (Jones) over everything before; 0 says that there
+//! Source: the RDB format of Valkey 8.1 and 9.1: eight bytes, little endian, of CRC-64 (Jones) over everything before; 0 says that there
 //! is none.
 
 use std::io::{self, Read};

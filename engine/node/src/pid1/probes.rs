@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use meridian_api::version::Bundled;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 struct Probes {
     requests: mpsc::Sender<Request>,
     layout: Layout,
+    bundled: Vec<Bundled>,
     internal_secret: String,
 }
 
@@ -32,6 +34,7 @@ pub(super) async fn serve(
     address: SocketAddr,
     requests: mpsc::Sender<Request>,
     layout: Layout,
+    bundled: Vec<Bundled>,
     internal_secret: String,
 ) -> Result<JoinHandle<()>, Pid1Error> {
     let listener = TcpListener::bind(address)
@@ -48,6 +51,7 @@ pub(super) async fn serve(
         .with_state(Probes {
             requests,
             layout,
+            bundled,
             internal_secret,
         });
     Ok(tokio::spawn(async move {
@@ -100,6 +104,8 @@ struct Shards {
     shards: BTreeMap<String, Shard>,
     /// The node was asked to stop.
     stopping: bool,
+    /// By what shards can be run here.
+    bundled: Vec<Bundled>,
 }
 
 #[derive(Debug, Serialize)]
@@ -134,6 +140,7 @@ async fn shards(State(probes): State<Probes>) -> Result<Json<Shards>, StatusCode
     Ok(Json(Shards {
         shards: shards.into_iter().collect(),
         stopping: report.stopping,
+        bundled: probes.bundled.clone(),
     }))
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use meridian_api::version::Series;
+
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -11,7 +13,7 @@ use crate::clock;
 use crate::desired::{DesiredShard, Persistence, ShardName};
 use crate::layout::{Layout, ShardLayout, SocketPathTooLong};
 use crate::secret::{replication_password, sha256_hex};
-use crate::valkey::{ShardFiles, needs_module, render_acl, render_config};
+use crate::valkey::{ServerError, ShardFiles, needs_module, render_acl, render_config};
 
 /// Why a shard's files could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,16 @@ pub(super) enum ShardError {
         #[source]
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error(
+        "read {path}, which says by which Valkey the files were written: put its series there, such as 8.1"
+    )]
+    Ran {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the module {path} is not there; give its path with --module")]
     NoModule { path: PathBuf },
 }
@@ -41,14 +53,47 @@ struct Owner {
     owner: String,
 }
 
-/// Everything that Valkey needs to start as `shard`, in the directory that belongs to `owner`'s data.
+/// The series and program by which `shard` is to run: as it is ordered, and never by an older one than has run on its files.
+///
+/// # Errors
+/// [`ShardError`]: this node brings none, or what has run cannot be read.
+pub(super) fn server(
+    config: &Config,
+    name: &ShardName,
+    shard: &DesiredShard,
+) -> Result<(Series, PathBuf), ShardError> {
+    let ordered = shard.version.as_deref().and_then(|text| text.parse().ok());
+    let ran = ran(&config.layout.shard(name.as_str()))?;
+    let (series, program) = config.servers.choose(ordered, ran)?;
+    Ok((series, program.to_owned()))
+}
+
+fn ran(files: &ShardLayout) -> Result<Option<Series>, ShardError> {
+    let path = files.ran();
+    let failed = |source| ShardError::Ran {
+        path: path.clone(),
+        source,
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map(Some)
+            .map_err(|error| failed(std::io::Error::other(error))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failed(source)),
+    }
+}
+
+/// Everything that Valkey needs to start as `shard`, in the directory that belongs to `owner`'s data. Returns the series and program
+/// by which it starts.
 pub(super) fn prepare(
     config: &Config,
     name: &ShardName,
     owner: &str,
     shard: &DesiredShard,
     internal_secret: &str,
-) -> Result<(), ShardError> {
+) -> Result<(Series, PathBuf), ShardError> {
     let files = config.layout.shard(name.as_str());
     Layout::check_socket(&files.socket)?;
     if needs_module(shard) && !config.module.exists() {
@@ -65,7 +110,11 @@ pub(super) fn prepare(
             owner: owner.to_owned(),
         },
     )?;
-    write_files(config, name, shard, internal_secret)
+    let chosen = server(config, name, shard)?;
+    // Before it starts: what it writes first may be nothing that an older one reads.
+    atomic_file::keep(&files.ran(), chosen.0.to_string().as_bytes())?;
+    write_files(config, name, shard, internal_secret)?;
+    Ok(chosen)
 }
 
 /// Notes that the process `pid` of a shard was stopped in order. One that keeps nothing on disk has saved everything then.
@@ -154,13 +203,14 @@ mod tests {
     use super::*;
     use crate::desired::tests::shard;
     use crate::pid1::Source;
+    use crate::valkey::Servers;
     use std::time::Duration;
 
     fn config(data: &std::path::Path) -> Config {
         Config {
             layout: Layout::new(data, None),
             probe_listen: None,
-            valkey: PathBuf::from("valkey-server"),
+            servers: Servers::of(&["8.1.1", "9.1.2"]),
             module: PathBuf::from("libcrdt.so"),
             source: Source::Standalone,
             internal: PathBuf::from("/absent"),
@@ -193,6 +243,31 @@ mod tests {
             std::fs::read_to_string(kept.join("data")).unwrap(),
             "precious"
         );
+    }
+
+    #[test]
+    fn files_that_a_newer_valkey_has_served_are_never_given_to_an_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let name = ShardName::new("db", 1);
+        let starts = |version: Option<&str>| {
+            let shard = DesiredShard {
+                version: version.map(str::to_owned),
+                ..shard()
+            };
+            prepare(&config, &name, "first", &shard, "s").map(|(series, _)| series.to_string())
+        };
+        assert_eq!(starts(None).unwrap(), "8.1");
+        assert_eq!(starts(Some("8.1")).unwrap(), "8.1");
+        assert_eq!(starts(Some("9.1")).unwrap(), "9.1");
+        for back in [Some("8.1"), None] {
+            assert_eq!(starts(back).unwrap(), "9.1");
+        }
+        assert!(matches!(starts(Some("9.2")), Err(ShardError::Server(_))));
+        std::fs::write(config.layout.shard(name.as_str()).ran(), "9.2").unwrap();
+        assert!(matches!(starts(None), Err(ShardError::Server(_))));
+        // Another database begins anew.
+        prepare(&config, &name, "second", &shard(), "s").unwrap();
     }
 
     #[test]

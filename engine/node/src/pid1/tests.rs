@@ -4,7 +4,7 @@ fn supervisor(data: &std::path::Path) -> Supervisor {
     let config = Config {
         layout: Layout::new(data, None),
         probe_listen: None,
-        valkey: PathBuf::new(),
+        servers: Servers::of(&["8.1.1"]),
         module: PathBuf::new(),
         source: Source::Standalone,
         internal: PathBuf::new(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use meridian_api::version::Series;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use tracing::{error, info, warn};
 
@@ -58,6 +59,8 @@ struct Unit {
     /// It ended by itself with an error: a shard perhaps because of its files.
     failed: bool,
     shard: Option<Assigned>,
+    /// The series of Valkey that was started last.
+    runs: Option<Series>,
 }
 
 /// What a shard is to be.
@@ -88,6 +91,7 @@ impl Units {
             last_end: None,
             failed: false,
             shard: None,
+            runs: None,
         };
         Ok(Self {
             config,
@@ -124,7 +128,8 @@ impl Units {
                 Some(unit) => match &unit.shard {
                     Some(running)
                         if running.owner == shard.owner
-                            && !running.desired.needs_restart(&shard.desired) =>
+                            && !running.desired.needs_restart(&shard.desired)
+                            && !self.needs_server(&name, unit, &shard.desired) =>
                     {
                         Event::Want
                     }
@@ -139,6 +144,7 @@ impl Units {
                 last_end: None,
                 failed: false,
                 shard: None,
+                runs: None,
             });
             unit.shard = Some(shard);
             if event == Event::Want && matches!(unit.phase, Phase::Running { .. }) {
@@ -147,6 +153,21 @@ impl Units {
             self.send(&name, event);
         }
         followed
+    }
+
+    /// It runs by another Valkey than it should. One that this node does not bring lets it go on as it is.
+    fn needs_server(&self, name: &UnitName, unit: &Unit, wanted: &DesiredShard) -> bool {
+        let (UnitName::Shard(name), Some(runs)) = (name, unit.runs) else {
+            return false;
+        };
+        match shards::server(&self.config, name, wanted) {
+            Ok((series, _)) => series != runs,
+            Err(error) => {
+                let error = crate::run::chain(&error);
+                warn!(shard = %name, error, "it goes on by Valkey {runs}");
+                false
+            }
+        }
     }
 
     /// Brings the files of a running shard up to date; the child makes the shard read them.
@@ -210,8 +231,9 @@ impl Units {
             return Event::Tick;
         };
         match started {
-            Ok(pid) => {
+            Ok((pid, series)) => {
                 unit.starts += 1;
+                unit.runs = series;
                 if *name == UnitName::Sync {
                     self.attention.heard();
                 }
@@ -229,8 +251,10 @@ impl Units {
         }
     }
 
-    fn spawn(&self, name: &UnitName) -> Result<i32, Box<dyn std::error::Error>> {
+    /// The process, and the series of Valkey that it becomes if it is a shard.
+    fn spawn(&self, name: &UnitName) -> Result<(i32, Option<Series>), Box<dyn std::error::Error>> {
         let mut command = Command::new(&self.program);
+        let mut runs = None;
         let layout = &self.config.layout;
         match name {
             UnitName::Sync => {
@@ -252,20 +276,21 @@ impl Units {
                 let shard = unit
                     .and_then(|unit| unit.shard.as_ref())
                     .ok_or("it has no configuration: this is a defect of the supervisor")?;
-                shards::prepare(
+                let (series, program) = shards::prepare(
                     &self.config,
                     shard_name,
                     &shard.owner,
                     &shard.desired,
                     &self.internal_secret,
                 )?;
+                runs = Some(series);
                 let files = layout.shard(shard_name.as_str());
                 command
                     .arg("shard")
                     .arg("--dir")
                     .arg(files.directory)
                     .arg("--valkey-server")
-                    .arg(&self.config.valkey)
+                    .arg(program)
                     .arg("--unreadable")
                     .arg(word(&shard.unreadable))
                     .arg("--keeps")
@@ -276,7 +301,7 @@ impl Units {
             }
         }
         let child = command.stdin(Stdio::null()).spawn()?;
-        Ok(i32::try_from(child.id())?)
+        Ok((i32::try_from(child.id())?, runs))
     }
 
     fn signal(&self, name: &UnitName, pid: i32, signal: Signal) {

@@ -152,6 +152,7 @@ fn shard(shard: &ShardView, owed: Option<&String>) -> ShardReport {
             .error
             .clone()
             .or_else(|| owed.map(|why| format!("the newest orders are not followed yet: {why}"))),
+        version: shard.version.clone(),
         access: shard.access.clone(),
         internal: shard.internal.clone(),
         ..ShardReport::new(

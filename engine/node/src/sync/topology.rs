@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_api::crds::shared::Persistence as ApiPersistence;
 use meridian_api::crds::topology::{DatabaseTopologySpec, Fence as ApiFence, ShardAssignment};
+use meridian_api::version::Series;
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{
@@ -115,6 +116,7 @@ fn database(topology: &Topology, facts: &NodeFacts<'_>) -> Result<DesiredDatabas
         let shard = DesiredShard {
             role,
             replication,
+            version: version(assignment, facts.node)?,
             ..shard(topology, facts)?
         };
         shards.insert(id, shard);
@@ -127,6 +129,17 @@ fn database(topology: &Topology, facts: &NodeFacts<'_>) -> Result<DesiredDatabas
         fence: spec.fence.as_ref().map(fence).transpose()?,
         shards,
     })
+}
+
+/// By which Valkey the node is to serve its copy.
+fn version(assignment: &ShardAssignment, node: &str) -> Result<Option<String>, String> {
+    let Some(version) = assignment.versions.get(node) else {
+        return Ok(None);
+    };
+    match version.parse::<Series>() {
+        Ok(_) => Ok(Some(version.clone())),
+        Err(error) => Err(format!("spec.shards[].versions[{node}]: {error}")),
+    }
 }
 
 fn fence(fence: &ApiFence) -> Result<Fence, String> {
@@ -148,6 +161,7 @@ fn copies(assignment: &ShardAssignment) -> BTreeSet<String> {
         in_sync,
         joining,
         as_is: _,
+        versions: _,
     } = assignment;
     [replicas, in_sync, joining]
         .into_iter()
@@ -213,6 +227,7 @@ fn shard(topology: &Topology, facts: &NodeFacts<'_>) -> Result<DesiredShard, Str
         eviction_policy: spec.eviction_policy.clone(),
         persistence: persistence(&spec.persistence, engine)?,
         engine,
+        version: None,
         password: access.password,
         users: access.users,
         access: access.hash,

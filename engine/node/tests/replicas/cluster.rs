@@ -126,6 +126,7 @@ pub(crate) fn first_topology() -> Topology {
             eviction_policy: "noeviction".to_owned(),
             // A process that starts anew has nothing: the hardest case.
             persistence: Persistence::Disabled,
+            version: None,
             tls: None,
             metric_labels: Default::default(),
             replication: true,

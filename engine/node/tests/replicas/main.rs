@@ -2,8 +2,8 @@
 //! is the agent: it writes the topology and reads what the nodes report. In the place of the API server, also for the linearizable
 //! reads, stands a directory that a test can switch off (`meridian_node::sync::directory`); there is none of Kubernetes in it.
 //!
-//! Needs `target/debug/libcrdt.so` (`cargo build -p crdt-module`) and Valkey 8.1: the program that `MERIDIAN_VALKEY_SERVER` names,
-//! or `tools/valkey-server`.
+//! Needs `target/debug/libcrdt.so` (`cargo build -p crdt-module`) and Valkey: the programs that `MERIDIAN_VALKEY_SERVER` names,
+//! or those of `tools` of every series that is bundled, of which shards run by the lowest if nothing is said.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -24,3 +24,4 @@ mod node;
 mod tls;
 mod trust;
 mod users;
+mod versions;

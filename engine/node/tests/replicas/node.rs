@@ -17,6 +17,9 @@ use crate::cluster::PORT;
 /// What every condition on one machine must hold within, also on a loaded one.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
+/// The servers of each bundled series, the lowest first, in `tools`.
+pub(crate) const SERVERS: [&str; 2] = ["valkey-server", "valkey-server-9.1"];
+
 /// The probes of PID 1.
 const PROBES: u16 = 8080;
 
@@ -132,8 +135,11 @@ impl Node {
     }
 
     pub(crate) fn start(&mut self) {
-        let valkey = std::env::var_os("MERIDIAN_VALKEY_SERVER")
-            .map_or_else(|| repository().join("tools/valkey-server"), PathBuf::from);
+        let valkey = std::env::var_os("MERIDIAN_VALKEY_SERVER").unwrap_or_else(|| {
+            let tools = repository().join("tools");
+            let servers = SERVERS.map(|name| tools.join(name).to_string_lossy().into_owned());
+            servers.join(",").into()
+        });
         let output = File::options()
             .create(true)
             .append(true)

@@ -159,7 +159,27 @@ async fn the_default_user_comes_and_goes_and_its_password_changes_under_open_con
     assert_eq!(Client::refused_login(&host, "").await, None, "no password");
 }
 
-/// What the rules may name is what this server knows.
+/// Commands that only a newer series has (and some of CLUSTER, which no shard is part of). No rule may name them: a shard of an older
+/// one would not start with it.
+const NEWER: &[&str] = &[
+    "clusterscan",
+    "delifeq",
+    "hexpire",
+    "hexpireat",
+    "hexpiretime",
+    "hgetdel",
+    "hgetex",
+    "hpersist",
+    "hpexpire",
+    "hpexpireat",
+    "hpexpiretime",
+    "hpttl",
+    "hsetex",
+    "httl",
+    "msetex",
+];
+
+/// What the rules may name is what every server that is bundled knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_of_commands_is_the_servers_own() {
     let cluster = Cluster::start(&[]).await;
@@ -172,6 +192,10 @@ async fn the_table_of_commands_is_the_servers_own() {
     let mut administrative = list(&["COMMAND", "LIST", "FILTERBY", "ACLCAT", "admin"]).await;
     administrative.extend(OPERATOR.iter().map(|name| (*name).to_owned()));
     for command in list(&["COMMAND", "LIST"]).await.difference(&own) {
+        let newer = NEWER.iter().any(|newer| *newer == command);
+        if newer || command.starts_with("cluster|") {
+            continue;
+        }
         let taken = Rules::parse(&format!("+{command}"));
         if administrative.contains(command) {
             let error = taken.unwrap_err().to_string();

@@ -1,3 +1,4 @@
+use meridian_api::version::Bundled;
 use serde_json::json;
 
 use super::*;
@@ -38,6 +39,7 @@ fn sight(cluster: &Cluster, ready: i32, progress: Progress) -> Sight<'_> {
         licence: None,
         certificates: None,
         credentials: None,
+        bundle: None,
     }
 }
 
@@ -150,6 +152,11 @@ fn licences_are_shown_as_valid_and_shards_are_counted_with_their_replicas() {
     let mut seen = sight(&cluster, 3, Progress::Current);
     seen.shards = &shards;
     seen.suspended = Some("older");
+    let bundle = Bundle::of(&[Bundled {
+        version: "8.1.1".to_owned(),
+        active_active: true,
+    }]);
+    seen.bundle = Some(bundle.clone());
     seen.licence = Some(Finding::yes("LicenseReadable", "InSpec", "4 bytes"));
     let shown = status(&rec(), &Outcome::Seen(&seen), &[], "now");
     let licence = shown.license_status.clone().unwrap();
@@ -160,7 +167,16 @@ fn licences_are_shown_as_valid_and_shards_are_counted_with_their_replicas() {
         ),
         (Some("Valid"), Some("3/unlimited"))
     );
-    assert_eq!(shown.bundled_database_versions[0].version, "7.2");
+    assert_eq!(shown.bundled_database_versions, bundle.show());
+    let mut later = rec();
+    later.status = Some(shown.clone());
+    seen.bundle = None;
+    let kept = status(&later, &Outcome::Seen(&seen), &[], "now");
+    assert_eq!(
+        kept.bundled_database_versions,
+        bundle.show(),
+        "a node that does not answer takes nothing back"
+    );
     let modules = shown.modules.iter().map(|module| {
         let name = module.name.clone().unwrap_or_default();
         (name, module.versions.clone())

@@ -141,6 +141,7 @@ impl Case {
             Step::Leave { pod } => format!("leave {pod}"),
             Step::AddReplica { pod } => format!("add {pod}"),
             Step::RemoveReplica { pod } => format!("remove {pod}"),
+            Step::Raise { pod, version } => format!("raise {pod} {version}"),
         }
     }
 }

@@ -224,7 +224,8 @@ impl Act {
             | Step::Admit { .. }
             | Step::Leave { .. }
             | Step::AddReplica { .. }
-            | Step::RemoveReplica { .. } => return,
+            | Step::RemoveReplica { .. }
+            | Step::Raise { .. } => return,
         };
         metrics.failed_over(&self.name, planned, ended, now);
     }

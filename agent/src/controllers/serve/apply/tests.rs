@@ -28,6 +28,11 @@ fn wanted(namespace: &str) -> Wanted {
         memory_bytes: 100,
         eviction_policy: "noeviction".to_owned(),
         persistence: Persistence::AofEverySecond,
+        version: topology::Version {
+            asked: meridian_api::version::Asked::Nothing,
+            policy: None,
+            bundle: meridian_api::version::Bundle::default(),
+        },
         tls: None,
         by_every_node: false,
         metric_labels: Default::default(),

@@ -1,7 +1,7 @@
 //! Writes that were made, and whose replies would leave after the permission has ended.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use redis::Value;
@@ -65,7 +65,12 @@ fn a_pipeline_is_acknowledged_only_as_far_as_it_was_answered_in_time() {
     }
     let mut sending = stream.try_clone().unwrap();
     // Ends with an error if the server closes the connection before it has read everything.
-    let sender = std::thread::spawn(move || sending.write_all(&pipeline).is_ok());
+    let sender = std::thread::spawn(move || {
+        let sent = sending.write_all(&pipeline).is_ok();
+        // Where no acknowledgement was on its way, refusals follow on this connection, and its end after them.
+        let _ = sending.shutdown(Shutdown::Write);
+        sent
+    });
     stream.peek(&mut [0]).unwrap();
     server.pause(true);
     let in_time = boot_ms() < end;

@@ -53,6 +53,26 @@ fn scripts_and_functions_read_without_permission_and_do_not_write() {
     }
 }
 
+/// A refused command says what it was and why, however few its arguments are, and the lists of arguments that a script's calls
+/// share are never written beyond their end.
+#[test]
+fn calls_of_scripts_with_few_arguments_are_refused_by_name() {
+    let server = writable(&[]);
+    let mut client = server.client();
+    revoke(&server, 1);
+    for command in ["'flushall'", "'incr','n'", "'set','k','v'"] {
+        let name = command.split('\'').nth(1).unwrap();
+        let script = format!("local e for i = 1, 200 do e = redis.pcall({command}) end return e");
+        for _ in 0..20 {
+            let words = run(&mut client, &["EVAL", &script, "0"]).unwrap_err();
+            assert!(words.starts_with("READONLY"), "{words}");
+            assert!(words.contains(&format!("'{name}'")), "{words}");
+        }
+    }
+    let words = run(&mut client, &["flushall"]).unwrap_err();
+    assert!(words.contains("'flushall'"), "{words}");
+}
+
 /// Lua that keeps the server busy for this many seconds.
 fn busy(seconds: f64) -> String {
     format!("local from = os.clock() while os.clock() - from < {seconds} do end ")

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use meridian_api::crds::shared::Persistence;
 use meridian_api::crds::topology::{DatabaseTopology, LinkState, ShardAssignment};
 use meridian_api::login::database_number;
+use meridian_api::version::running;
 use serde_json::{Value, json};
 
 use super::answer::Refusal;
@@ -142,7 +143,7 @@ fn database(picture: &Picture, topology: &DatabaseTopology) -> Value {
         "shards_count": count,
         "port": spec.port,
         "endpoints": [endpoint(picture, topology, uid)],
-        "version": picture.facts.database_version,
+        "version": running(topology),
         "redis_version": picture.facts.database_version,
         "crdt": spec.active_active.is_some(),
         "crdt_guid": spec.active_active.as_ref().map(|member| &member.guid),

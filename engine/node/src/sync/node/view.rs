@@ -88,6 +88,9 @@ pub(in crate::sync) struct ShardView {
     pub(in crate::sync) clock: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::sync) error: Option<String>,
+    /// Version of the Valkey that answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::sync) version: Option<String>,
     /// Hash of the users that it has taken over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::sync) access: Option<String>,
@@ -201,6 +204,7 @@ fn shard(running: &Database, obeyed: Option<&DesiredDatabase>) -> ShardView {
             .clock
             .map(|c| serde_json::from_str(&c.text).unwrap_or_else(|_| c.text.into())),
         error: state.error,
+        version: state.version,
         access: state.access,
         internal: state.internal,
     };
@@ -271,6 +275,7 @@ fn stopped(name: &str, inner: &Inner, running: &[ShardView]) -> Vec<ShardView> {
             replication: ReplicationView::default(),
             clock: None,
             error: None,
+            version: None,
             access: None,
             internal: None,
         })

@@ -52,6 +52,8 @@ pub(crate) struct ShardState {
     pub clock: Option<Clock>,
     /// Why it does not answer.
     pub error: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
     /// The hash of the users that it has taken over.
     pub access: Option<String>,
     /// The hash of what it has taken over of the cluster's internal Secret.
@@ -108,13 +110,20 @@ async fn follow(
     if let Some(membership) = &now.membership {
         shard.configure(membership).await?;
     }
+    let version = shard.info_field("server", "valkey_version").await?;
     let mut clock = read_clock(&shard, now).await?;
-    info!(shard = now.address.name, port = now.desired.port, "serves");
+    info!(
+        shard = now.address.name,
+        port = now.desired.port,
+        version,
+        "serves"
+    );
     *attempt = 0;
     state.send_replace(ShardState {
         shard: Some(shard.clone()),
         clock: clock.clone(),
         error: None,
+        version: Some(version),
         access: Some(now.desired.access.clone()),
         internal: Some(now.desired.mutual.digest.clone()).filter(|digest| !digest.is_empty()),
     });

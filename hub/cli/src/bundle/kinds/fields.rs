@@ -174,6 +174,7 @@ pub(in crate::bundle) const TOPOLOGY: &[&str] = &[
     "port",
     "replication",
     "shards",
+    "version",
 ];
 
 /// What the hub tells.

@@ -30,6 +30,7 @@ fn shard(role: &'static str, process: Option<Process>) -> ShardSample {
         replication: Default::default(),
         clock: None,
         error: Some("an error text".to_owned()),
+        version: None,
         access: None,
         internal: None,
     };

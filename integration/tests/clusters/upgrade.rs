@@ -1,0 +1,122 @@
+//! A database is brought to another version of Valkey.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use meridian_integration::stack::{Cluster, Region};
+use serde_json::Value;
+
+use super::{
+    rollout::{lost, write},
+    support::{SOON, cluster, condition, database_with, events, gone, object, running},
+};
+
+/// All copies of a small database are started anew, one after the other.
+const RAISED: Duration = Duration::from_secs(180);
+
+fn version(redb: &Value) -> &str {
+    redb["status"]["version"].as_str().unwrap_or_default()
+}
+
+/// Waits until every copy of `name` is served by `series`.
+async fn served_by(cluster: &Cluster, name: &str, series: &str) {
+    let one = |redb: &Value| {
+        version(redb).starts_with(series)
+            && !version(redb).contains(',')
+            && redb["status"]["status"] == "active"
+            && condition(redb, "VersionCurrent").starts_with("True")
+    };
+    object(cluster, "redb", name, series, RAISED, one)
+        .await
+        .unwrap();
+}
+
+fn asks(cluster: &Cluster, name: &str, version: &str) -> anyhow::Result<String> {
+    let patch = format!("{{\"spec\": {{\"redisVersion\": \"{version}\"}}}}");
+    cluster.must(&["patch", "redb", name, "--type=merge", "-p", &patch], "")
+}
+
+/// Raises `name` while somebody writes; what was acknowledged is there.
+async fn raised_under_load(cluster: &Cluster, name: &str, region: &Region) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn(write(region.clone(), Arc::clone(&stop)));
+    let started = Instant::now();
+    asks(cluster, name, "8.2").unwrap();
+    let changing = |redb: &Value| {
+        redb["status"]["status"] == "active-change-pending"
+            || condition(redb, "VersionCurrent").starts_with("False Raising")
+            || version(redb).starts_with("9.1")
+    };
+    object(cluster, "redb", name, "on its way", SOON, changing)
+        .await
+        .unwrap();
+    served_by(cluster, name, "9.1").await;
+    let took = started.elapsed();
+    stop.store(true, Ordering::Relaxed);
+    let (acknowledged, gap) = writer.await.unwrap();
+    assert_eq!(
+        lost(region, &acknowledged).await,
+        0,
+        "of {} acknowledged writes",
+        acknowledged.len()
+    );
+    println!(
+        "{name} from 8.1 to 9.1: {:.1} s, {} writes acknowledged, 0 lost, longest time without one {:.1} s",
+        took.as_secs_f64(),
+        acknowledged.len(),
+        gap.as_secs_f64()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_raised_to_another_version_under_load_and_loses_nothing() {
+    let cluster = cluster().await;
+    running(cluster, "vk", "").await.unwrap();
+    let brings = |rec: &Value| {
+        let all = rec["status"]["bundledDatabaseVersions"].as_array();
+        let all: Vec<&str> = all
+            .into_iter()
+            .flatten()
+            .filter_map(|one| one["version"].as_str())
+            .collect();
+        all == ["8.1", "9.1"]
+    };
+    object(cluster, "rec", "vk", "what its nodes bring", SOON, brings)
+        .await
+        .unwrap();
+
+    let replicated = "  replication: true\n  redisVersion: '7.4'\n";
+    let pair = database_with(cluster, "vk", "vk-pair", replicated)
+        .await
+        .unwrap();
+    let alone = database_with(cluster, "vk", "vk-alone", "").await.unwrap();
+    for name in ["vk-pair", "vk-alone"] {
+        served_by(cluster, name, "8.1").await;
+    }
+    let can = |redb: &Value| condition(redb, "InSync").starts_with("True");
+    object(cluster, "redb", "vk-pair", "a replica", RAISED, can)
+        .await
+        .unwrap();
+
+    // What nobody brings is refused, and named; nothing goes back.
+    let refused = asks(cluster, "vk-pair", "99.0").unwrap_err().to_string();
+    assert!(refused.contains("8.1, 9.1"), "{refused}");
+
+    raised_under_load(cluster, "vk-pair", &pair).await;
+    let moved = events(cluster, "vk-pair", "VersionRaised").unwrap();
+    assert!(moved.len() >= 2, "{moved:?}");
+    raised_under_load(cluster, "vk-alone", &alone).await;
+    let refused = asks(cluster, "vk-pair", "8.1").unwrap_err().to_string();
+    assert!(refused.contains("never taken back"), "{refused}");
+    for name in ["vk-pair", "vk-alone"] {
+        cluster
+            .must(&["delete", "redb", name, "--timeout=60s"], "")
+            .unwrap();
+    }
+    gone(cluster, "vk").await.unwrap();
+}
