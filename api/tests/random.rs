@@ -8,6 +8,7 @@
 
 use std::{cell::Cell, collections::BTreeMap, sync::LazyLock};
 
+use meridian_api::version::{Bundle, Bundled};
 use meridian_api::{
     crds::{
         RedisEnterpriseActiveActiveDatabase, RedisEnterpriseCluster, RedisEnterpriseDatabase,
@@ -262,9 +263,17 @@ fn surroundings(choices: &mut Choices<'_>) -> Surroundings {
         cluster: choices.one_in(2).then(|| text(choices)),
         ports: [number(choices).as_i64().unwrap()].into(),
     });
+    let databases = neighbours.collect();
+    let versions = ["8.1.1", "9.1.2", "x", ""];
+    let node = (0..choices.next().unwrap_or(0) % 3).map(|_| Bundled {
+        version: versions[usize::from(choices.next().unwrap_or(0)) % versions.len()].to_owned(),
+        active_active: choices.one_in(2),
+    });
+    let brought = Bundle::of(&node.collect::<Vec<_>>());
     Surroundings {
-        databases: neighbours.collect(),
+        databases,
         gives_roles: [(text(choices), choices.one_in(2))].into(),
+        bundles: [(text(choices), brought)].into(),
         own_modules: [text(choices)].into(),
         remote_clusters: [(text(choices), choices.one_in(2))].into(),
         secrets: [text(choices)].into(),
