@@ -444,9 +444,7 @@ pub(super) async fn run(context: Context) {
         .watches(redbs, watcher::Config::default(), move |_| going())
         .watches(reaadbs, watcher::Config::default(), move |_| also());
     let (report, stop) = (context.report.clone(), context.stop.clone());
-    let bundles = bundle::Bundles::default();
-    let clusters = Clusters { context, bundles };
-    drive::run(clusters, controller, objects, report, stop).await;
+    drive::run(Clusters::new(context), controller, objects, report, stop).await;
 }
 
 #[cfg(test)]

@@ -66,6 +66,11 @@ struct Written {
 }
 
 impl Clusters {
+    pub(super) fn new(context: crate::controllers::Context) -> Self {
+        let bundles = Default::default();
+        Self { context, bundles }
+    }
+
     /// Only shows what is there: nothing of the REC may be changed.
     pub(super) async fn look_on(
         &self,

@@ -1,6 +1,6 @@
 //! What a step writes. Pure: the object that was judged in, the object to swap in out.
 
-use meridian_api::crds::topology::{DatabaseTopology, Fence};
+use meridian_api::crds::topology::{DatabaseTopology, Fence, ShardAssignment};
 
 use super::{
     decide::{ACCEPT_LOSS, LEAVE, Step},
@@ -65,6 +65,20 @@ pub fn next(topology: &DatabaseTopology, step: &Step) -> Option<DatabaseTopology
             shard.as_is = Some(spec.epoch);
             done(&mut next);
         }
+        Step::Shrink { .. }
+        | Step::Leave { .. }
+        | Step::Join { .. }
+        | Step::Admit { .. }
+        | Step::AddReplica { .. }
+        | Step::Raise { .. }
+        | Step::RemoveReplica { .. } => regroup(topology, shard, step),
+    }
+    Some(next)
+}
+
+/// A step that changes who follows and who of them counts.
+fn regroup(topology: &DatabaseTopology, shard: &mut ShardAssignment, step: &Step) {
+    match step {
         Step::Shrink { pod } => shard.in_sync.retain(|member| member != pod),
         Step::Leave { pod } => shard.joining.retain(|member| member != pod),
         Step::Join { pod } => {
@@ -93,8 +107,13 @@ pub fn next(topology: &DatabaseTopology, step: &Step) -> Option<DatabaseTopology
             shard.in_sync.retain(|member| member != pod);
             shard.joining.retain(|member| member != pod);
         }
+        Step::Nothing
+        | Step::Fence { .. }
+        | Step::Promote
+        | Step::AbandonFence { .. }
+        | Step::Reinstate { .. }
+        | Step::NeedsPerson { .. } => {}
     }
-    Some(next)
 }
 
 /// What was asked for has happened; the same words must not ask for it again.

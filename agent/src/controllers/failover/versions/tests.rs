@@ -73,127 +73,141 @@ fn step(topology: &DatabaseTopology, away: &[&str]) -> Step {
         pods: &pods,
         spare: None,
         watch: &watch,
+        replace_ms: 1_800_000,
         now: 0,
     })
 }
 
 fn word(topology: &DatabaseTopology, away: &[&str]) -> String {
-    match step(topology, away) {
-        Step::Raise { pod, version } => format!("raise {pod} {version}"),
-        Step::Fence {
-            candidate, planned, ..
-        } => format!("{} {candidate}", if planned { "move" } else { "fence" }),
-        other => format!("{other:?}"),
+    let step = step(topology, away);
+    if let Step::Raise { pod, version } = &step {
+        return format!("raise {pod} {version}");
     }
+    if let Step::Fence {
+        candidate, planned, ..
+    } = &step
+    {
+        return format!("{} {candidate}", if *planned { "move" } else { "fence" });
+    }
+    format!("{step:?}")
 }
 
 const OLD: Option<&str> = Some("8.1.1");
 const NEW: Option<&str> = Some("9.1.2");
 
+const NINE: Option<&str> = Some("9.1");
+
+/// What it is to run, its copies with the primary first, who is in sync, and the step.
+type Case = (
+    Option<&'static str>,
+    &'static [Copy],
+    &'static [&'static str],
+    &'static str,
+);
+
+const CASES: &[Case] = &[
+    // Nothing is asked for, or everything is there.
+    (
+        None,
+        &[("rec-0", OLD, None), ("rec-1", OLD, None)],
+        &["rec-1"],
+        "Nothing",
+    ),
+    (
+        Some("8.1"),
+        &[("rec-0", OLD, None), ("rec-1", OLD, None)],
+        &["rec-1"],
+        "Nothing",
+    ),
+    (
+        NINE,
+        &[("rec-0", NEW, NINE), ("rec-1", NEW, NINE)],
+        &["rec-1"],
+        "Nothing",
+    ),
+    // The replica first; what it says counts, not what was ordered.
+    (
+        NINE,
+        &[("rec-0", OLD, None), ("rec-1", OLD, None)],
+        &["rec-1"],
+        "raise rec-1 9.1",
+    ),
+    (
+        NINE,
+        &[("rec-0", OLD, Some("8.1")), ("rec-1", OLD, Some("8.1"))],
+        &[],
+        "raise rec-1 9.1",
+    ),
+    (
+        NINE,
+        &[("rec-0", OLD, None), ("rec-1", OLD, NINE)],
+        &[],
+        "Join { pod: \"rec-1\" }",
+    ),
+    (
+        NINE,
+        &[("rec-0", OLD, None), ("rec-1", NEW, NINE)],
+        &[],
+        "Join { pod: \"rec-1\" }",
+    ),
+    // Then the primary moves to it.
+    (
+        NINE,
+        &[("rec-0", OLD, None), ("rec-1", NEW, NINE)],
+        &["rec-1"],
+        "move rec-1",
+    ),
+    // One at a time, and never to one that is still the old one.
+    (
+        NINE,
+        &[
+            ("rec-0", OLD, None),
+            ("rec-1", OLD, None),
+            ("rec-2", OLD, NINE),
+        ],
+        &["rec-1"],
+        "Join { pod: \"rec-2\" }",
+    ),
+    (
+        NINE,
+        &[
+            ("rec-0", OLD, None),
+            ("rec-1", OLD, None),
+            ("rec-2", NEW, NINE),
+        ],
+        &["rec-1", "rec-2"],
+        "move rec-2",
+    ),
+    // A copy of before the move, which was not ordered with it.
+    (
+        NINE,
+        &[("rec-0", NEW, NINE), ("rec-1", OLD, None)],
+        &[],
+        "raise rec-1 9.1",
+    ),
+    (
+        None,
+        &[("rec-0", NEW, None), ("rec-1", OLD, None)],
+        &[],
+        "raise rec-1 9.1",
+    ),
+    // Never back.
+    (
+        Some("8.1"),
+        &[("rec-0", NEW, NINE), ("rec-1", NEW, NINE)],
+        &["rec-1"],
+        "Nothing",
+    ),
+    // Without copies it is started anew where it is, once.
+    (NINE, &[("rec-0", OLD, None)], &[], "raise rec-0 9.1"),
+    (NINE, &[("rec-0", OLD, NINE)], &[], "Nothing"),
+    (NINE, &[("rec-0", NEW, None)], &[], "Nothing"),
+    (None, &[("rec-0", OLD, None)], &[], "Nothing"),
+];
+
 #[test]
 fn a_database_is_brought_to_a_newer_valkey_from_every_state_of_its_copies() {
-    let nine = Some("9.1");
-    // (is to run, copies with the primary first, in sync, step)
-    let cases: &[(Option<&str>, &[Copy], &[&str], &str)] = &[
-        // Nothing is asked for, or everything is there.
-        (
-            None,
-            &[("rec-0", OLD, None), ("rec-1", OLD, None)],
-            &["rec-1"],
-            "Nothing",
-        ),
-        (
-            Some("8.1"),
-            &[("rec-0", OLD, None), ("rec-1", OLD, None)],
-            &["rec-1"],
-            "Nothing",
-        ),
-        (
-            nine,
-            &[("rec-0", NEW, nine), ("rec-1", NEW, nine)],
-            &["rec-1"],
-            "Nothing",
-        ),
-        // The replica first; what it says counts, not what was ordered.
-        (
-            nine,
-            &[("rec-0", OLD, None), ("rec-1", OLD, None)],
-            &["rec-1"],
-            "raise rec-1 9.1",
-        ),
-        (
-            nine,
-            &[("rec-0", OLD, Some("8.1")), ("rec-1", OLD, Some("8.1"))],
-            &[],
-            "raise rec-1 9.1",
-        ),
-        (
-            nine,
-            &[("rec-0", OLD, None), ("rec-1", OLD, nine)],
-            &[],
-            "Join { pod: \"rec-1\" }",
-        ),
-        (
-            nine,
-            &[("rec-0", OLD, None), ("rec-1", NEW, nine)],
-            &[],
-            "Join { pod: \"rec-1\" }",
-        ),
-        // Then the primary moves to it.
-        (
-            nine,
-            &[("rec-0", OLD, None), ("rec-1", NEW, nine)],
-            &["rec-1"],
-            "move rec-1",
-        ),
-        // One at a time, and never to one that is still the old one.
-        (
-            nine,
-            &[
-                ("rec-0", OLD, None),
-                ("rec-1", OLD, None),
-                ("rec-2", OLD, nine),
-            ],
-            &["rec-1"],
-            "Join { pod: \"rec-2\" }",
-        ),
-        (
-            nine,
-            &[
-                ("rec-0", OLD, None),
-                ("rec-1", OLD, None),
-                ("rec-2", NEW, nine),
-            ],
-            &["rec-1", "rec-2"],
-            "move rec-2",
-        ),
-        // A copy of before the move, which was not ordered with it.
-        (
-            nine,
-            &[("rec-0", NEW, nine), ("rec-1", OLD, None)],
-            &[],
-            "raise rec-1 9.1",
-        ),
-        (
-            None,
-            &[("rec-0", NEW, None), ("rec-1", OLD, None)],
-            &[],
-            "raise rec-1 9.1",
-        ),
-        // Never back.
-        (
-            Some("8.1"),
-            &[("rec-0", NEW, nine), ("rec-1", NEW, nine)],
-            &["rec-1"],
-            "Nothing",
-        ),
-        // Without copies it is started anew where it is, once.
-        (nine, &[("rec-0", OLD, None)], &[], "raise rec-0 9.1"),
-        (nine, &[("rec-0", OLD, nine)], &[], "Nothing"),
-        (nine, &[("rec-0", NEW, None)], &[], "Nothing"),
-        (None, &[("rec-0", OLD, None)], &[], "Nothing"),
-    ];
-    for (target, copies, in_sync, expected) in cases {
+    for (target, copies, in_sync, expected) in CASES {
         let found = word(&topology(*target, copies, in_sync), &[]);
         assert_eq!(&found, expected, "{target:?} {copies:?} {in_sync:?}");
     }
@@ -307,6 +321,7 @@ fn a_move_that_was_given_up_is_not_tried_at_once() {
             pods: &pods,
             spare: None,
             watch: &watch,
+            replace_ms: 1_800_000,
             now,
         };
         matches!(decide(&view), Step::Fence { planned: true, .. })

@@ -35,6 +35,7 @@ fn topology(primary: Option<&str>, entry: Option<i32>, fence: Option<i64>) -> To
             memory_bytes: 0,
             eviction_policy: String::new(),
             persistence: meridian_api::crds::Persistence::Disabled,
+            version: None,
             tls: None,
             metric_labels: BTreeMap::new(),
             replication: true,
