@@ -105,6 +105,10 @@ fn every_step_of_a_failover_is_told_under_its_reason_and_losses_are_warnings() {
         why: why.clone(),
         all_lost,
     };
+    let raise = Step::Raise {
+        pod: pod.clone(),
+        version: "9.1".to_owned(),
+    };
     let choices = vec![decide::Loss {
         pod: pod.clone(),
         bytes: Some(9),
@@ -136,6 +140,7 @@ fn every_step_of_a_failover_is_told_under_its_reason_and_losses_are_warnings() {
             "ReplicaRemoved",
             false,
         ),
+        (&plain, raise, "VersionRaised", false),
         (&plain, Step::Promote, "Promoted", false),
         (
             &fenced("rec-1", Some(9), Some(7)),
