@@ -42,6 +42,7 @@ fn asks(cluster: &Cluster, name: &str, version: &str) -> anyhow::Result<String> 
 }
 
 /// Raises `name` while somebody writes; what was acknowledged is there.
+#[expect(clippy::print_stdout, reason = "the figures of a test that passes")]
 async fn raised_under_load(cluster: &Cluster, name: &str, region: &Region) {
     let stop = Arc::new(AtomicBool::new(false));
     let writer = tokio::spawn(write(region.clone(), Arc::clone(&stop)));

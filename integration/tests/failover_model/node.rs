@@ -314,6 +314,7 @@ fn state(topology: &DatabaseTopology) -> DesiredState {
     let spec = &topology.spec;
     let shard = DesiredShard {
         role: DesiredRole::Primary,
+        version: None,
         bind: String::new(),
         port: 1,
         max_memory_bytes: 0,

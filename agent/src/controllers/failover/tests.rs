@@ -92,6 +92,13 @@ fn fenced(candidate: &str, had: Option<i64>, has: Option<i64>) -> DatabaseTopolo
     topology
 }
 
+fn raise_to(version: &str) -> Step {
+    Step::Raise {
+        pod: "rec-1".to_owned(),
+        version: version.to_owned(),
+    }
+}
+
 #[test]
 fn every_step_of_a_failover_is_told_under_its_reason_and_losses_are_warnings() {
     let plain = fenced("rec-1", Some(7), Some(7));
@@ -104,10 +111,6 @@ fn every_step_of_a_failover_is_told_under_its_reason_and_losses_are_warnings() {
     let reinstate = |all_lost| Step::Reinstate {
         why: why.clone(),
         all_lost,
-    };
-    let raise = Step::Raise {
-        pod: pod.clone(),
-        version: "9.1".to_owned(),
     };
     let choices = vec![decide::Loss {
         pod: pod.clone(),
@@ -140,7 +143,7 @@ fn every_step_of_a_failover_is_told_under_its_reason_and_losses_are_warnings() {
             "ReplicaRemoved",
             false,
         ),
-        (&plain, raise, "VersionRaised", false),
+        (&plain, raise_to("9.1"), "VersionRaised", false),
         (&plain, Step::Promote, "Promoted", false),
         (
             &fenced("rec-1", Some(9), Some(7)),
