@@ -54,6 +54,8 @@ struct Member {
     adopts: bool,
     /// The newest Welcome that it heard told it to observe.
     observes: bool,
+    /// The store of the hub that said it.
+    welcomed: Option<String>,
     /// Deletions that the member said to have prepared.
     prepared: BTreeSet<(ObjectId, Revision)>,
     /// Deletions that a hub confirmed.
@@ -210,6 +212,7 @@ impl Judge {
             Some(Heard::Confirm(confirm)) => confirm,
             Some(Heard::Welcome(welcome)) => {
                 member.observes = welcome.mode() == SyncMode::Observe;
+                member.welcomed = welcome.head.as_ref().map(|head| head.store_id.clone());
                 return;
             }
             _ => return,
@@ -338,13 +341,16 @@ impl Judge {
         (obey.len(), observe.len())
     }
 
-    /// Whether the newest Welcome that the member heard told it to observe.
+    /// Whether the member observes the hub of the newest Welcome that it heard: it was told to, or has not stored yet that it
+    /// follows this hub's store instead of the one that it follows.
     pub(crate) fn observes(&self, cluster: ClusterUid) -> bool {
         let state = self.state.lock().unwrap();
-        state
-            .members
-            .get(&cluster)
-            .is_some_and(|member| member.observes)
+        let Some(member) = state.members.get(&cluster) else {
+            return false;
+        };
+        let follows = member.position.as_ref().map(|it| it.store_id.to_string());
+        let other = follows.is_some() && follows != member.welcomed;
+        member.observes || other
     }
 
     /// What the member's newest session was sent so far, Welcome first; nothing if none was to obey.
