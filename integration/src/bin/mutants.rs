@@ -2,23 +2,44 @@
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
+use clap::Parser;
 use meridian_integration::mutants::{Mutant, Verdict, bench::Bench, load};
 
+/// Removes each guard in turn and shows the test that then fails, and with which words
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  mutants fence-reply fence-exec\n  mutants --list"
+)]
+struct Args {
+    /// Only these; all of them unless some are named
+    names: Vec<String>,
+    /// Print their names and what they guard, and end
+    #[arg(long)]
+    list: bool,
+}
+
 fn main() -> anyhow::Result<ExitCode> {
+    let Args {
+        names: wanted,
+        list,
+    } = Args::parse();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .ok_or_else(|| anyhow::anyhow!("no workspace root"))?;
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
     let mut mutants = load(root)?;
-    if let Some(unknown) = wanted
-        .iter()
-        .find(|name| !mutants.iter().any(|m| &m.name == *name))
-    {
-        let known: Vec<&str> = mutants.iter().map(|m| m.name.as_str()).collect();
-        anyhow::bail!(
-            "no mutant `{unknown}` in integration/mutants; there are: {}",
-            known.join(", ")
-        );
+    if list {
+        for Mutant { name, guard, .. } in &mutants {
+            say(&format!("{name}: {guard}"));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_known = |name: &&String| mutants.iter().any(|mutant| mutant.name == **name);
+    if let Some(unknown) = wanted.iter().find(|name| !is_known(name)) {
+        complain(&format!(
+            "no mutant `{unknown}` in integration/mutants; `mutants --list` names them"
+        ));
+        return Ok(ExitCode::FAILURE);
     }
     mutants.retain(|m| wanted.is_empty() || wanted.contains(&m.name));
     let mut failed = Vec::new();
@@ -59,6 +80,11 @@ fn report(mutant: &Mutant, verdict: &Verdict, took: Duration) {
         "        cargo test {}\n        {why}",
         mutant.test.join(" ")
     ));
+}
+
+#[expect(clippy::print_stderr, reason = "this is a command for people")]
+fn complain(line: &str) {
+    eprintln!("{line}");
 }
 
 #[expect(clippy::print_stdout, reason = "this is a command for people")]
