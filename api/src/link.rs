@@ -7,6 +7,7 @@ pub mod codec;
 pub mod codes;
 pub mod digest;
 pub mod enroll;
+pub mod meaning;
 mod position;
 
 pub use self::position::{Position, PositionError};

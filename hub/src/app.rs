@@ -11,6 +11,7 @@ pub mod databases;
 pub mod denials;
 pub mod enroll;
 pub mod members;
+pub mod observed;
 pub mod peers;
 pub mod reads;
 pub mod reign;
@@ -200,6 +201,7 @@ pub struct App {
     uses: Uses,
     refusals: Refusals,
     clocks: clocks::Clocks,
+    observations: observed::Observations,
     roles: Arc<RoleBook>,
 }
 
@@ -226,6 +228,7 @@ impl App {
             uses: Uses::default(),
             refusals: Refusals::default(),
             clocks: clocks::Clocks::default(),
+            observations: observed::Observations::default(),
             roles: Arc::default(),
         }
     }

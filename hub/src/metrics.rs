@@ -1,5 +1,6 @@
 //! The hub's metrics. Labels come from closed sets; no name of a person's object is ever one.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
@@ -7,8 +8,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
+use crate::app::observed::Counts;
 use crate::tasks::{Outcome, TaskError};
 
 /// How an activation ended.
@@ -86,19 +88,72 @@ pub struct Metrics {
     activation_seconds: Histogram,
     requests: Family<HttpLabels, Counter>,
     limited: Family<LimitLabels, Counter>,
+    certificates: Family<CertificateLabels, Gauge>,
+    renewals: Family<RenewalLabels, Counter>,
+    moment: OfMoment,
+}
+
+/// A metric without labels.
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// What is so at the moment at which it is asked for.
+#[derive(Debug)]
+struct OfMoment {
     connected: Gauge,
     observing: Gauge,
     frozen: Gauge,
     skewed: Gauge,
-    certificates: Family<CertificateLabels, Gauge>,
-    renewals: Family<RenewalLabels, Counter>,
+    observations: Counter,
+    edges: Counter,
+}
+
+impl OfMoment {
+    fn register(registry: &mut Registry) -> Self {
+        let connected = registered(registry, "connected_members", "Members that have a session");
+        let observing = registered(
+            registry,
+            "observing",
+            "1 while the hub applies nothing until a person decides",
+        );
+        let frozen = registered(
+            registry,
+            "frozen_scopes",
+            "Members of which no data is deleted before a person has looked; the whole fleet counts as one",
+        );
+        let skewed = registered(
+            registry,
+            "skewed_members",
+            "Members whose clock is more than five seconds from the hub's",
+        );
+        let observations = registered(
+            registry,
+            "observations",
+            "Observations of objects that members told",
+        );
+        let edges = registered(
+            registry,
+            "observations_stored",
+            "Observations that said something new, and were stored",
+        );
+        Self {
+            connected,
+            observing,
+            frozen,
+            skewed,
+            observations,
+            edges,
+        }
+    }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("meridian_hub");
         let (activations, requests) = (Family::default(), Family::default());
-        let (connected, observing) = (Gauge::default(), Gauge::default());
         let activation_seconds = Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0]);
         registry.register(
             "task_activations",
@@ -121,27 +176,6 @@ impl Default for Metrics {
             "Requests that were refused because there were too many",
             Family::clone(&limited),
         );
-        registry.register(
-            "connected_members",
-            "Members that have a session",
-            connected.clone(),
-        );
-        registry.register(
-            "observing",
-            "1 while the hub applies nothing until a person decides",
-            observing.clone(),
-        );
-        let (frozen, skewed) = (Gauge::default(), Gauge::default());
-        registry.register(
-            "frozen_scopes",
-            "Members of which no data is deleted before a person has looked; the whole fleet counts as one",
-            frozen.clone(),
-        );
-        registry.register(
-            "skewed_members",
-            "Members whose clock is more than five seconds from the hub's",
-            skewed.clone(),
-        );
         let (certificates, renewals) = (Family::default(), Family::default());
         registry.register(
             "certificate_expiry_timestamp_seconds",
@@ -154,6 +188,7 @@ impl Default for Metrics {
             Family::clone(&renewals),
         );
         Self {
+            moment: OfMoment::register(&mut registry),
             certificates,
             renewals,
             registry,
@@ -161,10 +196,6 @@ impl Default for Metrics {
             activation_seconds,
             requests,
             limited,
-            connected,
-            observing,
-            frozen,
-            skewed,
         }
     }
 }
@@ -180,6 +211,8 @@ pub struct Moment {
     pub frozen: usize,
     /// Members whose clock is far from the hub's.
     pub skewed: usize,
+    /// How much was observed, and how much of it was stored.
+    pub observations: Counts,
 }
 
 impl Metrics {
@@ -229,12 +262,17 @@ impl Metrics {
             observing,
             frozen,
             skewed,
+            observations,
         } = moment;
+        let now = &self.moment;
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        self.connected.set(count(connected));
-        self.observing.set(i64::from(observing));
-        self.frozen.set(count(frozen));
-        self.skewed.set(count(skewed));
+        now.connected.set(count(connected));
+        now.observing.set(i64::from(observing));
+        now.frozen.set(count(frozen));
+        now.skewed.set(count(skewed));
+        let Counts { heard, stored } = observations;
+        now.observations.inner().store(heard, Ordering::Relaxed);
+        now.edges.inner().store(stored, Ordering::Relaxed);
         let mut printed = String::new();
         text::encode(&mut printed, &self.registry)?;
         Ok(printed)

@@ -117,6 +117,13 @@ async fn a_request_is_handed_on_once_and_a_follower_that_has_no_leader_says_when
         "application/problem+json"
     );
 
+    // What members observe the leader knows alone.
+    let databases = "/api/v1/activeactivedatabases";
+    let read = hubs.call(follower, "GET", databases, None, &[]).await;
+    let read = read.unwrap();
+    assert_eq!(read.status, StatusCode::OK, "{read:?}");
+    assert!(!read.headers.contains_key(header::AGE), "{read:?}");
+
     // Without a majority of etcd nobody leads, and what was read before is still answered.
     hubs.etcd.kill(0).await;
     hubs.etcd.kill(1).await;
@@ -136,6 +143,10 @@ async fn a_request_is_handed_on_once_and_a_follower_that_has_no_leader_says_when
         .await
         .unwrap();
     assert_eq!(read.status, StatusCode::OK, "{read:?}");
+    let read = hubs.call(follower, "GET", databases, None, &[]).await;
+    let read = read.unwrap();
+    assert_eq!(read.status, StatusCode::OK, "{read:?}");
+    assert!(read.headers.contains_key(header::AGE), "{read:?}");
     // Who shows no token is told so, whoever leads.
     let nobody = [("authorization", "none")];
     let refused = hubs

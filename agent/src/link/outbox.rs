@@ -3,7 +3,7 @@
 //!
 //! A change of meaning (a condition, a link's state) goes out at once. What only moves with time (lag, `asOf`) is
 //! collected and goes out after a random 5 to 30 s, so that a fleet does not speak in step. A new session starts from
-//! nothing: everything is sent once more, because the hub keeps observations in memory.
+//! nothing: everything is sent once more, because of observations the hub stores the edges only and has the rest in memory.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use meridian_api::link::proto::{self, agent_frame::Frame};
+use meridian_api::link::{
+    meaning::lasting,
+    proto::{self, agent_frame::Frame},
+};
 use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
@@ -296,32 +299,14 @@ fn same_report(a: &proto::StatusDelta, b: &proto::StatusDelta) -> bool {
 
 /// What a report means, without what only moves with time.
 fn meaning_of(delta: &proto::StatusDelta) -> Value {
-    let mut status: Value = serde_json::from_slice(&delta.status).unwrap_or(Value::Null);
-    strip_volatile(&mut status);
+    let status = serde_json::from_slice(&delta.status).unwrap_or(Value::Null);
+    let status = lasting(status);
     let links: Vec<_> = delta
         .links
         .iter()
         .map(|link| (link.instance_id, &link.name, &link.state, &link.last_error))
         .collect();
     serde_json::json!({ "status": status, "links": links, "revision": delta.for_revision, "uid": delta.kube_uid })
-}
-
-fn strip_volatile(value: &mut Value) {
-    const VOLATILE: [&str; 5] = [
-        "asOf",
-        "lagMs",
-        "lastTransitionTime",
-        "lastUpdated",
-        "lastUpdate",
-    ];
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|key, _| !VOLATILE.contains(&key.as_str()));
-            fields.values_mut().for_each(strip_volatile);
-        }
-        Value::Array(items) => items.iter_mut().for_each(strip_volatile),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
 }
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ pub struct Observed<T> {
     pub value: T,
     /// When, RFC 3339.
     pub as_of: String,
-    /// The observer is not connected: the value may have changed since.
+    /// The observer is not connected, or has not said it yet to the hub that answers: the value may have changed since.
     pub stale: bool,
 }
 
@@ -284,7 +284,7 @@ pub struct Link {
     /// Last error; empty if none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_error: String,
-    /// Lag in milliseconds; absent if unknown.
+    /// Lag in milliseconds; absent if unknown, and until the hub that answers has heard it: it is not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_ms: Option<u64>,
     /// Since when the state holds, RFC 3339.

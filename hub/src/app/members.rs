@@ -427,6 +427,7 @@ impl App {
             let deed = Deed::new(Verb::Delete, "cluster", name);
             if self.commit_as(manner, &deed, txn).await?.is_some() {
                 self.forget_clock(uid);
+                self.hear_anew(uid);
                 tracing::info!(cluster = %uid, name, "the registration of a cluster was removed");
             }
             Ok(())

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 
 use super::clocks::Measured;
+use super::observed::{Observation, Observations};
 use super::{App, AppError};
 use crate::domain::access::grant::Scope;
 use crate::domain::breaker::{self, Frozen};
@@ -68,7 +69,7 @@ pub struct ObjectView {
     /// What became of it.
     pub outcome: Option<StoredOutcome>,
     /// What the member observes.
-    pub observed: Option<StoredObservation>,
+    pub observed: Option<Observation>,
     /// The newest revision of all this; 0 if nothing is known.
     pub newest: Revision,
 }
@@ -284,14 +285,18 @@ impl App {
             revision,
         } = self.lists(database_prefixes()).await?;
         Ok(Read {
-            value: databases(&mut lists, scope)?,
+            value: databases(&mut lists, scope, &self.observations)?,
             revision,
         })
     }
 }
 
 /// Databases with everything that is known of them, out of lists in the order of [`database_prefixes`].
-fn databases(lists: &mut Lists, scope: &Scope) -> Result<Vec<DatabaseView>, StoreError> {
+fn databases(
+    lists: &mut Lists,
+    scope: &Scope,
+    heard: &Observations,
+) -> Result<Vec<DatabaseView>, StoreError> {
     let members = members(lists)?;
     let remotes: BTreeMap<String, _> = keyed(lists.next(&keys::remotes())?);
     let mut databases = lists.next(&keys::databases())?;
@@ -301,6 +306,7 @@ fn databases(lists: &mut Lists, scope: &Scope) -> Result<Vec<DatabaseView>, Stor
         desired: lists.revisions(&keys::all_desired()),
         outcomes: placed(lists.next(&keys::outcomes())?),
         observed: placed(lists.next(&keys::all_observed())?),
+        heard,
     };
     let view = |database: Held<Database>| {
         let participants = database.record.participants().into_iter();
@@ -346,13 +352,14 @@ impl ParticipantView {
     }
 }
 
-struct Objects {
+struct Objects<'h> {
     desired: BTreeMap<(ClusterUid, ObjectId), Revision>,
     outcomes: Placed<StoredOutcome>,
     observed: Placed<StoredObservation>,
+    heard: &'h Observations,
 }
 
-impl Objects {
+impl Objects<'_> {
     fn view(&self, cluster: Option<ClusterUid>, object: ObjectId) -> ObjectView {
         let Some(cluster) = cluster else {
             return ObjectView::default();
@@ -366,7 +373,7 @@ impl Objects {
             newest: newest.max(desired.unwrap_or_default()),
             desired,
             outcome: outcome.map(|held| held.record.clone()),
-            observed: observed.map(|held| held.record.clone()),
+            observed: observed.map(|held| self.heard.latest(cluster, object, &held.record)),
         }
     }
 }

@@ -1,13 +1,15 @@
-//! What members report of objects: what became of them, and what is observed of them. Reports that wait together are stored
-//! together.
+//! What members report of objects: what became of them, and what is observed of them. What says nothing new is not stored, and
+//! reports that wait together are stored together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_api::ids::{ClusterUid, ObjectId, Revision};
+use serde::de::DeserializeOwned;
 
+use super::observed::is_edge;
 use super::{App, AppError, until_uncontended};
 use crate::store::records::{Held, StoredObservation, StoredOutcome, TxnExt as _};
-use crate::store::{MAX_BYTES, Read, Txn, keys, records};
+use crate::store::{Entry, MAX_BYTES, Read, StoreError, Txn, keys, records};
 
 /// Most reports that are stored together: each takes two operations at most, so this stays below the store's limit.
 pub const TOGETHER: usize = 32;
@@ -35,6 +37,7 @@ impl Report {
 struct Known {
     told: BTreeMap<ObjectId, Revision>,
     outcomes: BTreeMap<ObjectId, Held<StoredOutcome>>,
+    observed: BTreeMap<ObjectId, Held<StoredObservation>>,
 }
 
 /// What reports change: of each object the newest.
@@ -47,9 +50,9 @@ struct News<'r> {
 }
 
 impl<'r> News<'r> {
-    fn of(reports: &'r [(ObjectId, Report)], known: &Known) -> Self {
+    fn of(reports: &[&'r (ObjectId, Report)], known: &Known) -> Self {
         let mut news = Self::default();
-        for (object, report) in reports {
+        for (object, report) in reports.iter().copied() {
             let told = known.told.get(object);
             if told.is_none_or(|told| report.needs() > *told) {
                 news.strange.push((*object, report.needs()));
@@ -91,8 +94,8 @@ fn is_news(before: &StoredOutcome, outcome: &StoredOutcome) -> bool {
 }
 
 impl App {
-    /// Stores what a member reports, and returns when all of it is durable. An outcome of an older revision than the stored one is
-    /// dropped. What the member says of others' objects, or of revisions that do not exist yet, is written down nowhere but in the
+    /// Takes what a member reports, and returns when all of it that is stored is durable: outcomes that say something new, and of
+    /// observations the edges. An outcome of an older revision than the stored one is dropped. What the member says of others' objects, or of revisions that do not exist yet, is written down nowhere but in the
     /// log.
     ///
     /// # Errors
@@ -102,7 +105,7 @@ impl App {
         uid: ClusterUid,
         reports: &[(ObjectId, Report)],
     ) -> Result<(), AppError> {
-        for together in reports.chunks(TOGETHER) {
+        for together in self.but_unmoved(uid, reports).chunks(TOGETHER) {
             let strange = until_uncontended(|| self.report_once(uid, together)).await?;
             for (object, revision) in strange {
                 tracing::warn!(audit = true, cluster = %uid, %object, %revision, "a member reported of what it was never told");
@@ -125,10 +128,34 @@ impl App {
             .await
     }
 
+    /// Outcomes, and of each object the newest observation, unless it is known to be no edge.
+    fn but_unmoved<'r>(
+        &self,
+        uid: ClusterUid,
+        reports: &'r [(ObjectId, Report)],
+    ) -> Vec<&'r (ObjectId, Report)> {
+        let mut newest = BTreeMap::new();
+        for (at, (object, report)) in reports.iter().enumerate() {
+            if matches!(report, Report::Observation(_)) {
+                newest.insert(*object, at);
+            }
+        }
+        let observations = reports.iter().map(|(_, report)| report);
+        let observations = observations.filter(|it| matches!(it, Report::Observation(_)));
+        self.observations.count(observations.count(), 0);
+        let left = reports.iter().enumerate().filter(|(at, (object, report))| {
+            let Report::Observation(seen) = report else {
+                return true;
+            };
+            newest.get(object) == Some(at) && !self.observations.unmoved(uid, *object, seen)
+        });
+        left.map(|(_, report)| report).collect()
+    }
+
     async fn report_once(
         &self,
         uid: ClusterUid,
-        reports: &[(ObjectId, Report)],
+        reports: &[&(ObjectId, Report)],
     ) -> Result<Vec<(ObjectId, Revision)>, AppError> {
         let known = self.known_of(uid, reports).await?;
         let news = News::of(reports, &known);
@@ -142,13 +169,27 @@ impl App {
             let held = known.outcomes.get(&object);
             add(Txn::new().upsert(&keys::outcome(uid, object), held, outcome)?);
         }
+        let mut observed = Vec::new();
         for (object, seen) in news.observations {
-            add(Txn::new().put_record(&keys::observed(uid, object), seen)?);
+            let held = known.observed.get(&object);
+            let stored = held.map(|held| &held.record);
+            let stored = stored.filter(|stored| !is_edge(stored, seen));
+            if stored.is_none() {
+                self.observations.begin(uid, object, seen);
+                add(Txn::new().upsert(&keys::observed(uid, object), held, seen)?);
+            }
+            observed.push((object, stored, seen));
         }
         for txn in txns {
             if !txn.writes_nothing() {
                 self.commit(txn).await?;
             }
+        }
+        let edges = observed.iter().filter(|(_, stored, _)| stored.is_none());
+        self.observations.count(0, edges.count());
+        for (object, stored, seen) in observed {
+            self.observations
+                .note(uid, object, stored.unwrap_or(seen), seen);
         }
         Ok(news.strange)
     }
@@ -156,27 +197,43 @@ impl App {
     async fn known_of(
         &self,
         uid: ClusterUid,
-        reports: &[(ObjectId, Report)],
+        reports: &[&(ObjectId, Report)],
     ) -> Result<Known, AppError> {
         let objects: BTreeSet<ObjectId> = reports.iter().map(|(object, _)| *object).collect();
+        let (mut with_outcome, mut with_observation) = (BTreeSet::new(), BTreeSet::new());
+        for (object, report) in reports.iter().copied() {
+            match report {
+                Report::Outcome(_) => with_outcome.insert(*object),
+                Report::Observation(_) => with_observation.insert(*object),
+            };
+        }
         let desired = objects.iter().map(|it| keys::desired(uid, *it));
         let desired = desired.map(|key| key.text().to_owned());
-        let outcomes = objects.iter().map(|it| keys::outcome(uid, *it));
+        let outcomes = with_outcome.iter().map(|it| keys::outcome(uid, *it));
         let outcomes = outcomes.map(|key| key.text().to_owned());
-        let keys = desired.chain(outcomes).collect();
+        let observed = with_observation.iter().map(|it| keys::observed(uid, *it));
+        let observed = observed.map(|key| key.text().to_owned());
+        let keys = desired.chain(outcomes).chain(observed).collect();
         let Read { mut value, .. } = self.store().get_all(keys).await?;
-        let outcomes = value.split_off(objects.len());
+        let mut outcomes = value.split_off(objects.len());
+        let observed = outcomes.split_off(with_outcome.len());
         let told = objects.iter().zip(value);
         let told = told.filter_map(|(object, found)| Some((*object, found?.modified)));
-        let outcomes: Vec<Held<StoredOutcome>> = records::all(outcomes.into_iter().flatten())?;
-        let placed = outcomes
-            .into_iter()
-            .filter_map(|held| Some((keys::cluster_and_object(&held.key)?.1, held)));
         Ok(Known {
             told: told.collect(),
-            outcomes: placed.collect(),
+            outcomes: by_object(outcomes)?,
+            observed: by_object(observed)?,
         })
     }
+}
+
+fn by_object<R: DeserializeOwned>(
+    found: Vec<Option<Entry>>,
+) -> Result<BTreeMap<ObjectId, Held<R>>, StoreError> {
+    let held: Vec<Held<R>> = records::all(found.into_iter().flatten())?;
+    let placed = held.into_iter();
+    let placed = placed.filter_map(|held| Some((keys::cluster_and_object(&held.key)?.1, held)));
+    Ok(placed.collect())
 }
 
 #[cfg(test)]

@@ -309,6 +309,7 @@ where
             hello,
         } = opening;
         let app = Arc::clone(&self.context.app);
+        app.hear_anew(self.cluster);
         app.presence(self.cluster, Presence::Connected, self.epoch)
             .await?;
         let desired = app.desired_of(self.cluster).await.map_err(AppError::from)?;

@@ -1,5 +1,6 @@
 //! What a replica that follows does with a request: it answers reads from its own copy of the state, says how old that
-//! is, and hands everything else to the replica that leads.
+//! is, and hands everything else to the replica that leads. What members observe only the leader knows wholly: reads of it are handed
+//! on as well, and answered from the copy, where lags are unknown and observations stale, if nobody leads.
 
 mod client;
 
@@ -14,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use meridian_api::fault::Fault;
+use tokio::time::timeout;
 
 pub use self::client::{Client, SendError};
 use super::answer::Failure;
@@ -25,6 +27,10 @@ use crate::store::etcd::mirror::Mirror;
 pub const FORWARDED_BY: HeaderName = HeaderName::from_static("x-meridian-forwarded-by");
 /// Whom it asked for. Anybody can send this: it is written down as what somebody says.
 pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-meridian-forwarded-for");
+/// Path of the databases and of each.
+const DATABASES: &str = "/api/v1/activeactivedatabases";
+/// How long a read may take at the leader before the copy answers it.
+const HANDED_READ: Duration = Duration::from_secs(2);
 /// A copy that is older than this makes a replica unready.
 pub(super) const FRESH: Duration = Duration::from_secs(10);
 /// What holds for one connection only (RFC 9110, section 7.6.1), and what is set anew.
@@ -75,6 +81,15 @@ pub(super) async fn follow(
         let stopped = state.watches.stopped();
         let pieces = |body: Body| body.into_data_stream().take_until(stopped);
         return handed.map(|body| Body::from_stream(pieces(body)));
+    }
+    let again = without_body(&request);
+    if knows_only_the_leader(&request) && auth::presented(request.headers()).is_ok() {
+        let handed = timeout(HANDED_READ, follower.hand_on(again)).await;
+        if let Ok(Ok(handed)) = handed
+            && handed.status() != StatusCode::SERVICE_UNAVAILABLE
+        {
+            return handed;
+        }
     }
     // Before the answer is read: it is not older than this.
     let age = follower.mirror.age().unwrap_or_default();
@@ -148,6 +163,11 @@ fn is_answered_here(request: &Request) -> bool {
     let newest = newest.and_then(|value| value.to_str().ok());
     let newest = newest.is_some_and(|value| value.contains("no-cache"));
     method.is_safe() && !newest
+}
+
+/// What is heard of databases is stored only as far as it is news.
+fn knows_only_the_leader(request: &Request) -> bool {
+    request.uri().path().starts_with(DATABASES)
 }
 
 impl Follower {

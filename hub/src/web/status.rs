@@ -1,5 +1,5 @@
-//! The status of an Active-Active database as the hub sees it. Everything that was observed carries when; what comes from
-//! a member without a session is stale and never counts as healthy.
+//! The status of an Active-Active database as the hub sees it. Everything that was observed carries when; what comes from a member
+//! without a session, or has not been heard since this hub began, is stale and never counts as healthy.
 
 use meridian_api::crds::active_active::{
     ActiveActiveStatus, ParticipantStatus, RedisEnterpriseActiveActiveDatabaseStatus,
@@ -10,8 +10,9 @@ use meridian_api::web::{ActiveActiveDatabaseStatus, Link, Observed, Participant}
 
 use super::answer::time;
 use crate::app::breaker;
+use crate::app::observed::Observation;
 use crate::app::reads::{DatabaseView, MemberView, ObjectView, ParticipantView};
-use crate::store::records::{LinkReport, StoredObservation};
+use crate::store::records::LinkReport;
 
 pub(super) fn of(view: &DatabaseView) -> ActiveActiveDatabaseStatus {
     let conditions = conditions(view);
@@ -69,7 +70,8 @@ fn overall(statuses: &[ParticipantStatus]) -> Option<ReplicationStatus> {
 }
 
 fn participant_status(view: &DatabaseView, participant: &ParticipantView) -> ParticipantStatus {
-    let fresh = member(participant).is_some_and(MemberView::is_connected);
+    let observed = participant.database.observed.as_ref();
+    let fresh = observed.is_some_and(|observed| !is_stale(participant, observed));
     ParticipantStatus {
         name: participant.name.clone(),
         id: instance_id(view, participant).and_then(|id| i64::try_from(id).ok()),
@@ -80,14 +82,12 @@ fn participant_status(view: &DatabaseView, participant: &ParticipantView) -> Par
 }
 
 fn participant(view: &DatabaseView, participant: &ParticipantView) -> Participant {
-    let stale = !member(participant).is_some_and(MemberView::is_connected);
     let ParticipantView {
         name,
         database,
         instance,
         ..
     } = participant;
-    let seen = |seen: &StoredObservation| time(seen.as_of);
     let links = [&instance.observed, &database.observed]
         .into_iter()
         .flatten()
@@ -108,15 +108,20 @@ fn participant(view: &DatabaseView, participant: &ParticipantView) -> Participan
             .zip(database.observed.as_ref())
             .map(|(value, observed)| Observed {
                 value,
-                as_of: seen(observed),
-                stale,
+                as_of: time(observed.as_of),
+                stale: is_stale(participant, observed),
             }),
         links: links.map(|observed| Observed {
             value: observed.links.iter().map(link).collect(),
-            as_of: seen(observed),
-            stale,
+            as_of: time(observed.as_of),
+            stale: is_stale(participant, observed),
         }),
     }
+}
+
+/// Whether it may have changed since without this hub's knowledge.
+fn is_stale(participant: &ParticipantView, observed: &Observation) -> bool {
+    !(observed.heard && member(participant).is_some_and(MemberView::is_connected))
 }
 
 fn member(participant: &ParticipantView) -> Option<&MemberView> {

@@ -201,7 +201,7 @@ impl App {
                 value: mut lists,
                 revision,
             } = self.exactly(kinds).await?;
-            let value = databases(&mut lists, scope)?;
+            let value = databases(&mut lists, scope, &self.observations)?;
             let is_whole = |view: &DatabaseView| {
                 let before = known.iter().find(|held| held.key == view.database.key);
                 let mut remotes = view

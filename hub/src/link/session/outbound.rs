@@ -148,6 +148,9 @@ where
             .desired_objects(self.cluster, &pending.objects)
             .await
             .map_err(AppError::from)?;
+        let there: BTreeSet<_> = wanted.iter().map(|held| held.record.object_id).collect();
+        let gone = pending.objects.difference(&there).copied();
+        self.context.app.forget_observed(self.cluster, gone);
         let wanted = self.without_withheld(wanted).await?;
         let wanted = self.understood(wanted).await?;
         let ordered = in_order(&wanted);

@@ -61,7 +61,7 @@ async fn an_answer_that_does_not_come_is_waited_for_only_so_long() {
     let dir = tempfile::tempdir().unwrap();
     let (_ca, mut client, hub) = authority(&dir).await;
     client.within = Duration::from_millis(50);
-    let sent = tokio::time::timeout(Duration::from_secs(10), client.send(&hub, untold()));
+    let sent = timeout(Duration::from_secs(10), client.send(&hub, untold()));
     let told = sent.await.expect("it is waited for no longer").unwrap_err();
     assert!(matches!(told, SendError::Late { .. }), "{told:?}");
     assert!(told.to_string().contains(&hub), "{told}");
