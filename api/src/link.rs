@@ -30,6 +30,10 @@ pub const PROTO_MIN: u32 = 1;
 /// Highest protocol version that this build speaks.
 pub const PROTO_MAX: u32 = 1;
 
+/// Largest body of one object on the wire, bytes. Objects are sent whole: an agent writes down all that it has still to apply in one
+/// Secret, which may hold 1 MiB, and so refuses what is larger; a hub accepts no intent of which such an object would be made.
+pub const LARGEST_BODY: usize = 192 * 1024;
+
 /// Two ends that have no protocol version in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NegotiationError {

@@ -44,6 +44,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
 use meridian_api::fault::Fault;
+use meridian_api::link::LARGEST_BODY;
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -55,8 +56,8 @@ use forward::Follower;
 use limits::Limits;
 use watch::Watches;
 
-/// Largest request body. A database's spec is a few kilobytes.
-const BODY: usize = 256 * 1024;
+/// Largest request body: the largest object that members take, and white space. A database's spec is a few kilobytes.
+const BODY: usize = LARGEST_BODY + 64 * 1024;
 /// Longest request. Nothing here waits for a member.
 const REQUEST: Duration = Duration::from_secs(30);
 

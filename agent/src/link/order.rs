@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube::api::DynamicObject;
 use meridian_api::{
     ids::{IdError, Incarnation, ObjectId, PlanNumber, Revision, StoreId, Term},
-    link::{self, codes, proto},
+    link::{self, LARGEST_BODY, codes, proto},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,9 +15,6 @@ use super::{
     kinds::{HASH, Kind, PLAN_NUMBER},
     settle::{annotation, mark_of},
 };
-
-/// Largest body that is accepted. Everything pending lives in one Secret, which may hold 1 MiB.
-pub const LARGEST_BODY: usize = 192 * 1024;
 
 /// A point in the history of the hub's store, in the form that is stored here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

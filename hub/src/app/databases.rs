@@ -8,9 +8,11 @@ use meridian_api::crds::active_active::{
     RedisEnterpriseActiveActiveDatabase, RedisEnterpriseActiveActiveDatabaseSpec,
 };
 use meridian_api::ids::{ClusterUid, ObjectId};
+use meridian_api::link::LARGEST_BODY;
 use meridian_api::validate::{self, FieldError};
 use meridian_api::web::PROJECT_LABEL;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::audit::Deed;
 use super::members::new_object_id;
@@ -25,6 +27,9 @@ use crate::store::{Txn, keys};
 
 /// Kind of the object on members.
 const REAADB: &str = "RedisEnterpriseActiveActiveDatabase";
+/// Bytes of an object besides its spec and labels, at most: its kind, its name, and the names of the namespace and of the cluster that
+/// serves it, of at most 253 bytes each.
+const ADDED: usize = 1024;
 /// Kind, as errors name it.
 const KIND: &str = "Active-Active database";
 
@@ -283,12 +288,36 @@ fn check_rules(new: &NewDatabase, summary: &str) -> Result<(), AppError> {
             remedy: "name the project so, or leave the label out".to_owned(),
         });
     }
+    fields.extend(too_large(new));
     if fields.is_empty() {
         return Ok(());
     }
     Err(AppError::Invalid {
         summary: summary.to_owned(),
         fields,
+    })
+}
+
+/// What every member would refuse: the object is sent to it whole, with some names that the planner adds.
+fn too_large(new: &NewDatabase) -> Option<FieldError> {
+    let bytes = |value: Result<Value, _>| value.map_or(0, |value: Value| value.to_string().len());
+    let spec = bytes(serde_json::to_value(&new.spec));
+    let labels = bytes(serde_json::to_value(&new.labels));
+    let most = LARGEST_BODY - ADDED;
+    let (field, rest) = if labels > spec {
+        ("metadata.labels", spec)
+    } else {
+        ("spec", labels)
+    };
+    (spec + labels > most).then(|| FieldError {
+        field: field.to_owned(),
+        found: format!("{} bytes as JSON without white space", spec + labels - rest),
+        expected: format!(
+            "at most {} bytes: members take objects of {LARGEST_BODY} bytes, and other parts need {}",
+            most.saturating_sub(rest),
+            LARGEST_BODY - most + rest
+        ),
+        remedy: "leave out what is not needed; nothing was done".to_owned(),
     })
 }
 

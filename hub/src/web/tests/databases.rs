@@ -169,3 +169,46 @@ async fn a_database_is_deleted_only_with_its_name_as_confirmation() {
         "the database and its instance, approved by the caller"
     );
 }
+
+#[tokio::test]
+async fn what_no_member_would_take_is_refused_by_field_and_what_is_accepted_every_member_takes() {
+    let web = Web::with_members().await;
+    let labelled = |count: usize| {
+        let mut wanted = database(&["lab-1", "lab-2"]);
+        let labels = (0..count).map(|n| (format!("label-{n:05}"), json!("x".repeat(40))));
+        wanted["metadata"]["labels"] = labels.collect::<serde_json::Map<_, _>>().into();
+        wanted
+    };
+    let tried = format!("{DATABASES}?dryRun=All");
+    let (mut fits, mut large) = (0_usize, 10_000_usize);
+    let mut refusal = Value::Null;
+    while large - fits > 1 {
+        let middle = fits.midpoint(large);
+        match web.call("POST", &tried, Some(&labelled(middle))).await {
+            (200, _) => fits = middle,
+            (422, problem) => (large, refusal) = (middle, problem),
+            // Larger than any request may be.
+            (413, _) => large = middle,
+            (other, _) => panic!("{other}"),
+        }
+    }
+    let field = &refusal["errors"][0];
+    assert_eq!(field["field"], "metadata.labels", "{refusal}");
+    let expected = field["expected"].as_str().unwrap();
+    assert!(expected.contains("196608 bytes"), "{expected}");
+
+    let (status, made) = web.call("POST", DATABASES, Some(&labelled(fits))).await;
+    assert_eq!((status, &made["metadata"]["name"]), (202, &json!("shop")));
+    web.plan().await;
+    let desired = web.hub.app.desired_of(uid(LAB_1)).await.unwrap().value;
+    let sizes = desired.iter().filter_map(|held| match &held.record.action {
+        crate::domain::desired::Action::Upsert { body } => Some(body.to_string().len()),
+        crate::domain::desired::Action::Delete { .. } => None,
+    });
+    let largest = sizes.max().unwrap();
+    assert!(largest <= LARGEST_BODY, "{largest}");
+    assert!(
+        largest > LARGEST_BODY - 2048,
+        "no more is refused than has to be: {largest}"
+    );
+}
