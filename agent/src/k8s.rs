@@ -16,6 +16,7 @@ pub mod names;
 pub mod news;
 pub mod own;
 pub mod permitted;
+mod pruned;
 pub mod quantity;
 pub mod retry;
 mod theirs;

@@ -291,6 +291,7 @@ async fn lead(
 ) -> anyhow::Result<()> {
     let prepared = async {
         crds::wait_served(&context.client, &context.board).await;
+        crds::show_whose(&context.client, &context.board).await;
         roles
             .wait_for(|role| *role == Role::Leader)
             .await
@@ -338,11 +339,9 @@ async fn work(context: Context, stop: CancellationToken, moves: Moves) -> anyhow
         proxy,
         metrics: Arc::clone(&metrics),
     };
-    let objects = Objects::new(client.clone(), &namespace);
-    let report = Report {
-        events: Events::new(client, &identity),
-        metrics,
-    };
+    let events = Events::new(client.clone(), &identity);
+    let objects = Objects::new(client, &namespace).telling(events.clone());
+    let report = Report { events, metrics };
     let controllers = controllers::Context::new(
         objects.clone(),
         report.clone(),

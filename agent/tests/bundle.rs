@@ -14,6 +14,7 @@ const ADMISSION: &str = include_str!("../../deploy/bundle/admission.yaml");
 const CONSUMER: &str = include_str!("../../deploy/bundle/consumer-namespace.yaml");
 const BY_LABEL: &str = include_str!("../../deploy/bundle/namespaces-by-label.yaml");
 const RACKS: &str = include_str!("../../deploy/bundle/racks.yaml");
+const DEFINITIONS: &str = include_str!("../../deploy/bundle/definitions.yaml");
 const REPORTS: &str = include_str!("../../deploy/bundle/node-reports.yaml");
 const NETWORK: &str = include_str!("../../deploy/bundle/network-policy.yaml");
 /// Files that are written for one namespace of an agent.
@@ -53,7 +54,9 @@ fn rules(kind: &str) -> Vec<Value> {
 
 /// The rules of every Role and ClusterRole in every file of the bundle.
 fn every_rule() -> Vec<Value> {
-    let files = [BUNDLE, RACKS].into_iter().chain(FOR_A_NAMESPACE);
+    let files = [BUNDLE, RACKS, DEFINITIONS]
+        .into_iter()
+        .chain(FOR_A_NAMESPACE);
     let objects = files.flat_map(documents);
     let roles = objects
         .filter(|object| ["Role", "ClusterRole"].contains(&object["kind"].as_str().unwrap()));
@@ -185,6 +188,18 @@ fn what_is_written_for_one_agent_carries_its_namespace_so_that_two_fit_in_one_cl
         let name = object["metadata"]["name"].as_str().unwrap();
         assert!(name.ends_with("-NAMESPACE"), "{}/{name}", object["kind"]);
     }
+}
+
+#[test]
+fn of_definitions_the_agent_may_see_the_four_that_may_be_anothers_and_change_none() {
+    let role = documents(DEFINITIONS).remove(0);
+    let rules = role["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 1);
+    assert_eq!(words(&rules[0], "verbs"), ["get"]);
+    assert_eq!(
+        words(&rules[0], "resourceNames"),
+        meridian_api::installation::SHARED
+    );
 }
 
 #[test]

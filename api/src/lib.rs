@@ -11,6 +11,7 @@ pub mod crds;
 pub mod fault;
 pub mod identity;
 pub mod ids;
+pub mod installation;
 pub mod internal;
 pub mod link;
 pub mod login;

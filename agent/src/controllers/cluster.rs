@@ -21,9 +21,12 @@ mod state;
 mod status;
 mod steps;
 mod storage;
+mod suspension;
 mod validate;
 mod version;
 mod world;
+
+pub(super) use suspension::suspended;
 
 use std::time::Duration;
 
@@ -58,8 +61,7 @@ use self::{
     removal::{ABANDON, Removal},
     status::Outcome,
     validate::Cluster,
-    version::{Choice, Own, Refused},
-    world::World,
+    version::Choice,
 };
 use super::Context;
 use crate::{
@@ -73,7 +75,10 @@ use crate::{
         finalizer,
         names::ClusterNames,
         news,
-        own::{CLUSTER, DATABASE, ENTRY_READY, FIELD_MANAGER, MANAGED_BY, Owner, Ownership},
+        own::{
+            BOOTSTRAPPED, CLUSTER, DATABASE, ENTRY_READY, FIELD_MANAGER, MANAGED_BY, Owner,
+            Ownership,
+        },
         retry,
         touched::{self, Touched},
     },
@@ -152,7 +157,8 @@ impl Driver for Clusters {
             return self.invalid(rec, problems).await;
         }
         let world = world::read(objects, &rec.name_any()).await?;
-        let choice = match self.choose(rec, &world) {
+        let chosen = suspension::choose(rec, world.running().as_ref(), &self.context.node_image);
+        let choice = match chosen {
             Ok(choice) => choice,
             Err(refused) => {
                 self.show(rec, &Outcome::InvalidUpgrade(&refused)).await?;
@@ -209,10 +215,25 @@ impl Clusters {
             }
             other => other?,
         };
+        self.remember(rec, &wanted).await?;
         if written && wanted.state != rec.status.as_ref().and_then(|status| status.state.clone()) {
             self.tell(rec, &wanted).await;
         }
         Ok(())
+    }
+
+    /// Keeps on the REC itself that it has served: a definition of another operator drops the condition that says so.
+    async fn remember(
+        &self,
+        rec: &RedisEnterpriseCluster,
+        shown: &RedisEnterpriseClusterStatus,
+    ) -> Result<(), ApplyError> {
+        let known = status::is_marked(rec) || rec.metadata.deletion_timestamp.is_some();
+        if known || !status::says_bootstrapped(shown) {
+            return Ok(());
+        }
+        let patch = json!({ "metadata": { "annotations": { BOOTSTRAPPED: rec.uid() } } });
+        self.context.objects.merge(rec, patch).await.map(|_| ())
     }
 
     /// An Event for each change of the state word. Refusals have Events of their own.
@@ -241,17 +262,6 @@ impl Clusters {
     ) -> Result<Option<Duration>, ClusterError> {
         self.show(rec, &Outcome::Invalid(&problems)).await?;
         Err(ClusterError::Invalid(problems))
-    }
-
-    fn choose(&self, rec: &RedisEnterpriseCluster, world: &World) -> Result<Choice, Refused> {
-        let own = Own::new(&self.context.node_image, env!("CARGO_PKG_VERSION"));
-        let follow = rec
-            .spec
-            .upgrade_spec
-            .as_ref()
-            .is_some_and(|upgrade| upgrade.auto_upgrade_redis_enterprise);
-        let image = rec.spec.redis_enterprise_image_spec.as_ref();
-        version::choose(image, follow, world.running().as_ref(), &own)
     }
 
     /// The last steps of a deletion: data Secrets by hand, the rest follows its owner. Volumes stay.
@@ -296,15 +306,6 @@ impl Clusters {
         }
         Ok(())
     }
-}
-
-/// Why changes of the databases of `rec` wait, if they do: agent and cluster are of different releases.
-pub(super) fn suspended(rec: &RedisEnterpriseCluster) -> Option<String> {
-    let conditions = &rec.status.as_ref()?.conditions;
-    let found = conditions
-        .iter()
-        .find(|condition| condition.type_ == "Suspended" && condition.status == "True")?;
-    Some(found.message.clone())
 }
 
 /// A checked REC that fits to what stands already.

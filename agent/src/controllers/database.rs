@@ -121,7 +121,7 @@ impl Databases {
     ) -> Result<(DatabaseTopology, fetch::World), ServeError> {
         let objects = &self.context.objects;
         let rec = fetch::cluster(objects, chosen(redb).as_ref()).await?;
-        if let Some(why) = cluster::suspended(&rec) {
+        if let Some(why) = cluster::suspended(&self.context, &rec).await? {
             return Err(ServeError::Suspended(why));
         }
         let policy = Policy::of(Some(&rec));

@@ -4,6 +4,8 @@
 //! an existing object carries the uid that was judged: an object that was replaced in between answers with a conflict.
 //! A creation does not force, so an object that somebody else created in between answers with a conflict as well.
 
+mod status;
+
 use std::{collections::BTreeSet, fmt::Debug};
 
 use k8s_openapi::NamespaceResourceScope;
@@ -20,8 +22,10 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::{
+    events::Events,
     fault::Fault,
     own::{FIELD_MANAGER, Owner, Ownership},
+    pruned::Pruned,
     theirs,
     told::Told,
 };
@@ -129,6 +133,7 @@ pub struct Objects {
     client: Client,
     namespace: String,
     told: Told,
+    pruned: Pruned,
 }
 
 impl Debug for Objects {
@@ -147,7 +152,15 @@ impl Objects {
             client,
             namespace: namespace.to_owned(),
             told: Told::default(),
+            pruned: Pruned::default(),
         }
+    }
+
+    /// The same objects; what the installed definitions keep out of a status is told by `events`.
+    #[must_use]
+    pub fn telling(self, events: Events) -> Self {
+        let pruned = Pruned::new(events);
+        Self { pruned, ..self }
     }
 
     /// The objects of another namespace, through the same client.
@@ -412,69 +425,15 @@ impl Objects {
             Err(source) => Err(ApplyError::api::<K>("delete", &name, source)),
         }
     }
-
-    /// Applies the status of `target`. Tells whether anything had to be written: `current` is what the object shows
-    /// now, and an equal status costs no request.
-    ///
-    /// # Errors
-    /// [`ApplyError::Api`]: refused or not reached.
-    pub async fn status<K: Object, S: Serialize>(
-        &self,
-        target: &K,
-        current: Option<&S>,
-        wanted: &S,
-    ) -> Result<bool, ApplyError> {
-        let name = target.name_any();
-        let failed = |source| ApplyError::Encode {
-            kind: K::kind(&()).into_owned(),
-            name: name.clone(),
-            source,
-        };
-        let wanted = serde_json::to_value(wanted).map_err(failed)?;
-        let current = current.map(serde_json::to_value).transpose();
-        let current = current.map_err(|source| ApplyError::Encode {
-            kind: K::kind(&()).into_owned(),
-            name: name.clone(),
-            source,
-        })?;
-        if current.as_ref() == Some(&wanted) && self.told.agrees(target, &wanted) {
-            return Ok(false);
-        }
-        let written = self.status_as(FIELD_MANAGER, target, &wanted).await;
-        self.told
-            .remember(target, written.as_ref().ok().map(|()| &wanted));
-        written.map(|()| true)
-    }
-
-    /// Applies the part `wanted` of the status of `target` that the field manager `manager` owns; what it owned before and
-    /// does not say now goes.
-    ///
-    /// # Errors
-    /// [`ApplyError::Api`]: refused or not reached.
-    pub async fn status_as<K: Object, S: Serialize>(
-        &self,
-        manager: &str,
-        target: &K,
-        wanted: &S,
-    ) -> Result<(), ApplyError> {
-        let name = target.name_any();
-        let body = json!({
-            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
-            "metadata": { "name": name, "uid": target.meta().uid }, "status": wanted,
-        });
-        let params = PatchParams::apply(manager).force();
-        let patched = self
-            .where_it_is(target)
-            .patch_status(&name, &params, &Patch::Apply(&body))
-            .await;
-        patched
-            .map(|_| ())
-            .map_err(|source| ApplyError::api::<K>("write status of", &name, source))
-    }
 }
 
 fn encode<K: Object>(object: &K) -> Result<Value, ApplyError> {
-    serde_json::to_value(object).map_err(|source| ApplyError::Encode {
+    encode_as(object, object)
+}
+
+/// `part` of `object`, or what belongs to it, as JSON.
+fn encode_as<K: Object>(object: &K, part: &impl Serialize) -> Result<Value, ApplyError> {
+    serde_json::to_value(part).map_err(|source| ApplyError::Encode {
         kind: K::kind(&()).into_owned(),
         name: object.name_any(),
         source,

@@ -34,6 +34,8 @@ pub const TEMPLATE: &str = "meridian.dev/template";
 pub const RELEASE: &str = "meridian.dev/release";
 /// Annotation of a StatefulSet: how long a replica's pod is away before another node holds the replica, seconds.
 pub const REPLACE_AFTER: &str = "meridian.dev/replace-replicas-after";
+/// Annotation of a REC all of whose nodes have served at once: its own uid, so that a copy does not claim it.
+pub const BOOTSTRAPPED: &str = "meridian.dev/bootstrapped";
 /// Annotation of a REC whose recovery has begun: uids of the pods that it removes, with commas.
 pub const RECOVERY: &str = "meridian.dev/recovery";
 /// Label (or annotation) of a Secret with the role of the user that it carries.

@@ -1,5 +1,6 @@
 //! What a REC shows: the classic words and conditions. Pure.
 
+use kube::ResourceExt as _;
 use meridian_api::crds::{
     RedisEnterpriseCluster, RedisEnterpriseClusterStatus, SpecStatus,
     cluster::{ClusterState, LicenseStatus, ModuleStatus, PersistenceStatus},
@@ -16,6 +17,7 @@ use crate::{
         apply::ApplyError,
         conditions::{Finding, conditions},
         fault::Fault,
+        own::BOOTSTRAPPED,
     },
 };
 
@@ -134,19 +136,33 @@ pub(super) fn status(
     shown
 }
 
-/// Whether all nodes of the REC served at once before. Kept as a condition, because nothing else outlives the pods.
+/// Whether all nodes of the REC served at once before. Kept on the REC itself and as a condition, because nothing else
+/// outlives the pods.
 pub(super) fn bootstrapped(rec: &RedisEnterpriseCluster) -> bool {
-    let Some(status) = &rec.status else {
-        return false;
+    let ran = |status: &RedisEnterpriseClusterStatus| {
+        matches!(
+            status.state,
+            Some(
+                ClusterState::Running | ClusterState::RunningRollingUpdate | ClusterState::Upgrade
+            )
+        )
     };
-    let ran = matches!(
-        status.state,
-        Some(ClusterState::Running | ClusterState::RunningRollingUpdate | ClusterState::Upgrade)
-    );
+    let shown = |status| ran(status) || says_bootstrapped(status);
+    is_marked(rec) || rec.status.as_ref().is_some_and(shown)
+}
+
+/// Whether the REC carries the mark that it has served. One that was copied with its annotations has not.
+pub(super) fn is_marked(rec: &RedisEnterpriseCluster) -> bool {
+    let mark = rec.annotations().get(BOOTSTRAPPED);
+    mark.is_some() && mark == rec.metadata.uid.as_ref()
+}
+
+/// Whether a status says that all nodes have served at once.
+pub(super) fn says_bootstrapped(status: &RedisEnterpriseClusterStatus) -> bool {
     let told = |condition: &meridian_api::crds::Condition| {
         condition.type_ == "Bootstrapped" && condition.status == "True"
     };
-    ran || status.conditions.iter().any(told)
+    status.conditions.iter().any(told)
 }
 
 fn bootstrap(done: bool) -> Finding {

@@ -78,6 +78,11 @@ impl<'a> Own<'a> {
         }
     }
 
+    /// Whether what runs is of another release.
+    pub(crate) fn differs(&self, running: &Running) -> bool {
+        Now::of(running, self).version.release != self.version.release
+    }
+
     fn version_of(&self, tag: &str) -> Option<Version> {
         if Some(tag) == self.tag {
             return Some(self.version);

@@ -135,6 +135,27 @@ fn having_served_once_is_remembered_through_every_other_outcome() {
 }
 
 #[test]
+fn having_served_once_needs_no_condition() {
+    let mut rec = rec();
+    rec.metadata.uid = Some("u".to_owned());
+    let mark = |rec: &mut RedisEnterpriseCluster, uid: &str| {
+        let marks = [(BOOTSTRAPPED.to_owned(), uid.to_owned())];
+        rec.metadata.annotations = Some(marks.into());
+    };
+    // As another operator's definition keeps it: the words, and no conditions.
+    let word = |state| RedisEnterpriseClusterStatus {
+        state: Some(state),
+        ..RedisEnterpriseClusterStatus::default()
+    };
+    rec.status = Some(word(ClusterState::Invalid));
+    assert!(!bootstrapped(&rec));
+    mark(&mut rec, "u");
+    assert!(bootstrapped(&rec));
+    mark(&mut rec, "of-another");
+    assert!(!bootstrapped(&rec), "copied with its annotations");
+}
+
+#[test]
 fn licences_are_shown_as_valid_and_shards_are_counted_with_their_replicas() {
     let cluster = cluster();
     let shard = Shard {
