@@ -2,6 +2,7 @@
 
 mod ca;
 mod cluster;
+mod member;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,6 +14,7 @@ use crate::kinds::Kind;
 
 pub(crate) use ca::CaCommand;
 pub(crate) use cluster::ClusterCommand;
+pub(crate) use member::{BundleArgs, PreflightArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,6 +30,7 @@ Examples:
   meridian hub status                                           see whether the hub decides
   meridian hub backup --file hub.backup                         back up the hub's state while it runs
   meridian ca status                                            see which roots members trust
+  meridian preflight -n redis                                   see what another operator has in a cluster
   meridian support-bundle -n redis                              collect what support needs, of one cluster
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by the hub, 5 hub or cluster not reachable.
@@ -102,6 +105,9 @@ pub(crate) enum Command {
                       What could not be read stands in manifest.json. No hub is needed."
     )]
     SupportBundle(BundleArgs),
+    /// Look whether Meridian can be installed into a cluster without touching what is another operator's
+    #[command(after_help = member::PREFLIGHT)]
+    Preflight(PreflightArgs),
 }
 
 /// What the hub is asked.
@@ -169,30 +175,6 @@ pub(crate) enum Ask {
     #[command(after_help = "Example:\n  meridian delete activeactivedatabase cart --yes --wait")]
     Delete(DeleteArgs),
 }
-
-/// Of which cluster, and where to.
-#[derive(Debug, Args)]
-pub(crate) struct BundleArgs {
-    /// Kubeconfig of the cluster [default: KUBECONFIG, then ~/.kube/config]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// Context in it [default: its current one]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) context: Option<String>,
-    /// Namespace of the agent and its databases [default: that of the context]
-    #[arg(short, long, value_name = "NAME")]
-    pub(crate) namespace: Option<String>,
-    /// File to write [default: meridian-support-NAMESPACE-TIME.tar.gz]
-    #[arg(short, long, value_name = "FILE.tar.gz")]
-    pub(crate) output: Option<PathBuf>,
-    /// Logs of this last time only, such as 2h
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(crate) since: Option<Duration>,
-    /// All objects of the namespace, not only ours; fields are left out all the same
-    #[arg(long)]
-    pub(crate) all: bool,
-}
-
 /// Which object to delete, and how.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {

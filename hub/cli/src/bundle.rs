@@ -1,6 +1,6 @@
 //! `meridian support-bundle`: what somebody needs who was not there, of one cluster, without a secret in it.
 //!
-//! The only part that talks to a member's API server, with the rights of the person's own kubeconfig. Values of Secrets and
+//! Talks to a member's API server, as [`crate::preflight`] does, with the rights of the person's own kubeconfig. Values of Secrets and
 //! ConfigMaps are never asked for: the API server is asked for metadata alone. Of everything else only listed fields are
 //! kept ([`redact`]), and texts that people or programs wrote go through [`scrub`].
 
@@ -9,7 +9,7 @@ mod collect;
 mod kinds;
 mod redact;
 mod scrub;
-mod source;
+pub(crate) mod source;
 
 use std::{path::PathBuf, time::Duration};
 

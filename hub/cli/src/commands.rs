@@ -27,6 +27,7 @@ use crate::{
     config::Target,
     error::CliError,
     kinds::Kind,
+    preflight,
 };
 
 /// Does what was typed.
@@ -35,6 +36,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
     let now = Timestamp::now();
     match cli.command {
         Command::SupportBundle(args) => bundle::run(args, cli.hub.request_timeout, now).await,
+        Command::Preflight(args) => preflight::run(args, cli.hub.request_timeout).await,
         Command::Login {
             no_browser,
             port,

@@ -1,5 +1,5 @@
-//! The command line of Meridian: the same verbs as the hub's web interface. Only `support-bundle` talks to a member cluster, with
-//! the person's own kubeconfig.
+//! The command line of Meridian: the same verbs as the hub's web interface. Only `support-bundle` and `preflight` talk to a
+//! member cluster, with the person's own kubeconfig.
 
 mod args;
 mod bundle;
@@ -9,6 +9,7 @@ mod config;
 mod error;
 mod kinds;
 mod output;
+mod preflight;
 mod session;
 
 use std::process::ExitCode;
