@@ -17,17 +17,20 @@ pub enum Role {
     Syncer,
     /// What the nodes of one cluster ask each other on 8445.
     CpInternode,
+    /// What replicas and primaries show each other, where replicas follow by TLS.
+    DpInternode,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Api,
         Self::Cm,
         Self::Metrics,
         Self::Proxy,
         Self::Syncer,
         Self::CpInternode,
+        Self::DpInternode,
     ];
 
     /// The name in keys of the Secret and in files of the nodes.
@@ -40,13 +43,14 @@ impl Role {
             Self::Proxy => "proxy",
             Self::Syncer => "syncer",
             Self::CpInternode => "cp-internode",
+            Self::DpInternode => "dp-internode",
         }
     }
 
     /// Whether there is always one in the Secret. Where there is none of the others, nodes show the certificate of `<rec>-internal`.
     #[must_use]
     pub fn is_always_there(self) -> bool {
-        self != Self::CpInternode
+        !matches!(self, Self::CpInternode | Self::DpInternode)
     }
 
     /// Key of its certificate in the Secret.
@@ -75,7 +79,15 @@ mod tests {
     #[test]
     fn the_words_of_the_contract_do_not_change() {
         let words = Role::ALL.map(|role| (role.certificate_key(), role.private_key()));
-        let roles = ["api", "cm", "metrics", "proxy", "syncer", "cp-internode"];
+        let roles = [
+            "api",
+            "cm",
+            "metrics",
+            "proxy",
+            "syncer",
+            "cp-internode",
+            "dp-internode",
+        ];
         let expected = roles.map(|role| (format!("{role}.crt"), format!("{role}.key")));
         assert_eq!(words, expected);
     }

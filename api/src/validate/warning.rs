@@ -47,6 +47,7 @@ const CLUSTER: Table = Table {
         "certificates.apiCertificateSecretName",
         "certificates.cmCertificateSecretName",
         "certificates.cpInternodeEncryptionCertificateSecretName",
+        "certificates.dpInternodeEncryptionCertificateSecretName",
         "certificates.metricsExporterCertificateSecretName",
         "certificates.proxyCertificateSecretName",
         "clusterCredentialSecretName",
@@ -127,10 +128,6 @@ const CLUSTER: Table = Table {
         (
             "backup",
             "no backup is made: the place for backups is not used",
-        ),
-        (
-            "certificates.dpInternodeEncryptionCertificateSecretName",
-            "what copies follow is encrypted with a certificate that only the nodes of this cluster have, not with this one",
         ),
         (
             "certificates.ldapClientCertificateSecretName",

@@ -168,6 +168,9 @@ pub struct Tls {
     pub replicas: bool,
 }
 
+/// Where only processes of this node are reached.
+pub const LOOPBACK: &str = "127.0.0.1";
+
 /// How far above the client port replicas enter that follow by TLS.
 const ENCRYPTED_REPLICATION: u16 = 10_000;
 
@@ -233,6 +236,17 @@ impl DesiredShard {
     #[must_use]
     pub fn replication_port(&self) -> u16 {
         self.encrypted_replication_port().unwrap_or(self.port)
+    }
+
+    /// Whom the process of a replica of `host` follows before anybody has told it. Who follows by TLS goes by the node's own way
+    /// ([`crate::sync`]), which is open only when the node has found the shard: until then it waits for a primary that is nowhere,
+    /// and keeps its place in the stream.
+    #[must_use]
+    pub fn followed_at_start<'a>(&self, host: &'a str) -> (&'a str, u16) {
+        match self.encrypted_replication_port() {
+            Some(port) => (LOOPBACK, port),
+            None => (host, self.port),
+        }
     }
 
     /// This node takes writes, and another holds a copy or is to hold one: it can lead, at once or when it has everything.

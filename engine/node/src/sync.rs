@@ -13,6 +13,7 @@ pub mod directory;
 mod durable;
 mod endpoint;
 mod entry;
+mod exit;
 pub mod exporter;
 mod forward;
 mod https;
@@ -309,6 +310,12 @@ fn part_ended(
     }
 }
 
+/// How they know each other when one follows the other.
+fn following(internal: &settings::Internal, own: &Arc<Own>) -> tls::Between {
+    let shared = Arc::clone(&internal.certificates);
+    tls::Between::new(shared, Arc::clone(own), Role::DpInternode)
+}
+
 /// How the nodes of a cluster know each other when they ask and answer.
 fn asking(internal: &settings::Internal, own: &Arc<Own>) -> tls::Between {
     let shared = Arc::clone(&internal.certificates);
@@ -325,7 +332,10 @@ fn cluster(
     Some(Cluster {
         node: settings.node.clone(),
         internal: internal.directory.clone(),
-        certificates: Arc::clone(&internal.certificates),
+        following: exit::Following {
+            between: following(&internal, own),
+            server_name: internal.server_name.clone(),
+        },
         members: Members::new(internal, asking, Arc::clone(&settings.host)),
         authority: authority?,
     })

@@ -37,6 +37,7 @@ fn field(role: Role) -> &'static str {
         Role::Proxy => "spec.certificates.proxyCertificateSecretName",
         Role::Syncer => "spec.certificates.syncerCertificateSecretName",
         Role::CpInternode => "spec.certificates.cpInternodeEncryptionCertificateSecretName",
+        Role::DpInternode => "spec.certificates.dpInternodeEncryptionCertificateSecretName",
     }
 }
 
@@ -49,6 +50,9 @@ fn of(fields: &Fields, role: Role) -> Option<&String> {
         Role::Syncer => fields.syncer_certificate_secret_name.as_ref(),
         Role::CpInternode => fields
             .cp_internode_encryption_certificate_secret_name
+            .as_ref(),
+        Role::DpInternode => fields
+            .dp_internode_encryption_certificate_secret_name
             .as_ref(),
     }
 }

@@ -160,13 +160,7 @@ pub(super) fn write_files(
     };
     atomic_file::keep(&layout.config(), render_config(shard, &files).as_bytes())?;
     if let Some(tls) = &shard.tls {
-        let authority =
-            std::fs::read_to_string(config.internal.join("ca.crt")).unwrap_or_else(|error| {
-                warn!(shard = %name, %error, "without the authority of the cluster no replica follows by TLS");
-                String::new()
-            });
-        let trusted = format!("{}{authority}", tls.certificates);
-        atomic_file::keep(&layout.trusted(), trusted.as_bytes())?;
+        atomic_file::keep(&layout.trusted(), tls.certificates.as_bytes())?;
     }
     let mut replicas = shard.mutual.accepted();
     if replicas.is_empty() {

@@ -1,12 +1,12 @@
-//! The entry of replicas that follow by TLS: a port of its own on every node that holds the shard. Both sides show a certificate of
-//! the cluster's internal authority, and what comes through is passed to the shard's Unix socket, where the replica logs in as ever.
+//! The entry of replicas that follow by TLS: a port of its own on every node that holds the shard. Both sides show what
+//! the nodes of the cluster know each other by, and what comes through is passed to the shard's Unix socket, where the replica logs in
+//! as ever.
 //!
 //! A port of its own, because the client port shows the certificate that people chose, which replicas have no reason to believe,
 //! and asks for certificates of people's clients.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_tls::{Limits, TlsListener};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::tls::Certificates;
+use super::tls::Between;
 use crate::backoff::API;
 
 const LIMITS: Limits = Limits {
@@ -29,21 +29,16 @@ const LIMITS: Limits = Limits {
 pub(super) async fn serve(
     address: SocketAddr,
     socket: PathBuf,
-    certificates: Arc<Certificates>,
+    between: Between,
     stop: CancellationToken,
 ) {
     tokio::select! {
         () = stop.cancelled() => {}
-        () = accept(address, &socket, &certificates, &stop) => {}
+        () = accept(address, &socket, between, &stop) => {}
     }
 }
 
-async fn accept(
-    address: SocketAddr,
-    socket: &Path,
-    certificates: &Arc<Certificates>,
-    stop: &CancellationToken,
-) {
+async fn accept(address: SocketAddr, socket: &Path, between: Between, stop: &CancellationToken) {
     let mut failures = 0_u32;
     let listener = loop {
         match TcpListener::bind(address).await {
@@ -55,9 +50,7 @@ async fn accept(
             }
         }
     };
-    // Every certificate of the cluster's own authority is a node of this cluster.
-    let certificates = Arc::clone(certificates);
-    let newest = move || Ok(certificates.current()?.server());
+    let newest = move || Ok(between.server()?);
     let tasks = TaskTracker::new();
     let mut replicas = TlsListener::tls(listener, LIMITS, &tasks, stop.clone(), newest);
     while let Some((replica, from)) = replicas.next().await {

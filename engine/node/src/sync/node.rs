@@ -7,7 +7,6 @@ mod orders;
 mod view;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -182,7 +181,6 @@ impl Node {
                 Database::start(
                     self.layout.shard(name.as_str()),
                     &self.layout,
-                    &self.internal(),
                     &wanted,
                     &self.tasks,
                     &self.stop,
@@ -198,12 +196,6 @@ impl Node {
             }
         }
         self.table.store(Arc::new(table));
-    }
-
-    /// The directory of the cluster's internal Secret.
-    fn internal(&self) -> PathBuf {
-        let internal = self.settings.internal.as_ref();
-        internal.map(|i| i.directory.clone()).unwrap_or_default()
     }
 
     /// Everything there is to see.

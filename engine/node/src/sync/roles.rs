@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::authority::Authority;
+use super::exit::{Exit, Following};
 use super::internal::Members;
 use super::proto::nodes::GrantRequest;
 use super::shard::{Shard, ShardAddress, ShardError};
@@ -52,6 +53,8 @@ pub(super) struct Assigned {
     pub(super) generation: u64,
     /// The port by which replicas enter, here and on every other node.
     pub(super) port: u16,
+    /// They do so by TLS.
+    pub(super) by_tls: bool,
     /// The node was asked to stop.
     pub(super) stopping: bool,
 }
@@ -77,6 +80,8 @@ pub(super) struct Shared {
     pub(super) members: Arc<Members>,
     /// Who knows the topology.
     pub(super) authority: Arc<dyn Authority>,
+    /// By what it and its primary know each other.
+    pub(super) following: Following,
     /// Counts changes that deserve to be told at once.
     pub(super) edges: watch::Sender<u64>,
 }
@@ -85,6 +90,9 @@ struct Roles {
     shared: Shared,
     core: Core,
     port: u16,
+    by_tls: bool,
+    /// The way to the primary, if the shard follows by TLS.
+    exit: Option<Exit>,
     /// The password that this life of the shard was told.
     password: Option<String>,
     order: Option<(String, u64, u64)>,
@@ -122,6 +130,8 @@ pub(super) async fn run(
     let (answers, mut answered) = mpsc::channel(ANSWERS);
     let mut roles = Roles {
         port: assigned.borrow().port,
+        by_tls: assigned.borrow().by_tls,
+        exit: None,
         order: None,
         password: None,
         core: Core::new(facts),
@@ -177,6 +187,7 @@ impl Roles {
     async fn assign(&mut self, assigned: &Assigned) {
         let duty = assigned.duty.clone();
         self.port = assigned.port;
+        self.by_tls = assigned.by_tls;
         self.order = Some((duty.uid.clone(), duty.epoch, assigned.generation));
         self.feed(Event::Obeys(duty)).await;
         if assigned.stopping {
@@ -200,8 +211,9 @@ impl Roles {
     /// Finds the shard, or looks at it.
     async fn look(&mut self) {
         let event = match &self.shard {
-            Some(shard) => match self.timely(shard.replicated()).await {
+            Some(shard) => match timely(&self.shared.address.name, shard.replicated()).await {
                 Ok(replicated) => {
+                    let replicated = self.seen(replicated);
                     let moved = match self.keep_password().await {
                         Ok(()) => self.follow_at_its_port(&replicated).await,
                         failed => failed,
@@ -225,7 +237,7 @@ impl Roles {
     }
 
     async fn connect(&mut self) -> Option<Event> {
-        let found = self.timely(async {
+        let found = timely(&self.shared.address.name, async {
             let shard = Shard::connect(&self.shared.address).await?;
             let (life, replicated) = shard.life().await?;
             let from_files = shard.appends().await?;
@@ -292,18 +304,11 @@ impl Roles {
         }));
     }
 
-    /// A shard that does not answer in time is treated as one that is not there.
-    async fn timely<T>(
-        &self,
-        asked: impl Future<Output = Result<T, ShardError>>,
-    ) -> Result<T, ShardError> {
-        match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(answer) => answer,
-            Err(_elapsed) => Err(ShardError::Gone {
-                shard: self.shared.address.name.clone(),
-                command: "its role",
-                source: std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
-            }),
+    /// Who follows by TLS follows the primary at the end of the way.
+    fn seen(&self, replicated: Replicated) -> Replicated {
+        match &self.exit {
+            Some(exit) => exit.seen_through(replicated),
+            None => replicated,
         }
     }
 
@@ -364,6 +369,21 @@ impl Roles {
                     self.shared.internal.display()
                 )
             })
+    }
+}
+
+/// A shard that does not answer in time is treated as one that is not there.
+async fn timely<T>(
+    shard: &str,
+    asked: impl Future<Output = Result<T, ShardError>>,
+) -> Result<T, ShardError> {
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => Err(ShardError::Gone {
+            shard: shard.to_owned(),
+            command: "its role",
+            source: std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+        }),
     }
 }
 

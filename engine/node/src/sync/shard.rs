@@ -83,10 +83,8 @@ pub(super) struct ShardAddress {
     pub unfinished: PathBuf,
     /// The certificate that its clients see, and its key.
     pub client_pair: [PathBuf; 2],
-    /// Whom it believes.
+    /// Whose certificates let clients in, where they must show one.
     pub trusted: PathBuf,
-    /// The certificate that it shows as a replica, and its key.
-    pub replica_pair: [PathBuf; 2],
 }
 
 /// A setting of ours that somebody else has changed.

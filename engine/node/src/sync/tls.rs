@@ -2,6 +2,8 @@
 //! the member it should be (its exact SPIFFE id). Server names route; they never identify.
 
 mod between;
+#[cfg(test)]
+pub(super) mod testing;
 mod verify;
 
 use std::path::{Path, PathBuf};

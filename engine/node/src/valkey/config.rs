@@ -97,7 +97,8 @@ pub fn render_config(shard: &DesiredShard, files: &ShardFiles<'_>) -> String {
         }
     }
     if let Role::Replica { host } = &shard.role {
-        line(&["replicaof", host, &shard.replication_port().to_string()]);
+        let (host, port) = shard.followed_at_start(host);
+        line(&["replicaof", host, &port.to_string()]);
     }
     text
 }

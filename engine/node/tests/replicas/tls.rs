@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use meridian_api::access::Entry;
 use meridian_api::crds::topology::{DatabaseTls, FollowingState};
+use meridian_api::internal;
 use meridian_node::atomic_file;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
@@ -15,7 +16,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::client::Client;
 use crate::cluster::{Cluster, PORT};
-use crate::node::{SOON, until};
+use crate::node::{Node, SOON, until};
 
 /// A certificate that has signed itself, and its key.
 struct Pair {
@@ -31,6 +32,15 @@ impl Pair {
         Self {
             certificate: params.self_signed(&key).unwrap().pem(),
             key: key.serialize_pem(),
+        }
+    }
+
+    /// What the nodes show each other.
+    fn of_the_nodes(node: &Node) -> Self {
+        let text = |name: &str| std::fs::read_to_string(node.internal_dir().join(name)).unwrap();
+        Self {
+            certificate: text(internal::CERTIFICATE),
+            key: text(internal::KEY),
         }
     }
 
@@ -105,6 +115,12 @@ fn encrypt(cluster: &mut Cluster, clients: bool, client_certificates: bool, repl
     cluster.publish();
 }
 
+async fn setting(node: &Node, name: &str) -> String {
+    let found = node.internal(&["CONFIG", "GET", name]).await.unwrap();
+    let found: Vec<String> = redis::from_redis_value(found).unwrap();
+    found[1].clone()
+}
+
 async fn follows(cluster: &Cluster, name: &str) {
     let epoch = cluster.epoch();
     cluster
@@ -153,10 +169,8 @@ async fn tls_is_switched_on_and_off_without_losing_data_or_the_replica() {
     let mut secure = enters(&host, &server, None).await;
     assert_eq!(secure.ask("STRLEN k").unwrap(), ":1");
     assert_eq!(secure.ask("SET by-tls 1").unwrap(), "+OK");
-    let plain_port = ["CONFIG", "GET", "port"];
-    let found = cluster.node("a").internal(&plain_port).await.unwrap();
-    let found: Vec<String> = redis::from_redis_value(found).unwrap();
-    assert_eq!(found[1], "0", "nobody enters in plain text");
+    let shut = setting(cluster.node("a"), "port").await;
+    assert_eq!(shut, "0", "nobody enters in plain text");
     follows(&cluster, "b").await;
     let replica = cluster.node("b").host.clone();
     let mut there = enters(&replica, &server, None).await;
@@ -180,7 +194,9 @@ async fn tls_is_switched_on_and_off_without_losing_data_or_the_replica() {
         }
     })
     .await;
-    assert!(Secure::connect(&host, &server, None).is_err());
+    // Whoever says hello there is not answered, and not sent away.
+    let shut = setting(cluster.node("a"), "tls-port").await;
+    assert_eq!(shut, "0", "nobody enters by TLS");
 
     // Only replicas by TLS: clients stay as they are.
     encrypt(&mut cluster, false, false, true);
@@ -218,6 +234,9 @@ async fn the_certificates_of_server_and_clients_change_under_an_open_connection(
     let mut known = enters(&host, &server, Some(&client)).await;
     assert!(Secure::connect(&host, &server, None).is_err());
     assert!(Secure::connect(&host, &server, Some(&stranger)).is_err());
+    // The authority of the nodes vouches for no client.
+    let node = Pair::of_the_nodes(cluster.node("a"));
+    assert!(Secure::connect(&host, &server, Some(&node)).is_err());
 
     // Another server certificate, then another client: the connection goes on, and who comes new sees the newest.
     let second = Pair::new("second");

@@ -249,7 +249,7 @@ impl Names {
                 names.extend(database_suffix.map(|suffix| format!("*{suffix}")));
             }
             // Nodes ask each other by names of their own.
-            Role::CpInternode => {}
+            Role::CpInternode | Role::DpInternode => {}
         }
         // A suffix such as `-db.example.com` makes no name that a certificate may carry.
         names.retain(|name| {

@@ -314,6 +314,7 @@ fn only_secrets_for_roles_that_have_an_effect_are_read() {
         "apiCertificateSecretName": "a", "cmCertificateSecretName": "c", "proxyCertificateSecretName": "p",
         "metricsExporterCertificateSecretName": "m", "syncerCertificateSecretName": "",
         "cpInternodeEncryptionCertificateSecretName": "n",
+        "dpInternodeEncryptionCertificateSecretName": "d",
         "ssoIssuerCertificateSecretName": "b",
     }))
     .unwrap();
@@ -325,6 +326,7 @@ fn only_secrets_for_roles_that_have_an_effect_are_read() {
             (Role::Metrics, "m".to_owned()),
             (Role::Proxy, "p".to_owned()),
             (Role::CpInternode, "n".to_owned()),
+            (Role::DpInternode, "d".to_owned()),
         ])
     );
     assert!(names(Some(&fields), "a") && !names(Some(&fields), "b"));

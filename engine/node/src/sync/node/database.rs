@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -15,12 +15,12 @@ use crate::sync::authority::Authority;
 use crate::sync::durable;
 use crate::sync::endpoint::Source;
 use crate::sync::entry;
+use crate::sync::exit::Following;
 use crate::sync::internal::Members;
 use crate::sync::link::{self, LinkConfig, Security, SharedStatus, StatusView};
 use crate::sync::pauses::Pauses;
 use crate::sync::roles::{self, Assigned, RoleView, Shared};
 use crate::sync::shard::{ShardAddress, ShardState, Watched, watch as watch_shard};
-use crate::sync::tls::Certificates;
 use crate::sync::topology::Membership;
 
 /// What a shard should be.
@@ -44,8 +44,8 @@ pub(in crate::sync) struct Cluster {
     pub(in crate::sync) members: Arc<Members>,
     /// Who knows the topology.
     pub(in crate::sync) authority: Arc<dyn Authority>,
-    /// By which replicas and primaries know each other where replication is encrypted.
-    pub(in crate::sync) certificates: Arc<Certificates>,
+    /// By what replicas and primaries know each other where replication is encrypted.
+    pub(in crate::sync) following: Following,
 }
 
 struct Driver {
@@ -100,7 +100,6 @@ impl Database {
     pub(super) fn start(
         files: ShardLayout,
         layout: &Layout,
-        internal: &Path,
         wanted: &Wanted,
         tasks: &TaskTracker,
         stop: &CancellationToken,
@@ -124,7 +123,6 @@ impl Database {
             unfinished,
             client_pair: layout.client_pair(),
             trusted,
-            replica_pair: ["tls.crt", "tls.key"].map(|file| internal.join(file)),
         };
         let watched = Watched {
             address,
@@ -197,9 +195,9 @@ impl Database {
         let Some(address) = wanted else { return };
         let stop = self.stop.child_token();
         let socket = self.wanted.borrow().address.socket.clone();
-        let certificates = Arc::clone(&cluster.certificates);
+        let between = cluster.following.between.clone();
         self.tasks
-            .spawn(entry::serve(address, socket, certificates, stop.clone()));
+            .spawn(entry::serve(address, socket, between, stop.clone()));
         self.entry = Some((address, stop));
     }
 
@@ -229,7 +227,7 @@ impl Database {
             internal,
             members,
             authority,
-            certificates: _,
+            following,
         } = cluster.clone();
         let shared = Shared {
             node,
@@ -241,6 +239,7 @@ impl Database {
             internal,
             members,
             authority,
+            following,
             edges: edges.clone(),
         };
         let (assigned, orders) = watch::channel(assigned);

@@ -36,6 +36,7 @@ pub(super) fn assigned(
         },
         generation: database.generation,
         port: shard.replication_port(),
+        by_tls: shard.encrypted_replication_port().is_some(),
         stopping,
     })
 }

@@ -2,12 +2,14 @@
 
 use tracing::{info, warn};
 
-use super::{Event, Order, Position, Roles};
+use super::{Event, Order, Position, Roles, timely};
 use crate::atomic_file;
+use crate::desired::LOOPBACK;
 use crate::permission::Following;
 use crate::secret::replication_password;
 use crate::sync::alive::on_disk;
-use crate::sync::shard::ShardError;
+use crate::sync::exit::Exit;
+use crate::sync::shard::{Shard, ShardError};
 use crate::valkey::Replicated;
 
 impl Roles {
@@ -32,7 +34,15 @@ impl Roles {
                 }
             };
         }
-        match self.timely(self.tell(&order)).await {
+        let told = match &order {
+            Order::Follow(host) => self.follow(host).await.map(|()| Told::Done),
+            Order::Record(_)
+            | Order::Revoke(_)
+            | Order::Permit(_)
+            | Order::Lead
+            | Order::CloseClients => timely(&self.shared.address.name, self.tell(&order)).await,
+        };
+        match told {
             Ok(Told::Done) => self.look_again(&order).await,
             Ok(Told::CannotLead(position)) => {
                 // It is copying: the core must know before it orders anything else.
@@ -44,16 +54,10 @@ impl Roles {
     }
 
     async fn tell(&self, order: &Order) -> Result<Told, ShardError> {
-        let Some(shard) = &self.shard else {
-            return Err(ShardError::Refused {
-                shard: self.shared.address.name.clone(),
-                command: "any",
-                code: "GONE".to_owned(),
-                message: "there is no connection".to_owned(),
-            });
-        };
+        let shard = self.connected()?;
         match order {
-            Order::Record(_) => {}
+            // Both are done elsewhere.
+            Order::Record(_) | Order::Follow(_) => {}
             Order::Revoke(epoch) => shard.revoke(*epoch).await?,
             Order::Permit(permission) => shard.permit(*permission).await?,
             Order::Lead => {
@@ -67,25 +71,61 @@ impl Roles {
                 }
                 shard.lead().await?;
             }
-            Order::Follow(host) => {
-                let password = replication_password(&self.shared.internal).unwrap_or_default();
-                shard.follow(host, self.port, &password).await?;
-            }
             Order::CloseClients => shard.close_clients().await?,
         }
         Ok(Told::Done)
     }
 
+    fn connected(&self) -> Result<&Shard, ShardError> {
+        self.shard.as_ref().ok_or_else(|| ShardError::Refused {
+            shard: self.shared.address.name.clone(),
+            command: "any",
+            code: "GONE".to_owned(),
+            message: "there is no connection".to_owned(),
+        })
+    }
+
+    /// Makes it follow `host`. The way to the primary before is shut only when the shard has turned away from it.
+    async fn follow(&mut self, host: &str) -> Result<(), ShardError> {
+        let shard = self.connected()?.clone();
+        let password = replication_password(&self.shared.internal).unwrap_or_default();
+        let exit = self.way_to(host).await?;
+        let (to, port) = match &exit {
+            Some(exit) => exit.address(),
+            None => (host, self.port),
+        };
+        let told = timely(&self.shared.address.name, shard.follow(to, port, &password)).await;
+        // Whatever came of it: it may have been heard.
+        self.exit = exit;
+        told
+    }
+
+    /// The way to `host`, if it is followed by TLS.
+    async fn way_to(&mut self, host: &str) -> Result<Option<Exit>, ShardError> {
+        if !self.by_tls {
+            return Ok(None);
+        }
+        if let Some(open) = self.exit.take_if(|exit| exit.leads_to(host, self.port)) {
+            return Ok(Some(open));
+        }
+        let opened = Exit::open(host, self.port, self.shared.following.clone()).await;
+        opened.map(Some).map_err(|error| ShardError::Gone {
+            shard: self.shared.address.name.clone(),
+            command: "a way to its primary",
+            source: error.into(),
+        })
+    }
+
     /// Whom it follows is the core's to say; at which port depends on what is encrypted, and changes while it follows.
     pub(super) async fn follow_at_its_port(
-        &self,
+        &mut self,
         replicated: &Replicated,
     ) -> Result<(), ShardError> {
-        let (Some(shard), Position::Follows { host, .. }) = (&self.shard, &replicated.position)
-        else {
+        let Position::Follows { host, .. } = &replicated.position else {
             return Ok(());
         };
-        if replicated.port == self.port {
+        // Somebody's port that is no way of ours: the core sees that it is not whom it should follow.
+        if replicated.port == self.port || host == LOOPBACK {
             return Ok(());
         }
         info!(
@@ -94,8 +134,7 @@ impl Roles {
             port = self.port,
             "follows at another port"
         );
-        let password = replication_password(&self.shared.internal).unwrap_or_default();
-        self.timely(shard.follow(host, self.port, &password)).await
+        self.follow(host).await
     }
 
     /// The password may change while the shard runs: it must log in with the new one when it next connects to its primary,
@@ -108,7 +147,7 @@ impl Roles {
         if self.password == newest {
             return Ok(());
         }
-        self.timely(shard.log_in_with(password)).await?;
+        timely(&self.shared.address.name, shard.log_in_with(password)).await?;
         self.password = newest;
         Ok(())
     }
@@ -121,8 +160,9 @@ impl Roles {
         let Some(shard) = self.shard.clone() else {
             return vec![Event::Down];
         };
-        match self.timely(shard.replicated()).await {
+        match timely(&self.shared.address.name, shard.replicated()).await {
             Ok(replicated) => {
+                let replicated = self.seen(replicated);
                 let position = replicated.position.clone();
                 self.replicated = Some(replicated);
                 vec![Event::Done, Event::Seen(position)]

@@ -16,38 +16,33 @@ pub(super) fn ports(desired: &DesiredShard) -> [(&'static str, String); 2] {
 
 /// Settings of TLS but the port.
 fn settings(desired: &DesiredShard, address: &ShardAddress) -> Vec<(&'static str, String)> {
-    let Some(tls) = &desired.tls else {
-        return vec![("tls-replication", "no".to_owned())];
+    // Replicas that follow by TLS go out by the node, see `sync::exit`.
+    let mut all = vec![("tls-replication", "no".to_owned())];
+    let Some(tls) = desired.tls.as_ref().filter(|tls| tls.clients) else {
+        return all;
     };
     let path = |path: &Path| path.to_string_lossy().into_owned();
-    let yes = |on: bool| if on { "yes" } else { "no" }.to_owned();
-    // As a server it needs a pair of its own even where only replicas are encrypted.
-    let [certificate, key] = if tls.clients {
-        &address.client_pair
+    let [certificate, key] = &address.client_pair;
+    let (authorities, asks) = if tls.certificates.is_empty() {
+        (String::new(), "no")
     } else {
-        &address.replica_pair
+        (path(&address.trusted), "yes")
     };
-    let mut all = vec![
+    all.extend([
         ("tls-cert-file", path(certificate)),
         ("tls-key-file", path(key)),
-        ("tls-ca-cert-file", path(&address.trusted)),
-        ("tls-auth-clients", yes(!tls.certificates.is_empty())),
-    ];
-    if tls.replicas {
-        let [certificate, key] = &address.replica_pair;
-        all.push(("tls-client-cert-file", path(certificate)));
-        all.push(("tls-client-key-file", path(key)));
-    }
-    all.push(("tls-replication", yes(tls.replicas)));
+        ("tls-ca-cert-file", authorities),
+        ("tls-auth-clients", asks.to_owned()),
+    ]);
     all
 }
 
 /// The hash of every file that TLS reads: another one, and the shard must read them again.
 pub(super) fn files(desired: &DesiredShard, address: &ShardAddress) -> String {
-    if desired.tls.is_none() {
+    if !desired.by_tls_only() {
         return String::new();
     }
-    let paths = address.client_pair.iter().chain(&address.replica_pair);
+    let paths = address.client_pair.iter();
     let texts: Vec<String> = paths
         .chain([&address.trusted])
         .map(|path| std::fs::read_to_string(path).unwrap_or_default())

@@ -80,7 +80,6 @@ async fn shard(dir: &Path) -> Shard {
         saved: dir.join("saved"),
         client_pair: [dir.join("crt"), dir.join("key")],
         trusted: dir.join("trusted"),
-        replica_pair: [dir.join("crt"), dir.join("key")],
     };
     Shard::connect(&address).await.unwrap()
 }
