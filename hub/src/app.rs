@@ -7,6 +7,7 @@ pub mod audit;
 pub mod backup;
 pub mod breaker;
 pub mod clocks;
+pub mod conditions;
 pub mod databases;
 pub mod denials;
 pub mod enroll;

@@ -2,6 +2,7 @@
 //! information, so there is one path for "something changed", "the hub restarted" and "time passed".
 
 pub mod audit;
+pub mod conditions;
 pub mod deliver;
 pub mod driver;
 pub mod liveness;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use meridian_api::ids::{ClusterUid, ObjectId, Revision};
 
 use super::clocks::Measured;
@@ -18,7 +19,7 @@ use crate::domain::database::{Database, Membership};
 use crate::domain::denial::Denial;
 use crate::domain::remote::Remote;
 use crate::store::keys::{self, Prefix};
-use crate::store::records::{self, Held, StoredObservation, StoredOutcome};
+use crate::store::records::{self, Held, StoredObservation, StoredOutcome, Transitions};
 use crate::store::{Entry, Read, StoreError};
 
 /// A member with everything that is known of it.
@@ -94,6 +95,10 @@ pub struct DatabaseView {
     pub database: Held<Database>,
     /// What was allocated, `None` until it is planned.
     pub membership: Option<Membership>,
+    /// When its steps turned, as far as that is stored.
+    pub transitions: Transitions,
+    /// When all this was read.
+    pub read_at: Timestamp,
     /// Its participants, in the order of the spec.
     pub participants: Vec<ParticipantView>,
     /// The newest revision of all this.
@@ -170,6 +175,7 @@ pub fn database_prefixes() -> Vec<String> {
         keys::all_desired().text().to_owned(),
         keys::outcomes().text().to_owned(),
         keys::all_observed().text().to_owned(),
+        keys::all_transitions().text().to_owned(),
     ]);
     prefixes
 }
@@ -285,7 +291,7 @@ impl App {
             revision,
         } = self.lists(database_prefixes()).await?;
         Ok(Read {
-            value: databases(&mut lists, scope, &self.observations)?,
+            value: databases(&mut lists, scope, (&self.observations, self.now()))?,
             revision,
         })
     }
@@ -295,7 +301,7 @@ impl App {
 fn databases(
     lists: &mut Lists,
     scope: &Scope,
-    heard: &Observations,
+    (heard, read_at): (&Observations, Timestamp),
 ) -> Result<Vec<DatabaseView>, StoreError> {
     let members = members(lists)?;
     let remotes: BTreeMap<String, _> = keyed(lists.next(&keys::remotes())?);
@@ -308,6 +314,7 @@ fn databases(
         observed: placed(lists.next(&keys::all_observed())?),
         heard,
     };
+    let transitions: BTreeMap<ObjectId, _> = keyed(lists.next(&keys::all_transitions())?);
     let view = |database: Held<Database>| {
         let participants = database.record.participants().into_iter();
         let participants = participants.map(|participant| {
@@ -323,11 +330,14 @@ fn databases(
         let participants: Vec<_> = participants.collect();
         let membership = memberships.get(&database.record.object_id);
         let newest = participants.iter().map(ParticipantView::newest).max();
-        let newest = newest.max(Some(modified(membership)));
+        let turned = transitions.get(&database.record.object_id);
+        let newest = newest.max(Some(modified(membership).max(modified(turned))));
         DatabaseView {
             newest: newest.unwrap_or_default().max(database.modified),
             participants,
             membership: membership.map(|held| held.record.clone()),
+            transitions: turned.map(|held| held.record.clone()).unwrap_or_default(),
+            read_at,
             database,
         }
     };

@@ -18,6 +18,7 @@ use crate::link::sessions::Sessions;
 use crate::metrics::Metrics;
 use crate::store::keys;
 use crate::tasks::audit::Linking;
+use crate::tasks::conditions::Conditions;
 use crate::tasks::driver::{Triggers, drive};
 use crate::tasks::liveness::Liveness;
 use crate::tasks::plan::{self, Planning};
@@ -144,6 +145,15 @@ impl Office {
             liveness,
             Triggers {
                 every: timing.beat,
+                prefixes,
+                awaited: None,
+            },
+        );
+        let prefixes = Conditions::prefixes();
+        self.start_task(
+            Conditions::new(Arc::clone(&self.app)),
+            Triggers {
+                every: Duration::from_secs(60),
                 prefixes,
                 awaited: None,
             },

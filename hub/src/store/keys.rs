@@ -14,6 +14,7 @@ use meridian_api::ids::{ClusterUid, ObjectId, Term};
 
 use super::records::{
     AuditEnds, Counters, Filling, NameHolder, SessionEpoch, StoredObservation, StoredOutcome,
+    Transitions,
 };
 use crate::domain::access::{ApiToken, JoinToken, LastUse, Repeat};
 use crate::domain::approval::Approval;
@@ -146,6 +147,8 @@ kinds! {
     database(name: &str) / databases: Database = "/database/" "{}";
     /// What was allocated for an Active-Active database.
     membership(database: ObjectId) / memberships: Membership = "/membership/" "{}";
+    /// When the steps of an Active-Active database turned.
+    transitions(database: ObjectId) / all_transitions: Transitions = "/transitions/" "{}";
     /// What a member is to make true of an object.
     desired(cluster: ClusterUid, object: ObjectId) / all_desired: Desired = "/desired/" "{}/{}";
     /// What became of an object on a member.

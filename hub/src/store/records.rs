@@ -1,5 +1,7 @@
 //! What the bytes of the store mean: a version byte, then JSON. And typed reads and writes on top of [`Store`].
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use meridian_api::audit::Place;
@@ -128,6 +130,21 @@ pub struct LinkReport {
     /// Lag in milliseconds, if known.
     pub lag_ms: Option<u64>,
     /// Since when the state holds, by the member's clock.
+    pub since: Timestamp,
+}
+
+/// When the steps of a database turned last, by the type of their conditions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Transitions(pub BTreeMap<String, Transition>);
+
+/// When a step was reached or lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Transition {
+    /// Whether it is reached.
+    pub is_true: bool,
+    /// Since when.
     pub since: Timestamp,
 }
 

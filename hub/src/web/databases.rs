@@ -26,7 +26,7 @@ use crate::app::reads::DatabaseView;
 use crate::app::{App, AppError};
 use crate::domain::access::grant::Scope;
 use crate::domain::database::Database;
-use crate::store::records::Held;
+use crate::store::records::{Held, Transitions};
 use crate::store::{Read, StoreError};
 
 pub(super) const KIND: &str = "RedisEnterpriseActiveActiveDatabase";
@@ -288,6 +288,8 @@ fn tried(params: &Params, held: Held<Database>) -> Result<Response, Failure> {
 fn alone(database: Held<Database>) -> DatabaseView {
     DatabaseView {
         newest: database.modified,
+        read_at: database.record.created_at,
+        transitions: Transitions::default(),
         database,
         membership: None,
         participants: Vec::new(),

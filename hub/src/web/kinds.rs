@@ -116,7 +116,9 @@ impl Kind {
         if let Some(name) = self.named_by(key) {
             return Touched::Named(name.to_owned());
         }
-        let of_membership = key.strip_prefix(keys::memberships().text());
+        let of_membership = key
+            .strip_prefix(keys::memberships().text())
+            .or_else(|| key.strip_prefix(keys::all_transitions().text()));
         let of_membership = of_membership.and_then(|object| object.parse().ok());
         let of_member = keys::cluster_and_object(key).map(|(_, object)| object);
         of_membership

@@ -12,6 +12,7 @@ mod lists;
 mod openapi;
 mod repeats;
 mod sign_in;
+mod times;
 mod watch;
 mod writes;
 

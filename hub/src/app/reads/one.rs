@@ -59,6 +59,10 @@ fn of_databases(databases: &Placed<'_>) -> Kinds {
     let outcomes = places
         .iter()
         .map(|(uid, object)| keys::outcome(*uid, *object).text().to_owned());
+    let turned = known
+        .clone()
+        .map(|it| keys::transitions(it.record.object_id).text().to_owned());
+    let turned = turned.collect();
     let observed = places
         .iter()
         .map(|(uid, object)| keys::observed(*uid, *object).text().to_owned());
@@ -68,6 +72,7 @@ fn of_databases(databases: &Placed<'_>) -> Kinds {
         desired.collect(),
         outcomes.collect(),
         observed.collect(),
+        turned,
     ]
 }
 
@@ -201,7 +206,7 @@ impl App {
                 value: mut lists,
                 revision,
             } = self.exactly(kinds).await?;
-            let value = databases(&mut lists, scope, &self.observations)?;
+            let value = databases(&mut lists, scope, (&self.observations, self.now()))?;
             let is_whole = |view: &DatabaseView| {
                 let before = known.iter().find(|held| held.key == view.database.key);
                 let mut remotes = view

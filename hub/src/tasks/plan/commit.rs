@@ -177,6 +177,7 @@ async fn forget(app: &App, view: &View, plan: &Plan) -> Result<(), StoreError> {
         let key = keys::database(name);
         let txn = at(Txn::new(), key.text(), view.databases.get(name).copied());
         let txn = txn.delete(key.text());
+        let txn = txn.delete(keys::transitions(gone.object_id).text());
         app.commit(txn.delete(keys::membership(gone.object_id).text()))
             .await?;
         tracing::info!(database = name, "a database is gone from every participant");
