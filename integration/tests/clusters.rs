@@ -15,6 +15,8 @@ mod entry;
 mod faults;
 #[path = "clusters/growth.rs"]
 mod growth;
+#[path = "clusters/load.rs"]
+mod load;
 #[path = "clusters/namespaces.rs"]
 mod namespaces;
 #[path = "clusters/observe.rs"]
@@ -33,3 +35,5 @@ mod support;
 mod upgrade;
 #[path = "clusters/versions.rs"]
 mod versions;
+#[path = "clusters/watched.rs"]
+mod watched;

@@ -5,13 +5,22 @@ use std::time::Instant;
 use meridian_integration::stack::Cluster;
 use serde_json::Value;
 
-use super::support::{ROLLED_OUT, SOON, cluster, condition, gone, object, pods, running, state};
+use super::{
+    load::Load,
+    support::{
+        ROLLED_OUT, SOON, cluster, condition, gone, object, pods, replicated, running, state,
+    },
+    watched::Watched,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_grows_from_three_to_five_and_its_volumes_grow_without_a_restart() {
     let cluster = cluster().await;
     running(cluster, "grow", "").await.unwrap();
     let before = pods(cluster, "grow").unwrap();
+    let region = replicated(cluster, "grow", "grow-db", "").await.unwrap();
+    let watched = Watched::start(cluster, "grow", 3).await.unwrap();
+    let writer = Load::start(&region);
     let patch = |spec: &str| {
         let patch = format!("{{\"spec\": {spec}}}");
         cluster
@@ -54,6 +63,17 @@ async fn a_cluster_grows_from_three_to_five_and_its_volumes_grow_without_a_resta
         volumes_grow(cluster).await
     );
     assert_eq!(pods(cluster, "grow").unwrap(), grown, "a pod was restarted");
+    let (seen, written) = (watched.finish().unwrap(), writer.finish().await);
+    println!("a database while its cluster grew: {written}");
+    written.moved_at_most("grow-db");
+    assert_eq!(
+        (seen.fewest(), seen.went(), seen.moves("grow-db")),
+        (3, 0, 0),
+        "{seen:?}"
+    );
+    cluster
+        .must(&["delete", "redb", "grow-db", "--timeout=60s"], "")
+        .unwrap();
     gone(cluster, "grow").await.unwrap();
 }
 

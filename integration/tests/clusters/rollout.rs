@@ -6,16 +6,20 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use meridian_integration::{
-    stack::{Cluster, Region},
+    stack::Cluster,
     wait::{Look, until},
 };
 
-use super::support::{
-    ROLLED_OUT, cluster, condition, database, events, gone, pods, running, state,
+use super::{
+    load::{Load, start_all},
+    support::{
+        ROLLED_OUT, cluster, condition, database, events, gone, pods, replicated, running, state,
+    },
+    watched::Watched,
 };
 
 /// What a watcher of the pods has seen.
@@ -49,36 +53,6 @@ async fn watch(
     Ok(seen)
 }
 
-/// Writes numbered keys until `stop`; gives the ids that were acknowledged, and the longest time without one.
-pub(super) async fn write(region: Region, stop: Arc<AtomicBool>) -> (Vec<u64>, Duration) {
-    let mut acknowledged = Vec::new();
-    let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
-    let mut connection = None;
-    for id in 0_u64.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        if connection.is_none() {
-            connection = region.connect().await.ok();
-        }
-        let Some(open) = &mut connection else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let mut set = redis::cmd("SET");
-        set.arg(format!("id:{id}")).arg(id);
-        match tokio::time::timeout(Duration::from_secs(2), set.query_async::<()>(open)).await {
-            Ok(Ok(())) => {
-                longest = longest.max(last.elapsed());
-                last = Instant::now();
-                acknowledged.push(id);
-            }
-            Ok(Err(_)) | Err(_) => connection = None,
-        }
-    }
-    (acknowledged, longest)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_the_pods_is_rolled_out_one_at_a_time_under_load_and_over_a_killed_agent() {
     let cluster = cluster().await;
@@ -86,20 +60,14 @@ async fn a_change_of_the_pods_is_rolled_out_one_at_a_time_under_load_and_over_a_
     let region = database(cluster, "roll", "roll-db").await.unwrap();
     let before = pods(cluster, "roll").unwrap();
 
-    let (stop, stop_writing) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicBool::new(false)),
-    );
-    let writer = tokio::spawn(write(region.clone(), Arc::clone(&stop_writing)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = Load::start(&region);
     let watcher = tokio::spawn({
         let stop = Arc::clone(&stop);
         async move { watch(cluster, "roll", 3, &stop).await }
     });
     let started = Instant::now();
-    let patch = r#"{"spec": {"podAnnotations": {"changed": "yes"}}}"#;
-    cluster
-        .must(&["patch", "rec", "roll", "--type=merge", "-p", patch], "")
-        .unwrap();
+    change_the_pods(cluster, "roll");
     // In the middle: one pod is new, two are old.
     first_is_new(cluster, &before).await;
     let agents = "app.kubernetes.io/name=meridian-agent";
@@ -107,12 +75,11 @@ async fn a_change_of_the_pods_is_rolled_out_one_at_a_time_under_load_and_over_a_
         .must(&["delete", "pods", "-l", agents, "--grace-period=1"], "")
         .unwrap();
 
-    rolled_out(cluster, &before).await;
+    rolled_out(cluster, "roll", &before).await;
     let took = started.elapsed();
     stop.store(true, Ordering::Relaxed);
     let seen = watcher.await.unwrap().unwrap();
-    stop_writing.store(true, Ordering::Relaxed);
-    let (acknowledged, gap) = writer.await.unwrap();
+    let written = writer.finish().await;
 
     assert_eq!(seen.most_away, 1, "{seen:?}");
     assert!(
@@ -123,19 +90,11 @@ async fn a_change_of_the_pods_is_rolled_out_one_at_a_time_under_load_and_over_a_
     );
     let told = events(cluster, "roll", "DatabasesAway").unwrap();
     assert!(told.iter().any(|text| text.contains("roll-db")), "{told:?}");
-    assert_eq!(
-        lost(&region, &acknowledged).await,
-        0,
-        "of {} acknowledged writes",
-        acknowledged.len()
-    );
+    written.kept("a rollout over killed agents");
     println!(
-        "rollout of 3 pods with the agents killed in the middle: {:.1} s, states {:?}, {} writes acknowledged, 0 lost, longest \
-         time without one {:.1} s",
+        "rollout of 3 pods with the agents killed in the middle: {:.1} s, states {:?}, {written}",
         took.as_secs_f64(),
         seen.states,
-        acknowledged.len(),
-        gap.as_secs_f64()
     );
     cluster
         .must(&["delete", "redb", "roll-db", "--timeout=60s"], "")
@@ -143,31 +102,67 @@ async fn a_change_of_the_pods_is_rolled_out_one_at_a_time_under_load_and_over_a_
     gone(cluster, "roll").await.unwrap();
 }
 
-/// How many of the acknowledged ids are not there.
-pub(super) async fn lost(region: &Region, acknowledged: &[u64]) -> usize {
-    let mut connection = region.connect().await.unwrap();
-    let mut lost = 0;
-    for id in acknowledged {
-        let found: Option<u64> = redis::cmd("GET")
-            .arg(format!("id:{id}"))
-            .query_async(&mut connection)
-            .await
-            .unwrap();
-        lost += usize::from(found != Some(*id));
-    }
-    lost
+/// A change of the pods' template.
+fn change_the_pods(cluster: &Cluster, rec: &str) {
+    let patch = r#"{"spec": {"podAnnotations": {"changed": "yes"}}}"#;
+    cluster
+        .must(&["patch", "rec", rec, "--type=merge", "-p", patch], "")
+        .unwrap();
 }
 
-async fn rolled_out(cluster: &Cluster, before: &BTreeMap<String, (String, bool)>) {
+/// The primary of a database with a replica is led elsewhere before its pod goes: nothing is lost, and nobody waits longer
+/// than for a planned move.
+#[tokio::test(flavor = "multi_thread")]
+async fn primaries_are_led_away_before_their_pod_goes() {
+    let cluster = cluster().await;
+    running(cluster, "shift", "").await.unwrap();
+    let mut regions = BTreeMap::new();
+    for name in ["shift-a", "shift-b"] {
+        let region = replicated(cluster, "shift", name, "").await.unwrap();
+        regions.insert(name.to_owned(), region);
+    }
+    let before = pods(cluster, "shift").unwrap();
+    let watched = Watched::start(cluster, "shift", 3).await.unwrap();
+    let writers = start_all(&regions);
+    let started = Instant::now();
+    change_the_pods(cluster, "shift");
+    rolled_out(cluster, "shift", &before).await;
+    let took = started.elapsed();
+    let seen = watched.finish().unwrap();
+    for (name, writer) in writers {
+        let written = writer.finish().await;
+        println!(
+            "{name} in a rollout of {:.1} s: {} moves, {written}",
+            took.as_secs_f64(),
+            seen.moves(&name)
+        );
+        written.moved_at_most(&name);
+    }
+    assert_eq!(seen.deleted_under_a_primary(), Vec::<String>::new());
+    assert_eq!((seen.fewest(), seen.went()), (2, 3), "{seen:?}");
+    let moves: usize = regions.keys().map(|name| seen.moves(name)).sum();
+    assert!(
+        moves >= 2,
+        "every pod went, so each primary moved: {seen:?}"
+    );
+    for name in regions.keys() {
+        cluster
+            .must(&["delete", "redb", name, "--timeout=60s"], "")
+            .unwrap();
+    }
+    gone(cluster, "shift").await.unwrap();
+}
+
+async fn rolled_out(cluster: &Cluster, rec: &str, before: &BTreeMap<String, (String, bool)>) {
     until("all pods are new and serve", ROLLED_OUT, || async {
-        let now = pods(cluster, "roll")?;
+        let now = pods(cluster, rec)?;
         let new = now
             .iter()
             .filter(|(name, (uid, ready))| {
                 *ready && before.get(*name).is_some_and(|(old, _)| old != uid)
             })
             .count();
-        let rec = cluster.get("rec", "roll")?.unwrap_or_default();
+        let rec = cluster.get("rec", rec)?.unwrap_or_default();
         let done =
             new == 3 && state(&rec) == "Running" && condition(&rec, "UpToDate").starts_with("True");
         Ok(if done {

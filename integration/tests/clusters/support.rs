@@ -102,6 +102,20 @@ pub(crate) async fn database_with(
     cluster.region(name, &password, DATABASE_UP).await
 }
 
+/// A database whose replica can take over; `further` are lines of its spec.
+pub(crate) async fn replicated(
+    cluster: &Cluster,
+    rec: &str,
+    name: &str,
+    further: &str,
+) -> Result<Region> {
+    let lines = format!("  replication: true\n{further}");
+    let region = database_with(cluster, rec, name, &lines).await?;
+    let can = |redb: &Value| condition(redb, "InSync").starts_with("True");
+    object(cluster, "redb", name, "a replica", DATABASE_UP, can).await?;
+    Ok(region)
+}
+
 /// The bytes of one value of a Secret as the API writes it.
 pub(crate) fn base64_of(text: &str) -> Result<Vec<u8>> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};

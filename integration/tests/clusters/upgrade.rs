@@ -1,19 +1,13 @@
 //! A database is brought to another version of Valkey.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use meridian_integration::stack::{Cluster, Region};
 use serde_json::Value;
 
 use super::{
-    rollout::{lost, write},
-    support::{SOON, cluster, condition, database_with, events, gone, object, running},
+    load::{Load, Written},
+    support::{SOON, cluster, condition, database_with, events, gone, object, replicated, running},
 };
 
 /// All copies of a small database are started anew, one after the other.
@@ -43,9 +37,8 @@ fn asks(cluster: &Cluster, name: &str, version: &str) -> anyhow::Result<String> 
 
 /// Raises `name` while somebody writes; what was acknowledged is there.
 #[expect(clippy::print_stdout, reason = "the figures of a test that passes")]
-async fn raised_under_load(cluster: &Cluster, name: &str, region: &Region) {
-    let stop = Arc::new(AtomicBool::new(false));
-    let writer = tokio::spawn(write(region.clone(), Arc::clone(&stop)));
+async fn raised_under_load(cluster: &Cluster, name: &str, region: &Region) -> Written {
+    let writer = Load::start(region);
     let started = Instant::now();
     asks(cluster, name, "8.2").unwrap();
     let changing = |redb: &Value| {
@@ -58,20 +51,13 @@ async fn raised_under_load(cluster: &Cluster, name: &str, region: &Region) {
         .unwrap();
     served_by(cluster, name, "9.1").await;
     let took = started.elapsed();
-    stop.store(true, Ordering::Relaxed);
-    let (acknowledged, gap) = writer.await.unwrap();
-    assert_eq!(
-        lost(region, &acknowledged).await,
-        0,
-        "of {} acknowledged writes",
-        acknowledged.len()
-    );
+    let written = writer.finish().await;
+    written.kept(name);
     println!(
-        "{name} from 8.1 to 9.1: {:.1} s, {} writes acknowledged, 0 lost, longest time without one {:.1} s",
-        took.as_secs_f64(),
-        acknowledged.len(),
-        gap.as_secs_f64()
+        "{name} from 8.1 to 9.1: {:.1} s, {written}",
+        took.as_secs_f64()
     );
+    written
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,19 +77,13 @@ async fn a_database_is_raised_to_another_version_under_load_and_loses_nothing() 
         .await
         .unwrap();
 
-    let replicated = "  replication: true\n  redisVersion: '7.4'\n";
-    let pair = database_with(cluster, "vk", "vk-pair", replicated)
+    let pair = replicated(cluster, "vk", "vk-pair", "  redisVersion: '7.4'\n")
         .await
         .unwrap();
     let alone = database_with(cluster, "vk", "vk-alone", "").await.unwrap();
     for name in ["vk-pair", "vk-alone"] {
         served_by(cluster, name, "8.1").await;
     }
-    let can = |redb: &Value| condition(redb, "InSync").starts_with("True");
-    object(cluster, "redb", "vk-pair", "a replica", RAISED, can)
-        .await
-        .unwrap();
-
     // There is no webhook here: what nobody brings is told by the status, and the database goes on.
     asks(cluster, "vk-pair", "99.0").unwrap();
     let refused = |redb: &Value| {
@@ -113,7 +93,8 @@ async fn a_database_is_raised_to_another_version_under_load_and_loses_nothing() 
         .await
         .unwrap();
 
-    raised_under_load(cluster, "vk-pair", &pair).await;
+    let written = raised_under_load(cluster, "vk-pair", &pair).await;
+    written.moved_at_most("vk-pair");
     let moved = events(cluster, "vk-pair", "VersionRaised").unwrap();
     assert!(moved.len() >= 2, "{moved:?}");
     raised_under_load(cluster, "vk-alone", &alone).await;

@@ -2,11 +2,16 @@
 
 use std::time::Instant;
 
-use meridian_integration::stack::Cluster;
+use meridian_integration::stack::{Cluster, Region};
 use serde_json::Value;
 
-use super::support::{
-    ROLLED_OUT, SOON, cluster, condition, gone, lab, object, pods, rec, running, state,
+use super::{
+    load::Load,
+    support::{
+        ROLLED_OUT, SOON, cluster, condition, gone, lab, object, pods, rec, replicated, running,
+        state,
+    },
+    watched::Watched,
 };
 
 /// The pods of a REC: name → (uid, ready).
@@ -86,22 +91,8 @@ async fn a_version_is_raised_and_never_lowered_and_a_newer_agent_changes_nothing
         .await
         .unwrap();
 
-    let started = Instant::now();
-    cluster.apply(&rec("ver", &versioned(&build(2)))).unwrap();
-    object(cluster, "rec", "ver", "Upgrade", SOON, |rec| {
-        state(rec) == "Upgrade"
-    })
-    .await
-    .unwrap();
-    let done =
-        |rec: &Value| state(rec) == "Running" && condition(rec, "UpToDate").starts_with("True");
-    object(cluster, "rec", "ver", "Running again", ROLLED_OUT, done)
-        .await
-        .unwrap();
-    println!(
-        "upgrade of 3 pods: {:.1} s",
-        started.elapsed().as_secs_f64()
-    );
+    let region = replicated(cluster, "ver", "ver-db", "").await.unwrap();
+    upgraded(cluster, &versioned(&build(2)), &region).await;
 
     let before = pods(cluster, "ver").unwrap();
     cluster.apply(&rec("ver", &versioned(&build(1)))).unwrap();
@@ -126,11 +117,54 @@ async fn a_version_is_raised_and_never_lowered_and_a_newer_agent_changes_nothing
     .await
     .unwrap();
 
-    a_newer_agent_changes_nothing(cluster, &before).await;
+    a_newer_agent_changes_nothing(cluster, &before, &region).await;
+    cluster
+        .must(&["delete", "redb", "ver-db", "--timeout=60s"], "")
+        .unwrap();
     gone(cluster, "ver").await.unwrap();
 }
 
-async fn a_newer_agent_changes_nothing(cluster: &Cluster, before: &Pods) {
+/// Brings the cluster to another image, one pod after the other, each without the primary when it goes.
+#[expect(clippy::print_stdout, reason = "the figures of a test that passes")]
+async fn upgraded(cluster: &Cluster, version: &str, region: &Region) {
+    let watched = Watched::start(cluster, "ver", 3).await.unwrap();
+    let writer = Load::start(region);
+    let started = Instant::now();
+    cluster.apply(&rec("ver", version)).unwrap();
+    object(cluster, "rec", "ver", "Upgrade", SOON, |rec| {
+        state(rec) == "Upgrade"
+    })
+    .await
+    .unwrap();
+    let done =
+        |rec: &Value| state(rec) == "Running" && condition(rec, "UpToDate").starts_with("True");
+    object(cluster, "rec", "ver", "Running again", ROLLED_OUT, done)
+        .await
+        .unwrap();
+    let took = started.elapsed().as_secs_f64();
+    let (seen, written) = (watched.finish().unwrap(), writer.finish().await);
+    println!(
+        "upgrade of 3 pods: {took:.1} s, {} moves, {written}",
+        seen.moves("ver-db")
+    );
+    written.moved_at_most("an upgrade");
+    assert_eq!(seen.deleted_under_a_primary(), Vec::<String>::new());
+    assert_eq!((seen.fewest(), seen.went()), (2, 3), "{seen:?}");
+}
+
+/// What the REC's pods are made from.
+fn template(cluster: &Cluster) -> Value {
+    let set = cluster.get("statefulset", "ver").unwrap().unwrap();
+    set["spec"]["template"].clone()
+}
+
+#[expect(clippy::print_stdout, reason = "the figures of a test that passes")]
+async fn a_newer_agent_changes_nothing(cluster: &Cluster, before: &Pods, region: &Region) {
+    let (made_from, watched) = (
+        template(cluster),
+        Watched::start(cluster, "ver", 3).await.unwrap(),
+    );
+    let writer = Load::start(region);
     agent_with(cluster, "localhost/meridian-node:99.0.0");
     let suspended = |rec: &Value| condition(rec, "Suspended").starts_with("True VersionsDiffer");
     object(cluster, "rec", "ver", "Suspended", SOON, suspended)
@@ -154,29 +188,20 @@ async fn a_newer_agent_changes_nothing(cluster: &Cluster, before: &Pods) {
         .unwrap();
     let patched: Value = serde_json::from_str(&patched).unwrap();
     let generation = patched["metadata"]["generation"].clone();
-    let looked = |rec: &Value| {
-        let conditions = rec["status"]["conditions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        conditions
-            .iter()
-            .any(|c| c["type"] == "Suspended" && c["observedGeneration"] == generation)
-    };
-    object(
-        cluster,
-        "rec",
-        "ver",
-        "the change was looked at",
-        SOON,
-        looked,
-    )
-    .await
-    .unwrap();
+    looked_at(cluster, &generation).await;
     let same =
         |pods: &Pods| -> Vec<String> { pods.values().map(|(uid, _ready)| uid.clone()).collect() };
     let now = pods(cluster, "ver").unwrap();
     assert_eq!(same(&now), same(before), "a pod was changed");
+    assert_eq!(template(cluster), made_from, "the template was changed");
+    let (seen, written) = (watched.finish().unwrap(), writer.finish().await);
+    println!("a database while the agent was replaced: {written}");
+    written.moved_at_most("a newer agent");
+    assert_eq!(
+        (seen.fewest(), seen.went(), seen.moves("ver-db")),
+        (3, 0, 0),
+        "{seen:?}"
+    );
 
     agent_with(cluster, "localhost/meridian-node:dev");
     let done = |rec: &Value| {
@@ -194,4 +219,17 @@ async fn a_newer_agent_changes_nothing(cluster: &Cluster, before: &Pods) {
     .await
     .unwrap();
     assert_ne!(&pods(cluster, "ver").unwrap(), before);
+}
+
+/// Waits until the agent has looked at this generation and says that it waits.
+async fn looked_at(cluster: &Cluster, generation: &Value) {
+    let looked = |rec: &Value| {
+        let conditions = rec["status"]["conditions"].as_array();
+        let mut all = conditions.into_iter().flatten();
+        all.any(|c| c["type"] == "Suspended" && c["observedGeneration"] == *generation)
+    };
+    let what = "the change was looked at";
+    object(cluster, "rec", "ver", what, SOON, looked)
+        .await
+        .unwrap();
 }
