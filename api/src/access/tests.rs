@@ -147,3 +147,15 @@ fn what_an_earlier_release_wrote_is_taken_and_closed_as_the_present_one_closes_i
         }
     }
 }
+
+#[test]
+fn agent_and_nodes_mean_the_same_by_values_that_differ_in_the_space_at_their_ends() {
+    let entry = |certificates: &str| Entry {
+        login: "hash".to_owned(),
+        users: "[]".to_owned(),
+        certificates: certificates.to_owned(),
+    };
+    assert_eq!(entry("PEM\n").text(), entry("PEM").text());
+    assert_eq!(entry("PEM").text(), "hash\n[]\nPEM");
+    assert_ne!(entry("PEM\nPEM").text(), entry("PEM").text());
+}
