@@ -7,6 +7,8 @@
     reason = "a scenario that cannot go on has failed"
 )]
 
+#[path = "clusters/access.rs"]
+mod access;
 #[path = "clusters/deletion.rs"]
 mod deletion;
 #[path = "clusters/entry.rs"]
@@ -37,3 +39,7 @@ mod upgrade;
 mod versions;
 #[path = "clusters/watched.rs"]
 mod watched;
+#[path = "clusters/web.rs"]
+mod web;
+#[path = "clusters/wire.rs"]
+mod wire;
