@@ -20,7 +20,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use meridian_integration::stack::{Cluster, NAMESPACE};
+use meridian_integration::{
+    lab::Lab,
+    stack::{Cluster, NAMESPACE},
+};
 use serde_json::{Value, json};
 
 #[path = "agent/follow.rs"]
@@ -87,6 +90,7 @@ fn main() -> Result<()> {
 }
 
 async fn bench() -> Result<()> {
+    Lab::refuse_others("reading what the agent's processes use")?;
     let short = std::env::args().any(|argument| argument == "--short");
     let cluster = support::cluster().await;
     count_requests(cluster)?;

@@ -16,6 +16,7 @@ mod memory;
 mod report;
 mod run;
 mod site;
+mod told;
 mod transaction;
 mod writer;
 
@@ -26,3 +27,4 @@ pub use self::judge::Judgement;
 pub use self::report::{json, table, words};
 pub use self::run::{Outcome, Waits, play};
 pub use self::site::Site;
+pub use self::told::told_as_counted;

@@ -380,6 +380,25 @@ async fn clusters_that_somebody_else_made_are_used_but_not_harmed() {
 }
 
 #[test]
+fn faults_are_not_played_on_clusters_that_somebody_else_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("theirs.yaml");
+    let text = "apiVersion: v1\nkind: Config\ncurrent-context: theirs\n";
+    std::fs::write(&kubeconfig, text).unwrap();
+    let theirs = [("MERIDIAN_KUBECONFIGS", kubeconfig.to_str().unwrap())];
+    let out = shell::run(
+        env!("CARGO_BIN_EXE_failover-bench"),
+        &[] as &[&str],
+        &theirs,
+        "",
+    )
+    .unwrap();
+    assert_ne!(out.code, 0);
+    let told = "theirs comes from MERIDIAN_KUBECONFIGS; unset it";
+    assert!(out.stderr.contains(told), "{}", out.stderr);
+}
+
+#[test]
 fn help_has_examples() {
     let help = shell::succeed(env!("CARGO_BIN_EXE_lab"), &["--help"], &[], "").unwrap();
     assert!(help.contains("lab partition lab-1 lab-2"), "{help}");

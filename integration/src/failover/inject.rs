@@ -21,6 +21,8 @@ const VOLUME_MIB: u32 = 96;
 const LEADERS: usize = 8;
 /// Where the pods have their data volume.
 const VOLUME: &str = "var/lib/meridian";
+/// How long a drained node may keep its pods: those of databases hand over and end within it, whatever their grace period is.
+const DRAINED: &str = "--timeout=60s";
 /// Annotation by which a primary is asked to leave its pod.
 const LEAVE: &str = "meridian.dev/leave-pod";
 
@@ -224,7 +226,7 @@ async fn drain_all(site: &Site) -> Result<()> {
             &node,
             "--ignore-daemonsets",
             "--delete-emptydir-data",
-            "--timeout=120s",
+            DRAINED,
         ];
         let drained = site.cluster.must(&drain, "");
         site.cluster.must(&["uncordon", &node], "")?;

@@ -57,13 +57,18 @@ impl Row<'_> {
         format!("{median:.0}")
     }
 
+    /// Whether every run met the bar; `None`: nothing is promised.
+    fn met(&self) -> Option<bool> {
+        let bar = self.cause.bar?;
+        let mut all = self.runs.iter();
+        Some(all.all(|run| run.stuck.is_none() && u128::from(run.gap_ms) <= bar.as_millis()))
+    }
+
     /// The bar in words, and whether the worst run met it.
     fn bar(&self) -> String {
-        let (Some(bar), Some(gap)) = (self.cause.bar, self.gap()) else {
+        let (Some(bar), Some(met)) = (self.cause.bar, self.met()) else {
             return "-".to_owned();
         };
-        let met =
-            u128::from(gap.worst) <= bar.as_millis() && self.came_back().count() == self.runs.len();
         let word = if met { "met" } else { "MISSED" };
         format!("{} s {word}", bar.as_secs())
     }
@@ -100,6 +105,22 @@ fn without_numbers(line: &str) -> String {
     short
 }
 
+/// The rows of the causes that were played.
+fn rows(runs: &[Figure]) -> impl Iterator<Item = Row<'_>> {
+    let row = |cause: &'static Cause| Row {
+        cause,
+        runs: runs.iter().filter(|run| run.cause == cause.name).collect(),
+    };
+    CAUSES.iter().map(row).filter(|row| !row.runs.is_empty())
+}
+
+/// The causes of which a run missed its bar.
+#[must_use]
+pub(super) fn missed(runs: &[Figure]) -> Vec<&'static str> {
+    let missed = rows(runs).filter(|row| row.met() == Some(false));
+    missed.map(|row| row.cause.name).collect()
+}
+
 /// The table for people: figures by cause.
 #[must_use]
 pub fn table(runs: &[Figure]) -> String {
@@ -123,11 +144,7 @@ pub fn table(runs: &[Figure]) -> String {
             format!("{}/{}", found.median, found.worst)
         })
     };
-    let row = |cause: &'static Cause| Row {
-        cause,
-        runs: runs.iter().filter(|run| run.cause == cause.name).collect(),
-    };
-    for row in CAUSES.iter().map(row).filter(|row| !row.runs.is_empty()) {
+    for row in rows(runs) {
         // A String takes any text.
         let _infallible = writeln!(
             text,
@@ -208,6 +225,13 @@ mod tests {
         assert!(slow.ends_with("10 s MISSED"), "{slow}");
         let stuck = line(&[figure(4_000, false), figure(0, true)]);
         assert!(stuck.ends_with("10 s MISSED"), "{stuck}");
+        assert_eq!(missed(&[figure(9_999, false)]), Vec::<&str>::new());
+        for (gap, is_stuck) in [(10_001, false), (0, true)] {
+            assert_eq!(
+                missed(&[figure(1, false), figure(gap, is_stuck)]),
+                ["pod-killed"]
+            );
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use meridian_integration::{
-    failover::{Cause, Loss, Outcome, Site, Waits, play},
+    failover::{Cause, Loss, Outcome, Site, Waits, play, told_as_counted},
     lab::{Lab, LabConfig},
 };
 use tokio::sync::{Mutex, OnceCell};
@@ -15,6 +15,8 @@ static SITE: OnceCell<Mutex<Site>> = OnceCell::const_new();
 
 async fn site() -> &'static Mutex<Site> {
     SITE.get_or_init(|| async {
+        Lab::refuse_others("playing faults on hosts, their network and the control plane")
+            .expect("a lab of our own");
         let cluster = cluster().await.clone();
         let config = LabConfig::from_environment().expect("a configuration");
         let lab = Lab::attach(&config)
@@ -75,6 +77,14 @@ async fn plays(name: &str) -> Outcome {
         "acknowledged and lost: {:?}",
         found.lost
     );
+    if let Some(bar) = cause.bar {
+        let gap = Duration::from_millis(found.gap_ms);
+        assert!(
+            gap <= bar,
+            "{name}: nobody could write for {gap:?}, promised is {bar:?}"
+        );
+    }
+    told_as_counted(cause, &outcome).unwrap();
     let moved = found.took_over_ms.is_some();
     assert!(
         moved || !cause.moves,

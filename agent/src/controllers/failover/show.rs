@@ -256,6 +256,12 @@ pub(super) fn news(topology: &DatabaseTopology, step: &Step, reached: Option<i64
     }
 }
 
+/// Whether the process of `old` that led says that it obeys the fence: what it reported is then all that it acknowledged.
+fn has_stopped(topology: &DatabaseTopology, old: &str, fence: i64) -> bool {
+    let own = own_shard(topology, old);
+    own.is_some_and(|own| own.fenced >= Some(fence) && own.served == Some(topology.spec.epoch))
+}
+
 /// Who took over, and what is known about the tail that nobody has.
 fn promoted(topology: &DatabaseTopology, had: Option<i64>) -> Option<News> {
     let fence = topology.spec.fence.as_ref()?;
@@ -271,21 +277,42 @@ fn promoted(topology: &DatabaseTopology, had: Option<i64>) -> Option<News> {
             ),
         });
     }
-    let has = own_shard(topology, &fence.candidate).and_then(|own| own.offset);
+    let own = own_shard(topology, &fence.candidate);
+    let has = own.and_then(|own| own.offset);
+    // Only who lost its primary has said all that it will ever have of it; who follows has more than it said.
+    let follows = own.is_some_and(|own| own.following == Some(FollowingState::Up));
+    let stopped = has_stopped(topology, old, fence.epoch);
+    // What a primary acknowledged between its last report and its end is known to nobody here.
+    let since = if stopped {
+        String::new()
+    } else {
+        format!(
+            "; `{old}` did not say that it stopped, and what it acknowledged after that report is lost unless it arrived"
+        )
+    };
     let (warning, reason, tail) = match had.zip(has) {
+        Some((had, has)) if had > has && follows => (
+            true,
+            "Promoted",
+            format!(
+                "it followed to the end, and when it last said how far it was {} bytes that `{old}` reported were on their \
+                 way; whether they arrived is not known{since}",
+                had - has
+            ),
+        ),
         Some((had, has)) if had > has => (
             true,
             "PromotedWithLoss",
             format!(
-                "{} bytes of the replication stream that `{old}` reported had not arrived and are lost",
+                "{} bytes of the replication stream that `{old}` reported had not arrived and are lost{since}",
                 had - has
             ),
         ),
         Some((had, _)) => (
-            false,
+            !stopped,
             "Promoted",
             format!(
-                "everything up to byte {had} of the replication stream, the last that `{old}` reported, has arrived"
+                "everything up to byte {had} of the replication stream, the last that `{old}` reported, has arrived{since}"
             ),
         ),
         None => (

@@ -1,3 +1,4 @@
+use meridian_api::crds::topology::FollowingState;
 use serde_json::json;
 
 use super::{decide::Step, *};
@@ -76,12 +77,13 @@ fn asking_is_written_against_the_version_that_was_read() {
     assert_eq!(asked.metadata.resource_version.as_deref(), Some("9"));
 }
 
-/// A topology whose primary `rec-0` reported `had` bytes, the candidate `rec-1` of its fence `has`.
+/// A topology whose primary `rec-0` stopped after `had` bytes, the candidate `rec-1` of its fence has `has`.
 fn fenced(candidate: &str, had: Option<i64>, has: Option<i64>) -> DatabaseTopology {
     let mut topology = topology("rec-0", &["rec-1"], true, None);
     let report = |node: &str, offset: Option<i64>| {
         json!({"node": node, "topologyUid": "T", "epoch": 2, "generation": 1, "asOf": "t", "shards": [
-            {"id": 0, "role": "primary", "ready": true, "writable": true, "port": 10000, "offset": offset}]})
+            {"id": 0, "role": "primary", "ready": true, "writable": true, "port": 10000, "offset": offset,
+             "fenced": 3, "served": 2}]})
     };
     topology.spec.fence =
         serde_json::from_value(json!({"epoch": 3, "candidate": candidate, "planned": false}))
@@ -89,6 +91,14 @@ fn fenced(candidate: &str, had: Option<i64>, has: Option<i64>) -> DatabaseTopolo
     topology.status =
         serde_json::from_value(json!({"members": [report("rec-0", had), report("rec-1", has)]}))
             .unwrap();
+    topology
+}
+
+/// The same, but its primary has not been heard of since.
+fn silent(had: Option<i64>, has: Option<i64>) -> DatabaseTopology {
+    let mut topology = fenced("rec-1", had, has);
+    let status = topology.status.as_mut().unwrap();
+    status.members[0].shards[0].fenced = None;
     topology
 }
 
@@ -157,6 +167,7 @@ fn every_step_of_a_failover_is_told_under_its_reason_and_losses_are_warnings() {
             "Promoted",
             true,
         ),
+        (&silent(Some(7), Some(7)), Step::Promote, "Promoted", true),
         (
             &fenced("rec-0", None, None),
             Step::Promote,
@@ -169,6 +180,40 @@ fn every_step_of_a_failover_is_told_under_its_reason_and_losses_are_warnings() {
         let told = show::news(topology, &step, reached).unwrap();
         assert_eq!((told.reason, told.warning), (reason, warning), "{step:?}");
         assert!(!told.note.is_empty());
+    }
+}
+
+/// Nothing but the old primary's own word says that nothing is missing; one of another life says nothing.
+#[test]
+fn what_was_acknowledged_after_the_last_report_is_told_as_lost_unless_the_primary_stopped() {
+    let told = |topology: &DatabaseTopology| {
+        let reached = own_shard(topology, "rec-0").and_then(|own| own.offset);
+        show::news(topology, &Step::Promote, reached).unwrap().note
+    };
+    let since = "what it acknowledged after that report is lost";
+    assert!(!told(&fenced("rec-1", Some(7), Some(7))).contains(since));
+    for (had, has) in [(7, 7), (9, 7)] {
+        let note = told(&silent(Some(had), Some(has)));
+        assert!(note.contains(since), "{note}");
+    }
+    let mut another = fenced("rec-1", Some(7), Some(7));
+    another.status.as_mut().unwrap().members[0].shards[0].served = Some(1);
+    assert!(told(&another).contains(since));
+}
+
+/// A replica that follows has more than it said last: its figure is no measure of what is lost.
+#[test]
+fn what_a_replica_that_followed_had_not_reported_yet_is_not_called_lost() {
+    let told = |following: Option<FollowingState>| {
+        let mut topology = fenced("rec-1", Some(9), Some(7));
+        topology.status.as_mut().unwrap().members[1].shards[0].following = following;
+        let news = show::news(&topology, &Step::Promote, Some(9)).unwrap();
+        assert!(news.warning);
+        news.reason
+    };
+    assert_eq!(told(Some(FollowingState::Up)), "Promoted");
+    for lost in [Some(FollowingState::Down), None] {
+        assert_eq!(told(lost), "PromotedWithLoss");
     }
 }
 
