@@ -106,6 +106,9 @@ pub struct Event {
     /// Its project; empty for none, or if it was not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub project: String,
+    /// What may be left where the hub has no hand any more, as `namespace/kind/name`; empty for nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
     /// What came of it.
     pub outcome: Outcome,
     /// Why it was not done, as one word; empty if it was.

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     active_active::{
-        CONFIRM_REMOVAL, active_active_database, active_active_database_update,
+        CONFIRM_REMOVAL, active_active_database, active_active_database_update, confirmed_removals,
         removed_participants,
     },
     cluster::{NODE_CONTAINER, cluster, cluster_update},

@@ -8,6 +8,7 @@ mod api_token;
 mod audit;
 mod decision;
 mod freeze;
+mod lost;
 mod objects;
 mod problem;
 mod session;
@@ -17,6 +18,7 @@ pub use self::{
     api_token::{ApiRole, ApiToken, ApiTokenSpec, ApiTokenStatus},
     audit::AuditList,
     freeze::{Freeze, FrozenDeletion},
+    lost::{LostCluster, LostResidue},
     objects::{
         ActiveActiveDatabase, ActiveActiveDatabaseStatus, Certificate, ClockDifference, Cluster,
         ClusterSpec, ClusterStatus, Connection, Link, List, ListMeta, Metadata, Object, Observed,

@@ -14,6 +14,7 @@ pub mod desired;
 pub mod election;
 pub mod limits;
 pub mod lineage;
+pub mod lost;
 pub mod remote;
 pub mod sign_in;
 pub mod trust;

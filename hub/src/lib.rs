@@ -5,6 +5,8 @@ pub mod args;
 pub mod ca;
 pub mod clock;
 pub mod domain;
+#[cfg(test)]
+mod golden;
 pub mod link;
 pub mod metrics;
 pub mod planner;

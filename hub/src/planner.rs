@@ -5,6 +5,7 @@ pub mod active_active;
 pub mod check;
 mod needs;
 mod objects;
+mod participants;
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::fmt;
 
 use meridian_api::ids::{ClusterUid, ObjectId, PlanNumber, Revision, StoreId, Term};
 
-use crate::domain::cluster::{Cluster, RecInventory};
+use crate::domain::cluster::{Cluster, RecInventory, RemovedCluster};
 use crate::domain::database::{Database, Membership};
 use crate::domain::desired::{Action, Desired, Told};
 use crate::domain::remote::Remote;
@@ -40,6 +41,8 @@ pub struct Input {
     pub trust_domain: String,
     /// Members.
     pub clusters: BTreeMap<ClusterUid, Cluster>,
+    /// Members whose registration a person removed: they are told nothing, and nobody waits for them.
+    pub removed: BTreeMap<ClusterUid, RemovedCluster>,
     /// Remote clusters by name.
     pub remotes: BTreeMap<String, Remote>,
     /// What each member reported.
@@ -59,6 +62,21 @@ impl Input {
     /// went back, or was restored, gives revisions that members have heard of already.
     fn is_done(&self, place: &Place, revision: Revision) -> bool {
         self.done.get(place) == Some(&revision)
+    }
+
+    /// Whether a member is gone for good, as far as this hub is concerned.
+    fn is_removed(&self, cluster: ClusterUid) -> bool {
+        self.removed.contains_key(&cluster) && !self.clusters.contains_key(&cluster)
+    }
+
+    /// The declaration by which the member was lost that had a remote cluster of this name.
+    fn lost_with(&self, remote: &str) -> Option<(ClusterUid, &RemovedCluster)> {
+        let mut removed = self.removed.iter();
+        let (uid, removed) = removed.find(|(_, removed)| {
+            let lost = removed.lost.as_ref();
+            lost.is_some_and(|lost| lost.remotes.contains(remote))
+        })?;
+        Some((*uid, removed))
     }
 }
 
@@ -113,7 +131,10 @@ impl fmt::Display for Plan {
             )?;
         }
         for (cluster, object) in forget {
-            writeln!(f, "  forget {object} on {cluster}: it is gone there")?;
+            writeln!(
+                f,
+                "  forget {object} on {cluster}: nothing is left to be told"
+            )?;
         }
         for database in finished {
             writeln!(f, "  forget database {database}: it is gone everywhere")?;
@@ -190,6 +211,7 @@ pub fn plan_changed(input: &Input, needs: &mut Needs, changed: &Changed) -> Plan
         let with = needs.databases_with(&changed.remotes);
         with.chain(&changed.databases).cloned().collect()
     };
+    forget_removed(input, &mut plan);
     let mut touched = BTreeSet::new();
     for name in names {
         let mut mine = needs::OfDatabase::default();
@@ -204,6 +226,18 @@ pub fn plan_changed(input: &Input, needs: &mut Needs, changed: &Changed) -> Plan
         plan.number = input.plan_number;
     }
     plan
+}
+
+/// What members were told that are gone for good is forgotten at once: nobody carries it out, and nobody says so.
+fn forget_removed(input: &Input, plan: &mut Plan) {
+    if input.removed.is_empty() {
+        return;
+    }
+    let gone = input
+        .desired
+        .keys()
+        .filter(|place| input.is_removed(place.0));
+    plan.forget.extend(gone.copied());
 }
 
 /// Remote clusters on members that have to be looked at, with their names: what databases began or ceased to need, what has

@@ -17,6 +17,7 @@ mod health;
 mod hub;
 mod kinds;
 pub mod limits;
+mod lost;
 mod openapi;
 mod operations;
 mod pages;
@@ -117,11 +118,6 @@ fn guarded() -> Vec<Route> {
             post(decisions::deny),
         ),
         (
-            "/api/v1/clusters/{name}/release",
-            &["POST"],
-            post(decisions::release),
-        ),
-        (
             "/api/v1/tokens",
             &["GET", "POST"],
             get(tokens::list).post(tokens::create),
@@ -172,10 +168,14 @@ fn guarded() -> Vec<Route> {
 }
 
 /// Those of them by which a person decides whom members follow and believe.
-fn decided() -> [Route; 5] {
+fn decided() -> [Route; 8] {
     let ordered: &[&str] = &["POST"];
     let (rotate, advance) = (post(authority::rotate), post(authority::advance));
+    let release = post(decisions::release);
     [
+        ("/api/v1/clusters/{name}/release", ordered, release),
+        ("/api/v1/clusters/{name}/lose", ordered, post(lost::lose)),
+        ("/api/v1/lostclusters", &["GET"], get(lost::list)),
         ("/api/v1/hub/adopt", ordered, post(hub::adopt)),
         ("/api/v1/hub/ca", &["GET"], get(authority::get)),
         ("/api/v1/hub/ca/rotate", ordered, rotate),

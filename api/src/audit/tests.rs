@@ -17,6 +17,7 @@ fn event(name: &str) -> Event {
         kind: "Active-Active database".to_owned(),
         name: name.to_owned(),
         project: "default".to_owned(),
+        left: Vec::new(),
         outcome: Outcome::Done,
         reason: String::new(),
         revision: Some(Revision(7)),

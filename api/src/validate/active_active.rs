@@ -79,7 +79,7 @@ pub fn active_active_database_update(
 }
 
 /// Names whose removal the annotation confirms.
-pub(super) fn confirmed_removals(database: &RedisEnterpriseActiveActiveDatabase) -> BTreeSet<&str> {
+pub fn confirmed_removals(database: &RedisEnterpriseActiveActiveDatabase) -> BTreeSet<&str> {
     let annotations = database.metadata.annotations.as_ref();
     annotations
         .and_then(|annotations| annotations.get(CONFIRM_REMOVAL))

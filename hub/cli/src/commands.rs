@@ -68,32 +68,9 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
         Ask::Token(TokenCommand::List { output }) => get::list(hub, Kind::Token, output, now).await,
         Ask::Token(TokenCommand::Delete { name }) => delete::token(hub, Kind::Token, &name).await,
         Ask::ApiToken(command) => api_token(hub, command, now).await,
-        Ask::Cluster(ClusterCommand::List { output }) => {
-            get::list(hub, Kind::Cluster, output, now).await
-        }
-        Ask::Cluster(ClusterCommand::Remove { name, how }) => {
-            delete::delete(
-                hub,
-                DeleteArgs {
-                    kind: Kind::Cluster,
-                    name,
-                    how,
-                },
-            )
-            .await
-        }
+        Ask::Cluster(command) => member(hub, command, now).await,
         Ask::Audit(command) => audit::run(hub, command, now).await,
         Ask::Ca(command) => ca::run(hub, command, now).await,
-        Ask::Cluster(ClusterCommand::Approve { name, words }) => {
-            cluster::approve(hub, &name, &words).await
-        }
-        Ask::Cluster(ClusterCommand::Deny {
-            name,
-            reason,
-            certificate,
-            even_if_unknown,
-        }) => cluster::deny(hub, &name, &reason, (certificate, even_if_unknown)).await,
-        Ask::Cluster(ClusterCommand::Release { name }) => cluster::release(hub, &name).await,
         Ask::Hub(command) => hub_itself(hub, command, now).await,
         Ask::Apply { filename, dry_run } => apply::apply(hub, &filename, dry_run).await,
         Ask::Get {
@@ -116,6 +93,36 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
         } => get::one(hub, kind, &name, output, now).await,
         Ask::Describe { kind, name } => get::describe(hub, kind, &name, now).await,
         Ask::Delete(args) => delete::delete(hub, args).await,
+    }
+}
+
+async fn member(hub: &Hub, command: ClusterCommand, now: Timestamp) -> Result<(), CliError> {
+    match command {
+        ClusterCommand::List { output } => get::list(hub, Kind::Cluster, output, now).await,
+        ClusterCommand::Remove {
+            name,
+            lost: true,
+            dry_run,
+            how,
+        } => cluster::lose(hub, &name, (dry_run, how.yes), now).await,
+        ClusterCommand::Remove {
+            name,
+            lost: false,
+            dry_run: _,
+            how,
+        } => {
+            let kind = Kind::Cluster;
+            delete::delete(hub, DeleteArgs { kind, name, how }).await
+        }
+        ClusterCommand::Lost { output } => cluster::lost(hub, output, now).await,
+        ClusterCommand::Approve { name, words } => cluster::approve(hub, &name, &words).await,
+        ClusterCommand::Deny {
+            name,
+            reason,
+            certificate,
+            even_if_unknown,
+        } => cluster::deny(hub, &name, &reason, (certificate, even_if_unknown)).await,
+        ClusterCommand::Release { name } => cluster::release(hub, &name).await,
     }
 }
 

@@ -4,6 +4,7 @@ mod audit;
 mod ca;
 mod describe;
 mod hub;
+mod lost;
 mod table;
 
 use std::io::{self, Write};
@@ -16,6 +17,7 @@ pub(crate) use self::{
     ca::ca,
     describe::describe,
     hub::{freezes, hub, released},
+    lost::{losing, lost, lost_one},
     table::{Growing, table},
 };
 use crate::{args::Format, error::CliError};

@@ -15,6 +15,8 @@ mod access;
 mod backup;
 #[path = "fixture/hub.rs"]
 mod fixture;
+#[path = "commands/lost.rs"]
+mod lost;
 #[path = "commands/watch.rs"]
 mod watch;
 

@@ -45,6 +45,8 @@ pub struct Deed<'a> {
     pub name: &'a str,
     /// Its project; empty for none.
     pub project: &'a str,
+    /// What it leaves behind where the hub has no hand any more: `namespace/kind/name`.
+    pub left: &'a [String],
 }
 
 impl<'a> Deed<'a> {
@@ -56,6 +58,7 @@ impl<'a> Deed<'a> {
             kind,
             name,
             project: "",
+            left: &[],
         }
     }
 
@@ -67,6 +70,7 @@ impl<'a> Deed<'a> {
             kind: "peer certificate",
             name: rec,
             project: "",
+            left: &[],
         }
     }
 
@@ -78,6 +82,7 @@ impl<'a> Deed<'a> {
             kind: "session",
             name: id,
             project: "",
+            left: &[],
         }
     }
 
@@ -89,6 +94,7 @@ impl<'a> Deed<'a> {
             kind: "hub",
             name: "",
             project: "",
+            left: &[],
         }
     }
 
@@ -100,6 +106,7 @@ impl<'a> Deed<'a> {
             kind: "cluster",
             name,
             project: "",
+            left: &[],
         }
     }
 }
@@ -222,6 +229,7 @@ fn event(
         kind: deed.kind.to_owned(),
         name: shown(deed.name),
         project: deed.project.to_owned(),
+        left: deed.left.to_vec(),
         outcome,
         reason: reason.to_owned(),
         revision: None,

@@ -217,6 +217,7 @@ impl App {
             kind: KIND,
             name: name.as_deref().unwrap_or("fleet"),
             project: "",
+            left: &[],
         };
         self.commit_audited(txn, &manner.by.trail, &deed).await?;
         tracing::error!(%scope, ?name, reason = reason(scope, &frozen), "too many deletions: none goes on before a person has looked");

@@ -40,6 +40,8 @@ pub struct NewDatabase {
     pub name: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Annotations, by which a removal of participants is confirmed.
+    pub annotations: BTreeMap<String, String>,
     /// Spec, already valid by itself.
     pub spec: RedisEnterpriseActiveActiveDatabaseSpec,
 }
@@ -97,6 +99,7 @@ impl App {
         let new = NewDatabase {
             name: wish.name.to_owned(),
             labels,
+            annotations: BTreeMap::new(),
             spec: written.spec,
         };
         let made = self.create_database(&new, &Manner::default()).await?;
@@ -146,6 +149,7 @@ impl App {
                 created_at: self.now(),
                 generation: 1,
                 deletion: None,
+                removals: BTreeMap::new(),
             };
             let made = (new.name.as_str(), database.object_id.to_string());
             let txn = Txn::new().create(&key, &database)?;
@@ -254,24 +258,6 @@ impl App {
         }
         let all = records::list(self.store().as_ref(), &keys::remotes()).await?;
         check_participants(spec, &by_name(&all.value))
-    }
-
-    /// Names of the databases in which one of these remote clusters takes part.
-    pub(super) async fn databases_over<'a>(
-        &self,
-        remotes: impl Iterator<Item = &'a str>,
-    ) -> Result<Vec<String>, AppError> {
-        let remotes: BTreeSet<_> = remotes.collect();
-        let all = records::list(self.store().as_ref(), &keys::databases())
-            .await?
-            .value;
-        let over = all.into_iter().filter(|held| {
-            let participants = held.record.participants();
-            participants
-                .iter()
-                .any(|participant| remotes.contains(participant.name.as_str()))
-        });
-        Ok(over.map(|held| held.record.name).collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Members: their sessions, what they report, and the removal of a registration.
 
 mod desired;
+mod removal;
 
 use std::collections::BTreeSet;
 
@@ -8,12 +9,9 @@ use jiff::Timestamp;
 use meridian_api::ids::{ClusterUid, IdError, ObjectId, Revision};
 use tokio::sync::broadcast;
 
-use super::audit::Deed;
-use super::writes::Manner;
 use super::{App, AppError, until_uncontended};
 use crate::domain::abilities::TooOld;
-use crate::domain::access::grant::Verb;
-use crate::domain::cluster::{Cluster, Presence, PresenceEdge, Rec, RecInventory, RemovedCluster};
+use crate::domain::cluster::{Cluster, Presence, PresenceEdge, Rec, RecInventory};
 use crate::domain::lineage::{Accepted, Memory};
 use crate::domain::remote::{self, Remote};
 use crate::random::Random;
@@ -383,56 +381,6 @@ impl App {
                 })
             }
         }
-    }
-
-    /// Removes the registration of a cluster. Nothing is sent to the member and no data is touched there; its
-    /// certificate opens nothing any more. A participant of a database is refused.
-    ///
-    /// # Errors
-    /// [`AppError::NotFound`], [`AppError::Conflict`] while it takes part in a database.
-    pub async fn remove_cluster(&self, name: &str, manner: &Manner) -> Result<(), AppError> {
-        until_uncontended(|| async {
-            let store = self.store().as_ref();
-            let Some(holder) = records::get(store, &keys::cluster_name(name)).await? else {
-                return Err(self.no_cluster(name).await?);
-            };
-            let uid = holder.record.cluster;
-            let Some(known) = records::get(store, &keys::cluster(uid)).await? else {
-                return Err(self.no_cluster(name).await?);
-            };
-            manner.meets("cluster", name, known.modified)?;
-            let remotes = records::list(store, &keys::remotes()).await?.value;
-            let mine: Vec<_> = remotes.into_iter().filter(|held| held.record.cluster == uid).collect();
-            let used = self.databases_over(mine.iter().map(|held| held.record.name.as_str())).await?;
-            if !used.is_empty() {
-                return Err(AppError::Conflict(format!(
-                    "cluster {name:?} takes part in {}; delete these databases first (`meridian delete activeactivedatabase NAME`), \
-                     then remove it",
-                    used.join(", ")
-                )));
-            }
-            let removed = RemovedCluster { uid, name: name.to_owned(), removed_at: self.now() };
-            let mut txn = Txn::new()
-                .unchanged(&holder)
-                .unchanged(&known)
-                .delete(keys::cluster_name(name).text())
-                .delete(keys::cluster(uid).text())
-                .delete(keys::recs(uid).text())
-                .delete(keys::presence(uid).text())
-                .delete(keys::trust_of(uid).text())
-                .put_record(&keys::removed(uid), &removed)?;
-            for remote in mine {
-                txn = txn.unchanged(&remote).delete(remote.key);
-            }
-            let deed = Deed::new(Verb::Delete, "cluster", name);
-            if self.commit_as(manner, &deed, txn).await?.is_some() {
-                self.forget_clock(uid);
-                self.hear_anew(uid);
-                tracing::info!(cluster = %uid, name, "the registration of a cluster was removed");
-            }
-            Ok(())
-        })
-        .await
     }
 
     pub(super) async fn no_cluster(&self, name: &str) -> Result<AppError, AppError> {

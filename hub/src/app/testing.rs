@@ -148,6 +148,7 @@ pub(crate) fn database(name: &str, participants: &[&str]) -> NewDatabase {
     NewDatabase {
         name: name.to_owned(),
         labels: [("team".to_owned(), "a".to_owned())].into(),
+        annotations: std::collections::BTreeMap::new(),
         spec: RedisEnterpriseActiveActiveDatabaseSpec {
             participating_clusters: participating_clusters.collect(),
             ..RedisEnterpriseActiveActiveDatabaseSpec::default()

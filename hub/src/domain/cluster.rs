@@ -8,6 +8,7 @@ use meridian_api::ids::ClusterUid;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::denial::Serial;
+use super::lost::Lost;
 
 /// The Ed25519 public key of a member's device. It never expires and never changes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,6 +133,9 @@ pub struct RemovedCluster {
     pub name: String,
     /// When it was removed.
     pub removed_at: Timestamp,
+    /// Set where a person declared it lost for good: nobody waited for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Lost>,
 }
 
 /// Whether a member is there, as the hub saw it last.

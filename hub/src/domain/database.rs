@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use meridian_api::ids::{ObjectId, PlanNumber, StoreId, Term};
+use meridian_api::ids::{ClusterUid, ObjectId, PlanNumber, StoreId, Term};
 use meridian_api::web::{DEFAULT_PROJECT, PROJECT_LABEL};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -69,6 +69,9 @@ pub struct Database {
     pub generation: i64,
     /// Set once a person confirmed its deletion; there is no way back.
     pub deletion: Option<Deletion>,
+    /// Members on which a person confirmed that its data goes, because they take part no more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub removals: BTreeMap<ClusterUid, Deletion>,
 }
 
 /// A confirmed deletion.
@@ -93,6 +96,10 @@ pub struct Membership {
     pub highest_instance_id: u64,
     /// Instance ids that were members once.
     pub ghosts: Vec<u64>,
+    /// Remote cluster → the member on which its instance was made. One that is missing was made before this was kept, on the
+    /// member that has the remote cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub homes: BTreeMap<String, ClusterUid>,
     /// Plan that last changed anything for this database.
     pub plan_number: PlanNumber,
     /// Term of the hub that made that plan.

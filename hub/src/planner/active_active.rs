@@ -7,6 +7,7 @@ use meridian_api::ids::ObjectId;
 
 use super::needs::{Needs, OfDatabase};
 use super::objects::{self, Member, cluster_name};
+use super::participants::{self, Standing};
 use super::{Input, Place, Plan};
 use crate::domain::database::{Database, Membership};
 use crate::domain::desired::{Action, Desired, Told};
@@ -31,78 +32,121 @@ fn plan_existence(
     plan: &mut Plan,
     needed: &mut OfDatabase,
 ) -> Vec<String> {
-    let (members, unknown) = resolve(input, database);
-    if !unknown.is_empty() {
+    let mut standing = Standing::of(input, database);
+    let mut lines = std::mem::take(&mut standing.lines);
+    if !standing.unknown.is_empty() {
         keep_needs(input, database, needed);
-        return vec![format!(
+        lines.push(format!(
             "waits for the remote clusters {}: no member reports them",
-            unknown.join(", ")
-        )];
+            standing.unknown.join(", ")
+        ));
+        return lines;
     }
+    plan_leaving(input, database, &standing, plan, needed);
     let old = input.memberships.get(&database.object_id);
-    let mut membership = allocate(input, old, &members);
-    let built = build(input, database, &membership, &members);
+    if old.is_none() && standing.members.is_empty() {
+        return lines;
+    }
+    let mut membership = allocate(input, old, &standing);
+    let built = build(input, database, &membership, &standing);
     let changes = |built: &BTreeMap<Place, Desired>| {
         built
             .iter()
             .any(|(place, desired)| differs(input, place, desired))
     };
     if old != Some(&membership) || changes(&built) {
+        note_homes(&mut membership, &standing);
         (membership.store_id, membership.hub_term) = input.reign;
         membership.plan_number = plan.number;
-        for (place, desired) in build(input, database, &membership, &members) {
+        for (place, desired) in build(input, database, &membership, &standing) {
             if differs(input, &place, &desired) {
                 plan.tell.insert(place, desired);
             }
         }
         plan.memberships.insert(database.object_id, membership);
     }
-    for of in &members {
-        for member in &members {
+    let all: Vec<_> = everybody(&standing).collect();
+    for of in &all {
+        for member in &all {
             let need = (of.remote.cluster, member.remote.name.clone());
             needed.remotes.insert(need, of.remote.namespace.clone());
         }
     }
-    let lacking: Vec<_> = members
-        .iter()
-        .filter(|member| member.lacks_endpoint(&database.name))
-        .collect();
-    lacking
-        .iter()
-        .map(|member| {
-            format!(
-                "waits for {}: its REC has reported no replication address",
-                member.remote.name
-            )
-        })
-        .collect()
+    let lacking = standing.members.iter();
+    lines.extend(
+        lacking
+            .filter(|member| member.lacks_endpoint(&database.name))
+            .map(|member| {
+                format!(
+                    "waits for {}: its REC has reported no replication address",
+                    member.remote.name
+                )
+            }),
+    );
+    lines
 }
 
-fn resolve<'a>(input: &'a Input, database: &Database) -> (Vec<Member<'a>>, Vec<String>) {
-    let (mut members, mut unknown) = (Vec::new(), Vec::new());
-    for participant in database.participants() {
-        match Member::resolve(input, participant) {
-            Ok(member) => members.push(member),
-            Err(participant) => unknown.push(participant.name),
+/// Those from which everybody reads: who takes part, and who has not gone yet.
+fn everybody<'s, 'a>(standing: &'s Standing<'a>) -> impl Iterator<Item = &'s Member<'a>> {
+    let leaving = standing.leaving.iter();
+    let leaving = leaving.filter_map(|one| one.member.as_ref());
+    standing.members.iter().chain(leaving)
+}
+
+/// Takes the data of a participant away on its member alone, in the order of a deletion, once a person confirmed it; the others
+/// are told when it is gone.
+fn plan_leaving(
+    input: &Input,
+    database: &Database,
+    standing: &Standing<'_>,
+    plan: &mut Plan,
+    needed: &mut OfDatabase,
+) {
+    needed.waits |= !standing.leaving.is_empty();
+    for leaving in &standing.leaving {
+        let Some(confirmed) = database.removals.get(&leaving.home) else {
+            continue;
+        };
+        let reason = format!(
+            "{} takes part no more here, which was confirmed on the hub",
+            database.name
+        );
+        for (place, told, _) in participants::told_on(input, database, leaving.home) {
+            if !told.is_tombstone() {
+                let gone = tombstone(database, told, (&confirmed.approval, reason.clone()), plan);
+                plan.tell.insert(place, gone);
+            }
         }
     }
-    (members, unknown)
+    let over = standing.over.iter();
+    for (place, _, is_gone) in over.flat_map(|home| participants::told_on(input, database, *home)) {
+        let mut leaving = standing.leaving.iter();
+        if is_gone && !leaving.any(|one| one.home == place.0) {
+            plan.forget.insert(place);
+        }
+    }
 }
 
-/// Gives an instance id to every participant that has none. None is ever given twice.
-fn allocate(input: &Input, old: Option<&Membership>, members: &[Member<'_>]) -> Membership {
+/// Gives an instance id to every participant that has none, and makes those that are gone ghosts. None is ever given twice.
+fn allocate(input: &Input, old: Option<&Membership>, standing: &Standing<'_>) -> Membership {
     let (store_id, hub_term) = input.reign;
     let mut membership = old.cloned().unwrap_or(Membership {
         config_version: input.config_version_floor,
         instances: BTreeMap::new(),
         highest_instance_id: 0,
         ghosts: Vec::new(),
+        homes: BTreeMap::new(),
         plan_number: input.plan_number,
         hub_term,
         store_id,
     });
     let mut changed = false;
-    for member in members {
+    for name in &standing.gone {
+        membership.homes.remove(name);
+        membership.ghosts.extend(membership.instances.remove(name));
+        changed = true;
+    }
+    for member in &standing.members {
         if membership.instances.contains_key(&member.remote.name) {
             continue;
         }
@@ -121,17 +165,28 @@ fn allocate(input: &Input, old: Option<&Membership>, members: &[Member<'_>]) -> 
     membership
 }
 
+/// Writes down where each instance is made: its remote cluster may come again under the same name, elsewhere.
+fn note_homes(membership: &mut Membership, standing: &Standing<'_>) {
+    for member in everybody(standing) {
+        let name = &member.remote.name;
+        let home = membership.homes.entry(name.clone());
+        home.or_insert(member.remote.cluster);
+    }
+}
+
 fn build(
     input: &Input,
     database: &Database,
     membership: &Membership,
-    members: &[Member<'_>],
+    standing: &Standing<'_>,
 ) -> BTreeMap<Place, Desired> {
     let mut built = BTreeMap::new();
-    let listed = objects::listed(input, database, membership, members);
-    for of in members {
-        let instance = objects::instance(database, membership, members, &listed, of);
-        let database = objects::database(database, membership.plan_number, of);
+    let all: Vec<_> = everybody(standing).collect();
+    let listed = objects::listed(input, database, membership, &all);
+    let taking_part: BTreeSet<_> = standing.members.iter().map(Member::name).collect();
+    for of in &standing.members {
+        let instance = objects::instance(database, membership, &all, &listed, of);
+        let database = objects::database(database, membership.plan_number, &taking_part, of);
         for desired in [instance, database] {
             built.insert((of.remote.cluster, desired.object_id), desired);
         }
@@ -155,6 +210,9 @@ fn plan_deletion(
 ) -> Vec<String> {
     let mine: BTreeSet<ObjectId> =
         BTreeSet::from([database.object_id, database.instance_object_id]);
+    let approval = database.deletion.as_ref();
+    let approval = approval.map_or_else(String::new, |deletion| deletion.approval.clone());
+    let reason = format!("the deletion of {} was confirmed on the hub", database.name);
     let mut left = BTreeSet::new();
     for (place, (told, revision)) in input
         .desired
@@ -165,9 +223,13 @@ fn plan_deletion(
             plan.forget.insert(*place);
             continue;
         }
+        if input.is_removed(place.0) {
+            continue;
+        }
         left.insert(place.0);
         if !told.is_tombstone() {
-            plan.tell.insert(*place, tombstone(database, told, plan));
+            let gone = tombstone(database, told, (&approval, reason.clone()), plan);
+            plan.tell.insert(*place, gone);
         }
     }
     if left.is_empty() {
@@ -186,22 +248,24 @@ fn plan_deletion(
 }
 
 /// The order of a deletion is the reverse of that of creation: the database goes first, its instance after it.
-fn tombstone(database: &Database, told: &Told, plan: &Plan) -> Desired {
+fn tombstone(
+    database: &Database,
+    told: &Told,
+    (approval, reason): (&str, String),
+    plan: &Plan,
+) -> Desired {
     let after = if told.object_id == database.instance_object_id {
         vec![database.object_id]
     } else {
         Vec::new()
     };
-    let approval = database
-        .deletion
-        .as_ref()
-        .map(|deletion| deletion.approval.clone())
-        .unwrap_or_default();
-    let reason = format!("the deletion of {} was confirmed on the hub", database.name);
     Desired {
         after,
         plan_number: plan.number,
-        ..told.with(Action::Delete { approval, reason })
+        ..told.with(Action::Delete {
+            approval: approval.to_owned(),
+            reason,
+        })
     }
 }
 
@@ -241,6 +305,9 @@ pub(super) fn plan_remotes(
     plan: &mut Plan,
 ) {
     for ((cluster, object), name) in touched {
+        if input.is_removed(cluster) {
+            continue;
+        }
         let place = (cluster, object);
         let remote = input.remotes.get(&name);
         let remote = remote.filter(|remote| remote.object_id == object);

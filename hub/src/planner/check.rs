@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meridian_api::ids::ObjectId;
+use meridian_api::ids::{ClusterUid, ObjectId};
 
 use super::{Input, Place, Plan};
 use crate::domain::database::Database;
@@ -24,6 +24,16 @@ pub enum Breach {
         /// Where.
         place: Place,
     },
+    /// A member that is gone for good would be told something.
+    #[error("{kind} {name} would be told on {place:?}, whose registration was removed")]
+    ToldRemoved {
+        /// Kind of the object.
+        kind: String,
+        /// Name of the object.
+        name: String,
+        /// Where.
+        place: Place,
+    },
     /// An object that holds data would be forgotten although its deletion was not carried out.
     #[error("the object at {0:?} would be forgotten although its tombstone is not carried out")]
     ForgottenEarly(Place),
@@ -33,6 +43,14 @@ pub enum Breach {
     /// An instance id would be given twice.
     #[error("instance id {id} of database {database} is given twice, or was given before")]
     InstanceIdReused {
+        /// Object id of the database.
+        database: ObjectId,
+        /// The id.
+        id: u64,
+    },
+    /// A participant would be a member no more, and its writes be believed all the same.
+    #[error("instance id {id} of database {database} is given up and is no ghost")]
+    Unghosted {
         /// Object id of the database.
         database: ObjectId,
         /// The id.
@@ -65,7 +83,8 @@ pub fn check(input: &Input, plan: &Plan) -> Result<(), Breach> {
     }
     let owners = owners(input);
     for (place, desired) in &plan.tell {
-        check_deletion(place, desired, &owners)?;
+        check_told(input, place, desired)?;
+        check_deletion(input, place, desired, &owners)?;
     }
     for place in &plan.forget {
         check_forgotten(input, place)?;
@@ -92,7 +111,27 @@ fn owners(input: &Input) -> BTreeMap<ObjectId, &Database> {
         .collect()
 }
 
+fn check_told(input: &Input, place: &Place, desired: &Desired) -> Result<(), Breach> {
+    if input.clusters.contains_key(&place.0) || !input.removed.contains_key(&place.0) {
+        return Ok(());
+    }
+    Err(Breach::ToldRemoved {
+        kind: desired.kind.clone(),
+        name: desired.name.clone(),
+        place: *place,
+    })
+}
+
+/// Whether a person wants the database on this member.
+fn takes_part(input: &Input, database: &Database, cluster: ClusterUid) -> bool {
+    database.participants().iter().any(|participant| {
+        let remote = input.remotes.get(&participant.name);
+        remote.is_some_and(|remote| remote.cluster == cluster)
+    })
+}
+
 fn check_deletion(
+    input: &Input,
     place: &Place,
     desired: &Desired,
     owners: &BTreeMap<ObjectId, &Database>,
@@ -100,9 +139,10 @@ fn check_deletion(
     let Action::Delete { approval, .. } = &desired.action else {
         return Ok(());
     };
-    let confirmed = owners
-        .get(&place.1)
-        .is_some_and(|database| database.deletion.is_some());
+    let confirmed = owners.get(&place.1).is_some_and(|database| {
+        let goes = database.removals.contains_key(&place.0);
+        database.deletion.is_some() || (goes && !takes_part(input, database, place.0))
+    });
     if desired.data_bearing && (!confirmed || approval.is_empty()) {
         let (kind, name) = (desired.kind.clone(), desired.name.clone());
         return Err(Breach::Unapproved {
@@ -118,7 +158,8 @@ fn check_forgotten(input: &Input, place: &Place) -> Result<(), Breach> {
     let carried_out = input.desired.get(place).is_some_and(|(told, revision)| {
         matches!(told.action, Action::Delete { .. }) && input.is_done(place, *revision)
     });
-    if carried_out {
+    let is_member = input.clusters.contains_key(&place.0);
+    if carried_out || (input.removed.contains_key(&place.0) && !is_member) {
         Ok(())
     } else {
         Err(Breach::ForgottenEarly(*place))
@@ -152,6 +193,14 @@ fn check_membership(
         if !seen.insert(*id) || (!kept && *id <= floor) || *id > membership.highest_instance_id {
             return Err(Breach::InstanceIdReused { database, id: *id });
         }
+    }
+    let kept: BTreeSet<u64> = membership.instances.values().copied().collect();
+    let given_up = old.into_iter().flat_map(|old| {
+        let ids = old.instances.values().chain(&old.ghosts);
+        ids.filter(|id| !kept.contains(id) && !membership.ghosts.contains(id))
+    });
+    if let Some(id) = given_up.copied().next() {
+        return Err(Breach::Unghosted { database, id });
     }
     let before = old.map_or(input.config_version_floor, |old| old.config_version);
     let moved = old

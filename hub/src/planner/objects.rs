@@ -1,6 +1,6 @@
 //! The objects that members are told about, built from what was decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_api::ids::{ClusterUid, PlanNumber};
 use serde_json::{Value, json};
@@ -49,6 +49,11 @@ impl<'a> Member<'a> {
             remote,
             rec,
         })
+    }
+
+    /// Name of its remote cluster.
+    pub(super) fn name(&self) -> &str {
+        &self.remote.name
     }
 
     /// `host:port` that peers connect to for this database; empty while unknown.
@@ -103,7 +108,7 @@ pub(super) fn listed(
     input: &Input,
     database: &Database,
     membership: &Membership,
-    members: &[Member<'_>],
+    members: &[&Member<'_>],
 ) -> Value {
     let listed = members.iter().filter_map(|member| {
         let instance_id = membership.instances.get(&member.remote.name)?;
@@ -116,7 +121,7 @@ pub(super) fn listed(
 pub(super) fn instance(
     database: &Database,
     membership: &Membership,
-    members: &[Member<'_>],
+    members: &[&Member<'_>],
     listed: &Value,
     of: &Member<'_>,
 ) -> Desired {
@@ -160,10 +165,23 @@ pub(super) fn instance(
     }
 }
 
-/// The REAADB of one member: what the person wrote, served by the REC there.
-pub(super) fn database(database: &Database, plan_number: PlanNumber, of: &Member<'_>) -> Desired {
+/// The REAADB of one member: what the person wrote, with those that take part, served by the REC there.
+pub(super) fn database(
+    database: &Database,
+    plan_number: PlanNumber,
+    taking_part: &BTreeSet<&str>,
+    of: &Member<'_>,
+) -> Desired {
     let Remote { namespace, rec, .. } = of.remote;
     let mut spec = database.spec.clone();
+    let takes_part = |one: &Value| {
+        one["name"]
+            .as_str()
+            .is_none_or(|name| taking_part.contains(name))
+    };
+    if let Some(listed) = spec["participatingClusters"].as_array_mut() {
+        listed.retain(takes_part);
+    }
     if let Some(spec) = spec.as_object_mut() {
         spec.insert("redisEnterpriseCluster".to_owned(), json!({ "name": rec }));
     }

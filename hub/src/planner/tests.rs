@@ -1,5 +1,7 @@
 mod checker;
+mod ends;
 mod properties;
+mod transcripts;
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -7,9 +9,11 @@ use std::ops::{Deref, DerefMut};
 use meridian_api::ids::{ClusterUid, ObjectId, PlanNumber, Revision, StoreId, Term};
 use serde_json::{Value, json};
 
+use self::ends::{leave, lose, obeys};
 use super::check::{Breach, check};
 use super::*;
 use crate::domain::cluster::{Cluster, Rec, RecInventory};
+
 use crate::domain::database::Deletion;
 
 fn uuid(kind: u8, n: u8) -> String {
@@ -62,6 +66,7 @@ fn world(clusters: u8) -> World {
         config_version_floor: 0,
         trust_domain: "meridian.local".to_owned(),
         clusters: BTreeMap::new(),
+        removed: BTreeMap::new(),
         remotes: BTreeMap::new(),
         recs: BTreeMap::new(),
         databases: BTreeMap::new(),
@@ -126,6 +131,7 @@ fn database(n: u8, participants: &[u8]) -> Database {
         created_at: moment(),
         generation: 1,
         deletion: None,
+        removals: BTreeMap::new(),
     }
 }
 

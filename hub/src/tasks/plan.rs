@@ -40,6 +40,7 @@ pub fn prefixes() -> Vec<String> {
         keys::remotes().text().to_owned(),
         keys::all_recs().text().to_owned(),
         keys::clusters().text().to_owned(),
+        keys::all_removed().text().to_owned(),
         keys::doubts().text().to_owned(),
         keys::all_desired().text().to_owned(),
     ]

@@ -112,6 +112,7 @@ pub(super) async fn create(
     let new = NewDatabase {
         name: name.clone(),
         labels: wanted.metadata.labels,
+        annotations: wanted.metadata.annotations,
         spec: wanted.spec,
     };
     let held = match state.app.create_database(&new, &manner).await {
@@ -194,6 +195,7 @@ async fn change(
         Ok(NewDatabase {
             name: name.to_owned(),
             labels: wanted.metadata.labels,
+            annotations: wanted.metadata.annotations,
             spec: wanted.spec,
         })
     });

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use meridian_api::web::{
     ActiveActiveDatabase, ApiToken, Approval, Cluster, Denial, EVENTS_CONTENT_TYPE, Freeze, List,
-    PROBLEM_CONTENT_TYPE, Problem, RemoteCluster, Token,
+    LostCluster, PROBLEM_CONTENT_TYPE, Problem, RemoteCluster, Token,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -140,6 +140,7 @@ enum About {
     Database,
     ApiToken,
     Freeze,
+    Lost,
     Hub,
     Backup,
     Audit,
@@ -150,6 +151,8 @@ enum About {
 impl About {
     fn of(path: &str) -> Self {
         match path.split('/').nth(3) {
+            Some("lostclusters") => Self::Lost,
+            Some("clusters") if path.ends_with("/lose") => Self::Lost,
             Some("clusters") => Self::Cluster,
             Some("tokens") => Self::Token,
             Some("remoteclusters") => Self::RemoteCluster,
@@ -172,6 +175,7 @@ impl About {
             Self::Database => "ActiveActiveDatabase",
             Self::ApiToken => "ApiToken",
             Self::Freeze => "Freeze",
+            Self::Lost => "LostCluster",
             Self::Hub => "Hub",
             Self::Backup => "Backup",
             Self::Audit => "Audit",
@@ -189,6 +193,7 @@ impl About {
             Self::Database => schemas.named::<ActiveActiveDatabase>(name),
             Self::ApiToken => schemas.named::<ApiToken>(name),
             Self::Freeze => schemas.named::<Freeze>(name),
+            Self::Lost => schemas.named::<LostCluster>(name),
             Self::Hub => schemas.named::<Hub>(name),
             Self::Authority => schemas.named::<Authority>(name),
             Self::Backup | Self::AuditExport => json!({ "type": "string", "format": "binary" }),
@@ -251,7 +256,7 @@ fn decision(operation: &Operation) -> Option<&'static str> {
     word.filter(|word| {
         matches!(
             *word,
-            "adopt" | "approve" | "deny" | "release" | "rotate" | "advance" | "abort"
+            "adopt" | "approve" | "deny" | "release" | "lose" | "rotate" | "advance" | "abort"
         )
     })
 }
@@ -362,9 +367,8 @@ fn responses(operation: &Operation, about: About, shown: &Value) -> Value {
         responses.insert(status.to_string(), answer);
     };
     match (operation.method, about) {
-        ("POST", About::Hub | About::Freeze | About::Authority) | ("GET" | "PUT" | "PATCH", _) => {
-            put(200, answered("It is so"))
-        }
+        ("POST", About::Hub | About::Freeze | About::Lost | About::Authority)
+        | ("GET" | "PUT" | "PATCH", _) => put(200, answered("It is so")),
         ("POST", About::Database) | ("DELETE", About::Database) => {
             put(202, answered("It is wanted; the status says how far it is"));
             put(200, answered("It would be so"));

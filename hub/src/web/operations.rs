@@ -114,6 +114,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation("POST", "/api/v1/clusters/{name}/approve", APPROVE),
     operation("POST", "/api/v1/clusters/{name}/deny", CHANGE),
     operation("POST", "/api/v1/clusters/{name}/release", CHANGE),
+    operation("POST", "/api/v1/clusters/{name}/lose", DELETE),
+    operation("GET", "/api/v1/lostclusters", READ),
     operation("GET", "/api/v1/tokens", LIST),
     operation("POST", "/api/v1/tokens", CREATE),
     operation("GET", "/api/v1/tokens/{name}", OBJECT),

@@ -12,6 +12,8 @@ pub(super) fn act(method: &Method, path: &str) -> Option<(Verb, Kind)> {
         "/api/v1/clusters/{name}/approve" => (Kind::Cluster, What::Decision(Verb::Approve)),
         "/api/v1/clusters/{name}/deny" => (Kind::Cluster, What::Decision(Verb::Deny)),
         "/api/v1/clusters/{name}/release" => (Kind::Cluster, What::Decision(Verb::Release)),
+        "/api/v1/clusters/{name}/lose" => (Kind::Cluster, What::Decision(Verb::Lose)),
+        "/api/v1/lostclusters" => (Kind::Hub, What::All),
         "/api/v1/tokens" => (Kind::JoinToken, What::All),
         "/api/v1/tokens/{name}" => (Kind::JoinToken, What::One),
         "/api/v1/remoteclusters" => (Kind::RemoteCluster, What::All),

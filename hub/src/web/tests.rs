@@ -9,6 +9,7 @@ mod decisions;
 mod freezes;
 mod limits;
 mod lists;
+mod lost;
 mod openapi;
 mod repeats;
 mod sign_in;

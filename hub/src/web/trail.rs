@@ -162,6 +162,7 @@ pub(super) async fn record(
         kind,
         name: name(path.as_str(), uri.path()),
         project: "",
+        left: &[],
     };
     let fault = response.extensions().get::<Fault>();
     let reason = fault.map(|fault| fault.kind().word());

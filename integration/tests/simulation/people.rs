@@ -124,6 +124,7 @@ impl Person {
         let new = NewDatabase {
             name: name.to_owned(),
             labels: [("team".to_owned(), "a".to_owned())].into(),
+            annotations: Default::default(),
             spec: RedisEnterpriseActiveActiveDatabaseSpec {
                 participating_clusters: participating_clusters.collect(),
                 ..RedisEnterpriseActiveActiveDatabaseSpec::default()
@@ -144,6 +145,7 @@ impl Person {
             Ok(NewDatabase {
                 name: name.clone(),
                 labels: [("team".to_owned(), team.clone())].into(),
+                annotations: Default::default(),
                 spec: spec.expect("a stored spec is one"),
             })
         });

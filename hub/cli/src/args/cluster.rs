@@ -13,17 +13,38 @@ pub(crate) enum ClusterCommand {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
-    /// Remove a member's registration; its databases go on serving
-    #[command(after_help = "Example:\n  meridian cluster remove eu-1 --yes\n\n\
-                      Refused while the cluster takes part in an Active-Active database. Nothing in the cluster is \
-                      touched: its agent goes on as operator, with the same keys. To let it join again, apply the Secret \
-                      that `meridian token create` prints.")]
+    /// Remove a member's registration, or declare the member lost for good
+    #[command(
+        after_help = "Examples:\n  meridian cluster remove eu-1 --wait\n  meridian cluster remove eu-1 --lost --dry-run\n  \
+                      meridian cluster remove eu-1 --lost --yes\n\n\
+                      Refused while the cluster takes part in an Active-Active database, or has not confirmed that the data \
+                      which was to go there is gone; --wait tries again until it has. Nothing in the cluster is touched: its \
+                      agent goes on as operator, with the same keys. To let it join again, apply the Secret that `meridian \
+                      token create` prints.\n\n\
+                      --lost is for a cluster without a session that will never come back. It waits for nothing: deletions and \
+                      databases go on without it, nobody reads its writes any more, its certificates and its device key are \
+                      refused, and what may be left there is listed, with the kubectl commands that remove it. There is no way \
+                      back; --dry-run shows what would be."
+    )]
     Remove {
         /// Name
         name: String,
+        /// It will never come back: do not wait for it
+        #[arg(long, conflicts_with = "wait")]
+        lost: bool,
+        /// With --lost: show what would go on without it and what would be left, and change nothing
+        #[arg(long, requires = "lost")]
+        dry_run: bool,
         /// How to remove.
         #[command(flatten)]
         how: Deletion,
+    },
+    /// List the members that were declared lost, and what may be left there
+    #[command(after_help = "Example:\n  meridian cluster lost")]
+    Lost {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
     },
     /// Approve that a cluster joins, after comparing words
     #[command(

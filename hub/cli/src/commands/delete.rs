@@ -28,7 +28,11 @@ pub(crate) async fn delete(hub: &Hub, args: DeleteArgs) -> Result<(), CliError> 
         confirm(kind, &name)?;
     }
     let path = format!("{}?confirm={}", object_path(kind, &name), escaped(&name));
-    hub.call(Method::DELETE, &path, None).await?;
+    if how.wait && kind == Kind::Cluster {
+        when_it_may(hub, &path, &how).await?;
+    } else {
+        hub.call(Method::DELETE, &path, None).await?;
+    }
     let at_once = kind != Kind::ActiveActiveDatabase;
     if how.wait && !at_once {
         gone(hub, kind, &name, &how).await?;
@@ -46,6 +50,31 @@ pub(crate) async fn token(hub: &Hub, kind: Kind, name: &str) -> Result<(), CliEr
     hub.call(Method::DELETE, &object_path(kind, name), None)
         .await?;
     output::print(&format!("{}/{name} deleted\n", kind.noun()))
+}
+
+/// Removes what something else still holds, as soon as it does not.
+async fn when_it_may(hub: &Hub, path: &str, how: &Deletion) -> Result<(), CliError> {
+    let deadline = Instant::now() + how.timeout;
+    let mut told = String::new();
+    loop {
+        let refused = match hub.call(Method::DELETE, path, None).await {
+            Err(CliError::Problem(problem)) if problem.status == 409 => problem,
+            other => return other.map(drop),
+        };
+        if refused.detail != told {
+            output::note(&format!("waiting: {}", refused.detail));
+            told.clone_from(&refused.detail);
+        }
+        let next = Instant::now() + LOOK;
+        if next > deadline {
+            return Err(CliError::TimedOut(format!(
+                "after {} s: {}",
+                how.timeout.as_secs(),
+                refused.detail
+            )));
+        }
+        sleep_until(next).await;
+    }
 }
 
 /// Waits until the hub does not know the object any more.
@@ -96,10 +125,24 @@ fn confirm(kind: Kind, name: &str) -> Result<(), CliError> {
             kind.deletion()
         )));
     }
-    output::note(&format!(
-        "Deleting {noun} {name:?} {}. Type its name to go on:",
-        kind.deletion()
-    ));
+    ask_for(
+        &format!("Deleting {noun} {name:?} {}", kind.deletion()),
+        name,
+    )
+}
+
+/// As for a deletion: something is meant that cannot be taken back.
+pub(super) fn confirm_that(what: &str, name: &str) -> Result<(), CliError> {
+    if !io::stdin().is_terminal() {
+        return Err(CliError::Usage(format!(
+            "{what}: give --yes where nobody can be asked"
+        )));
+    }
+    ask_for(what, name)
+}
+
+fn ask_for(what: &str, name: &str) -> Result<(), CliError> {
+    output::note(&format!("{what}. Type its name to go on:"));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if answer.trim() == name {

@@ -56,6 +56,7 @@ fn event(name: &str) -> Event {
         kind: "cluster".to_owned(),
         name: name.to_owned(),
         project: String::new(),
+        left: Vec::new(),
         outcome: Outcome::Done,
         reason: String::new(),
         revision: None,

@@ -1,15 +1,18 @@
 //! Changing a database: what may become of its intent. The planner makes it so on every participant.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use meridian_api::crds::active_active::{
     RedisEnterpriseActiveActiveDatabase, RedisEnterpriseActiveActiveDatabaseSpec,
 };
+use meridian_api::ids::ClusterUid;
 use meridian_api::validate::{self, FieldError};
 use meridian_api::web::PROJECT_LABEL;
 
 use super::{App, AppError, Deed, KIND, NewDatabase, check_rules, until_uncontended};
 use crate::app::writes::Manner;
 use crate::domain::access::grant::{self, Verb};
-use crate::domain::database::{self, Database};
+use crate::domain::database::{self, Database, Deletion};
 use crate::store::records::{Held, TxnExt as _};
 use crate::store::{StoreError, Txn, keys};
 
@@ -38,7 +41,7 @@ impl App {
                 )));
             }
             let new = change(&held)?;
-            let database = self.changed(&held.record, &new).await?;
+            let database = self.changed(&held.record, &new, manner).await?;
             if database == held.record {
                 return Ok(held);
             }
@@ -64,43 +67,99 @@ impl App {
         .await
     }
 
-    async fn changed(&self, old: &Database, new: &NewDatabase) -> Result<Database, AppError> {
+    async fn changed(
+        &self,
+        old: &Database,
+        new: &NewDatabase,
+        manner: &Manner,
+    ) -> Result<Database, AppError> {
         check_rules(new, CHANGE)?;
-        check_change(old, new)?;
-        self.check_participants(&new.spec).await?;
+        let homes = self.homes(old, &new.spec).await?;
+        let removed = check_change(old, new, &homes)?;
+        // Who was lost since the list was written stays in it until somebody takes it out.
+        let known = old.participants().into_iter().map(|one| one.name);
+        let lost: BTreeSet<_> = known.filter(|name| !homes.contains_key(name)).collect();
+        let mut present = new.spec.clone();
+        let listed = &mut present.participating_clusters;
+        listed.retain(|one| !lost.contains(&one.name));
+        self.check_participants(&present).await?;
         let spec = serde_json::to_value(&new.spec)
             .map_err(|e| AppError::Conflict(format!("the spec has no JSON form: {e}")))?;
+        let mut removals = old.removals.clone();
+        // Who takes part again is wanted there.
+        let listed = new.spec.participating_clusters.iter();
+        for home in listed.filter_map(|one| homes.get(&one.name)) {
+            removals.remove(home);
+        }
+        let actor = &manner.by.trail.actor.name;
+        let approval = if actor.is_empty() { "the hub" } else { actor };
+        for home in removed {
+            let confirmed = Deletion {
+                approval: approval.to_owned(),
+                at: self.now(),
+            };
+            removals.insert(home, confirmed);
+        }
         Ok(Database {
             generation: old.generation + i64::from(spec != old.spec),
             spec,
             labels: new.labels.clone(),
+            removals,
             ..old.clone()
         })
+    }
+
+    /// The member of each participant, of before and after; those that are lost have none.
+    async fn homes(
+        &self,
+        old: &Database,
+        spec: &RedisEnterpriseActiveActiveDatabaseSpec,
+    ) -> Result<BTreeMap<String, ClusterUid>, AppError> {
+        let before = old.participants().into_iter().map(|one| one.name);
+        let after = spec.participating_clusters.iter();
+        let names: BTreeSet<_> = before.chain(after.map(|one| one.name.clone())).collect();
+        let names: Vec<_> = names.into_iter().collect();
+        let remotes = self.remotes_named(&names).await?;
+        let homes = remotes.into_iter().map(|held| held.record);
+        Ok(homes.map(|remote| (remote.name, remote.cluster)).collect())
     }
 }
 
 /// What is refused, as errors say it.
 const CHANGE: &str = "the Active-Active database cannot be changed so";
 
-/// What may not become of a database.
-fn check_change(old: &Database, new: &NewDatabase) -> Result<(), AppError> {
+/// What may not become of a database. Returns the members on which its data is to go.
+fn check_change(
+    old: &Database,
+    new: &NewDatabase,
+    homes: &BTreeMap<String, ClusterUid>,
+) -> Result<Vec<ClusterUid>, AppError> {
     let spec: RedisEnterpriseActiveActiveDatabaseSpec = serde_json::from_value(old.spec.clone())
         .map_err(|e| StoreError::Record {
             key: keys::database(&old.name).text().to_owned(),
             reason: format!("its spec cannot be read: {e}"),
         })?;
     let before = RedisEnterpriseActiveActiveDatabase::new(&old.name, spec);
-    let after = RedisEnterpriseActiveActiveDatabase::new(&old.name, new.spec.clone());
+    let mut after = RedisEnterpriseActiveActiveDatabase::new(&old.name, new.spec.clone());
+    after.metadata.annotations = Some(new.annotations.clone());
     let mut fields = validate::active_active_database_update(&before, &after);
     let removed = validate::removed_participants(&before, &after);
-    if !removed.is_empty() {
+    let removed: Vec<_> = removed
+        .into_iter()
+        .filter(|name| homes.contains_key(*name))
+        .collect();
+    let confirmed = validate::confirmed_removals(&after);
+    if fields.is_empty() && !removed.iter().all(|name| confirmed.contains(name)) {
         fields.push(FieldError {
             field: "spec.participatingClusters".to_owned(),
             found: format!("a list without {}", removed.join(", ")),
             expected: "all participants that take part already".to_owned(),
-            remedy: "a participant cannot be removed yet: keep it in the list, or make another database over those that \
-                     are to stay, move the data there and delete this one"
-                .to_owned(),
+            remedy: format!(
+                "put them back; or set the annotation {} to {:?} if the data of the database is to be deleted there: let its clients \
+                 go elsewhere first, because what is written there until it is gone may be lost",
+                validate::CONFIRM_REMOVAL,
+                removed.join(",")
+            ),
         });
     }
     let (found, expected) = (database::project(&new.labels), old.project());
@@ -113,7 +172,8 @@ fn check_change(old: &Database, new: &NewDatabase) -> Result<(), AppError> {
         });
     }
     if fields.is_empty() {
-        return Ok(());
+        let homes = removed.iter().filter_map(|name| homes.get(*name));
+        return Ok(homes.copied().collect());
     }
     Err(AppError::Invalid {
         summary: CHANGE.to_owned(),

@@ -92,6 +92,8 @@ pub enum Verb {
     Deny,
     /// Lets a member that was denied, or is in quarantine, in again; or deletions that are frozen go on.
     Release,
+    /// Declares a member lost for good: nobody waits for it any more.
+    Lose,
     /// Lets members trust another root as well.
     Rotate,
     /// Lets the rotation of roots go on.
@@ -102,7 +104,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::List,
         Self::Get,
         Self::Create,
@@ -112,6 +114,7 @@ impl Verb {
         Self::Approve,
         Self::Deny,
         Self::Release,
+        Self::Lose,
         Self::Rotate,
         Self::Advance,
         Self::Abort,
@@ -130,6 +133,7 @@ impl Verb {
             Self::Approve => "approve",
             Self::Deny => "deny",
             Self::Release => "release",
+            Self::Lose => "lose",
             Self::Rotate => "rotate",
             Self::Advance => "advance",
             Self::Abort => "abort",
@@ -206,7 +210,7 @@ pub fn least(kind: Kind, verb: Verb) -> Option<Role> {
         | (Kind::Hub, Verb::Get) => Some(Viewer),
         (Kind::Database, Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::JoinToken, Verb::List | Verb::Get) => Some(Operator),
-        (Kind::Cluster, Verb::Delete | Verb::Approve | Verb::Deny | Verb::Release)
+        (Kind::Cluster, Verb::Delete | Verb::Approve | Verb::Deny | Verb::Release | Verb::Lose)
         | (Kind::JoinToken, Verb::Create | Verb::Delete)
         | (Kind::Hub, Verb::List | Verb::Adopt | Verb::Release)
         | (Kind::Backup, Verb::Get)
@@ -226,6 +230,7 @@ pub fn least(kind: Kind, verb: Verb) -> Option<Role> {
             | Verb::Approve
             | Verb::Deny
             | Verb::Release
+            | Verb::Lose
             | Verb::Rotate
             | Verb::Advance
             | Verb::Abort,

@@ -11,7 +11,10 @@ use super::*;
 enum Happening {
     Create(u8, Vec<u8>),
     Confirm(u8),
-    Lose(u8),
+    Silent(u8),
+    Lost(u8),
+    Leave(u8, u8),
+    Joins(u8),
     Report(u8),
     Obey(u8),
     Plan,
@@ -25,7 +28,10 @@ fn happening() -> impl Strategy<Value = Happening> {
         )
             .prop_map(|(n, on)| Happening::Create(n, on)),
         (1..=3_u8).prop_map(Happening::Confirm),
-        (1..=4_u8).prop_map(Happening::Lose),
+        (1..=4_u8).prop_map(Happening::Silent),
+        (1..=4_u8).prop_map(Happening::Lost),
+        (1..=3_u8, 1..=4_u8).prop_map(|(n, on)| Happening::Leave(n, on)),
+        (1..=4_u8).prop_map(Happening::Joins),
         (1..=4_u8).prop_map(Happening::Report),
         (1..=4_u8).prop_map(Happening::Obey),
         Just(Happening::Plan),
@@ -46,18 +52,37 @@ fn happen(input: &mut World, happening: Happening) {
             confirmed(input, &format!("db-{n}"))
         }
         Happening::Confirm(_) => {}
-        Happening::Lose(n) => drop(input.recs.remove(&cluster(n))),
-        Happening::Report(n) => drop(input.recs.insert(cluster(n), report(n))),
-        Happening::Obey(n) => {
-            let here = input
-                .desired
-                .iter()
-                .filter(|((at, _), _)| *at == cluster(n));
-            let told: Vec<_> = here
-                .map(|(place, (_, revision))| (*place, *revision))
-                .collect();
-            input.done.extend(told);
+        Happening::Silent(n) => drop(input.recs.remove(&cluster(n))),
+        Happening::Lost(n) => lose(input, n),
+        Happening::Leave(n, on) => {
+            let wanted = input.databases.get(&format!("db-{n}"));
+            let known = input.clusters.contains_key(&cluster(on));
+            let listed = wanted.is_some_and(|it| {
+                let mut participants = it.participants().into_iter();
+                it.deletion.is_none() && participants.any(|one| one.name == format!("lab-{on}"))
+            });
+            if known && listed {
+                leave(input, n, on, "bob");
+            }
         }
+        // With the name and the identity that it had.
+        Happening::Joins(n) => {
+            if input.removed.remove(&cluster(n)).is_some() {
+                let as_new = world(4);
+                let joined = as_new.clusters[&cluster(n)].clone();
+                input.clusters.insert(cluster(n), joined);
+                let name = format!("lab-{n}");
+                let remote = as_new.remotes[&name].clone();
+                input.remotes.insert(name, remote);
+                input.recs.insert(cluster(n), report(n));
+            }
+        }
+        Happening::Report(n) if input.clusters.contains_key(&cluster(n)) => {
+            drop(input.recs.insert(cluster(n), report(n)))
+        }
+        Happening::Report(_) => {}
+        Happening::Obey(n) if input.clusters.contains_key(&cluster(n)) => obeys(input, n),
+        Happening::Obey(_) => {}
         Happening::Plan => {
             let plan = plan(input);
             let before = input.desired.clone();
@@ -67,19 +92,23 @@ fn happen(input: &mut World, happening: Happening) {
     }
 }
 
-/// Whatever left the desired state was a tombstone that its member had carried out, and every data-bearing tombstone
-/// belongs to a database whose deletion a person confirmed.
+/// Whatever left the desired state was a tombstone that its member had carried out, or its member was lost, and every
+/// data-bearing tombstone belongs to a database whose deletion a person confirmed, everywhere or there. Who is lost is told nothing.
 fn only_tombstones_delete(before: &BTreeMap<Place, (Told, Revision)>, after: &Input, plan: &Plan) {
     for (place, (desired, _)) in before {
+        let lost = after.removed.contains_key(&place.0);
         assert!(
-            after.desired.contains_key(place) || desired.is_tombstone(),
+            after.desired.contains_key(place) || desired.is_tombstone() || lost,
             "{place:?} vanished"
         );
     }
-    for desired in plan
+    let removed = &after.removed;
+    let mut told = plan.tell.keys();
+    assert!(told.all(|place| !removed.contains_key(&place.0)), "{plan}");
+    for ((on, _), desired) in plan
         .tell
-        .values()
-        .filter(|desired| desired.is_tombstone() && desired.data_bearing)
+        .iter()
+        .filter(|(_, desired)| desired.is_tombstone() && desired.data_bearing)
     {
         let owner = after
             .databases
@@ -87,7 +116,7 @@ fn only_tombstones_delete(before: &BTreeMap<Place, (Told, Revision)>, after: &In
             .find(|database| database.name == desired.name)
             .unwrap();
         assert!(
-            owner.deletion.is_some(),
+            owner.deletion.is_some() || owner.removals.contains_key(on),
             "{} would be deleted",
             desired.name
         );
@@ -126,6 +155,8 @@ fn change(before: &Input, after: &Input) -> Changed {
             (owner, _) => changed.databases.extend(owner.cloned()),
         }
     }
+    // As when a record goes of which it is not known who needs it.
+    changed.everything = before.removed != after.removed;
     for cluster in differing(&before.recs, &after.recs) {
         let remotes = after.remotes.values();
         let of_it = remotes.filter(|remote| remote.cluster == *cluster);
@@ -169,6 +200,34 @@ proptest! {
         }
         settle(&mut input);
         prop_assert!(plan(&input).is_empty());
+    }
+
+    #[test]
+    fn a_deletion_ends_whoever_is_lost_once_the_others_have_confirmed_it(
+        happenings in proptest::collection::vec(happening(), 0..40),
+        lost in proptest::sample::subsequence(vec![1_u8, 2, 3, 4], 1..=4)
+    ) {
+        let mut input = world(4);
+        for one in happenings {
+            happen(&mut input, one);
+        }
+        let names: Vec<_> = input.databases.keys().cloned().collect();
+        for name in &names {
+            confirmed(&mut input, name);
+        }
+        for n in &lost {
+            lose(&mut input, *n);
+        }
+        // Bounded: told, done and forgotten, remote clusters after the databases.
+        for _ in 0..3 {
+            settle(&mut input);
+            for n in 1..=4 {
+                happen(&mut input, Happening::Obey(n));
+            }
+        }
+        settle(&mut input);
+        prop_assert!(input.databases.is_empty() && input.memberships.is_empty());
+        prop_assert!(input.desired.is_empty(), "{:?}", input.desired);
     }
 
     #[test]

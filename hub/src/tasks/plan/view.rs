@@ -41,6 +41,7 @@ fn prefixes() -> Vec<String> {
         keys::memberships().text().to_owned(),
         keys::all_desired().text().to_owned(),
         keys::counters().text().to_owned(),
+        keys::all_removed().text().to_owned(),
     ];
     own.into_iter().chain(named).collect()
 }
@@ -70,6 +71,7 @@ impl View {
                 config_version_floor: 0,
                 trust_domain: app.ca().trust_domain().to_string(),
                 clusters: BTreeMap::new(),
+                removed: BTreeMap::new(),
                 remotes: BTreeMap::new(),
                 recs: BTreeMap::new(),
                 databases: BTreeMap::new(),
@@ -145,9 +147,15 @@ impl View {
                 self.changed.remotes.extend(names);
             }
         } else if let Some(cluster) = named(key, &keys::clusters()) {
-            // Plans only show its name.
+            // Of one that is there, plans only show the name.
             if let Ok(cluster) = cluster.parse() {
+                self.changed.everything |= value.is_none();
                 put(&mut self.input.clusters, cluster, read(key, value)?);
+            }
+        } else if let Some(cluster) = named(key, &keys::all_removed()) {
+            if let Ok(cluster) = cluster.parse() {
+                self.changed.everything = true;
+                put(&mut self.input.removed, cluster, read(key, value)?);
             }
         } else if key == keys::counters().text() {
             self.learn_counters(read(key, value)?, modified);

@@ -58,6 +58,8 @@ DELETE clusters/{name} admin
 POST clusters/{name}/approve admin
 POST clusters/{name}/deny admin
 POST clusters/{name}/release admin
+POST clusters/{name}/lose admin
+GET lostclusters admin
 GET tokens operator
 POST tokens admin
 GET tokens/{name} operator

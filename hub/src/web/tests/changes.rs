@@ -230,6 +230,36 @@ async fn what_cannot_become_of_a_database_is_refused_field_by_field() {
 }
 
 #[tokio::test]
+async fn a_participant_is_taken_out_by_name_and_only_its_data_goes() {
+    let web = Web::with_shop().await;
+    let without = json!({ "spec": { "participatingClusters": [{ "name": "lab-1" }] } });
+    let (status, refused) = web.patch("", MERGE, &without).await;
+    assert_eq!(status, 422);
+    let remedy = refused["errors"][0]["remedy"].as_str().unwrap();
+    assert!(
+        remedy.contains("meridian.dev/confirm-removal to \"lab-2\""),
+        "{remedy}"
+    );
+    let mut confirmed = without;
+    confirmed["metadata"]["annotations"]["meridian.dev/confirm-removal"] = json!("lab-2");
+    let (status, changed) = web.patch("", MERGE, &confirmed).await;
+    assert_eq!(status, 200, "{changed}");
+    web.plan().await;
+    for (cluster, goes) in [(LAB_1, false), (LAB_2, true)] {
+        for kind in [
+            "RedisEnterpriseActiveActiveDatabase",
+            "ActiveActiveInstance",
+        ] {
+            let told = web.told(cluster, kind).await;
+            assert_eq!(told.is_null(), goes, "{kind} on {cluster}: {told}");
+        }
+    }
+    let desired = web.hub.app.desired_of(uid(LAB_2)).await.unwrap().value;
+    let mut data = desired.iter().filter(|held| held.record.data_bearing);
+    assert!(data.all(|held| held.record.approval() == Some("alice")));
+}
+
+#[tokio::test]
 async fn a_change_that_is_only_tried_is_checked_and_changes_nothing() {
     let web = Web::with_shop().await;
     let (shop, before) = (web.shop().await, web.stored().await);

@@ -6,16 +6,16 @@ fn shop() -> Scope {
 
 /// The whole table: kind, then for each verb who may, `-` for nobody.
 const TABLE: &str = "
-                        list      get       create    update    delete    adopt     approve   deny      release   rotate    advance   abort
-cluster                 viewer    viewer    -         -         admin     -         admin     admin     admin     -         -         -
-join token              operator  operator  admin     -         admin     -         -         -         -         -         -         -
-remote cluster          viewer    viewer    -         -         -         -         -         -         -         -         -         -
-Active-Active database  viewer    viewer    operator  operator  operator  -         -         -         -         -         -         -
-hub                     admin     viewer    -         -         -         admin     -         -         admin     -         -         -
-backup                  -         admin     -         -         -         -         -         -         -         -         -         -
-API token               admin     admin     admin     -         admin     -         -         -         -         -         -         -
-audit log               admin     -         -         -         -         -         -         -         -         -         -         -
-certificate authority   -         admin     -         -         -         -         -         -         -         admin     admin     admin
+                        list      get       create    update    delete    adopt     approve   deny      release   lose      rotate    advance   abort
+cluster                 viewer    viewer    -         -         admin     -         admin     admin     admin     admin     -         -         -
+join token              operator  operator  admin     -         admin     -         -         -         -         -         -         -         -
+remote cluster          viewer    viewer    -         -         -         -         -         -         -         -         -         -         -
+Active-Active database  viewer    viewer    operator  operator  operator  -         -         -         -         -         -         -         -
+hub                     admin     viewer    -         -         -         admin     -         -         admin     -         -         -         -
+backup                  -         admin     -         -         -         -         -         -         -         -         -         -         -
+API token               admin     admin     admin     -         admin     -         -         -         -         -         -         -         -
+audit log               admin     -         -         -         -         -         -         -         -         -         -         -         -
+certificate authority   -         admin     -         -         -         -         -         -         -         -         admin     admin     admin
 ";
 
 #[test]
