@@ -234,6 +234,12 @@ pub struct ActiveActiveDatabaseStatus {
     /// Number of the membership.
     #[serde(default)]
     pub config_version: u64,
+    /// What the planner waits for, or what it goes on without, a line each; absent where there is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
+    /// Since when it is these, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_since: Option<String>,
     /// Plan that decided last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_number: Option<PlanNumber>,

@@ -15,7 +15,7 @@ use super::{App, AppError};
 use crate::domain::access::grant::Scope;
 use crate::domain::breaker::{self, Frozen};
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, RecInventory};
-use crate::domain::database::{Database, Membership};
+use crate::domain::database::{Database, Membership, Waits};
 use crate::domain::denial::Denial;
 use crate::domain::remote::Remote;
 use crate::store::keys::{self, Prefix};
@@ -97,6 +97,8 @@ pub struct DatabaseView {
     pub membership: Option<Membership>,
     /// When its steps turned, as far as that is stored.
     pub transitions: Transitions,
+    /// What it waits for, `None` for nothing.
+    pub waits: Option<Waits>,
     /// When all this was read.
     pub read_at: Timestamp,
     /// Its participants, in the order of the spec.
@@ -176,6 +178,7 @@ pub fn database_prefixes() -> Vec<String> {
         keys::outcomes().text().to_owned(),
         keys::all_observed().text().to_owned(),
         keys::all_transitions().text().to_owned(),
+        keys::all_waits().text().to_owned(),
     ]);
     prefixes
 }
@@ -315,6 +318,7 @@ fn databases(
         heard,
     };
     let transitions: BTreeMap<ObjectId, _> = keyed(lists.next(&keys::all_transitions())?);
+    let waits: BTreeMap<ObjectId, _> = keyed(lists.next(&keys::all_waits())?);
     let view = |database: Held<Database>| {
         let participants = database.record.participants().into_iter();
         let participants = participants.map(|participant| {
@@ -332,10 +336,13 @@ fn databases(
         let newest = participants.iter().map(ParticipantView::newest).max();
         let turned = transitions.get(&database.record.object_id);
         let newest = newest.max(Some(modified(membership).max(modified(turned))));
+        let waits = waits.get(&database.record.object_id);
+        let newest = newest.max(Some(modified(waits)));
         DatabaseView {
             newest: newest.unwrap_or_default().max(database.modified),
             participants,
             membership: membership.map(|held| held.record.clone()),
+            waits: waits.map(|held| held.record.clone()),
             transitions: turned.map(|held| held.record.clone()).unwrap_or_default(),
             read_at,
             database,

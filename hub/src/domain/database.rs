@@ -74,6 +74,16 @@ pub struct Database {
     pub removals: BTreeMap<ClusterUid, Deletion>,
 }
 
+/// What the planner waits for, or leaves out, for a database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waits {
+    /// For people, a line each; never empty.
+    pub lines: Vec<String>,
+    /// Since when it is these.
+    pub since: Timestamp,
+}
+
 /// A confirmed deletion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

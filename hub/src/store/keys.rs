@@ -3,7 +3,7 @@
 //! `/meta` store birth, authority, roots, starts, counters · `/doubt`, `/adopted` lineage in question · `/cluster`, `/cluster-name`,
 //! `/removed`, `/presence`, `/session`, `/instances`, `/denied` members · `/token`, `/approval`, `/user`, `/user-use` secrets' hashes ·
 //! `/repeat` idempotency keys · `/recs`, `/remote`, `/trust` inventory · `/audit`, `/audit-new`, `/audit-ends` audit log ·
-//! `/database`, `/membership` intent and its allocations · `/desired`, `/outcome`, `/observed` per member and object ·
+//! `/database`, `/membership`, `/waits` intent and its allocations · `/desired`, `/outcome`, `/observed` per member and object ·
 //! `/tally` deletions of a member and of the fleet.
 
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::domain::approval::Approval;
 use crate::domain::breaker::{Scope, Tally};
 use crate::domain::clones::Instances;
 use crate::domain::cluster::{Cluster, PresenceEdge, RecInventory, RemovedCluster};
-use crate::domain::database::{Database, Membership};
+use crate::domain::database::{Database, Membership, Waits};
 use crate::domain::denial::{Denial, Serial};
 use crate::domain::desired::Desired;
 use crate::domain::lineage::{Accepted, Anchor, Birth, Doubt, Start};
@@ -147,6 +147,8 @@ kinds! {
     database(name: &str) / databases: Database = "/database/" "{}";
     /// What was allocated for an Active-Active database.
     membership(database: ObjectId) / memberships: Membership = "/membership/" "{}";
+    /// What a database waits for.
+    waits(database: ObjectId) / all_waits: Waits = "/waits/" "{}";
     /// When the steps of an Active-Active database turned.
     transitions(database: ObjectId) / all_transitions: Transitions = "/transitions/" "{}";
     /// What a member is to make true of an object.

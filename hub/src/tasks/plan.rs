@@ -62,6 +62,7 @@ impl Task for Planning {
             .waits
             .set(view.input.desired.values().any(is_tombstone));
         if plan.is_empty() {
+            commit::tell_people(&self.app, view, &plan).await?;
             view.changed = Changed::default();
             return Ok(if begins_to_wait {
                 Outcome::Progressed
@@ -72,7 +73,10 @@ impl Task for Planning {
         check::check(&view.input, &plan)?;
         tracing::info!(plan = %plan.number, "carrying out a plan:\n{plan}");
         let begun = Instant::now();
-        let carried_out = commit::carry_out(&self.app, view, &plan).await;
+        let mut carried_out = commit::carry_out(&self.app, view, &plan).await;
+        if carried_out.is_ok() {
+            carried_out = commit::tell_people(&self.app, view, &plan).await;
+        }
         self.waited = begun.elapsed();
         carried_out?;
         // Until here everything counted as changed, because what a failure left out would be looked at by nobody.

@@ -292,6 +292,7 @@ fn alone(database: Held<Database>) -> DatabaseView {
         newest: database.modified,
         read_at: database.record.created_at,
         transitions: Transitions::default(),
+        waits: None,
         database,
         membership: None,
         participants: Vec::new(),

@@ -118,7 +118,8 @@ impl Kind {
         }
         let of_membership = key
             .strip_prefix(keys::memberships().text())
-            .or_else(|| key.strip_prefix(keys::all_transitions().text()));
+            .or_else(|| key.strip_prefix(keys::all_transitions().text()))
+            .or_else(|| key.strip_prefix(keys::all_waits().text()));
         let of_membership = of_membership.and_then(|object| object.parse().ok());
         let of_member = keys::cluster_and_object(key).map(|(_, object)| object);
         of_membership

@@ -44,6 +44,11 @@ pub(super) fn of(view: &DatabaseView) -> ActiveActiveDatabaseStatus {
             .map(|one| participant(view, one))
             .collect(),
         config_version: membership.map_or(0, |membership| membership.config_version),
+        waits_for: view
+            .waits
+            .as_ref()
+            .map_or_else(Vec::new, |it| it.lines.clone()),
+        waits_since: view.waits.as_ref().map(|it| time(it.since)),
         plan_number: membership.map(|membership| membership.plan_number),
         observed_generation: membership.map(|_| view.database.record.generation),
     }

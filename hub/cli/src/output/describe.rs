@@ -77,6 +77,7 @@ fn database(out: &mut String, object: &Value, now: Timestamp) {
     line(out, "GUID", &text(object, "/status/guid"));
     line(out, "Membership", &text(object, "/status/configVersion"));
     line(out, "Plan", &text(object, "/status/planNumber"));
+    waits(out, object, now);
     let participants: Vec<&Value> = object["status"]["participants"]
         .as_array()
         .into_iter()
@@ -116,6 +117,16 @@ fn database(out: &mut String, object: &Value, now: Timestamp) {
         }
     }
     links(out, &participants, now);
+}
+
+/// What the planner waits for, and since when.
+fn waits(out: &mut String, object: &Value, now: Timestamp) {
+    let lines = object["status"]["waitsFor"].as_array();
+    let since = object["status"]["waitsSince"].as_str();
+    let since = since.map_or_else(String::new, |since| format!(" ({})", age(since, now)));
+    for told in lines.into_iter().flatten().filter_map(Value::as_str) {
+        line(out, "Planner", &format!("{told}{since}"));
+    }
 }
 
 /// Whether the member has what the hub wants there.

@@ -63,6 +63,8 @@ fn of_databases(databases: &Placed<'_>) -> Kinds {
         .clone()
         .map(|it| keys::transitions(it.record.object_id).text().to_owned());
     let turned = turned.collect();
+    let waits = known.clone().map(|it| keys::waits(it.record.object_id));
+    let waits = waits.map(|key| key.text().to_owned()).collect();
     let observed = places
         .iter()
         .map(|(uid, object)| keys::observed(*uid, *object).text().to_owned());
@@ -73,6 +75,7 @@ fn of_databases(databases: &Placed<'_>) -> Kinds {
         outcomes.collect(),
         observed.collect(),
         turned,
+        waits,
     ]
 }
 

@@ -7,6 +7,7 @@ use meridian_api::ids::{ObjectId, Revision};
 
 use super::view::View;
 use crate::app::App;
+use crate::domain::database::Waits;
 use crate::domain::desired::Desired;
 use crate::planner::{Place, Plan};
 use crate::store::records::{Counters, TxnExt as _};
@@ -178,9 +179,44 @@ async fn forget(app: &App, view: &View, plan: &Plan) -> Result<(), StoreError> {
         let txn = at(Txn::new(), key.text(), view.databases.get(name).copied());
         let txn = txn.delete(key.text());
         let txn = txn.delete(keys::transitions(gone.object_id).text());
+        let txn = txn.delete(keys::waits(gone.object_id).text());
         app.commit(txn.delete(keys::membership(gone.object_id).text()))
             .await?;
         tracing::info!(database = name, "a database is gone from every participant");
+    }
+    Ok(())
+}
+
+/// Writes down for people what each database that was looked at waits for, where that is other than what they are told.
+pub(super) async fn tell_people(app: &App, view: &View, plan: &Plan) -> Result<(), StoreError> {
+    let standing = plan.report.iter();
+    let standing = standing.filter(|(name, _)| !plan.finished.contains(*name));
+    let mut txn = Txn::new();
+    for (name, lines) in standing {
+        let Some(database) = view.input.databases.get(name) else {
+            continue;
+        };
+        let key = keys::waits(database.object_id);
+        let known = view.waits.get(&database.object_id);
+        if known.map_or(&[][..], |(known, _)| known.lines.as_slice()) == lines.as_slice() {
+            continue;
+        }
+        // A database that went meanwhile leaves nothing behind.
+        let exists = keys::database(name);
+        txn = at(txn, exists.text(), view.databases.get(name).copied());
+        txn = at(txn, key.text(), known.map(|(_, revision)| *revision));
+        txn = if lines.is_empty() {
+            txn.delete(key.text())
+        } else {
+            let (lines, since) = (lines.clone(), app.now());
+            txn.put_record(&key, &Waits { lines, since })?
+        };
+        if txn.operations() > STEP {
+            app.commit(std::mem::take(&mut txn)).await?;
+        }
+    }
+    if !txn.writes_nothing() {
+        app.commit(txn).await?;
     }
     Ok(())
 }

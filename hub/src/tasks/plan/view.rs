@@ -8,6 +8,7 @@ use meridian_api::ids::{ObjectId, Revision};
 
 use crate::app::App;
 use crate::app::reign::Reign;
+use crate::domain::database::Waits;
 use crate::domain::desired::Desired;
 use crate::domain::remote::Remote;
 use crate::planner::{Changed, Input, RERC};
@@ -27,6 +28,8 @@ pub(super) struct View {
     /// By name.
     pub(super) databases: BTreeMap<String, Revision>,
     pub(super) memberships: BTreeMap<ObjectId, Revision>,
+    /// What people are told that databases wait for.
+    pub(super) waits: BTreeMap<ObjectId, (Waits, Revision)>,
     /// Database that an object of a member, or a membership, belongs to.
     pub(super) owners: BTreeMap<ObjectId, String>,
 }
@@ -42,6 +45,7 @@ fn prefixes() -> Vec<String> {
         keys::all_desired().text().to_owned(),
         keys::counters().text().to_owned(),
         keys::all_removed().text().to_owned(),
+        keys::all_waits().text().to_owned(),
     ];
     own.into_iter().chain(named).collect()
 }
@@ -84,6 +88,7 @@ impl View {
             counters: None,
             databases: BTreeMap::new(),
             memberships: BTreeMap::new(),
+            waits: BTreeMap::new(),
             owners: BTreeMap::new(),
         };
         for entry in value.into_iter().flatten() {
@@ -131,6 +136,15 @@ impl View {
                 put(&mut self.memberships, object, value.map(|_| modified));
                 let owner = self.owners.get(&object).cloned();
                 self.changed.databases.extend(owner);
+            }
+        } else if let Some(object) = named(key, &keys::all_waits()) {
+            if let Ok(object) = object.parse::<ObjectId>() {
+                let waits: Option<Waits> = read(key, value)?;
+                put(
+                    &mut self.waits,
+                    object,
+                    waits.map(|waits| (waits, modified)),
+                );
             }
         } else if let Some(name) = named(key, &keys::remotes()) {
             let remote: Option<Remote> = read(key, value)?;

@@ -42,6 +42,8 @@ impl Web {
 #[tokio::test]
 async fn a_lost_member_holds_nothing_up() {
     let web = Web::with_cart().await;
+    let (_, shown) = web.call("GET", CART, None).await;
+    assert!(shown["status"]["waitsFor"].is_null(), "{shown}");
     let (status, refused) = web.call("DELETE", "/api/v1/clusters/lab-2", None).await;
     let detail = refused["detail"].as_str().unwrap();
     assert_eq!(status, 409);
@@ -56,9 +58,15 @@ async fn a_lost_member_holds_nothing_up() {
     web.plan().await;
     let (_, shown) = web.call("GET", CART, None).await;
     assert_eq!(shown["status"]["configVersion"], 2, "{shown}");
+    let waits = shown["status"]["waitsFor"][0].as_str().unwrap();
+    assert!(waits.starts_with("goes on without lab-2"), "{waits}");
     let confirmed = format!("{CART}?confirm=cart");
     assert_eq!(web.call("DELETE", &confirmed, None).await.0, 202);
     web.plan().await;
+    let (_, shown) = web.call("GET", CART, None).await;
+    let waits = "waits for lab-1: it has not confirmed that the database is gone";
+    assert_eq!(shown["status"]["waitsFor"], json!([waits]));
+    assert_eq!(shown["status"]["waitsSince"], "2026-11-22T12:00:00Z");
     web.obeyed(LAB_1).await;
     web.plan().await;
     let gone = web.call("GET", CART, None).await;
