@@ -201,6 +201,96 @@ async fn a_configuration_changed_by_hand_is_put_right() {
     site.remove().await.unwrap();
 }
 
+/// The certificate of API servers ends while nobody is there to renew it: what needs no answer goes on, and the first agent
+/// that comes back puts it right.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_hinders_nobody_while_there_is_no_agent() {
+    let site = Site::guarded("expired").await.unwrap();
+    let kept = redb("kept", "{memorySize: 100MB}");
+    site.apply(&kept).unwrap();
+    let held = until_true("the agent holds it", SOON, async || {
+        let found = site.get("redb", "kept")?.unwrap_or_default();
+        Ok(found["metadata"]["finalizers"].is_array())
+    });
+    held.await.unwrap();
+    site.scale(0).await.unwrap();
+    let expired = STANDARD.encode(authority(2020, 2021));
+    site.spoil("/webhooks/0/clientConfig/caBundle", &json!(expired))
+        .unwrap();
+    only_new_wishes_wait(&site, &kept);
+    site.must(&["delete", "redb", "kept", "--wait=false"], "")
+        .expect("deleting needs no answer");
+
+    site.scale(2).await.unwrap();
+    let repaired = until_true("the certificate is put right", SOON, async || {
+        Ok(site.ca_bundle()? != expired)
+    });
+    repaired.await.unwrap();
+    site.in_force().await.unwrap();
+    site.gone("redb", "kept").await.unwrap();
+    site.remove().await.unwrap();
+}
+
+/// What README says about the end, in its order; and a cluster that was left without an agent is taken down by its way out.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_uninstalled_in_the_documented_order_leaves_nothing() {
+    let site = Site::guarded("uninstall").await.unwrap();
+    let rec = "apiVersion: app.redislabs.com/v1\nkind: RedisEnterpriseCluster\nmetadata: {name: rec}\nspec: {nodes: 3}\n";
+    site.apply(rec).unwrap();
+    site.apply(&redb("db", "{}")).unwrap();
+    site.apply(&rerc("eu-1", "")).unwrap();
+    for (kind, name) in [("rec", "rec"), ("redb", "db")] {
+        let what = format!("the agent holds {name}");
+        let held = until_true(&what, SOON, async || {
+            let found = site.get(kind, name)?.unwrap_or_default();
+            Ok(found["metadata"]["finalizers"].is_array())
+        });
+        held.await.unwrap();
+    }
+    // Databases and RERCs with the agent, the cluster without one.
+    for (kind, name) in [("redb", "db"), ("rerc", "eu-1")] {
+        site.must(&["delete", kind, name, "--timeout=60s"], "")
+            .unwrap();
+    }
+    site.scale(0).await.unwrap();
+    site.must(&["delete", "rec", "rec", "--wait=false"], "")
+        .expect("deleting a cluster needs no answer");
+    let going = site.get("rec", "rec").unwrap();
+    assert!(going.is_some(), "its finalizer holds it");
+    let out = r#"{"metadata":{"finalizers":null}}"#;
+    site.must(&["patch", "rec", "rec", "--type=merge", "-p", out], "")
+        .expect("taking a finalizer off needs no answer");
+    site.gone("rec", "rec").await.unwrap();
+
+    let admission = site.webhook_bundle().unwrap();
+    site.must(&["delete", "--timeout=60s", "-f", "-"], &admission)
+        .unwrap();
+    site.uninstall_agent().unwrap();
+    let listed = "deployment,service,serviceaccount,role,rolebinding,lease,networkpolicy,pdb";
+    let words = [
+        "get",
+        listed,
+        "-l",
+        "app.kubernetes.io/name=meridian-agent",
+        "-o",
+        "name",
+    ];
+    let empty = until("nothing of the agent is left", SOON, async || {
+        let left = site.must(&words, "")?;
+        Ok(if left.trim().is_empty() {
+            Look::Holds(())
+        } else {
+            Look::NotYet(left)
+        })
+    });
+    empty.await.unwrap();
+    site.apply(&redb("free", "{}"))
+        .expect("nothing is asked any more");
+    site.must(&["delete", "redb", "free", "--timeout=60s"], "")
+        .expect("nobody holds what nobody served");
+    site.remove().await.unwrap();
+}
+
 /// A certificate of an authority that is good between these years, PEM.
 fn authority(from: i32, to: i32) -> String {
     let key = rcgen::KeyPair::generate().unwrap();

@@ -103,6 +103,16 @@ impl Site {
             .map(drop)
     }
 
+    /// Takes back what stands in this namespace of deploy/bundle/agent.yaml. What is cluster-wide in it is shared with the other
+    /// scenarios, and stays.
+    pub(crate) fn uninstall_agent(&self) -> Result<()> {
+        let text = std::fs::read_to_string(root().join("deploy/bundle/agent.yaml"))?;
+        let shared = |part: &&str| !part.contains("\nkind: ClusterRole");
+        let ours: Vec<&str> = text.split("\n---\n").filter(shared).collect();
+        let words = ["delete", "--timeout=60s", "--ignore-not-found", "-f", "-"];
+        self.must(&words, &ours.join("\n---\n")).map(drop)
+    }
+
     /// Waits until an illegal object is refused by the webhook, and both replicas answer.
     pub(crate) async fn in_force(&self) -> Result<()> {
         self.replicas(2).await?;
