@@ -7,7 +7,7 @@ CACHE := $(or $(MERIDIAN_CACHE),$(HOME)/.cache/meridian)
 DENY_VERSION := 0.20.2
 LAB ?= target/debug/lab
 
-.PHONY: help demo demo-down lab lab-down build images test test-full unit unit-newer scenarios clusters faults bench-agent bench-failover bench-hub mutants api-check check fmt generate
+.PHONY: help demo demo-down lab lab-down build images test test-full unit unit-newer scenarios clusters faults faults-full bench-agent bench-failover bench-hub mutants api-check check fmt generate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,15 @@ faults: ## Every fault that a replicated database can meet, on a real cluster; F
 	@cargo test -p meridian-integration --features lab --test clusters -- --test-threads=1 faults:: || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
 	@$(LAB) down
 
+faults-full: export MERIDIAN_LAB_ID = 2
+faults-full: export MERIDIAN_LAB_STATE = $(CURDIR)/.lab-clusters
+faults-full: ## The faults that last, for ten minutes each: no API server, and a store that goes back (half an hour)
+	@tools/prerequisites.sh
+	@$(MAKE) --no-print-directory build images
+	@$(LAB) down
+	@FULL=1 cargo test -p meridian-integration --features lab --test clusters -- --test-threads=1 faults::nobody_notices_that_the_api_server_is_away faults::a_store_that_goes_back_in_time || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
+	@$(LAB) down
+
 bench-agent: export MERIDIAN_LAB_ID = 3
 bench-agent: export MERIDIAN_LAB_STATE = $(CURDIR)/.lab-bench
 bench-agent: ## What the agent costs with two hundred databases, and how fast it is (release build); SHORT=1: these alone
@@ -109,7 +118,7 @@ bench-hub: ## What the hub costs and how fast it is with thousands of simulated 
 test: unit scenarios ## Everything that must be green before a change lands
 
 test-full: ## The same tests with full property cases, a million random specs, and ten thousand seeds of the simulation
-	@PROPTEST_CASES=20000 MERIDIAN_SPECS=1000000 MERIDIAN_SEEDS=10000 $(MAKE) --no-print-directory test clusters faults mutants
+	@PROPTEST_CASES=20000 MERIDIAN_SPECS=1000000 MERIDIAN_SEEDS=10000 $(MAKE) --no-print-directory test clusters faults faults-full mutants
 
 mutants: ## Remove each guard in turn and show the test that then fails
 	@tools/prerequisites.sh --only apt,valkey,kubernetes
