@@ -17,6 +17,8 @@ mod entry;
 mod faults;
 #[path = "clusters/growth.rs"]
 mod growth;
+#[path = "clusters/known.rs"]
+mod known;
 #[path = "clusters/load.rs"]
 mod load;
 #[path = "clusters/namespaces.rs"]
@@ -25,6 +27,8 @@ mod namespaces;
 mod observe;
 #[path = "clusters/outages.rs"]
 mod outages;
+#[path = "clusters/placing.rs"]
+mod placing;
 #[path = "clusters/recovery.rs"]
 mod recovery;
 #[path = "clusters/rollout.rs"]
