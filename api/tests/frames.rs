@@ -154,10 +154,6 @@ fn from_agent() -> Vec<(&'static str, FromAgent)> {
         seq: 4,
         durable_upto_revision: 17,
     };
-    let credit = proto::Credit {
-        objects: 64,
-        bytes: 1 << 20,
-    };
     let bye = proto::Bye {
         code: "SHUTDOWN".to_owned(),
         message: "the agent stops".to_owned(),
@@ -171,7 +167,6 @@ fn from_agent() -> Vec<(&'static str, FromAgent)> {
         ("inventory", inventory()),
         ("local-intent", intent()),
         ("beat", FromAgent::Beat(beat())),
-        ("credit", FromAgent::Credit(credit)),
         ("bye", FromAgent::Bye(bye)),
     ]
 }

@@ -38,7 +38,6 @@ struct State {
     intents: BTreeMap<String, Slot<proto::LocalIntent>>,
     pages: VecDeque<proto::InventoryPage>,
     next_seq: u64,
-    credit: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -193,7 +192,6 @@ impl Outbox {
     /// A session begins: everything that the hub keeps in memory is sent once more.
     pub fn rewind(&self) {
         let mut state = self.lock();
-        state.credit = None;
         state.pages.clear();
         let recs = state.recs.iter_mut().map(|slot| &mut slot.sent);
         recs.for_each(|sent| *sent = false);
@@ -228,14 +226,6 @@ impl Outbox {
         self.lock().outcomes.clear();
     }
 
-    /// The hub has room for `objects` more reports. Until it says so for the first time, room is not limited.
-    pub fn credit(&self, objects: u32) {
-        let mut state = self.lock();
-        state.credit = Some(state.credit.unwrap_or(0).saturating_add(objects));
-        drop(state);
-        self.changed.notify_one();
-    }
-
     /// The next frame that is due at `now`, marked as sent. What matters most comes first.
     pub fn next(&self, now: Instant) -> Option<Frame> {
         let mut state = self.lock();
@@ -254,9 +244,6 @@ impl Outbox {
         if let Some(page) = state.pages.pop_front() {
             return Some(Frame::Inventory(page));
         }
-        if state.credit == Some(0) {
-            return None;
-        }
         let due = state
             .statuses
             .values_mut()
@@ -264,9 +251,6 @@ impl Outbox {
         due.due = None;
         due.sent_meaning = Some(due.meaning.clone());
         let delta = due.delta.clone();
-        if let Some(credit) = &mut state.credit {
-            *credit -= 1;
-        }
         Some(Frame::Status(delta))
     }
 
@@ -274,9 +258,6 @@ impl Outbox {
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         let state = self.lock();
-        if state.credit == Some(0) {
-            return None;
-        }
         state
             .statuses
             .values()
@@ -411,15 +392,32 @@ mod tests {
     }
 
     #[test]
-    fn status_respects_the_hubs_credit_and_outcomes_do_not_wait_for_it() {
+    fn a_hub_that_takes_nothing_costs_one_report_for_each_object_however_many_there_were() {
+        const OBJECTS: usize = 100;
         let (outbox, now) = (Outbox::default(), Instant::now());
-        outbox.credit(1);
-        outbox.status(delta("a", "{}"), now, 0.0);
-        outbox.status(delta("b", "{}"), now, 0.0);
-        outbox.outcome(proto::Outcome::default());
-        assert_eq!(drain(&outbox, now).len(), 2);
-        assert_eq!(outbox.next_due(), None);
-        outbox.credit(1);
-        assert_eq!(drain(&outbox, now).len(), 1);
+        for n in 0..100_000 {
+            let id = format!("object-{}", n % OBJECTS);
+            let status = format!(r#"{{"s":{n},"text":"{}"}}"#, "x".repeat(200));
+            outbox.status(delta(&id, &status), now, 0.0);
+            outbox.outcome(proto::Outcome {
+                object_id: id,
+                revision: n as u64,
+                ..Default::default()
+            });
+        }
+        let (mut objects, mut bytes) = (0, 0);
+        for frame in drain(&outbox, now) {
+            objects += 1;
+            if let Frame::Status(delta) = frame {
+                bytes += delta.status.len();
+            }
+        }
+        assert_eq!(objects, 2 * OBJECTS);
+        assert!(bytes < OBJECTS * 300, "{bytes}");
+        let state = outbox.lock();
+        assert_eq!(
+            (state.statuses.len(), state.outcomes.len()),
+            (OBJECTS, OBJECTS)
+        );
     }
 }

@@ -317,7 +317,7 @@ struct Open<'a> {
     echo_at: Instant,
     waiting: Option<Command>,
     /// Batches handed to the applier, oldest first: it answers in their order.
-    acks: VecDeque<(u64, frames::Room, Reply)>,
+    acks: VecDeque<(u64, Reply)>,
 }
 
 impl<'a> Open<'a> {
@@ -365,8 +365,8 @@ impl<'a> Open<'a> {
                     next_beat = self.next_beat();
                     if let Err(why) = self.say_beat().await { return why }
                 }
-                (seq, room, taken) = first_answer(&mut self.acks) => {
-                    if let Err(why) = self.acknowledge(seq, room, taken).await { return why }
+                (seq, taken) = first_answer(&mut self.acks) => {
+                    if let Err(why) = self.acknowledge(seq, taken).await { return why }
                 }
                 () = outbox.changed() => if let Err(why) = self.drain().await { return why },
                 () = sleep_until(due.unwrap_or(silent_at)), if due.is_some() => {
@@ -413,13 +413,11 @@ impl<'a> Open<'a> {
 }
 
 /// The answer to the oldest batch, which leaves the queue with it. Waits for ever if there is none.
-async fn first_answer(
-    acks: &mut VecDeque<(u64, frames::Room, Reply)>,
-) -> (u64, frames::Room, Option<Taken>) {
-    let Some((seq, room, reply)) = acks.front_mut() else {
+async fn first_answer(acks: &mut VecDeque<(u64, Reply)>) -> (u64, Option<Taken>) {
+    let Some((seq, reply)) = acks.front_mut() else {
         return std::future::pending().await;
     };
-    let answer = (*seq, *room, reply.await.ok());
+    let answer = (*seq, reply.await.ok());
     acks.pop_front();
     answer
 }

@@ -31,6 +31,11 @@ impl Outbox {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().objects.len()
+    }
+
     /// Adds objects whose changes are complete up to the revision.
     pub fn mark(&self, objects: impl IntoIterator<Item = ObjectId>, complete_to: Revision) {
         let mut pending = self.lock();

@@ -162,6 +162,15 @@ impl Sessions {
         }
     }
 
+    /// Objects that wait to be told to a member.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self, cluster: ClusterUid) -> usize {
+        let sessions = self.lock();
+        sessions
+            .get(&cluster)
+            .map_or(0, |live| live.outbox.waiting())
+    }
+
     /// Lets the member's session, or every session, look again at what it may not tell.
     pub fn reconsider(&self, scope: Scope) {
         let sessions = self.lock();

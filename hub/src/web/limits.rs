@@ -1,5 +1,5 @@
 //! How often a token may ask, and how often an address may show what is no token. A good token is never held back by what
-//! others show from the same address. The link has no such limits: its sessions have credits.
+//! others show from the same address. The link has no such limits: a session reads a frame when the one before is stored.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};

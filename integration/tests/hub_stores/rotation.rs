@@ -93,7 +93,6 @@ impl Follower {
             | Frame::Apply(_)
             | Frame::Confirm(_)
             | Frame::DigestAsk(_)
-            | Frame::Credit(_)
             | Frame::Drain(_)
             | Frame::Freeze(_) => {}
         }

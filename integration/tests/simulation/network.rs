@@ -328,7 +328,6 @@ fn said(frame: &AgentFrame) -> String {
         Some(Say::Recs(recs)) => format!("Recs {}", recs.recs.len()),
         Some(Say::LocalIntent(it)) => format!("LocalIntent {:?} {}", it.op(), it.name),
         Some(Say::Beat(_)) => "Beat".to_owned(),
-        Some(Say::Credit(_)) => "Credit".to_owned(),
         Some(Say::Bye(bye)) => format!("Bye {}", bye.code),
         None => "nothing that is known".to_owned(),
     }
@@ -371,7 +370,6 @@ fn heard(frame: &HubFrame) -> String {
         Some(Heard::Beat(beat)) => format!("Beat, outcomes to {}", beat.outcomes_durable_upto),
         Some(Heard::Bye(bye)) => format!("Bye {}", bye.code),
         Some(Heard::DigestAsk(_)) => "DigestAsk".to_owned(),
-        Some(Heard::Credit(_)) => "Credit".to_owned(),
         Some(Heard::Trust(_)) => "Trust".to_owned(),
         Some(Heard::Drain(_)) => "Drain".to_owned(),
         Some(Heard::Freeze(_)) => "Freeze".to_owned(),

@@ -8,13 +8,6 @@ use crate::link::{
     order::Order,
 };
 
-/// Objects and bytes of one Apply, given back to the hub as credit.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    objects: u32,
-    bytes: u64,
-}
-
 impl Open<'_> {
     pub(super) async fn hear(
         &mut self,
@@ -65,10 +58,6 @@ impl Open<'_> {
                 }
                 Ok(())
             }
-            Heard::Credit(credit) => {
-                context.outbox.credit(credit.objects);
-                Ok(())
-            }
             Heard::Trust(bundle) => {
                 // Who is not obeyed says nothing about whom to believe.
                 if context.observing.borrow().is_some() {
@@ -99,10 +88,6 @@ impl Open<'_> {
                     .await;
             }
         };
-        let room = Room {
-            objects: u32::try_from(apply.items.len()).unwrap_or(u32::MAX),
-            bytes: apply.items.iter().map(|item| item.body.len() as u64).sum(),
-        };
         let mut batch = Batch {
             upto,
             orders: Vec::new(),
@@ -123,28 +108,17 @@ impl Open<'_> {
         }
         let (reply, answer): (_, Reply) = oneshot::channel();
         self.waiting = Some(Command::Accept { batch, reply });
-        self.acks.push_back((apply.seq, room, answer));
+        self.acks.push_back((apply.seq, answer));
         Ok(())
     }
 
-    pub(super) async fn acknowledge(
-        &mut self,
-        seq: u64,
-        room: Room,
-        taken: Option<Taken>,
-    ) -> Result<(), Why> {
+    pub(super) async fn acknowledge(&mut self, seq: u64, taken: Option<Taken>) -> Result<(), Why> {
         match taken {
             Some(Taken::Durable(revision)) => {
                 self.lines
                     .say(Say::Ack(proto::Ack {
                         seq,
                         durable_upto_revision: revision.0,
-                    }))
-                    .await?;
-                self.lines
-                    .say(Say::Credit(proto::Credit {
-                        objects: room.objects,
-                        bytes: room.bytes,
                     }))
                     .await
             }

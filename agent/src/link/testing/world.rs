@@ -316,7 +316,7 @@ impl Wire {
                 panic!("the session ended: {:?}", (&mut self.session).await)
             };
             let frame = frame.frame.expect("a frame has content");
-            if !matches!(frame, Say::Beat(_) | Say::Credit(_)) {
+            if !matches!(frame, Say::Beat(_)) {
                 return frame;
             }
         }

@@ -128,8 +128,6 @@ where
                 }
                 Ok(())
             }
-            // The hub bounds itself by acknowledgements.
-            FromAgent::Credit(_) => Ok(()),
             FromAgent::Bye(bye) if bye.code == codes::RECONNECT => Err(End::Moves),
             FromAgent::Bye(bye) => Err(End::Left(format!("{}: {}", bye.code, bye.message))),
         }

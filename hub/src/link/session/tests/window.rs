@@ -56,3 +56,50 @@ async fn large_objects_that_are_marked_at_once_never_exceed_the_bytes_that_were_
     }
     assert_eq!(told.len(), usize::from(OBJECTS));
 }
+
+/// Objects of a member that is stopped, and how often they change.
+const OBJECTS: u64 = 200;
+const CHANGES: u64 = 100_000;
+
+/// Its network takes what fits into the way there, and nothing is ever read from it.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_stopped_costs_what_it_was_promised_and_a_mark_for_each_object() {
+    let world = World::new().await;
+    let large = || upsert(&"x".repeat(15_000));
+    for n in 0..OBJECTS {
+        world.want(u8::try_from(n).unwrap(), large()).await;
+    }
+    let (mut agent, welcome) = world.welcomed(None).await;
+    let promised = welcome.limits.unwrap();
+    let sessions = &world.sessions;
+    let (mut most_waiting, mut changed) = (0, BTreeSet::new());
+    for n in 0..CHANGES {
+        let object = u8::try_from(n % OBJECTS).unwrap();
+        changed.insert(object);
+        // One in a hundred is written, so that there is something to send; of the others it is only told that they changed.
+        if n % 100 == 0 {
+            world.want(object, large()).await;
+        } else {
+            sessions.mark(uid(LAB_1), [id(object)], Revision(n));
+        }
+        tokio::task::yield_now().await;
+        most_waiting = most_waiting.max(sessions.waiting(uid(LAB_1)));
+    }
+    assert!(most_waiting <= changed.len(), "{most_waiting}");
+    let (mut frames, mut objects, mut bytes) = (0, 0, 0);
+    while let Ok(frame) = agent.from_hub.try_recv() {
+        let frame = frame.unwrap();
+        bytes += prost::Message::encoded_len(&frame);
+        let Some(Frame::Apply(apply)) = frame.frame else {
+            panic!("{frame:?}")
+        };
+        (frames, objects) = (frames + 1, objects + apply.items.len());
+    }
+    let batches = promised.objects_in_flight as usize / outbound::BATCH;
+    assert!(frames > 0 && frames <= batches, "{frames}");
+    assert!(objects <= promised.objects_in_flight as usize, "{objects}");
+    assert!(bytes as u64 <= promised.bytes_in_flight, "{bytes}");
+    println!(
+        "{CHANGES} changes of {OBJECTS} objects: {frames} frames, {objects} objects, {bytes} bytes on their way, {most_waiting} marks"
+    );
+}
