@@ -48,6 +48,42 @@ pub(super) const INGRESS: Family = Family::counter(
     "Bytes of effects pulled from the other region",
 );
 
+/// Internal state of a link, for those who look for a fault.
+pub(super) const STATE: Family = Family::gauge(
+    "database_syncer_state",
+    "State of the link: 0 connecting, 1 syncing, 2 up, 3 paused, 4 stalled, 5 down",
+);
+
+/// Whether the other region is connected.
+pub(super) const SOURCE: Family = Family::gauge(
+    "database_syncer_src_connectivity_state",
+    "1 if the other region is connected",
+);
+
+/// Age of the state of a link.
+pub(super) const SOURCE_MS: Family = Family::gauge(
+    "database_syncer_src_connectivity_state_ms",
+    "For how long the link has been in its state, in milliseconds",
+);
+
+/// Whether what is pulled can be written here.
+pub(super) const TARGET: Family = Family::gauge(
+    "database_syncer_dst_connectivity_state",
+    "1 if the shard here, into which effects are written, answers",
+);
+
+/// Age of that.
+pub(super) const TARGET_MS: Family = Family::gauge(
+    "database_syncer_dst_connectivity_state_ms",
+    "For how long the shard here runs, in milliseconds; absent if it does not answer",
+);
+
+/// The same bytes as [`INGRESS`], by the name of the older counter.
+pub(super) const SOURCE_INGRESS: Family = Family::counter(
+    "crdt_src_ingress_bytes",
+    "Bytes of effects pulled from the other region",
+);
+
 /// One sample per shard that runs on the node.
 pub(super) const SHARDS: &[ShardFamily] = &[
     gauge("redis_server_up", "1 if the shard answers", |s| {

@@ -8,7 +8,10 @@ use super::known;
 use super::ours::{self, ShardFamily, float};
 use super::snapshot::{LinkSample, ShardSample, Snapshot};
 use super::text::{Family, Labels, Page};
-use crate::sync::link::State;
+use crate::sync::link::{State, StatusView};
+
+/// Samples of one metric.
+type Samples = Vec<(Labels, f64)>;
 
 /// Every label that a metric may have; `db_tags` has tags of databases besides.
 pub const LABELS: &[&str] = &[
@@ -36,12 +39,18 @@ const STATES: [State; 6] = [
 ];
 
 /// Families that are not one number per shard.
-const OTHERS: [Family; 16] = [
+const OTHERS: [Family; 22] = [
     known::NODE_UP,
     known::TAGS,
     known::LAG,
     known::STATUS,
     known::INGRESS,
+    known::STATE,
+    known::SOURCE,
+    known::SOURCE_MS,
+    known::TARGET,
+    known::TARGET_MS,
+    known::SOURCE_INGRESS,
     ours::BUILD,
     ours::REFUSED,
     ours::PROBLEMS,
@@ -169,6 +178,21 @@ impl<F: Fn(&Family) -> bool> Writer<'_, F> {
         );
     }
 
+    /// Of each link whether the shard answers into which its effects are written, and for how long it runs.
+    fn targets(&self) -> (Samples, Samples) {
+        let (mut answers, mut runs) = (Vec::new(), Vec::new());
+        for link in &self.snapshot.links {
+            let shards = self.snapshot.shards.iter();
+            let mut own = shards.filter(|shard| shard.leads() && shard.database == link.database);
+            let info = own.find_map(ShardSample::info);
+            let labels = known_link(self.snapshot, link);
+            let seconds = info.and_then(|info| info.number("uptime_in_seconds"));
+            runs.extend(seconds.map(|seconds| (labels.clone(), seconds * 1000.0)));
+            answers.push((labels, f64::from(u8::from(info.is_some()))));
+        }
+        (answers, runs)
+    }
+
     fn links(&mut self) {
         let known =
             |value: fn(&LinkSample) -> Option<f64>| samples(self.snapshot, known_link, value);
@@ -181,7 +205,17 @@ impl<F: Fn(&Family) -> bool> Writer<'_, F> {
         let effects = ours(|l| Some(float(l.row.status.effects)));
         self.family(&known::LAG, lag);
         self.family(&known::STATUS, status);
-        self.family(&known::INGRESS, ingress);
+        self.family(&known::INGRESS, ingress.clone());
+        self.family(&known::STATE, known(|l| Some(number(l.row.status.state))));
+        self.family(
+            &known::SOURCE,
+            known(|l| Some(connected(l.row.status.state))),
+        );
+        self.family(&known::SOURCE_MS, known(|l| age_ms(&l.row.status)));
+        let (target, target_ms) = self.targets();
+        self.family(&known::TARGET, target);
+        self.family(&known::TARGET_MS, target_ms);
+        self.family(&known::SOURCE_INGRESS, ingress);
         self.family(&ours::LINK_LAG, our_lag);
         self.family(&ours::LINK_INGRESS, our_ingress);
         self.family(&ours::LINK_EFFECTS, effects);
@@ -195,6 +229,26 @@ impl<F: Fn(&Family) -> bool> Writer<'_, F> {
         });
         self.family(&ours::LINK_STATE, states);
     }
+}
+
+/// Position in the list of states.
+fn number(state: State) -> f64 {
+    let at = STATES.iter().position(|one| *one == state);
+    at.map_or(f64::NAN, |at| {
+        f64::from(u32::try_from(at).unwrap_or(u32::MAX))
+    })
+}
+
+/// A source that stalls is heard, and not obeyed.
+fn connected(state: State) -> f64 {
+    let heard = matches!(state, State::Syncing | State::Up | State::Stalled);
+    f64::from(u8::from(heard))
+}
+
+fn age_ms(status: &StatusView) -> Option<f64> {
+    let at = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    let age = at(&status.as_of)?.duration_since(at(&status.since)?);
+    Some(float(u64::try_from(age.as_millis()).unwrap_or(0)))
 }
 
 fn samples(

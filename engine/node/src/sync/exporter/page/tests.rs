@@ -59,7 +59,7 @@ fn snapshot() -> Snapshot {
     let row = LinkRow {
         instance_id: 2,
         name: "two".to_owned(),
-        status: status.view(now, 0),
+        status: status.view(now, 4000),
     };
     let process = Process {
         info: Some(Info::parse(INFO)),
@@ -111,6 +111,12 @@ fn the_page_has_the_names_and_values_that_people_look_for() {
         "database_syncer_lag_ms{cluster=\"rec\",node=\"rec-0\",db=\"db\",peer=\"2\",syncer_type=\"crdt\"} 0",
         "database_syncer_current_status{cluster=\"rec\",node=\"rec-0\",db=\"db\",peer=\"2\",syncer_type=\"crdt\"} 0",
         "database_syncer_ingress_bytes{cluster=\"rec\",node=\"rec-0\",db=\"db\",peer=\"2\",syncer_type=\"crdt\"} 0",
+        "database_syncer_state{cluster=\"rec\",node=\"rec-0\",db=\"db\",peer=\"2\",syncer_type=\"crdt\"} 2",
+        "database_syncer_src_connectivity_state{cluster=\"rec\",node=\"rec-0\",db=\"db\",peer=\"2\",syncer_type=\"crdt\"} 1",
+        "database_syncer_src_connectivity_state_ms{cluster=\"rec\",node=\"rec-0\",db=\"db\",peer=\"2\",syncer_type=\"crdt\"} 4000",
+        "database_syncer_dst_connectivity_state{cluster=\"rec\",node=\"rec-0\",db=\"db\",peer=\"2\",syncer_type=\"crdt\"} 1",
+        "database_syncer_dst_connectivity_state_ms{cluster=\"rec\",node=\"rec-0\",db=\"db\",peer=\"2\",syncer_type=\"crdt\"} 7000",
+        "crdt_src_ingress_bytes{cluster=\"rec\",node=\"rec-0\",db=\"db\",peer=\"2\",syncer_type=\"crdt\"} 0",
         "meridian_shard_lease_remaining_seconds{cluster=\"rec\",node=\"rec-0\",db=\"db\",shard=\"0\",role=\"primary\"} 2.5",
         "meridian_shard_fenced{cluster=\"rec\",node=\"rec-0\",db=\"db\",shard=\"0\",role=\"primary\"} 1",
         "meridian_shard_cpu_seconds_total{cluster=\"rec\",node=\"rec-0\",db=\"db\",shard=\"0\",role=\"primary\"} 1.75",
@@ -126,6 +132,23 @@ fn the_page_has_the_names_and_values_that_people_look_for() {
             "no {line:?} in\n{text}"
         );
     }
+}
+
+#[test]
+fn a_link_whose_shard_does_not_answer_has_no_connected_target() {
+    let mut seen = snapshot();
+    seen.shards[0].process = None;
+    let text = of(&seen, |_| true);
+    let of = |name: &str| {
+        text.lines()
+            .find(|line| line.starts_with(&format!("{name}{{")))
+    };
+    let answers = of("database_syncer_dst_connectivity_state");
+    assert!(
+        answers.is_some_and(|line| line.ends_with(" 0")),
+        "{answers:?}"
+    );
+    assert_eq!(of("database_syncer_dst_connectivity_state_ms"), None);
 }
 
 #[test]
