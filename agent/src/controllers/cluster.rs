@@ -13,6 +13,7 @@ mod internal;
 mod licence;
 mod login;
 mod observe;
+mod overdue;
 mod racks;
 mod recovery;
 mod removal;
@@ -169,6 +170,7 @@ impl Driver for Clusters {
             Ok(cluster) => cluster,
             Err(problems) => return self.invalid(rec, problems).await,
         };
+        overdue::hurry(objects, rec, &world.pods).await?;
         match choice.suspended {
             Some(why) => self.look_on(rec, &cluster, world, &why).await,
             None => self.make(rec, cluster, world).await,

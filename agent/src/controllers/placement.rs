@@ -1,10 +1,14 @@
 //! Where a new shard goes. Pure: the same pods and shards give the same answer.
 //!
 //! Rule: of the nodes that are ready, have room, and share neither host nor rack with another copy of the shard, the one
-//! with the fewest shards; then the one with the most free memory; then the lowest ordinal. Room is [`USABLE_PERCENT`] of the pod's memory limit minus what the shards placed
+//! with the fewest shards; then the one with the most free memory; then the lowest ordinal. A database that asks for dense
+//! placement gets the one with the most shards, then the least memory that suffices. Racks do not count for one that does not
+//! ask for them; hosts always do. Room is [`USABLE_PERCENT`] of the pod's memory limit minus what the shards placed
 //! there may take: with cgroup v2 one process out of memory takes the whole container with it.
 
 use std::fmt;
+
+use meridian_api::crds::topology::Placement;
 
 use crate::k8s::names::ordinal;
 
@@ -75,7 +79,8 @@ impl fmt::Display for NoPlace {
     }
 }
 
-/// Chooses the node for a shard whose dataset may take `needed` bytes, and of which the pods `holders` have a copy each.
+/// Chooses the node for a shard whose dataset may take `needed` bytes, and of which the pods `holders` have a copy each, as
+/// `wish` says.
 ///
 /// # Errors
 /// [`NoPlace`]: no node can take it now.
@@ -84,6 +89,7 @@ pub(super) fn place<'a>(
     placed: &[Placed],
     needed: i64,
     holders: &[&str],
+    wish: Placement,
 ) -> Result<&'a str, NoPlace> {
     let ready: Vec<_> = nodes
         .iter()
@@ -100,9 +106,9 @@ pub(super) fn place<'a>(
     let apart = |node: &Node| {
         let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
         !holders.contains(&node.pod.as_str())
-            && !held
-                .iter()
-                .any(|held| same(&held.host, &node.host) || same(&held.rack, &node.rack))
+            && !held.iter().any(|held| {
+                same(&held.host, &node.host) || (!wish.any_rack && same(&held.rack, &node.rack))
+            })
     };
     let ready: Vec<_> = ready.into_iter().filter(|(node, _)| apart(node)).collect();
     if ready.is_empty() {
@@ -110,10 +116,18 @@ pub(super) fn place<'a>(
         return Err(NoPlace::NoOther { holders });
     }
     let shards = |node: &Node| placed.iter().filter(|shard| shard.pod == node.pod).count();
+    let load = |(node, free): &(&Node, i64)| {
+        let shards = i64::try_from(shards(node)).unwrap_or(i64::MAX);
+        if wish.dense {
+            (-shards, *free)
+        } else {
+            (shards, -free)
+        }
+    };
     ready
         .iter()
         .filter(|(_, free)| *free >= needed)
-        .min_by_key(|(node, free)| (shards(node), -free, ordinal(&node.pod), &node.pod))
+        .min_by_key(|found| (load(found), ordinal(&found.0.pod), &found.0.pod))
         .map(|(node, _)| node.pod.as_str())
         .ok_or_else(|| NoPlace::NoRoom {
             needed,
@@ -226,7 +240,8 @@ mod tests {
             ),
         ];
         for (name, nodes, placed, expected) in cases {
-            assert_eq!(place(&nodes, &placed, 100, &[]), expected, "{name}");
+            let found = place(&nodes, &placed, 100, &[], Placement::default());
+            assert_eq!(found, expected, "{name}");
         }
     }
 
@@ -237,7 +252,8 @@ mod tests {
                 &[node("r-10", true, 1000), node("r-9", true, 1000)],
                 &[],
                 100,
-                &[]
+                &[],
+                Placement::default()
             ),
             Ok("r-9")
         );
@@ -253,7 +269,13 @@ mod tests {
             rack: None,
         }];
         assert_eq!(
-            place(&nodes, &[shard("r-0", i64::MAX)], i64::MAX, &[]),
+            place(
+                &nodes,
+                &[shard("r-0", i64::MAX)],
+                i64::MAX,
+                &[],
+                Placement::default()
+            ),
             Ok("r-0")
         );
     }
@@ -265,7 +287,9 @@ mod tests {
             rack: rack.map(str::to_owned),
             ..node(pod, true, 1000)
         };
-        let chosen = |nodes: &[Node]| place(nodes, &[], 100, &["r-0"]).map(str::to_owned);
+        let chosen = |nodes: &[Node]| {
+            place(nodes, &[], 100, &["r-0"], Placement::default()).map(str::to_owned)
+        };
         let no_other = || {
             let holders = vec!["r-0".to_owned()];
             Err(NoPlace::NoOther { holders })
@@ -300,16 +324,80 @@ mod tests {
         }
     }
 
+    const DENSE: Placement = Placement {
+        dense: true,
+        any_rack: false,
+    };
+
+    #[test]
+    fn a_dense_database_fills_the_node_that_carries_most_and_a_sparse_one_takes_that_which_carries_least()
+     {
+        let three = [
+            node("r-0", true, 1000),
+            node("r-1", true, 1000),
+            node("r-2", true, 1000),
+        ];
+        let two_on_one = [shard("r-0", 1), shard("r-1", 1), shard("r-1", 1)];
+        let sparse = Placement::default();
+        // (what is placed, who holds a copy, dense, sparse)
+        let cases = [
+            (vec![], vec![], "r-0", "r-0"),
+            (two_on_one.to_vec(), vec![], "r-1", "r-2"),
+            // As many shards: the fuller one, as long as it has room.
+            (
+                vec![shard("r-0", 100), shard("r-1", 300), shard("r-2", 200)],
+                vec![],
+                "r-1",
+                "r-0",
+            ),
+            (
+                vec![shard("r-0", 1), shard("r-1", 350), shard("r-1", 349)],
+                vec![],
+                "r-0",
+                "r-2",
+            ),
+            // Never beside a copy of its own, however much that node carries.
+            (two_on_one.to_vec(), vec!["r-1"], "r-0", "r-2"),
+        ];
+        for (placed, holders, dense, loose) in cases {
+            for (wish, expected) in [(DENSE, dense), (sparse, loose)] {
+                let found = place(&three, &placed, 100, &holders, wish);
+                assert_eq!(found, Ok(expected), "{wish:?} {placed:?} {holders:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn copies_of_a_database_that_is_not_rack_aware_may_share_a_rack_and_never_a_host() {
+        let at = |pod: &str, host: &str| Node {
+            host: Some(host.to_owned()),
+            rack: Some("one".to_owned()),
+            ..node(pod, true, 1000)
+        };
+        let nodes = [at("r-0", "a"), at("r-1", "a"), at("r-2", "b")];
+        let chosen = |any_rack| {
+            let wish = Placement {
+                dense: true,
+                any_rack,
+            };
+            place(&nodes, &[], 100, &["r-0"], wish)
+        };
+        assert_eq!(chosen(true), Ok("r-2"));
+        assert!(matches!(chosen(false), Err(NoPlace::NoOther { .. })));
+    }
+
     proptest! {
         #[test]
         fn a_chosen_node_is_ready_and_stays_within_its_share(
             nodes in prop::collection::vec((any::<bool>(), 1_i64..10_000), 0..6),
             shards in prop::collection::vec((0_usize..6, 1_i64..2_000), 0..20),
             needed in 1_i64..3_000,
+            (dense, any_rack) in any::<(bool, bool)>(),
         ) {
+            let wish = Placement { dense, any_rack };
             let nodes: Vec<Node> = nodes.iter().enumerate().map(|(i, (ready, limit))| node(&format!("r-{i}"), *ready, *limit)).collect();
             let placed: Vec<Placed> = shards.iter().map(|(i, bytes)| shard(&format!("r-{i}"), *bytes)).collect();
-            if let Ok(pod) = place(&nodes, &placed, needed, &[]) {
+            if let Ok(pod) = place(&nodes, &placed, needed, &[], wish) {
                 let chosen = nodes.iter().find(|node| node.pod == pod).unwrap();
                 let taken: i64 = placed.iter().filter(|shard| shard.pod == pod).map(|shard| shard.bytes).sum();
                 prop_assert!(chosen.ready);

@@ -11,7 +11,7 @@ use meridian_api::crds::cluster::UpgradePolicy;
 use meridian_api::crds::shared::Persistence;
 use meridian_api::crds::topology::{
     ActiveActiveMembership, DatabaseReference, DatabaseTls, DatabaseTopology, DatabaseTopologySpec,
-    ShardAssignment,
+    Placement, ShardAssignment,
 };
 use meridian_api::version::{Asked, Bundle, Series, TooNew, reported};
 use thiserror::Error;
@@ -55,6 +55,8 @@ pub(super) struct Wanted {
     pub tls: Option<DatabaseTls>,
     /// Every node takes its clients and passes them on to the primary.
     pub by_every_node: bool,
+    /// What it says of the places of its copies.
+    pub placement: Option<Placement>,
     /// Labels that metrics show of it.
     pub metric_labels: BTreeMap<String, String>,
     /// Each shard has a replica.
@@ -405,6 +407,7 @@ fn spec(
         version: _,
         tls,
         by_every_node,
+        placement,
         metric_labels,
         replication,
         active_active,
@@ -421,6 +424,7 @@ fn spec(
         persistence,
         version,
         tls,
+        placement,
         metric_labels,
         replication,
         shards: vec![renewed.shard],
@@ -430,7 +434,8 @@ fn spec(
 
 fn choose_node(wanted: &Wanted, found: &Found) -> Result<String, TopologyError> {
     let placed: Vec<Placed> = found.others.iter().flat_map(Given::placed).collect();
-    place(&found.nodes, &placed, wanted.memory_bytes, &[])
+    let wish = wanted.placement.unwrap_or_default();
+    place(&found.nodes, &placed, wanted.memory_bytes, &[], wish)
         .map(str::to_owned)
         .map_err(TopologyError::NoPlace)
 }
@@ -450,7 +455,9 @@ pub(super) fn replica_place(
         .map(String::as_str)
         .collect();
     let placed: Vec<Placed> = all.iter().flat_map(Given::placed).collect();
-    place(nodes, &placed, topology.spec.memory_bytes, &holders).map(str::to_owned)
+    let spec = &topology.spec;
+    let wish = spec.placement.unwrap_or_default();
+    place(nodes, &placed, spec.memory_bytes, &holders, wish).map(str::to_owned)
 }
 
 fn choose_port(wanted: &Wanted, found: &Found) -> Result<i32, TopologyError> {

@@ -69,6 +69,9 @@ pub struct DatabaseTopologySpec {
     pub tls: Option<DatabaseTls>,
     /// Each shard has a replica.
     pub replication: bool,
+    /// What the database says of the places of its copies; absent: nothing. Copies that have a place keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// Labels of the metric `db_tags` of the database: its tags, as far as the cluster shows them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metric_labels: BTreeMap<String, String>,
@@ -78,6 +81,18 @@ pub struct DatabaseTopologySpec {
     /// Set for an instance of an Active-Active database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_active: Option<ActiveActiveMembership>,
+}
+
+/// Where copies of a database are placed, as far as they are on different hosts and have room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// On the nodes that carry most already; absent: on those that carry least.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dense: bool,
+    /// Copies may be in one rack; absent: they are in different ones where the cluster knows racks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_rack: bool,
 }
 
 /// The database that a topology serves.

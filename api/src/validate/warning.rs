@@ -131,15 +131,15 @@ const CLUSTER: Table = Table {
         ),
         (
             "certificates.ldapClientCertificateSecretName",
-            "nobody signs in by LDAP: no LDAP server is shown this certificate",
+            "nobody signs in by LDAP: the certificate is checked, its trouble and its end are told, and no LDAP server is shown it",
         ),
         (
             "certificates.ssoIssuerCertificateSecretName",
-            "nobody signs in by SAML: this certificate of an identity provider is not read",
+            "nobody signs in by SAML: the certificate is checked, its trouble and its end are told, and no login is judged by it",
         ),
         (
             "certificates.ssoServiceCertificateSecretName",
-            "nobody signs in by SAML: no identity provider is shown this certificate",
+            "nobody signs in by SAML: the certificate is checked, its trouble and its end are told, and no identity provider is shown it",
         ),
         (
             "clusterCredentialSecretRole",
@@ -264,7 +264,7 @@ const CLUSTER: Table = Table {
         ),
         (
             "certificates.syncerCertificateSecretName",
-            "replication between clusters shows certificates that the hub signs, not this one",
+            "replication between clusters shows certificates that the hub signs; this one is checked, and its trouble is told",
         ),
         (
             "activeActive",
@@ -286,10 +286,12 @@ const DATABASE: Table = Table {
         "memorySize",
         "persistence",
         "proxyPolicy",
+        "rackAware",
         "redisEnterpriseCluster.name",
         "redisVersion",
         "replication",
         "rolesPermissions",
+        "shardsPlacement",
         "tags",
         "tlsMode",
     ],
@@ -304,10 +306,8 @@ const DATABASE: Table = Table {
             "ossClusterSettings.enableExternalAccess",
             Plain::Flag(false),
         ),
-        ("rackAware", Plain::Flag(false)),
         ("resp3", Plain::Flag(true)),
         ("shardCount", Plain::Number(1)),
-        ("shardsPlacement", Plain::Word("dense")),
         ("type", Plain::Word("redis")),
         ("searchOnBigstore", Plain::Flag(false)),
     ],
@@ -341,10 +341,6 @@ const DATABASE: Table = Table {
             "databases are reached by their Services: there is no cluster API to open",
         ),
         (
-            "rackAware",
-            "copies are kept in different racks wherever the cluster names rackAwarenessNodeLabel",
-        ),
-        (
             "resp3",
             "clients choose RESP2 or RESP3 with HELLO, whatever stands here",
         ),
@@ -367,10 +363,6 @@ const DATABASE: Table = Table {
         (
             "shardingEnabled",
             "databases have one shard for now, and commands over several keys keep to one slot",
-        ),
-        (
-            "shardsPlacement",
-            "a database has one shard, whose copies stand on different nodes: there is nothing else to place",
         ),
         ("type", "databases speak the Redis protocol only"),
         ("upgradeSpec", "no module is loaded, so none is upgraded"),

@@ -162,6 +162,7 @@ fn spec(region: &Region, before: Option<&ActiveActiveMembership>) -> DatabaseTop
         persistence,
         version: None,
         tls: None,
+        placement: None,
         metric_labels: BTreeMap::new(),
         replication: false,
         shards: vec![ShardAssignment {

@@ -44,6 +44,7 @@ pub(super) fn topology(
             .encryption
             .under(policy.encrypts(existing.and_then(|topology| topology.spec.tls.as_ref()))),
         by_every_node: settings.by_every_node,
+        placement: settings.placement,
         metric_labels: policy.metrics.labels(&settings.tags),
         replication: settings.replication,
         active_active: Some(newest(instance, existing)),

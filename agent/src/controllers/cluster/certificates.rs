@@ -5,7 +5,10 @@
 //! What is in use is only ever replaced by something that can be used: a Secret that is missing, broken or out of time
 //! becomes a condition and an Event, and the certificate before stays.
 
+mod idle;
 mod pair;
+
+pub(super) use idle::{Idle, named as idle};
 
 use std::{collections::BTreeMap, fmt};
 
@@ -72,10 +75,15 @@ pub(super) fn named(fields: Option<&Fields>) -> BTreeMap<Role, String> {
     Role::ALL.into_iter().filter_map(name).collect()
 }
 
-/// Whether the spec names the Secret `name` for a role that has an effect.
+/// Whether the spec names the Secret `name`, for whatever it is read.
 #[must_use]
 pub(super) fn names(fields: Option<&Fields>, name: &str) -> bool {
-    named(fields).values().any(|named| named == name)
+    let shown = named(fields);
+    let idle = idle::named(fields);
+    shown
+        .values()
+        .chain(idle.values())
+        .any(|named| named == name)
 }
 
 /// By which names a REC is called, which self-signed certificates carry.
@@ -107,6 +115,8 @@ pub(super) struct Before<'a> {
     pub ours: Option<&'a Secret>,
     /// The Secrets that the spec names.
     pub given: &'a BTreeMap<Role, Given>,
+    /// Those that it names for what nobody asks for yet.
+    pub idle: &'a BTreeMap<Idle, Given>,
     /// The generation that the status shows: a Secret that was deleted does not make it fall.
     pub shown: Option<i64>,
 }
@@ -136,25 +146,26 @@ impl fmt::Debug for Certificates {
 /// A Secret that the spec names and that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trouble {
-    role: Role,
+    field: &'static str,
     secret: String,
     problem: Problem,
-    stays: String,
+    /// What stays in use meanwhile, if anything is.
+    stays: Option<String>,
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            role,
+            field,
             secret,
             problem,
             stays,
         } = self;
-        write!(
-            f,
-            "{}: Secret {secret:?}: {problem}. Until then {stays} stays in use",
-            field(*role)
-        )
+        write!(f, "{field}: Secret {secret:?}: {problem}")?;
+        match stays {
+            Some(stays) => write!(f, ". Until then {stays} stays in use"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -244,6 +255,7 @@ pub(super) fn decide(
     if changed {
         decided.generation += 1;
     }
+    idle::judge(before.idle, now, &mut decided);
     Ok(decided)
 }
 
@@ -279,10 +291,10 @@ fn choose(
         None => made(place, role, now)?,
     };
     told.troubles.push(Trouble {
-        role,
+        field: field(role),
         secret: given.secret.clone(),
         problem,
-        stays: spoken(stays.as_ref().map(|(_, origin)| origin.as_str())),
+        stays: Some(spoken(stays.as_ref().map(|(_, origin)| origin.as_str()))),
     });
     Ok(stays)
 }

@@ -151,6 +151,12 @@ pub(super) async fn certificates(
         let secret = secret.clone();
         given.insert(*role, Given { secret, found });
     }
+    let mut idle = BTreeMap::new();
+    for (what, secret) in &cluster.idle_certificates {
+        let found = objects.get::<Secret>(secret).await?;
+        let secret = secret.clone();
+        idle.insert(*what, Given { secret, found });
+    }
     let outside = cluster.outside.as_ref();
     let place = Place {
         name: &cluster.name,
@@ -161,6 +167,7 @@ pub(super) async fn certificates(
     let before = Before {
         ours: ours.as_ref(),
         given: &given,
+        idle: &idle,
         shown,
     };
     certificates::decide(&place, &before, now).map_err(FetchError::Certificates)

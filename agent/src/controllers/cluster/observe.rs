@@ -21,6 +21,8 @@ pub(super) struct Set {
     pub replicas: i32,
     /// The image and release of its template.
     pub running: Option<Running>,
+    /// Seconds that its pods may take to stop.
+    pub grace_seconds: Option<i64>,
     /// Its controller has seen the newest spec, so a new pod gets the newest template.
     pub settled: bool,
     /// Size and class of its claim template; `None`: its pods have no volume.
@@ -59,6 +61,11 @@ impl Set {
                     release: set.annotations().get(RELEASE).cloned(),
                 })
             }),
+            grace_seconds: spec
+                .template
+                .spec
+                .as_ref()
+                .and_then(|pod| pod.termination_grace_period_seconds),
             settled: seen.is_some() && seen >= set.metadata.generation,
             claim,
         }

@@ -19,7 +19,11 @@ use meridian_api::{
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{certificates, observe::Set, version::Choice};
+use super::{
+    certificates::{self, Idle},
+    observe::Set,
+    version::Choice,
+};
 use crate::k8s::quantity;
 
 /// Nodes where the field is left out.
@@ -28,8 +32,10 @@ const NODES: i32 = 3;
 const RESOURCES: [(&str, &str); 2] = [("cpu", "2"), ("memory", "4Gi")];
 /// A volume is this many times the memory request where its size is left out (the product's rule).
 const VOLUME_PER_MEMORY: i64 = 5;
-/// Seconds that a node may take to save its data and stop, where the field is left out.
-const GRACE_SECONDS: i64 = 300;
+/// Seconds that a node may take to save its data and stop, where the field is left out: a year (the product's default).
+const GRACE_SECONDS: i64 = 31_536_000;
+/// What it was in earlier releases: a template that has it keeps it, because another one would restart every pod.
+const FORMER_GRACE_SECONDS: i64 = 300;
 /// Type of Services where the field is left out.
 const CLUSTER_IP: &str = "ClusterIP";
 /// Name of the administrator where the field is left out (the product's default).
@@ -86,6 +92,8 @@ pub(super) struct Cluster {
     pub sync_balanced: bool,
     /// Secrets with certificates that replace self-signed ones.
     pub certificates: BTreeMap<Role, String>,
+    /// Secrets with certificates that nobody is shown yet.
+    pub idle_certificates: BTreeMap<Idle, String>,
     /// When the REC was created, RFC 3339.
     pub created: String,
     /// Scrapes that each node answers at once; `None`: any number.
@@ -222,6 +230,7 @@ pub(super) fn validate(
         },
         sync_balanced: spec.ingress_or_route_spec.is_none(),
         certificates: certificates::named(spec.certificates.as_ref()),
+        idle_certificates: certificates::idle(spec.certificates.as_ref()),
         outside: outside(spec),
         network_policy: rec.annotations().get(NETWORK_POLICY).map(String::as_str) == Some("true"),
         created: created(rec),
@@ -242,6 +251,13 @@ pub(super) fn fit(
     set: &Set,
 ) -> Result<Cluster, Vec<String>> {
     let mut problems = Vec::new();
+    let unsaid = rec
+        .spec
+        .redis_enterprise_termination_grace_period_seconds
+        .is_none();
+    if unsaid && set.grace_seconds == Some(FORMER_GRACE_SECONDS) {
+        cluster.grace_seconds = FORMER_GRACE_SECONDS;
+    }
     if cluster.nodes < set.replicas {
         problems.push(format!(
             "spec.nodes: found {}, expected {} or more, as before; a cluster cannot shrink: put the number back",

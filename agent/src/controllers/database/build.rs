@@ -38,6 +38,7 @@ pub(super) fn topology(
         },
         tls: settings.encryption.under(policy.encrypts(None)),
         by_every_node: settings.by_every_node,
+        placement: settings.placement,
         metric_labels: policy.metrics.labels(&settings.tags),
         replication: settings.replication,
         active_active: None,
@@ -46,7 +47,7 @@ pub(super) fn topology(
 
 #[cfg(test)]
 mod tests {
-    use meridian_api::crds::{Persistence, cluster::UpgradePolicy};
+    use meridian_api::crds::{Persistence, cluster::UpgradePolicy, topology::Placement};
     use meridian_api::version::{Asked, Bundle, Bundled};
     use serde_json::json;
 
@@ -58,7 +59,7 @@ mod tests {
         let redb: RedisEnterpriseDatabase = serde_json::from_value(json!({
             "metadata": {"name": "db", "namespace": "ns", "uid": "U"},
             "spec": {"databasePort": 12_345, "memorySize": "200MB", "evictionPolicy": "allkeys-lfu",
-                     "persistence": "aofAlways", "replication": true, "redisVersion": "latest", "tags": {"env": "prod", "app": "a"}},
+                     "persistence": "aofAlways", "replication": true, "redisVersion": "latest", "shardsPlacement": "dense", "rackAware": false, "tags": {"env": "prod", "app": "a"}},
         }))
         .unwrap();
         let settings = settings::read(&redb.spec, "db").unwrap();
@@ -93,6 +94,10 @@ mod tests {
                 },
                 tls: None,
                 by_every_node: false,
+                placement: Some(Placement {
+                    dense: true,
+                    any_rack: true,
+                }),
                 metric_labels: [("env".to_owned(), "prod".to_owned())].into(),
                 replication: true,
                 active_active: None,

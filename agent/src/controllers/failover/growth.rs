@@ -10,9 +10,9 @@ use super::{
     watch::{Fact, acting, follows, report},
 };
 
-/// A replica whose pod is away for this long is replaced by one on another node where the REC does not say, milliseconds:
-/// longer than a host needs to start again, because a new copy is dear.
-pub(super) const REPLACE_MS: u64 = 600_000;
+/// A replica whose pod is away for this long is replaced by one on another node where the REC does not say, milliseconds (the
+/// product's default): longer than a host needs to start again, because a new copy is dear.
+pub(super) const REPLACE_MS: u64 = 1_800_000;
 /// Replicas of a shard with replication.
 const REPLICAS: usize = 1;
 

@@ -7,8 +7,8 @@ use meridian_api::{
         Persistence, RedisEnterpriseCluster, RedisEnterpriseClusterSpec,
         RedisEnterpriseDatabaseSpec,
         cluster::{MetricsConfig, UpgradePolicy},
-        database::{RolePermission, TlsMode},
-        topology::DatabaseTls,
+        database::{RolePermission, ShardsPlacement, TlsMode},
+        topology::{DatabaseTls, Placement},
     },
     validate::memory,
     version::{Asked, Bundle},
@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub port: Option<i32>,
     /// Every node takes clients and passes them on to the primary.
     pub by_every_node: bool,
+    /// What is said of the places of its copies, if anything.
+    pub placement: Option<Placement>,
     /// Secret of the password.
     pub password: Password,
     /// Roles with access.
@@ -174,6 +176,7 @@ pub(crate) fn read(
         port,
         // The endpoints of the other policies are where the primary is: with one shard there is one.
         by_every_node: spec.proxy_policy.as_deref() == Some(ALL_NODES),
+        placement: placement(spec),
         password,
         roles: spec.roles_permissions.clone(),
         tags: spec.tags.clone(),
@@ -185,6 +188,15 @@ pub(crate) fn read(
             Vec::new()
         },
     })
+}
+
+/// What is left out asks for nothing: the product's default `dense` is about the shards of one database, of which there is one.
+fn placement(spec: &RedisEnterpriseDatabaseSpec) -> Option<Placement> {
+    let wish = Placement {
+        dense: spec.shards_placement == Some(ShardsPlacement::Dense),
+        any_rack: spec.rack_aware == Some(false),
+    };
+    (wish != Placement::default()).then_some(wish)
 }
 
 fn by_tls_only(spec: &RedisEnterpriseDatabaseSpec) -> bool {
@@ -222,6 +234,7 @@ mod tests {
                 replication: false,
                 port: None,
                 by_every_node: false,
+                placement: None,
                 password: Password::Ours("redb-db".to_owned()),
                 roles: Vec::new(),
                 tags: BTreeMap::new(),

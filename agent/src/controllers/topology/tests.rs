@@ -26,6 +26,7 @@ fn wanted() -> Wanted {
         },
         tls: None,
         by_every_node: false,
+        placement: None,
         metric_labels: Default::default(),
         replication: false,
         active_active: None,

@@ -128,6 +128,7 @@ pub(crate) fn first_topology() -> Topology {
             persistence: Persistence::Disabled,
             version: None,
             tls: None,
+            placement: None,
             metric_labels: Default::default(),
             replication: true,
             shards: vec![shard],

@@ -43,6 +43,7 @@ fn material(password: Option<&str>) -> Material {
     let nothing = certificates::Before {
         ours: None,
         given: &std::collections::BTreeMap::new(),
+        idle: &std::collections::BTreeMap::new(),
         shown: None,
     };
     let now = jiff::Timestamp::UNIX_EPOCH;

@@ -30,6 +30,8 @@ const BACKDATE: SignedDuration = SignedDuration::from_mins(10);
 pub(super) enum Problem {
     /// There is no such Secret.
     Absent,
+    /// There is no such Secret, of which only the certificate is needed.
+    AbsentAlone,
     /// It lacks something under any of these keys.
     Lacks(&'static [&'static str]),
     /// What stands under the key cannot be used.
@@ -50,6 +52,10 @@ impl fmt::Display for Problem {
                 f,
                 "not found, expected a Secret with the keys {CERTIFICATE_KEYS:?} (one of them) and {KEY_KEYS:?} (one of \
                  them); create it, or remove the field"
+            ),
+            Self::AbsentAlone => write!(
+                f,
+                "not found, expected a Secret with one of the keys {CERTIFICATE_KEYS:?}; create it, or remove the field"
             ),
             Self::Lacks(keys) => write!(
                 f,
@@ -197,6 +203,21 @@ pub(super) fn given(secret: Option<&Secret>, now: Timestamp) -> Result<Pair, Pro
         });
     }
     Ok(pair)
+}
+
+/// Until when the certificate in a Secret is good, of which nobody has the key.
+pub(super) fn alone(secret: Option<&Secret>, now: Timestamp) -> Result<Timestamp, Problem> {
+    let secret = secret.ok_or(Problem::AbsentAlone)?;
+    let (key, text) = first(secret, &CERTIFICATE_KEYS).ok_or(Problem::Lacks(&CERTIFICATE_KEYS))?;
+    let unusable = |why: String| Problem::Unusable { key, why };
+    let leaf = CertificateDer::from_pem_slice(text.as_bytes())
+        .map_err(|error| unusable(error.to_string()))?;
+    let (starts, ends, _) = read(&leaf).map_err(unusable)?;
+    if starts <= now && now < ends {
+        Ok(ends)
+    } else {
+        Err(Problem::Untimely { starts, ends })
+    }
 }
 
 /// The first of `keys` under which there is text.

@@ -59,6 +59,7 @@ fn run(ours: Option<&Certificates>, given: &BTreeMap<Role, Given>, now: Timestam
     let before = Before {
         ours: ours.as_ref(),
         given,
+        idle: &BTreeMap::new(),
         shown: None,
     };
     decide(&PLACE, &before, now).unwrap()
@@ -102,6 +103,7 @@ fn a_new_name_of_the_cluster_makes_a_new_self_signed_certificate() {
     let before = Before {
         ours: Some(&secret),
         given: &BTreeMap::new(),
+        idle: &BTreeMap::new(),
         shown: None,
     };
     let place = Place {
@@ -276,6 +278,7 @@ fn the_generation_counts_proxy_and_syncer_and_never_falls() {
     let lost = Before {
         ours: None,
         given: &BTreeMap::new(),
+        idle: &BTreeMap::new(),
         shown: Some(7),
     };
     let anew = decide(&PLACE, &lost, now()).unwrap();
@@ -309,7 +312,7 @@ fn nodes_show_each_other_what_is_chosen_and_what_they_share_where_nothing_is() {
 }
 
 #[test]
-fn only_secrets_for_roles_that_have_an_effect_are_read() {
+fn every_secret_that_is_named_is_read_and_shown_only_where_it_has_an_effect() {
     let fields: Fields = serde_json::from_value(json!({
         "apiCertificateSecretName": "a", "cmCertificateSecretName": "c", "proxyCertificateSecretName": "p",
         "metricsExporterCertificateSecretName": "m", "syncerCertificateSecretName": "",
@@ -329,6 +332,81 @@ fn only_secrets_for_roles_that_have_an_effect_are_read() {
             (Role::DpInternode, "d".to_owned()),
         ])
     );
-    assert!(names(Some(&fields), "a") && !names(Some(&fields), "b"));
+    assert!(names(Some(&fields), "a") && names(Some(&fields), "b"));
+    assert!(!names(Some(&fields), "") && !names(Some(&fields), "z"));
+    let idle = BTreeMap::from([(Idle::SsoIssuer, "b".to_owned())]);
+    assert_eq!(idle::named(Some(&fields)), idle);
     assert_eq!(named(None), BTreeMap::new());
+}
+
+#[test]
+fn certificates_that_nobody_is_shown_are_judged_as_the_others_are() {
+    let (certificate, key) = foreign();
+    let (other, _) = foreign();
+    let pair = |certificate: &str| secret(&[("tls.crt", certificate), ("tls.key", &key)]);
+    let alone = || secret(&[("cert", &certificate)]);
+    // (what it is for, the Secret, what is wrong with it)
+    let cases = [
+        (Idle::LdapClient, Some(pair(&certificate)), None),
+        (
+            Idle::LdapClient,
+            Some(pair(&other)),
+            Some("of another certificate"),
+        ),
+        (
+            Idle::LdapClient,
+            None,
+            Some("ldapClientCertificateSecretName: Secret \"mine\": not found"),
+        ),
+        (
+            Idle::SsoService,
+            Some(alone()),
+            Some("found no text under any of the keys [\"key\", \"tls.key\"]"),
+        ),
+        (Idle::SsoIssuer, Some(alone()), None),
+        (
+            Idle::SsoIssuer,
+            Some(secret(&[("cert", "no PEM")])),
+            Some("ssoIssuerCertificateSecretName"),
+        ),
+        (
+            Idle::SsoIssuer,
+            None,
+            Some("one of the keys [\"certificate\", \"cert\", \"tls.crt\"]"),
+        ),
+    ];
+    for (what, found, expected) in cases {
+        let judged = |now| {
+            let given = Given {
+                secret: "mine".to_owned(),
+                found: found.clone(),
+            };
+            let before = Before {
+                ours: None,
+                given: &BTreeMap::new(),
+                idle: &BTreeMap::from([(what, given)]),
+                shown: None,
+            };
+            decide(&PLACE, &before, now).unwrap()
+        };
+        let decided = judged(now());
+        assert_eq!(decided.data().len(), 10);
+        let troubles: Vec<String> = decided.troubles.iter().map(ToString::to_string).collect();
+        let notes = decided.notes.join("; ");
+        match expected {
+            Some(text) => assert!(
+                troubles.len() == 1 && troubles[0].contains(text),
+                "{troubles:?}"
+            ),
+            None => {
+                assert!(troubles.is_empty(), "{troubles:?}");
+                assert!(
+                    notes.contains("is good until 2027-01-01T00:00:00Z"),
+                    "{notes}"
+                );
+                let late = judged(at("2027-01-02T00:00:00Z")).troubles;
+                assert!(late[0].to_string().contains("renew it"), "{what:?}");
+            }
+        }
+    }
 }

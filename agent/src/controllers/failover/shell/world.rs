@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(replace_ms(Some(&set("1800"))), 1_800_000);
         assert_eq!(replace_ms(Some(&set("0"))), 0);
         for unsaid in [None, Some(&StatefulSet::default()), Some(&set("soon"))] {
-            assert_eq!(replace_ms(unsaid), 600_000);
+            assert_eq!(replace_ms(unsaid), 1_800_000);
         }
     }
 }

@@ -35,6 +35,7 @@ fn wanted(namespace: &str) -> Wanted {
         },
         tls: None,
         by_every_node: false,
+        placement: None,
         metric_labels: Default::default(),
         replication: false,
         active_active: None,

@@ -37,6 +37,7 @@ fn topology(primary: Option<&str>, entry: Option<i32>, fence: Option<i64>) -> To
             persistence: meridian_api::crds::Persistence::Disabled,
             version: None,
             tls: None,
+            placement: None,
             metric_labels: BTreeMap::new(),
             replication: true,
             shards: vec![shard],

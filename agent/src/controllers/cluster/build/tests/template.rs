@@ -154,6 +154,29 @@ fn the_stateful_set_tells_the_release_of_its_template() {
 }
 
 #[test]
+fn a_template_keeps_the_grace_that_was_the_default_and_a_new_one_gets_the_products() {
+    let grace = |seconds: Option<i64>| match seconds {
+        Some(seconds) => json!({"redisEnterpriseTerminationGracePeriodSeconds": seconds}),
+        None => json!({}),
+    };
+    // (what its template has, what the spec says, what it gets)
+    for (standing, said, expected) in [
+        (300, None, 300),
+        (31_536_000, None, 31_536_000),
+        (9, None, 31_536_000),
+        (300, Some(20), 20),
+    ] {
+        let set = Set::of(&built(grace(Some(standing))).stateful_set);
+        let rec = json!({"metadata": {"name": "rec"}, "spec": grace(said)});
+        let rec: RedisEnterpriseCluster = serde_json::from_value(rec).unwrap();
+        let fitted = fit(validate(&rec, &choice()).unwrap(), &rec, &set).unwrap();
+        assert_eq!(fitted.grace_seconds, expected, "{standing} {said:?}");
+    }
+    let new = minimal().stateful_set.spec.template.spec.unwrap();
+    assert_eq!(new.termination_grace_period_seconds, Some(31_536_000));
+}
+
+#[test]
 fn what_stands_already_bounds_what_the_spec_may_ask_for() {
     let standing = |spec: Value| Set::of(&built(spec).stateful_set);
     let five = json!({"nodes": 5, "persistentSpec": {"volumeSize": "10Gi"}});
