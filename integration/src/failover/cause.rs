@@ -35,6 +35,8 @@ pub enum Fault {
     CutFromApi,
     /// The node reaches nobody.
     Unplug,
+    /// So does a node that also carries the agent's leader.
+    UnplugLeader,
     /// The API server is away.
     ApiAway,
     /// The store of the cluster goes back to before the last move of the primary.
@@ -181,7 +183,14 @@ pub const CAUSES: &[Cause] = &[
         "node-cut-off",
         "the node's cable is pulled until another leads",
         Fault::Unplug,
-    ),
+    )
+    .within(15),
+    cause(
+        "node-cut-off-leader",
+        "the same for the node that also carries the agent's leader",
+        Fault::UnplugLeader,
+    )
+    .within(30),
     cause(
         "node-without-api",
         "the node reaches its replica and not the API server",

@@ -1,7 +1,8 @@
 //! The command `failover-bench`.
 
+use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +17,8 @@ use crate::stack::{Cluster, Paths};
 
 /// What clusters of others are spared.
 const FAULTS: &str = "playing faults on hosts, their network and the control plane";
+/// How far back logs are kept of a run that missed its bar, seconds.
+const LOGGED: u64 = 300;
 
 /// Plays faults against a database with a replica on a cluster of three nodes, and prints what clients saw.
 #[derive(Debug, Parser)]
@@ -34,6 +37,9 @@ struct Cli {
     /// missing there
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Keep what agents and nodes logged, and the Events, of each run that took longer than its bar, as <DIR>/<run>.log
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
     /// Print the table of the runs that --record holds and end
     #[arg(long, requires = "record")]
     summary: bool,
@@ -118,6 +124,9 @@ async fn play_missing(
         let run = format!("{}-{number}-{}", cause.name, std::process::id());
         let outcome = play(&site, cause, &run, &waits).await?;
         tell(&line(number, &outcome));
+        if let (true, Some(folder)) = (missed_its_bar(cause, &outcome), &cli.logs) {
+            keep_logs(&site, &outcome, &folder.join(format!("{run}.log")))?;
+        }
         let figure = Figure::of(&outcome, &day, commit.trim(), cli.full);
         if let Some(path) = &cli.record {
             figure::append(path, &figure).with_context(|| format!("keep {run}"))?;
@@ -132,6 +141,20 @@ async fn play_missing(
         }
     }
     Ok(outcomes)
+}
+
+fn missed_its_bar(cause: &Cause, outcome: &Outcome) -> bool {
+    let gap = u128::from(outcome.judgement.gap_ms);
+    outcome.stuck.is_some() || cause.bar.is_some_and(|bar| gap > bar.as_millis())
+}
+
+/// Writes what there is to read about a run; whoever looks for the cause of a missed bar has nothing else.
+fn keep_logs(site: &Site, outcome: &Outcome, path: &Path) -> Result<()> {
+    let text = format!("{}\n\n{}", outcome.events.join("\n"), site.logged(LOGGED)?);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
 async fn bring_up() -> Result<Site> {

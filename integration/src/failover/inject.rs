@@ -51,8 +51,10 @@ pub(crate) async fn prepare(site: &Site, fault: Fault, waits: &Waits) -> Result<
     replace_restarted(site).await?;
     let place = site.settled(SETTLED).await?;
     match fault {
-        Fault::PowerOff => leader_leaves_primary(site, &place).await?,
-        Fault::PowerOffLeader => leader_joins_primary(site, &place).await?,
+        Fault::PowerOff | Fault::Unplug => leader_leaves_primary(site, &place).await?,
+        Fault::PowerOffLeader | Fault::UnplugLeader => {
+            leader_joins_primary(site, &place).await?;
+        }
         Fault::FillVolume => bounded_primary(site, &place).await?,
         Fault::RestoreStore => {
             let folder = tempfile::tempdir()?;
@@ -79,7 +81,6 @@ pub(crate) async fn prepare(site: &Site, fault: Fault, waits: &Waits) -> Result<
         | Fault::StopPod
         | Fault::OutOfMemory
         | Fault::CutFromApi
-        | Fault::Unplug
         | Fault::ApiAway => {}
     }
     Ok(Prepared::default())
@@ -128,7 +129,7 @@ pub(crate) async fn inject(
             site.lab.partition(node, &control_plane).await?;
             return Ok(Undo::Join(node.clone()));
         }
-        Fault::Unplug => {
+        Fault::Unplug | Fault::UnplugLeader => {
             site.lab.unplug(node).await?;
             return Ok(Undo::Plug(node.clone()));
         }

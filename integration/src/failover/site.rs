@@ -263,6 +263,17 @@ impl Site {
         self.pods(PODS)
     }
 
+    /// What agents and nodes logged within the last `seconds`, each line after the name of its pod.
+    pub(crate) fn logged(&self, seconds: u64) -> Result<String> {
+        let since = format!("--since={seconds}s");
+        let mut all = String::new();
+        for selector in [AGENTS, PODS] {
+            let words = ["logs", "-l", selector, "--prefix", "--tail=-1", &since];
+            all.push_str(&self.cluster.must(&words, "")?);
+        }
+        Ok(all)
+    }
+
     /// The nodes of the agents that are ready and stay, by pod.
     pub(crate) fn agents(&self) -> Result<BTreeMap<String, String>> {
         self.pods(AGENTS)

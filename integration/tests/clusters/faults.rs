@@ -180,6 +180,11 @@ async fn a_node_that_reaches_nobody_stops_acknowledging_before_another_begins() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_reaches_nobody_is_replaced_although_it_carried_the_leader() {
+    plays("node-cut-off-leader").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_reaches_its_replica_needs_no_api_server() {
     plays("node-without-api").await;
 }
