@@ -118,7 +118,7 @@ bench-hub: ## What the hub costs and how fast it is with thousands of simulated 
 test: unit scenarios ## Everything that must be green before a change lands
 
 test-full: ## The same tests with full property cases, a million random specs, and ten thousand seeds of the simulation
-	@PROPTEST_CASES=20000 MERIDIAN_SPECS=1000000 MERIDIAN_SEEDS=10000 $(MAKE) --no-print-directory test clusters faults faults-full mutants
+	@PROPTEST_CASES=20000 MERIDIAN_SPECS=1000000 MERIDIAN_SEEDS=10000 MERIDIAN_MODEL_RUNS=3000 $(MAKE) --no-print-directory test clusters faults faults-full mutants
 
 mutants: ## Remove each guard in turn and show the test that then fails
 	@tools/prerequisites.sh --only apt,valkey,kubernetes
