@@ -7,7 +7,7 @@ CACHE := $(or $(MERIDIAN_CACHE),$(HOME)/.cache/meridian)
 DENY_VERSION := 0.20.2
 LAB ?= target/debug/lab
 
-.PHONY: help demo demo-down lab lab-down build images test test-full unit unit-newer scenarios clusters faults faults-full bench-agent bench-failover bench-hub mutants api-check check fmt generate
+.PHONY: help demo demo-down lab lab-down build images test test-full unit unit-newer scenarios clusters faults faults-full bench-engine bench-agent bench-failover bench-hub mutants api-check check fmt generate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,12 @@ faults-full: ## The faults that last, for ten minutes each: no API server, and a
 	@$(LAB) down
 	@FULL=1 cargo test -p meridian-integration --features lab --test clusters -- --test-threads=1 faults::nobody_notices_that_the_api_server_is_away faults::a_store_that_goes_back_in_time || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
 	@$(LAB) down
+
+bench-engine: ## What the module costs each operation, in instructions and in time, against plain Valkey (release build)
+	@tools/prerequisites.sh --only apt,valkey
+	@command -v valgrind >/dev/null || apt-get install -y -q --no-install-recommends valgrind >/dev/null
+	@cargo build --release -q -p crdt-module
+	@cargo bench -q -p crdt-module --bench cost
 
 bench-agent: export MERIDIAN_LAB_ID = 3
 bench-agent: export MERIDIAN_LAB_STATE = $(CURDIR)/.lab-bench

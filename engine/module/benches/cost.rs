@@ -1,8 +1,9 @@
-//! What operations cost with the module, in instructions of the server for each, against a server without it.
+//! What operations cost with the module, against a server without it: in instructions of the server for each, and in time.
 //!
-//! `cargo build --release -p crdt-module && cargo bench -p crdt-module --bench cost`. Needs valgrind. Instructions do not
-//! depend on what else the machine does, so that two figures can be compared; they leave out the kernel, and the reading of
-//! the clock, which is a call into the kernel under valgrind and about a hundred instructions without it.
+//! `make bench-engine`. Needs valgrind. Instructions do not depend on what else the machine does, so that two figures can be
+//! compared; they leave out the kernel, and the reading of the clock, which is a call into the kernel under valgrind and about
+//! a hundred instructions without it. Time has all of that, and the client's share too: the servers take turns, and what is
+//! printed is the ratio of neighbours in time, its median and the middle half of all rounds.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -19,6 +20,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Different keys that an operation goes round.
 const KEYS: usize = 1_000;
+/// Rounds in which times are taken.
+const ROUNDS: usize = 40;
 /// Operations that are counted together.
 const COUNTED: usize = 9_600;
 /// Longest wait for a server that runs fifty times slower than usual.
@@ -72,6 +75,11 @@ const SETUPS: &[Setup] = &[
 ];
 
 fn main() -> Outcome<()> {
+    println!("{}\n\n{}", instructions()?, times()?);
+    Ok(())
+}
+
+fn instructions() -> Outcome<String> {
     let mut table = String::from("operation  P    plain  ");
     for setup in &SETUPS[1..] {
         write!(table, "{:>14} (ratio)", setup.name)?;
@@ -85,10 +93,63 @@ fn main() -> Outcome<()> {
             write!(table, "{:>14} ({ratio:.3})", setup[row])?;
         }
     }
-    println!(
+    Ok(format!(
         "instructions of the server for each operation; ratio: plain / with the module\n{table}"
+    ))
+}
+
+/// Operations a second of each setup, and how much of the first one's the others reach.
+fn times() -> Outcome<String> {
+    let servers = SETUPS.iter().map(|setup| Server::start(setup, false));
+    let servers: Vec<Server> = servers.collect::<Outcome<_>>()?;
+    let mut clients: Vec<UnixStream> = servers
+        .iter()
+        .map(Server::connect)
+        .collect::<Outcome<_>>()?;
+    let mut table = format!(
+        "operations a second over a Unix socket, {ROUNDS} rounds in turn; ratio: with the module / plain\n\
+         operation  P     plain"
     );
-    Ok(())
+    for setup in &SETUPS[1..] {
+        write!(table, "  {:>14} ratio (middle half)", setup.name)?;
+    }
+    for (operation, depth) in cases() {
+        let mut rates = vec![Vec::new(); clients.len()];
+        for round in 0..=ROUNDS {
+            for (client, rates) in clients.iter_mut().zip(&mut rates) {
+                let begun = Instant::now();
+                run(client, operation, depth, COUNTED)?;
+                // After the first round every key exists and nothing is done for the first time.
+                if round > 0 {
+                    rates.push(COUNTED as f64 / begun.elapsed().as_secs_f64());
+                }
+            }
+        }
+        write!(
+            table,
+            "\n{:<9} {depth:>2} {:>9.0}",
+            operation.name,
+            at(&rates[0], 2)
+        )?;
+        for with in &rates[1..] {
+            let pairs = with.iter().zip(&rates[0]);
+            let ratios: Vec<f64> = pairs.map(|(with, plain)| with / plain).collect();
+            let [low, middle, high] = [1, 2, 3].map(|quarter| at(&ratios, quarter));
+            write!(
+                table,
+                "  {:>14.0} {middle:.3} ({low:.3}-{high:.3})",
+                at(with, 2)
+            )?;
+        }
+    }
+    Ok(table)
+}
+
+/// The value below which so many quarters of all lie.
+fn at(values: &[f64], quarter: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[(sorted.len() - 1) * quarter / 4]
 }
 
 /// Operations, each alone and sixteen at once.
@@ -99,7 +160,7 @@ fn cases() -> impl Iterator<Item = (&'static Operation, usize)> {
 }
 
 fn measure(setup: &Setup) -> Outcome<Vec<u64>> {
-    let server = Server::start(setup)?;
+    let server = Server::start(setup, true)?;
     let mut client = server.connect()?;
     let mut figures = Vec::new();
     for (operation, depth) in cases() {
@@ -156,29 +217,30 @@ fn exchange(client: &mut UnixStream, bytes: &[u8], lines: usize) -> Outcome<()> 
     Ok(())
 }
 
-/// A server under callgrind.
+/// A server, under callgrind if its instructions are counted.
 struct Server {
     process: Child,
     directory: TempDir,
 }
 
 impl Server {
-    fn start(setup: &Setup) -> Outcome<Self> {
+    fn start(setup: &Setup, counted: bool) -> Outcome<Self> {
         let directory = TempDir::new()?;
         let users =
             format!("user default on nopass ~* &* +@all\nuser {INTERNAL} on nopass ~* &* +@all\n");
         fs::write(directory.path().join("users.acl"), users)?;
         let server = std::env::var_os("MERIDIAN_VALKEY_SERVER")
             .map_or_else(|| workspace().join("tools/valkey-server"), PathBuf::from);
-        let mut command = Command::new("valgrind");
+        let mut command = if counted {
+            let mut under = Command::new("valgrind");
+            under.args(["--tool=callgrind", "--trace-children=yes"]);
+            under.arg("--callgrind-out-file=counts").arg(server);
+            under
+        } else {
+            Command::new(server)
+        };
         command
             .current_dir(directory.path())
-            .args([
-                "--tool=callgrind",
-                "--trace-children=yes",
-                "--callgrind-out-file=counts",
-            ])
-            .arg(server)
             // The server's clock costs the same for each second, and seconds are many here.
             .args([
                 "--port",

@@ -141,6 +141,11 @@ pub(crate) fn is_under_way(topology: &DatabaseTopology) -> bool {
     })
 }
 
+fn has_replicas(topology: &DatabaseTopology) -> bool {
+    let mut shards = topology.spec.shards.iter();
+    shards.all(|shard| !shard.replicas.is_empty())
+}
+
 fn copies(topology: &DatabaseTopology) -> impl Iterator<Item = &str> {
     let shards = topology.spec.shards.iter();
     shards
@@ -165,6 +170,17 @@ pub(crate) fn finding(topology: &DatabaseTopology) -> Option<Finding> {
         format!("`{pod}` {}", told.unwrap_or("does not say"))
     };
     let all: Vec<String> = copies(topology).map(one).collect();
+    if topology.spec.replication && !has_replicas(topology) {
+        return Some(Finding::no(
+            TYPE,
+            "WaitsForReplica",
+            format!(
+                "is brought to Valkey {target} once another pod holds a copy, so that clients are not kept waiting: {}; the \
+                 condition `InSync` says what keeps the copy away",
+                all.join(", ")
+            ),
+        ));
+    }
     Some(Finding::no(
         TYPE,
         "Raising",

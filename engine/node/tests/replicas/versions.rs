@@ -1,4 +1,4 @@
-//! Copies of one database by different Valkeys. These tests need the servers of all series, whatever `MERIDIAN_VALKEY_SERVER` says.
+//! Copies of one database by different Valkeys. These tests need the servers of all series.
 
 use meridian_api::crds::shared::Persistence;
 use meridian_api::crds::topology::{FollowingState, ShardReport, ShardRole};
@@ -44,17 +44,18 @@ async fn follows(cluster: &Cluster, node: &str) {
         .await;
 }
 
-/// The servers of this run, if they are of all series.
-fn all_series() -> bool {
-    // A run on one series alone is about everything else.
-    std::env::var_os("MERIDIAN_VALKEY_SERVER").is_none()
+/// Fails where the run is about one series alone.
+fn needs_all_series() {
+    let only = std::env::var_os("MERIDIAN_VALKEY_SERVER");
+    assert_eq!(
+        only, None,
+        "MERIDIAN_VALKEY_SERVER names one server and these tests need all: unset it, or add `--skip versions::`"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_says_what_it_brings_and_serves_by_what_is_ordered() {
-    if !all_series() {
-        return;
-    }
+    needs_all_series();
     let mut cluster = Cluster::start(&[]).await;
     let told = cluster.node("a").get("/shards").unwrap();
     let brings: Vec<&str> = told["bundled"]
@@ -101,9 +102,7 @@ async fn raise_back(cluster: &mut Cluster, node: &str) {
 /// The way of an upgrade: a replica is started by the newer server, takes over, and the copy that led is started by it as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_goes_to_a_newer_valkey_and_loses_no_acknowledged_write() {
-    if !all_series() {
-        return;
-    }
+    needs_all_series();
     for persistence in [Persistence::Disabled, Persistence::AofEverySecond] {
         let mut topology = first_topology();
         topology.spec.persistence = persistence;
@@ -147,9 +146,7 @@ async fn a_database_goes_to_a_newer_valkey_and_loses_no_acknowledged_write() {
 /// A database without copies goes to a newer server in place.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_only_copy_is_started_by_a_newer_valkey_and_has_everything() {
-    if !all_series() {
-        return;
-    }
+    needs_all_series();
     for persistence in [Persistence::Disabled, Persistence::AofEverySecond] {
         let mut topology = first_topology();
         topology.spec.persistence = persistence;

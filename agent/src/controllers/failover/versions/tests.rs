@@ -354,4 +354,17 @@ fn people_read_what_serves_and_what_it_is_brought_to() {
         "served by Valkey 8.1.1"
     );
     assert_eq!(told(Some("9.1"), &[("rec-0", None, None)]), None);
+    // It is to have a copy and has none: nothing is begun, and people read why.
+    let mut waits = topology(Some("9.1"), &[("rec-0", OLD, None)], &[]);
+    waits.spec.replication = true;
+    let found = finding(&waits).unwrap();
+    assert_eq!(
+        (found.status, found.reason),
+        (Some(false), "WaitsForReplica")
+    );
+    assert_eq!(
+        found.message,
+        "is brought to Valkey 9.1 once another pod holds a copy, so that clients are not kept waiting: `rec-0` 8.1.1; the \
+         condition `InSync` says what keeps the copy away"
+    );
 }
