@@ -185,6 +185,13 @@ impl Person {
         self.tell(format_args!("removes {}", member.name), removed);
     }
 
+    /// Gives a member up, which the hub refuses while it has a session.
+    pub(crate) async fn loses(&self, hub: &Hub, member: &Member) {
+        let (name, manner) = (member.name.as_str(), Manner::default());
+        let lost = hub.app.lose_cluster(name, (Some(name), "alice"), &manner);
+        self.tell(format_args!("loses {name}"), lost.await);
+    }
+
     /// Looks whether the hub only observes, and lets it go on.
     pub(crate) async fn adopts(&self, hub: &Hub) {
         if matches!(hub.app.doubts().await, Ok(doubts) if !doubts.is_empty()) {

@@ -78,6 +78,9 @@ async fn lacks(world: &World) -> Option<String> {
         if known.is_none() {
             let key = keys::removed(member.cluster);
             if records::get(store, &key).await.unwrap().is_some() {
+                if let Some(lack) = still_meant(hub, member).await {
+                    return Some(lack);
+                }
                 continue;
             }
             return Some(format!("{} is not known yet", member.name));
@@ -90,6 +93,31 @@ async fn lacks(world: &World) -> Option<String> {
         }
     }
     None
+}
+
+/// I16: of a member that was removed, or lost, nothing is wanted any more, and nobody counts it as one that takes part.
+async fn still_meant(hub: &Hub, gone: &Member) -> Option<String> {
+    let store = hub.volume.memory();
+    let wanted = records::list(store, &keys::desired_of(gone.cluster))
+        .await
+        .unwrap();
+    if let Some(held) = wanted.value.first() {
+        let Desired { kind, name, .. } = &held.record;
+        return Some(format!(
+            "I16: {kind} {name} is wanted on {}, which is gone",
+            gone.name
+        ));
+    }
+    let memberships = records::list(store, &keys::memberships()).await.unwrap();
+    let counted = memberships.value.iter().find(|held| {
+        let mut homes = held.record.homes.values();
+        homes.any(|home| *home == gone.cluster)
+    });
+    let counted = counted?;
+    Some(format!(
+        "I16: {} is a member in {}, and it is gone",
+        gone.name, counted.key
+    ))
 }
 
 async fn member_lacks(hub: &Hub, member: &Member) -> Option<String> {
@@ -176,12 +204,22 @@ async fn object_lacks(hub: &Hub, member: &Member, held: &Held<Desired>) -> Optio
     None
 }
 
+/// Whether it is a member no more: then it is judged by what is meant for it, not by what it does.
+async fn is_gone(world: &World, member: &Member) -> bool {
+    let key = keys::removed(member.cluster);
+    let removed = records::get(world.volume.memory(), &key).await.unwrap();
+    removed.is_some()
+}
+
 /// I12: any suffix of what an agent heard in its last session changes nothing when it is heard again.
 pub(crate) async fn replay(world: &mut World) {
     let from = world.dice.fork();
     let hub = world.hub.clone();
     for number in 0..world.members.len() {
         let member = world.members[number].clone();
+        if is_gone(world, &member).await {
+            continue;
+        }
         let frames = world.judge.last_session(member.cluster);
         let (Some((welcome, rest)), Some(_)) = (frames.split_first(), &hub) else {
             continue;
@@ -215,6 +253,9 @@ pub(crate) async fn without_hub(world: &mut World) -> bool {
     let number = usize::try_from(from.in_range(0..world.members.len() as u64)).unwrap();
     let member = world.members[number].clone();
     world.kill_hub();
+    if is_gone(world, &member).await {
+        return false;
+    }
     if from.in_thousand(500) {
         world.kill_agent(number);
         world.start_agent(number);

@@ -126,7 +126,7 @@ async fn people(world: &mut World, dice: &Dice) {
     let number = some_member(world, dice);
     let (person, member) = (world.person.clone(), world.members[number].clone());
     let Some(hub) = world.hub.clone() else { return };
-    match dice.in_range(0..21) {
+    match dice.in_range(0..24) {
         0..=6 => person.creates(&hub).await,
         7..=9 => person.changes(&hub).await,
         10..=12 => person.deletes(&hub).await,
@@ -135,6 +135,13 @@ async fn people(world: &mut World, dice: &Dice) {
         15 => person.adopts(&hub).await,
         16 => world.thaws().await,
         20 => person.deletes_all(&hub).await,
+        21..=23 => {
+            // It is away for long enough, is given up, and comes back all the same.
+            world.kill_agent(2);
+            sleep(Duration::from_secs(45)).await;
+            person.loses(&hub, &world.members[2]).await;
+            world.start_agent(2);
+        }
         17 if dice.in_thousand(250) => person.removes(&hub, &world.members[3]).await,
         17 => {
             let other = (number + 1) % world.members.len();
