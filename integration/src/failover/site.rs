@@ -108,7 +108,7 @@ impl Site {
         let cluster = &self.cluster;
         cluster.apply(&format!(
             "apiVersion: app.redislabs.com/v1alpha1\nkind: RedisEnterpriseDatabase\nmetadata: {{name: {DATABASE}}}\nspec:\n  \
-             redisEnterpriseCluster: {{name: {REC}}}\n  memorySize: 100MB\n  replication: true\n  persistence: aofEverySecond\n"
+             redisEnterpriseCluster: {{name: {REC}}}\n  memorySize: 200MB\n  replication: true\n  persistence: aofEverySecond\n"
         ))?;
         wait(cluster, "redb", DATABASE, "active", DATABASE_UP, |redb| {
             redb["status"]["status"] == "active"

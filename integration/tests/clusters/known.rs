@@ -19,7 +19,7 @@ const NAMED: [(&str, &str); 3] = [
     ("client-certificate", "cert"),
 ];
 /// Databases that are waited for: the plainest, and those with a field that has no effect yet.
-const WAITED: [&str; 4] = ["quick", "smallest", "searching", "saved"];
+const WAITED: [&str; 5] = ["quick", "smallest", "searching", "saved", "sharded"];
 
 fn folder() -> Result<std::path::PathBuf> {
     Ok(Paths::from_environment()?.root.join("api/tests/known"))
@@ -136,15 +136,6 @@ async fn the_documentations_examples_apply_as_they_stand_and_serve() {
             .await
             .unwrap();
     }
-    // Its three gigabytes are for three shards; one shard of them is more than a node of this size takes, and says so.
-    let told = |redb: &Value| {
-        condition(redb, "FieldsNotImplemented").contains("shardCount")
-            && condition(redb, "Ready").contains("raise the cluster's memory limit")
-    };
-    object(cluster, "redb", "sharded", "what it needs", SOON, told)
-        .await
-        .unwrap();
-
     cluster
         .must(&["delete", "--timeout=60s", "-f", "-"], &webhook().unwrap())
         .unwrap();

@@ -204,7 +204,7 @@ mod tests {
                 wanted.memory_bytes,
                 wanted.eviction_policy.as_str()
             ),
-            (Some(12_345), 200 << 20, "allkeys-lfu")
+            (Some(12_345), 100 << 20, "allkeys-lfu")
         );
         assert_eq!(
             (wanted.persistence, wanted.replication),

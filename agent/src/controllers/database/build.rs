@@ -84,7 +84,7 @@ mod tests {
                 },
                 cluster: "rec".to_owned(),
                 port: Some(12_345),
-                memory_bytes: 200 << 20,
+                memory_bytes: 100 << 20,
                 eviction_policy: "allkeys-lfu".to_owned(),
                 persistence: Persistence::AofAlways,
                 version: Version {

@@ -152,7 +152,8 @@ pub(crate) fn read(
         }
         None => memory::DEFAULT_BYTES,
     };
-    let memory_bytes = i64::try_from(total)
+    let replication = spec.replication.unwrap_or(false);
+    let memory_bytes = i64::try_from(of_each_copy(total, replication))
         .map_err(|_| vec![format!("memorySize: {total} bytes are too many")])?;
     let port = match spec.database_port {
         Some(port) => Some(
@@ -172,7 +173,7 @@ pub(crate) fn read(
             .clone()
             .unwrap_or_else(|| EVICTION.to_owned()),
         persistence: spec.persistence.clone().unwrap_or(Persistence::Disabled),
-        replication: spec.replication.unwrap_or(false),
+        replication,
         port,
         // The endpoints of the other policies are where the primary is: with one shard there is one.
         by_every_node: spec.proxy_policy.as_deref() == Some(ALL_NODES),
@@ -199,6 +200,11 @@ fn placement(spec: &RedisEnterpriseDatabaseSpec) -> Option<Placement> {
     (wish != Placement::default()).then_some(wish)
 }
 
+/// What one copy may hold: `memorySize` is for the database with its replicas.
+fn of_each_copy(total: u64, replication: bool) -> u64 {
+    if replication { total / 2 } else { total }
+}
+
 fn by_tls_only(spec: &RedisEnterpriseDatabaseSpec) -> bool {
     spec.tls_mode == Some(TlsMode::Enabled)
 }
@@ -222,6 +228,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_size_of_a_database_is_for_all_its_copies() {
+        let bytes = |replication: Option<bool>| {
+            let spec = RedisEnterpriseDatabaseSpec {
+                memory_size: Some("1GiB".to_owned()),
+                replication,
+                ..RedisEnterpriseDatabaseSpec::default()
+            };
+            read(&spec, "db").unwrap().memory_bytes
+        };
+        assert_eq!(
+            [None, Some(false), Some(true)].map(bytes),
+            [1 << 30, 1 << 30, 1 << 29]
+        );
+    }
 
     #[test]
     fn an_empty_spec_has_the_products_defaults() {
