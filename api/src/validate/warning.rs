@@ -358,7 +358,7 @@ const DATABASE: Table = Table {
         ),
         (
             "shardCount",
-            "a database has one shard, whatever number is asked for: it holds all slots and has all of memorySize",
+            "a database has one shard, whatever number is asked for: it holds all slots, and memorySize is for it and its replica",
         ),
         (
             "shardingEnabled",

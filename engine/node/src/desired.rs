@@ -5,6 +5,7 @@ mod obey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use meridian_api::access::User;
 use serde::{Deserialize, Serialize};
@@ -168,8 +169,13 @@ pub struct Tls {
     pub replicas: bool,
 }
 
-/// Where only processes of this node are reached.
-pub const LOOPBACK: &str = "127.0.0.1";
+/// Where the replica of the shard that clients reach on `port` finds the way to its primary: an address of the loopback that no other
+/// database of the node has, so that a shard that still follows a way of before never meets that of another.
+#[must_use]
+pub fn way_out(port: u16) -> Ipv4Addr {
+    let [high, low] = port.to_be_bytes();
+    Ipv4Addr::new(127, 77, high, low)
+}
 
 /// How far above the client port replicas enter that follow by TLS.
 const ENCRYPTED_REPLICATION: u16 = 10_000;
@@ -242,10 +248,10 @@ impl DesiredShard {
     /// ([`crate::sync`]), which is open only when the node has found the shard: until then it waits for a primary that is nowhere,
     /// and keeps its place in the stream.
     #[must_use]
-    pub fn followed_at_start<'a>(&self, host: &'a str) -> (&'a str, u16) {
+    pub fn followed_at_start(&self, host: &str) -> (String, u16) {
         match self.encrypted_replication_port() {
-            Some(port) => (LOOPBACK, port),
-            None => (host, self.port),
+            Some(port) => (way_out(self.port).to_string(), port),
+            None => (host.to_owned(), self.port),
         }
     }
 

@@ -148,3 +148,11 @@ fn the_file_is_read_back_as_it_was_written() {
     let names: Vec<String> = state.shards().map(|(name, ..)| name.to_string()).collect();
     assert_eq!(names, ["db-1", "db-2"]);
 }
+
+#[test]
+fn no_two_databases_of_a_node_share_a_way_out() {
+    assert_eq!(way_out(12_000).to_string(), "127.77.46.224");
+    let all: BTreeSet<Ipv4Addr> = (10_000..20_000).map(way_out).collect();
+    assert_eq!(all.len(), 10_000);
+    assert!(all.iter().all(Ipv4Addr::is_loopback));
+}

@@ -8,6 +8,7 @@
 //! before for one to the new one.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use super::tls::{Between, TlsError};
-use crate::desired::LOOPBACK;
+use crate::backoff::API;
 use crate::permission::Position;
 use crate::valkey::Replicated;
 
@@ -60,18 +61,23 @@ pub(super) struct Following {
 pub(super) struct Exit {
     host: String,
     port: u16,
-    own_port: u16,
+    own: SocketAddrV4,
     _open: DropGuard,
 }
 
 impl Exit {
-    /// Opens a way to the entry at `host`:`port`. Nothing is dialled before the replica comes.
+    /// Opens a way from `out` ([`crate::desired::way_out`]) to the entry at `host`:`port`. Nothing is dialled before the replica comes.
     ///
     /// # Errors
     /// The system has no port to give.
-    pub(super) async fn open(host: &str, port: u16, following: Following) -> io::Result<Self> {
-        let listener = TcpListener::bind((LOOPBACK, 0)).await?;
-        let own_port = listener.local_addr()?.port();
+    pub(super) async fn open(
+        out: Ipv4Addr,
+        host: &str,
+        port: u16,
+        following: Following,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind((out, 0)).await?;
+        let own = SocketAddrV4::new(out, listener.local_addr()?.port());
         let stop = CancellationToken::new();
         let way = Arc::new(Way {
             host: host.to_owned(),
@@ -82,14 +88,14 @@ impl Exit {
         Ok(Self {
             host: host.to_owned(),
             port,
-            own_port,
+            own,
             _open: stop.drop_guard(),
         })
     }
 
     /// Where the replica finds it.
-    pub(super) fn address(&self) -> (&'static str, u16) {
-        (LOOPBACK, self.own_port)
+    pub(super) fn address(&self) -> SocketAddrV4 {
+        self.own
     }
 
     /// Whether it leads to `host`:`port`.
@@ -100,7 +106,8 @@ impl Exit {
     /// A replica that follows this way follows the primary to which it leads.
     pub(super) fn seen_through(&self, mut replicated: Replicated) -> Replicated {
         if let Position::Follows { host, .. } = &mut replicated.position
-            && (host.as_str(), replicated.port) == self.address()
+            && host.parse() == Ok(*self.own.ip())
+            && replicated.port == self.own.port()
         {
             host.clone_from(&self.host);
             replicated.port = self.port;
@@ -118,6 +125,7 @@ struct Way {
 impl Way {
     async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
         let room = Arc::new(Semaphore::new(AT_ONCE));
+        let mut failures = 0_u32;
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -126,10 +134,16 @@ impl Way {
             let (replica, place) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!(host = self.host, %error, "the way to the primary is shut; it is opened anew");
-                    return;
+                    // The system has no connection to give now; the way stays, and the replica tries again.
+                    warn!(host = self.host, %error, "a connection to the primary was not taken");
+                    failures = failures.saturating_add(1);
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(API.delay(failures, rand::random())) => continue,
+                    }
                 }
             };
+            failures = 0;
             let (way, stop) = (Arc::clone(&self), stop.clone());
             drop(tokio::spawn(async move {
                 let _place = place;

@@ -6,6 +6,7 @@ mod orders;
 mod view;
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,8 @@ pub(super) struct Assigned {
     pub(super) port: u16,
     /// They do so by TLS.
     pub(super) by_tls: bool,
+    /// Where a replica that does finds the way to its primary.
+    pub(super) out: Ipv4Addr,
     /// The node was asked to stop.
     pub(super) stopping: bool,
 }
@@ -91,6 +94,7 @@ struct Roles {
     core: Core,
     port: u16,
     by_tls: bool,
+    out: Ipv4Addr,
     /// The way to the primary, if the shard follows by TLS.
     exit: Option<Exit>,
     /// The password that this life of the shard was told.
@@ -131,6 +135,7 @@ pub(super) async fn run(
     let mut roles = Roles {
         port: assigned.borrow().port,
         by_tls: assigned.borrow().by_tls,
+        out: assigned.borrow().out,
         exit: None,
         order: None,
         password: None,
@@ -188,6 +193,7 @@ impl Roles {
         let duty = assigned.duty.clone();
         self.port = assigned.port;
         self.by_tls = assigned.by_tls;
+        self.out = assigned.out;
         self.order = Some((duty.uid.clone(), duty.epoch, assigned.generation));
         self.feed(Event::Obeys(duty)).await;
         if assigned.stopping {

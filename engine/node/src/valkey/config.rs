@@ -98,7 +98,7 @@ pub fn render_config(shard: &DesiredShard, files: &ShardFiles<'_>) -> String {
     }
     if let Role::Replica { host } = &shard.role {
         let (host, port) = shard.followed_at_start(host);
-        line(&["replicaof", host, &port.to_string()]);
+        line(&["replicaof", &host, &port.to_string()]);
     }
     text
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use meridian_api::crds::shared::Persistence;
-use meridian_api::crds::topology::{DatabaseTopology, LinkState, ShardAssignment};
+use meridian_api::crds::topology::{
+    DatabaseTopology, DatabaseTopologySpec, LinkState, ShardAssignment,
+};
 use meridian_api::login::database_number;
 use meridian_api::version::running;
 use serde_json::{Value, json};
@@ -127,7 +129,6 @@ fn database(picture: &Picture, topology: &DatabaseTopology) -> Value {
     let spec = &topology.spec;
     let uid = database_number(spec.port);
     let count = i64::try_from(spec.shards.len()).unwrap_or(i64::MAX);
-    let copies = if spec.replication { 2 } else { 1 };
     let why = unserved(picture, topology);
     let mut shown = json!({
         "uid": uid,
@@ -137,7 +138,7 @@ fn database(picture: &Picture, topology: &DatabaseTopology) -> Value {
         "status": status(topology, why.is_none()),
         "available": why.is_none(),
         "unavailable_reason": why,
-        "memory_size": spec.memory_bytes.saturating_mul(count.max(1)).saturating_mul(copies),
+        "memory_size": size(spec),
         "eviction_policy": spec.eviction_policy,
         "replication": spec.replication,
         "shards_count": count,
@@ -155,6 +156,15 @@ fn database(picture: &Picture, topology: &DatabaseTopology) -> Value {
         shown[key] = value;
     }
     shown
+}
+
+/// The memory of a database with its replicas, bytes.
+fn size(spec: &DatabaseTopologySpec) -> i64 {
+    let shards = i64::try_from(spec.shards.len()).unwrap_or(i64::MAX);
+    let copies = if spec.replication { 2 } else { 1 };
+    spec.memory_bytes
+        .saturating_mul(shards.max(1))
+        .saturating_mul(copies)
 }
 
 fn endpoint(picture: &Picture, topology: &DatabaseTopology, uid: i64) -> Value {
@@ -348,7 +358,7 @@ pub(super) fn active_actives(picture: &Picture) -> Value {
             "local_databases": [{ "bdb_uid": uid, "id": membership.instance_id }],
             "default_db_config": {
                 "name": spec.database.name,
-                "memory_size": spec.memory_bytes,
+                "memory_size": size(spec),
                 "port": spec.port,
                 "replication": spec.replication,
                 "eviction_policy": spec.eviction_policy,

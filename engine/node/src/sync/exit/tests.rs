@@ -13,6 +13,7 @@ use crate::sync::tls::testing::{self as nodes, NAME};
 use meridian_api::certificates::Role;
 
 const SOON: Duration = Duration::from_secs(20);
+const OUT: Ipv4Addr = Ipv4Addr::new(127, 77, 46, 224);
 
 fn following(directory: &Path, chosen: &Arc<Own>) -> Following {
     Following {
@@ -95,7 +96,7 @@ async fn replicas_and_primaries_never_lose_each_other_over_a_chosen_certificate(
             let knows = nodes::nothing();
             nodes::read(&knows, Role::DpInternode, dials);
             let way = following(dir.path(), &knows);
-            let exit = Exit::open(host, primary.port, way).await.unwrap();
+            let exit = Exit::open(OUT, host, primary.port, way).await.unwrap();
             gets_through(&exit).await;
         }
         // Strangers see the one that was chosen.
@@ -118,7 +119,9 @@ async fn a_replica_believes_its_own_nodes_only_and_is_believed_by_them_only() {
     let theirs = Primary::start("127.7.2.2", &other, &nothing).await;
     let open = async |primary: &Primary, directory: &Path| {
         let way = following(directory, &nothing);
-        Exit::open(primary.host, primary.port, way).await.unwrap()
+        Exit::open(OUT, primary.host, primary.port, way)
+            .await
+            .unwrap()
     };
     gets_through(&open(&ours, &own).await).await;
     gets_through(&open(&theirs, &other).await).await;
@@ -134,7 +137,9 @@ async fn a_way_that_is_shut_ends_what_went_by_it() {
     nodes::secret(dir.path(), NAME);
     let primary = Primary::start("127.7.3.1", dir.path(), &nodes::nothing()).await;
     let way = following(dir.path(), &nodes::nothing());
-    let exit = Exit::open(primary.host, primary.port, way).await.unwrap();
+    let exit = Exit::open(OUT, primary.host, primary.port, way)
+        .await
+        .unwrap();
     gets_through(&exit).await;
     let mut replica = TcpStream::connect(exit.address()).await.unwrap();
     replica.write_all(b"word").await.unwrap();
@@ -142,7 +147,11 @@ async fn a_way_that_is_shut_ends_what_went_by_it() {
     replica.read_exact(&mut back).await.unwrap();
     let address = exit.address();
     // No other pod comes in by it.
-    assert!(TcpStream::connect(("127.7.3.2", address.1)).await.is_err());
+    assert!(
+        TcpStream::connect(("127.7.3.2", address.port()))
+            .await
+            .is_err()
+    );
     drop(exit);
     let end = timeout(SOON, replica.read(&mut back)).await.unwrap();
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
@@ -155,7 +164,7 @@ async fn a_shard_is_seen_to_follow_whom_its_way_leads_to() {
     let dir = tempfile::tempdir().unwrap();
     nodes::secret(dir.path(), NAME);
     let way = following(dir.path(), &nodes::nothing());
-    let exit = Exit::open("rec-1.rec", 22_000, way).await.unwrap();
+    let exit = Exit::open(OUT, "rec-1.rec", 22_000, way).await.unwrap();
     assert!(exit.leads_to("rec-1.rec", 22_000));
     assert!(!exit.leads_to("rec-2.rec", 22_000) && !exit.leads_to("rec-1.rec", 12_000));
     let info = |host: &str, port: u16| {
@@ -172,10 +181,14 @@ async fn a_shard_is_seen_to_follow_whom_its_way_leads_to() {
         assert_eq!(state, Link::Up);
         (host, seen.port)
     };
-    let (loopback, own) = exit.address();
-    assert_eq!(seen(loopback, own), ("rec-1.rec".to_owned(), 22_000));
+    let own = exit.address().port();
+    let out = OUT.to_string();
+    assert_eq!(seen(&out, own), ("rec-1.rec".to_owned(), 22_000));
     // The way to the primary before, and somebody else.
     let before = own.wrapping_add(1);
-    assert_eq!(seen(loopback, before), (loopback.to_owned(), before));
+    assert_eq!(seen(&out, before), (out.clone(), before));
+    // That of another database.
+    let other = "127.77.46.225".to_owned();
+    assert_eq!(seen(&other, own), (other.clone(), own));
     assert_eq!(seen("rec-2.rec", own), ("rec-2.rec".to_owned(), own));
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{Inner, Node};
 use crate::clock;
-use crate::desired::{DesiredDatabase, DesiredShard, Replication, Role as DesiredRole, ShardName};
+use crate::desired::{
+    DesiredDatabase, DesiredShard, Replication, Role as DesiredRole, ShardName, way_out,
+};
 use crate::permission::grant::{self, Obeyed};
 use crate::permission::{Duty, Millis, Role};
 use crate::sync::internal::Grants;
@@ -37,6 +39,7 @@ pub(super) fn assigned(
         generation: database.generation,
         port: shard.replication_port(),
         by_tls: shard.encrypted_replication_port().is_some(),
+        out: way_out(shard.port),
         stopping,
     })
 }

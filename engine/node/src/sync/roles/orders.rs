@@ -4,7 +4,6 @@ use tracing::{info, warn};
 
 use super::{Event, Order, Position, Roles, timely};
 use crate::atomic_file;
-use crate::desired::LOOPBACK;
 use crate::permission::Following;
 use crate::secret::replication_password;
 use crate::sync::alive::on_disk;
@@ -90,11 +89,12 @@ impl Roles {
         let shard = self.connected()?.clone();
         let password = replication_password(&self.shared.internal).unwrap_or_default();
         let exit = self.way_to(host).await?;
-        let (to, port) = match &exit {
-            Some(exit) => exit.address(),
-            None => (host, self.port),
+        let (to, port) = match exit.as_ref().map(Exit::address) {
+            Some(way) => (way.ip().to_string(), way.port()),
+            None => (host.to_owned(), self.port),
         };
-        let told = timely(&self.shared.address.name, shard.follow(to, port, &password)).await;
+        let follow = shard.follow(&to, port, &password);
+        let told = timely(&self.shared.address.name, follow).await;
         // Whatever came of it: it may have been heard.
         self.exit = exit;
         told
@@ -108,7 +108,8 @@ impl Roles {
         if let Some(open) = self.exit.take_if(|exit| exit.leads_to(host, self.port)) {
             return Ok(Some(open));
         }
-        let opened = Exit::open(host, self.port, self.shared.following.clone()).await;
+        let following = self.shared.following.clone();
+        let opened = Exit::open(self.out, host, self.port, following).await;
         opened.map(Some).map_err(|error| ShardError::Gone {
             shard: self.shared.address.name.clone(),
             command: "a way to its primary",
@@ -125,7 +126,7 @@ impl Roles {
             return Ok(());
         };
         // Somebody's port that is no way of ours: the core sees that it is not whom it should follow.
-        if replicated.port == self.port || host == LOOPBACK {
+        if replicated.port == self.port || host.parse() == Ok(self.out) {
             return Ok(());
         }
         info!(
