@@ -107,6 +107,10 @@ fn plan_leaving(
         let Some(confirmed) = database.removals.get(&leaving.home) else {
             continue;
         };
+        // Who confirmed that cannot have meant the data of who is wanted there now.
+        if participants::taking_part_on(input, database, leaving.home).is_some() {
+            continue;
+        }
         let reason = format!(
             "{} takes part no more here, which was confirmed on the hub",
             database.name

@@ -61,7 +61,7 @@ impl<'a> Standing<'a> {
             standing.judge(input, database, old, (name, wanted));
         }
         for participant in listed {
-            if standing.is_settled(&participant.name) {
+            if standing.is_settled(input, &participant.name) {
                 continue;
             }
             match Member::resolve(input, participant) {
@@ -122,22 +122,27 @@ impl<'a> Standing<'a> {
         });
         let cluster = cluster_name(input, home);
         let approved = goes || database.removals.contains_key(&home);
-        self.lines.push(if approved {
+        let successor = taking_part_on(input, database, home).filter(|_| !goes);
+        self.lines.push(if let Some(successor) = successor {
+            format!("waits for a person: {successor} is to take part on {cluster}, where the data of {name} still is; take {successor} out of spec.participatingClusters, wait until the data of {name} is gone, and add {successor} then")
+        } else if approved {
             format!("waits for {cluster}: it has not confirmed that the data of {name} there is gone")
         } else {
             format!("waits for a person: {name} takes part no more, and nobody confirmed that its data on {cluster} goes")
         });
     }
 
-    /// Whether nothing is to be told to the participant of this name now. What is gone is forgotten before it may come again
-    /// on the same member.
-    fn is_settled(&self, name: &str) -> bool {
+    /// Whether nothing is to be told to the participant of this name now. What is gone is forgotten before it, or another REC
+    /// of the same member, may come again there: both would be told at the same place.
+    fn is_settled(&self, input: &Input, name: &str) -> bool {
+        let home = input.remotes.get(name).map(|remote| remote.cluster);
         let mut leaving = self.leaving.iter();
         // One that is gone with its member is none of those that are forgotten: another member may have its name by now.
         self.returns.contains(name)
+            || home.is_some_and(|home| self.over.contains(&home))
             || leaving.any(|one| {
                 let remote = one.member.as_ref().map(|member| member.remote);
-                remote.is_some_and(|remote| remote.name == name)
+                home == Some(one.home) || remote.is_some_and(|remote| remote.name == name)
             })
     }
 
@@ -148,6 +153,20 @@ impl<'a> Standing<'a> {
             None => self.unknown.push(name),
         }
     }
+}
+
+/// The participant that a person wants on this member.
+pub(super) fn taking_part_on(
+    input: &Input,
+    database: &Database,
+    home: ClusterUid,
+) -> Option<String> {
+    let leads_there = |one: &Participant| {
+        let remote = input.remotes.get(&one.name);
+        remote.is_some_and(|remote| remote.cluster == home)
+    };
+    let mut listed = database.participants().into_iter();
+    listed.find(leads_there).map(|one| one.name)
 }
 
 fn lost(name: &str, cluster: &str) -> String {

@@ -12,8 +12,9 @@ use meridian_api::web::PROJECT_LABEL;
 use super::{App, AppError, Deed, KIND, NewDatabase, check_rules, until_uncontended};
 use crate::app::writes::Manner;
 use crate::domain::access::grant::{self, Verb};
-use crate::domain::database::{self, Database, Deletion};
-use crate::store::records::{Held, TxnExt as _};
+use crate::domain::database::{self, Database, Deletion, Membership};
+use crate::domain::desired::Desired;
+use crate::store::records::{self, Held, TxnExt as _};
 use crate::store::{StoreError, Txn, keys};
 
 impl App {
@@ -74,8 +75,9 @@ impl App {
         manner: &Manner,
     ) -> Result<Database, AppError> {
         check_rules(new, CHANGE)?;
-        let homes = self.homes(old, &new.spec).await?;
-        let removed = check_change(old, new, &homes)?;
+        let instances = self.instances(old, &new.spec).await?;
+        let homes = &instances.homes;
+        let removed = check_change(old, new, &instances)?;
         // Who was lost since the list was written stays in it until somebody takes it out.
         let known = old.participants().into_iter().map(|one| one.name);
         let lost: BTreeSet<_> = known.filter(|name| !homes.contains_key(name)).collect();
@@ -109,19 +111,109 @@ impl App {
         })
     }
 
-    /// The member of each participant, of before and after; those that are lost have none.
-    async fn homes(
+    /// What is known of the instances of a database, before and after.
+    async fn instances(
         &self,
         old: &Database,
         spec: &RedisEnterpriseActiveActiveDatabaseSpec,
-    ) -> Result<BTreeMap<String, ClusterUid>, AppError> {
+    ) -> Result<Instances, AppError> {
+        let store = self.store().as_ref();
+        let key = keys::membership(old.object_id);
+        let membership: Option<Held<Membership>> = records::get(store, &key).await?;
+        let membership = membership.map(|held| held.record);
+        let made = membership
+            .iter()
+            .flat_map(|it| it.instances.keys().cloned());
         let before = old.participants().into_iter().map(|one| one.name);
         let after = spec.participating_clusters.iter();
-        let names: BTreeSet<_> = before.chain(after.map(|one| one.name.clone())).collect();
+        let names: BTreeSet<_> = before
+            .chain(after.map(|one| one.name.clone()))
+            .chain(made)
+            .collect();
         let names: Vec<_> = names.into_iter().collect();
         let remotes = self.remotes_named(&names).await?;
         let homes = remotes.into_iter().map(|held| held.record);
-        Ok(homes.map(|remote| (remote.name, remote.cluster)).collect())
+        let homes: BTreeMap<_, _> = homes.map(|remote| (remote.name, remote.cluster)).collect();
+        let mut going = BTreeSet::new();
+        for home in homes.values() {
+            let key = keys::desired(*home, old.object_id);
+            let told: Option<Held<Desired>> = records::get(store, &key).await?;
+            if told.is_some_and(|held| held.record.is_tombstone()) {
+                going.insert(*home);
+            }
+        }
+        Ok(Instances {
+            homes,
+            membership,
+            going,
+        })
+    }
+}
+
+/// What is known of the instances of a database.
+struct Instances {
+    /// The member of each participant, of before and after; those that are lost have none.
+    homes: BTreeMap<String, ClusterUid>,
+    /// What was allocated; `None` if nothing was planned yet.
+    membership: Option<Membership>,
+    /// Members that are told to delete it already.
+    going: BTreeSet<ClusterUid>,
+}
+
+impl Instances {
+    /// Where an instance was made, or is to be.
+    fn home(&self, name: &str) -> Option<ClusterUid> {
+        let written = self.membership.as_ref();
+        let written = written.and_then(|it| it.homes.get(name));
+        written.or_else(|| self.homes.get(name)).copied()
+    }
+
+    /// Whether the data of the database is with this participant, and stays there as far as is known.
+    fn holds(&self, name: &str) -> bool {
+        let made = self.membership.as_ref();
+        let made = made.is_none_or(|it| it.instances.contains_key(name));
+        let home = self.homes.get(name);
+        made && home.is_some_and(|home| !self.going.contains(home))
+    }
+
+    /// What the planner tells in one plan must not take away everything: who is new has nothing yet.
+    fn check_stays(&self, before: &[String], after: &[String]) -> Option<FieldError> {
+        let holds = |name: &&String| self.holds(name);
+        let held: Vec<_> = before.iter().filter(holds).map(String::as_str).collect();
+        let stays = held.iter().any(|name| after.iter().any(|one| one == name));
+        (!held.is_empty() && !stays).then(|| FieldError {
+            field: "spec.participatingClusters".to_owned(),
+            found: format!("a list without {}, which have the data", held.join(", ")),
+            expected: "at least one of the participants that have the data of the database".to_owned(),
+            remedy: "add the new participants first, wait until they are active, and then take out the old; to delete the \
+                     database everywhere, delete it by its name"
+                .to_owned(),
+        })
+    }
+
+    /// A member has one place for a database: who comes there waits until the instance that leaves it is gone.
+    fn check_places(&self, before: &[String], after: &[String]) -> Vec<FieldError> {
+        let made = self.membership.iter().flat_map(|it| it.instances.keys());
+        let leaving = before
+            .iter()
+            .chain(made)
+            .filter(|name| !after.contains(name));
+        let leaving: BTreeMap<_, _> = leaving
+            .filter_map(|name| Some((self.home(name)?, name)))
+            .collect();
+        let new = after.iter().enumerate();
+        let taken = new.filter_map(|(i, name)| {
+            let former = leaving.get(self.homes.get(name)?)?;
+            Some(FieldError {
+                field: format!("spec.participatingClusters[{i}].name"),
+                found: format!("{name:?}, on the cluster where {former} takes part no more"),
+                expected: format!("a cluster that holds no data of {former}"),
+                remedy: format!(
+                    "take {former} out by a change of its own, wait until its data is gone (status.waitsFor), and add {name} then"
+                ),
+            })
+        });
+        taken.collect()
     }
 }
 
@@ -132,8 +224,9 @@ const CHANGE: &str = "the Active-Active database cannot be changed so";
 fn check_change(
     old: &Database,
     new: &NewDatabase,
-    homes: &BTreeMap<String, ClusterUid>,
+    instances: &Instances,
 ) -> Result<Vec<ClusterUid>, AppError> {
+    let homes = &instances.homes;
     let spec: RedisEnterpriseActiveActiveDatabaseSpec = serde_json::from_value(old.spec.clone())
         .map_err(|e| StoreError::Record {
             key: keys::database(&old.name).text().to_owned(),
@@ -162,6 +255,13 @@ fn check_change(
             ),
         });
     }
+    if fields.is_empty() {
+        let listed = new.spec.participating_clusters.iter();
+        let after: Vec<_> = listed.map(|one| one.name.clone()).collect();
+        let before: Vec<_> = old.participants().into_iter().map(|one| one.name).collect();
+        fields.extend(instances.check_stays(&before, &after));
+        fields.extend(instances.check_places(&before, &after));
+    }
     let (found, expected) = (database::project(&new.labels), old.project());
     if found != expected {
         fields.push(FieldError {
@@ -180,3 +280,6 @@ fn check_change(
         fields,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -305,3 +305,80 @@ fn the_checker_refuses_to_delete_the_data_of_a_participant_whose_removal_was_con
         Err(Breach::Unapproved { .. })
     ));
 }
+
+/// Member 2 gets a second REC, of remote cluster `lab-9`.
+fn second_rec(input: &mut World) {
+    let recs = &mut input.recs.get_mut(&cluster(2)).unwrap().recs;
+    let second = Rec {
+        name: "rec-2".to_owned(),
+        ..recs[0].clone()
+    };
+    recs.push(second);
+    let remote = Remote {
+        object_id: object(0xe0, 9),
+        name: "lab-9".to_owned(),
+        rec: "rec-2".to_owned(),
+        ..input.remotes["lab-2"].clone()
+    };
+    input.remotes.insert(remote.name.clone(), remote);
+}
+
+#[test]
+fn another_rec_of_a_member_is_told_nothing_until_the_instance_that_leaves_it_is_gone() {
+    let mut input = with(world(2), [database(1, &[1, 2])]);
+    second_rec(&mut input);
+    settle(&mut input);
+    leave(&mut input, 1, 2, "alice");
+    settle(&mut input);
+    let wanted = input.databases.get_mut("db-1").unwrap();
+    (wanted.spec, wanted.removals) = (database(1, &[1, 9]).spec, BTreeMap::new());
+    settle(&mut input);
+    for kind in [objects::REAADB, objects::INSTANCE] {
+        assert!(told(&input, 2, kind)[0].is_tombstone(), "{kind}");
+    }
+    assert_eq!(
+        plan(&input).report["db-1"],
+        ["waits for lab-2: it has not confirmed that the data of lab-2 there is gone"]
+    );
+    members_obey(&mut input);
+    let next = plan(&input);
+    let place = (cluster(2), object(0xaa, 1));
+    assert!(
+        next.forget.contains(&place) && !next.tell.contains_key(&place),
+        "{next}"
+    );
+    settle(&mut input);
+    let spec = instance(&input, 2);
+    assert_eq!(
+        (&spec["instanceId"], &spec["cluster"]),
+        (&json!(3), &json!("rec-2"))
+    );
+    assert_eq!(config(&input, 1).1, [2]);
+}
+
+#[test]
+fn a_member_whose_instance_is_replaced_by_that_of_another_rec_keeps_it_until_a_person_says_more() {
+    let mut input = with(world(2), [database(1, &[1, 2])]);
+    second_rec(&mut input);
+    settle(&mut input);
+    leave(&mut input, 1, 2, "alice");
+    // As it could be stored in one change once.
+    input.databases.get_mut("db-1").unwrap().spec = database(1, &[1, 9]).spec;
+    settle(&mut input);
+    let spec = instance(&input, 2);
+    assert_eq!(
+        (&spec["instanceId"], &spec["cluster"]),
+        (&json!(2), &json!("rec"))
+    );
+    let waits = &plan(&input).report["db-1"][0];
+    assert!(waits.contains("take lab-9 out"), "{waits}");
+    leave(&mut input, 1, 9, "alice");
+    input
+        .databases
+        .get_mut("db-1")
+        .unwrap()
+        .removals
+        .retain(|home, _| *home != cluster(9));
+    settle(&mut input);
+    assert!(told(&input, 2, objects::INSTANCE)[0].is_tombstone());
+}
