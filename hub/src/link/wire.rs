@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use meridian_api::identity::RecName;
 use meridian_api::ids::{Incarnation, ObjectId, Revision, Term};
 use meridian_api::link::proto;
 use meridian_api::link::proto::hub_frame::Frame;
@@ -166,12 +167,8 @@ pub(super) fn rec(wire: proto::Rec) -> Result<Rec, Malformed> {
         peer_trust_version: _,
         peer_signer: _,
     } = wire;
-    if namespace.is_empty() || name.is_empty() {
-        return Err(malformed(
-            "recs",
-            format!("found a REC called {namespace:?}/{name:?}, expected both parts"),
-        ));
-    }
+    // People are told both in commands for their shell, so they are nothing but names.
+    RecName::new(&namespace, &name).map_err(|e| malformed("recs", e))?;
     Ok(Rec {
         namespace,
         name,
@@ -286,4 +283,32 @@ pub(super) fn bye(code: &str, message: impl ToString) -> Frame {
         code: code.to_owned(),
         message: message.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rec_is_called_as_kubernetes_calls_its_objects() {
+        let called = |namespace: &str, name: &str| {
+            rec(proto::Rec {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                ..proto::Rec::default()
+            })
+        };
+        assert_eq!(called("redis", "rec.eu-1").unwrap().name, "rec.eu-1");
+        for (namespace, name) in [
+            ("", "rec"),
+            ("redis", ""),
+            ("redis.eu", "rec"),
+            ("redis; reboot", "rec"),
+            ("redis", "$(reboot)"),
+            ("redis", "-rec"),
+        ] {
+            let refused = called(namespace, name).unwrap_err();
+            assert_eq!(refused.field, "recs", "{namespace}/{name}");
+        }
+    }
 }
