@@ -22,6 +22,7 @@ pub mod restore;
 pub mod sessions;
 pub mod tokens;
 pub mod trust;
+mod unplanned;
 pub mod unsettled;
 pub mod writes;
 
@@ -203,6 +204,7 @@ pub struct App {
     refusals: Refusals,
     clocks: clocks::Clocks,
     observations: observed::Observations,
+    unplanned: unplanned::Unplanned,
     roles: Arc<RoleBook>,
 }
 
@@ -230,6 +232,7 @@ impl App {
             refusals: Refusals::default(),
             clocks: clocks::Clocks::default(),
             observations: observed::Observations::default(),
+            unplanned: unplanned::Unplanned::default(),
             roles: Arc::default(),
         }
     }

@@ -107,6 +107,7 @@ struct OfMoment {
     observing: Gauge,
     frozen: Gauge,
     skewed: Gauge,
+    unplanned: Gauge,
     observations: Counter,
     edges: Counter,
 }
@@ -129,6 +130,11 @@ impl OfMoment {
             "skewed_members",
             "Members whose clock is more than five seconds from the hub's",
         );
+        let unplanned = registered(
+            registry,
+            "unplanned_databases",
+            "Databases for which nothing is planned, because their plan breaks a rule or their records cannot be read",
+        );
         let observations = registered(
             registry,
             "observations",
@@ -144,6 +150,7 @@ impl OfMoment {
             observing,
             frozen,
             skewed,
+            unplanned,
             observations,
             edges,
         }
@@ -211,6 +218,8 @@ pub struct Moment {
     pub frozen: usize,
     /// Members whose clock is far from the hub's.
     pub skewed: usize,
+    /// Databases for which nothing is planned.
+    pub unplanned: usize,
     /// How much was observed, and how much of it was stored.
     pub observations: Counts,
 }
@@ -262,6 +271,7 @@ impl Metrics {
             observing,
             frozen,
             skewed,
+            unplanned,
             observations,
         } = moment;
         let now = &self.moment;
@@ -270,6 +280,7 @@ impl Metrics {
         now.observing.set(i64::from(observing));
         now.frozen.set(count(frozen));
         now.skewed.set(count(skewed));
+        now.unplanned.set(count(unplanned));
         let Counts { heard, stored } = observations;
         now.observations.inner().store(heard, Ordering::Relaxed);
         now.edges.inner().store(stored, Ordering::Relaxed);

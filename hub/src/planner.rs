@@ -3,6 +3,7 @@
 
 pub mod active_active;
 pub mod check;
+pub mod held;
 mod needs;
 mod objects;
 mod participants;
@@ -55,6 +56,25 @@ pub struct Input {
     pub desired: BTreeMap<Place, (Told, Revision)>,
     /// Revisions that members carried out.
     pub done: BTreeMap<Place, Revision>,
+    /// What of the store cannot be read, and why. What is known of it is of before, or nothing.
+    pub unreadable: Unreadable,
+}
+
+/// Records that cannot be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Why nothing is planned for these databases, by name.
+    pub databases: BTreeMap<String, String>,
+    /// Objects of no known database as members are told of them.
+    pub places: BTreeMap<Place, String>,
+}
+
+impl Unreadable {
+    /// Whether everything can be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.databases.is_empty() && self.places.is_empty()
+    }
 }
 
 impl Input {
@@ -213,7 +233,9 @@ pub fn plan_changed(input: &Input, needs: &mut Needs, changed: &Changed) -> Plan
     };
     forget_removed(input, &mut plan);
     let mut touched = BTreeSet::new();
-    for name in names {
+    // Of those that cannot be read it is not known either what they need: they keep it.
+    let readable = |name: &String| !input.unreadable.databases.contains_key(name);
+    for name in names.into_iter().filter(readable) {
         let mut mine = needs::OfDatabase::default();
         if let Some(database) = input.databases.get(&name) {
             active_active::plan_one(input, database, &mut plan, &mut mine);

@@ -63,21 +63,11 @@ impl Found {
 /// What the hub has reached, step by step; a condition that is not true names what it waits for.
 #[must_use]
 pub fn of(view: &DatabaseView) -> Vec<Found> {
-    let planned = match (
-        &view.membership,
-        view.participants.iter().find(|one| one.remote.is_none()),
-    ) {
-        (Some(_), _) => Vec::new(),
-        (None, Some(missing)) => vec![format!(
-            "{}: no member reports this remote cluster",
-            missing.name
-        )],
-        (None, None) => vec!["the planner has not looked at it yet".to_owned()],
-    };
+    let (unplanned, planned) = unplanned(view);
     let delivered = waits(view, undelivered);
     let active = waits(view, inactive);
     let mut found = vec![
-        Found::of(view, "Planned", "WaitsForPlan", &planned),
+        Found::of(view, "Planned", unplanned, &planned),
         Found::of(view, "Delivered", "WaitsForMembers", &delivered),
         Found::of(view, "Active", "WaitsForDatabases", &active),
     ];
@@ -90,6 +80,26 @@ pub fn of(view: &DatabaseView) -> Vec<Found> {
         });
     }
     found
+}
+
+/// Why there is no plan that could be carried out, with the reason as one word.
+fn unplanned(view: &DatabaseView) -> (&'static str, Vec<String>) {
+    const WAITS: &str = "WaitsForPlan";
+    let held_back = view.waits.as_ref().filter(|waits| waits.held_back);
+    let missing = view.participants.iter().find(|one| one.remote.is_none());
+    match (held_back, &view.membership, missing) {
+        (Some(waits), _, _) => ("HeldBack", waits.lines.clone()),
+        (None, Some(_), _) => (WAITS, Vec::new()),
+        (None, None, Some(missing)) => {
+            let missing = &missing.name;
+            let why = format!("{missing}: no member reports this remote cluster");
+            (WAITS, vec![why])
+        }
+        (None, None, None) => (
+            WAITS,
+            vec!["the planner has not looked at it yet".to_owned()],
+        ),
+    }
 }
 
 /// Why the data of a participant is not deleted now.

@@ -82,6 +82,9 @@ pub struct Waits {
     pub lines: Vec<String>,
     /// Since when it is these.
     pub since: Timestamp,
+    /// Nothing is planned for it, and a person has to look why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held_back: bool,
 }
 
 /// A confirmed deletion.

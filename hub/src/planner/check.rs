@@ -73,29 +73,58 @@ pub enum Breach {
     NumberReused(u64),
 }
 
+/// What has to be left out of a plan that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Culprit {
+    /// Everything.
+    Plan,
+    /// All of the database of this name.
+    Database(String),
+    /// An object that belongs to no database, wherever it is.
+    Object(ObjectId),
+}
+
 /// Looks for breaches.
 ///
 /// # Errors
 /// The first [`Breach`].
 pub fn check(input: &Input, plan: &Plan) -> Result<(), Breach> {
+    match breaches(input, plan).into_iter().next() {
+        Some((_, breach)) => Err(breach),
+        None => Ok(()),
+    }
+}
+
+/// All breaches, with what each is of.
+#[must_use]
+pub fn breaches(input: &Input, plan: &Plan) -> Vec<(Culprit, Breach)> {
+    let mut found = Vec::new();
     if !plan.is_empty() && plan.number <= input.plan_number {
-        return Err(Breach::NumberReused(plan.number.0));
+        found.push((Culprit::Plan, Breach::NumberReused(plan.number.0)));
     }
     let owners = owners(input);
+    let of = |object: &ObjectId| match owners.get(object) {
+        Some(database) => Culprit::Database(database.name.clone()),
+        None => Culprit::Object(*object),
+    };
+    let mut note = |culprit: Culprit, checked: Result<(), Breach>| {
+        found.extend(checked.err().map(|breach| (culprit, breach)));
+    };
     for (place, desired) in &plan.tell {
-        check_told(input, place, desired)?;
-        check_deletion(input, place, desired, &owners)?;
+        note(of(&place.1), check_told(input, place, desired));
+        note(of(&place.1), check_deletion(input, place, desired, &owners));
     }
     for place in &plan.forget {
-        check_forgotten(input, place)?;
+        note(of(&place.1), check_forgotten(input, place));
     }
     for name in &plan.finished {
-        check_finished(input, plan, name)?;
+        let culprit = Culprit::Database(name.clone());
+        note(culprit, check_finished(input, plan, name));
     }
     for (database, membership) in &plan.memberships {
-        check_membership(input, *database, membership)?;
+        note(of(database), check_membership(input, *database, membership));
     }
-    Ok(())
+    found
 }
 
 /// Database that each data-bearing object belongs to.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use self::ends::{leave, lose, obeys};
 use super::check::{Breach, check};
+use super::held::hold_back;
 use super::*;
 use crate::domain::cluster::{Cluster, Rec, RecInventory};
 
@@ -73,6 +74,7 @@ fn world(clusters: u8) -> World {
         memberships: BTreeMap::new(),
         desired: BTreeMap::new(),
         done: BTreeMap::new(),
+        unreadable: Unreadable::default(),
     };
     for n in 1..=clusters {
         let name = format!("lab-{n}");

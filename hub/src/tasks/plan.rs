@@ -1,6 +1,6 @@
-//! Plans what may have become different since the last look, has the plan checked, and commits it. What is committed is fenced
-//! by the term and by the revisions that were read; losing a race means planning again. What became of orders is read, and waited for, only
-//! where a tombstone stands: nothing else depends on it.
+//! Plans what may have become different since the last look, has the plan checked, and commits what breaks no rule of it. What is
+//! committed is fenced by the term and by the revisions that were read; losing a race means planning again. What became of orders is
+//! read, and waited for, only where a tombstone stands: nothing else depends on it.
 
 mod commit;
 mod view;
@@ -16,7 +16,8 @@ use super::driver::{Awaited, Waits};
 use super::{Outcome, Task, TaskError};
 use crate::app::App;
 use crate::domain::desired::Told;
-use crate::planner::{self, Changed, Input, Needs, Place, check};
+use crate::planner::held::{self, LeftOut};
+use crate::planner::{self, Changed, Input, Needs, Place};
 use crate::store::records::{self, Held, StoredOutcome};
 use crate::store::{Revision, StoreError, keys};
 
@@ -57,30 +58,31 @@ impl Task for Planning {
         let view = refreshed(&self.app, &mut self.view).await?;
         view.input.done = done(&self.app, &view.input).await?;
         let changed = std::mem::replace(&mut view.changed, Changed::everything());
-        let plan = planner::plan_changed(&view.input, &mut self.needs, &changed);
+        let mut plan = planner::plan_changed(&view.input, &mut self.needs, &changed);
+        let held = held::hold_back(&view.input, &mut plan)?;
+        self.app.note_unplanned(named(&held)).await;
         let begins_to_wait = self
             .waits
             .set(view.input.desired.values().any(is_tombstone));
         if plan.is_empty() {
-            commit::tell_people(&self.app, view, &plan).await?;
-            view.changed = Changed::default();
+            commit::tell_people(&self.app, view, (&plan, &held)).await?;
+            view.changed = held.again;
             return Ok(if begins_to_wait {
                 Outcome::Progressed
             } else {
                 Outcome::Settled
             });
         }
-        check::check(&view.input, &plan)?;
         tracing::info!(plan = %plan.number, "carrying out a plan:\n{plan}");
         let begun = Instant::now();
         let mut carried_out = commit::carry_out(&self.app, view, &plan).await;
         if carried_out.is_ok() {
-            carried_out = commit::tell_people(&self.app, view, &plan).await;
+            carried_out = commit::tell_people(&self.app, view, (&plan, &held)).await;
         }
         self.waited = begun.elapsed();
         carried_out?;
         // Until here everything counted as changed, because what a failure left out would be looked at by nobody.
-        view.changed = Changed::default();
+        view.changed = held.again;
         Ok(Outcome::Progressed)
     }
 
@@ -110,6 +112,14 @@ impl Planning {
             waits: self.waits.clone(),
         }
     }
+}
+
+/// What is held back, by name. An object of no database has none but its identity.
+fn named(held: &LeftOut) -> BTreeMap<String, String> {
+    let objects = held.objects.iter();
+    let objects = objects.map(|(object, why)| (object.to_string(), why.clone()));
+    let databases = held.databases.clone().into_iter();
+    databases.chain(objects).collect()
 }
 
 /// What is known, up to now. It is read anew if it cannot be kept up.

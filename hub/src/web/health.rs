@@ -47,6 +47,7 @@ pub(super) async fn metrics(State(state): State<WebState>) -> Response {
         observing,
         frozen: state.app.frozen_scopes().await.unwrap_or_default(),
         skewed: state.app.skewed_members(),
+        unplanned: state.app.unplanned(),
         observations: state.app.observations(),
     };
     match state.metrics.print(moment) {

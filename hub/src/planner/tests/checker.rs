@@ -114,3 +114,55 @@ fn the_checker_refuses_reused_instance_ids_and_standing_configurations() {
         "{stands:?}"
     );
 }
+
+/// A database whose membership says that its highest id was never given: the next one would be given twice.
+fn forgetful(world: &mut World, name: &str) {
+    let database = world.databases[name].object_id;
+    let membership = world.memberships.get_mut(&database).unwrap();
+    membership.instances.remove("lab-2");
+    membership.highest_instance_id = 0;
+}
+
+#[test]
+fn what_is_wrong_with_one_database_is_left_out_and_the_others_are_planned() {
+    let mut input = with(world(3), [database(1, &[1, 2])]);
+    settle(&mut input);
+    forgetful(&mut input, "db-1");
+    let mut input = with(input, [database(2, &[1, 3])]);
+    let mut made = plan(&input);
+    assert!(
+        check(&input, &made).is_err(),
+        "the plan of db-1 breaks a rule"
+    );
+    let left_out = hold_back(&input, &mut made).unwrap();
+    check(&input, &made).unwrap();
+    assert_eq!(left_out.databases.keys().collect::<Vec<_>>(), ["db-1"]);
+    assert!(left_out.again.databases.contains("db-1"));
+    let touches = |plan: &Plan, n: u8| {
+        let told = plan.tell.keys().map(|place| place.1);
+        let mut all = told.chain(plan.memberships.keys().copied());
+        all.any(|id| id == object(0xdb, n) || id == object(0xaa, n))
+    };
+    assert!(!touches(&made, 1) && touches(&made, 2));
+    assert!(made.report["db-1"][0].contains("is held back"), "{made}");
+    // Once it is carried out for the others, nothing is left that could be.
+    carry_out(&mut input, &made);
+    let mut again = plan(&input);
+    hold_back(&input, &mut again).unwrap();
+    assert!(again.is_empty(), "{again}");
+    assert_eq!(again.number, input.plan_number);
+}
+
+#[test]
+fn nothing_is_taken_away_that_a_database_which_cannot_be_read_may_need() {
+    let mut input = with(world(2), [database(1, &[1, 2])]);
+    settle(&mut input);
+    input.databases.remove("db-1");
+    let rercs = |plan: &Plan| plan.tell.values().filter(|told| told.kind == RERC).count();
+    let mut gone = plan(&input);
+    assert_eq!(rercs(&gone), 4, "nobody needs them");
+    let unreadable = ("db-1".to_owned(), "of a later version".to_owned());
+    input.unreadable.databases = [unreadable].into();
+    hold_back(&input, &mut gone).unwrap();
+    assert_eq!(rercs(&gone), 0);
+}

@@ -9,6 +9,7 @@ use super::view::View;
 use crate::app::App;
 use crate::domain::database::Waits;
 use crate::domain::desired::Desired;
+use crate::planner::held::LeftOut;
 use crate::planner::{Place, Plan};
 use crate::store::records::{Counters, TxnExt as _};
 use crate::store::{MAX_BYTES, MAX_OPERATIONS, StoreError, Txn, keys};
@@ -188,7 +189,11 @@ async fn forget(app: &App, view: &View, plan: &Plan) -> Result<(), StoreError> {
 }
 
 /// Writes down for people what each database that was looked at waits for, where that is other than what they are told.
-pub(super) async fn tell_people(app: &App, view: &View, plan: &Plan) -> Result<(), StoreError> {
+pub(super) async fn tell_people(
+    app: &App,
+    view: &View,
+    (plan, held): (&Plan, &LeftOut),
+) -> Result<(), StoreError> {
     let standing = plan.report.iter();
     let standing = standing.filter(|(name, _)| !plan.finished.contains(*name));
     let mut txn = Txn::new();
@@ -198,7 +203,14 @@ pub(super) async fn tell_people(app: &App, view: &View, plan: &Plan) -> Result<(
         };
         let key = keys::waits(database.object_id);
         let known = view.waits.get(&database.object_id);
-        if known.map_or(&[][..], |(known, _)| known.lines.as_slice()) == lines.as_slice() {
+        let held_back = held.databases.contains_key(name);
+        let told = match known {
+            None => lines.is_empty(),
+            Some((known, _)) => known
+                .as_ref()
+                .is_some_and(|known| known.lines == *lines && known.held_back == held_back),
+        };
+        if told {
             continue;
         }
         // A database that went meanwhile leaves nothing behind.
@@ -208,8 +220,12 @@ pub(super) async fn tell_people(app: &App, view: &View, plan: &Plan) -> Result<(
         txn = if lines.is_empty() {
             txn.delete(key.text())
         } else {
-            let (lines, since) = (lines.clone(), app.now());
-            txn.put_record(&key, &Waits { lines, since })?
+            let waits = Waits {
+                lines: lines.clone(),
+                since: app.now(),
+                held_back,
+            };
+            txn.put_record(&key, &waits)?
         };
         if txn.operations() > STEP {
             app.commit(std::mem::take(&mut txn)).await?;

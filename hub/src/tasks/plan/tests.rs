@@ -1,3 +1,5 @@
+mod held;
+
 use super::*;
 use crate::app::testing::{LAB_1, LAB_2, TestHub, database, uid};
 use crate::app::writes::Manner;

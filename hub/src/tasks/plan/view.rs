@@ -11,7 +11,7 @@ use crate::app::reign::Reign;
 use crate::domain::database::Waits;
 use crate::domain::desired::Desired;
 use crate::domain::remote::Remote;
-use crate::planner::{Changed, Input, RERC};
+use crate::planner::{Changed, Input, RERC, Unreadable};
 use crate::store::keys::{self, Prefix};
 use crate::store::records::{self, Counters};
 use crate::store::{Read, Store, StoreError};
@@ -28,10 +28,22 @@ pub(super) struct View {
     /// By name.
     pub(super) databases: BTreeMap<String, Revision>,
     pub(super) memberships: BTreeMap<ObjectId, Revision>,
-    /// What people are told that databases wait for.
-    pub(super) waits: BTreeMap<ObjectId, (Waits, Revision)>,
+    /// What people are told that databases wait for; `None` for what cannot be read, and is written anew.
+    pub(super) waits: BTreeMap<ObjectId, (Option<Waits>, Revision)>,
     /// Database that an object of a member, or a membership, belongs to.
     pub(super) owners: BTreeMap<ObjectId, String>,
+    /// Records that cannot be read, by key, and why.
+    unreadable: BTreeMap<String, String>,
+}
+
+/// Whether a record under this key is of one database, or of one object of a member, and of nothing else.
+fn is_of_one(key: &str) -> bool {
+    let one = [
+        keys::databases().text().to_owned(),
+        keys::memberships().text().to_owned(),
+        keys::all_desired().text().to_owned(),
+    ];
+    one.iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// Whose records a plan depends on.
@@ -82,6 +94,7 @@ impl View {
                 memberships: BTreeMap::new(),
                 desired: BTreeMap::new(),
                 done: BTreeMap::new(),
+                unreadable: Unreadable::default(),
             },
             revision,
             changed: Changed::default(),
@@ -90,9 +103,10 @@ impl View {
             memberships: BTreeMap::new(),
             waits: BTreeMap::new(),
             owners: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
         };
         for entry in value.into_iter().flatten() {
-            view.learn(&entry.key, Some(&entry.value), entry.modified)?;
+            view.take_in(&entry.key, Some(&entry.value), entry.modified)?;
         }
         view.changed = Changed::everything();
         Ok(view)
@@ -107,7 +121,7 @@ impl View {
             while let Some(batch) = history.next().await {
                 let batch = batch?;
                 for change in batch.changes {
-                    self.learn(&change.key, change.value.as_ref(), batch.revision)?;
+                    self.take_in(&change.key, change.value.as_ref(), batch.revision)?;
                 }
             }
             self.revision = head;
@@ -118,6 +132,48 @@ impl View {
             self.changed.everything = true;
         }
         Ok(())
+    }
+
+    /// Learns a record. One of a single database that cannot be read holds up that database alone.
+    fn take_in(
+        &mut self,
+        key: &str,
+        value: Option<&Bytes>,
+        modified: Revision,
+    ) -> Result<(), StoreError> {
+        let known = self.unreadable.remove(key).is_some();
+        let learned = match self.learn(key, value, modified) {
+            Err(error @ StoreError::Record { .. }) if is_of_one(key) => {
+                self.unreadable.insert(key.to_owned(), error.to_string());
+                if let Some(name) = named(key, &keys::databases()) {
+                    self.input.databases.remove(name);
+                    self.databases.remove(name);
+                }
+                Ok(())
+            }
+            learned => learned,
+        };
+        if known || self.unreadable.contains_key(key) {
+            self.changed.everything = true;
+            self.input.unreadable = self.unreadable();
+        }
+        learned
+    }
+
+    /// Whom the records hold up that cannot be read.
+    fn unreadable(&self) -> Unreadable {
+        let mut unreadable = Unreadable::default();
+        for (key, why) in &self.unreadable {
+            let object = keys::last_part(key).parse::<ObjectId>().ok();
+            let place = keys::cluster_and_object(key);
+            let owner = object.and_then(|object| self.owners.get(&object));
+            if let Some(name) = named(key, &keys::databases()).or(owner.map(String::as_str)) {
+                unreadable.databases.insert(name.to_owned(), why.clone());
+            } else if let Some(place) = place {
+                unreadable.places.insert(place, why.clone());
+            }
+        }
+        unreadable
     }
 
     fn learn(
@@ -139,12 +195,8 @@ impl View {
             }
         } else if let Some(object) = named(key, &keys::all_waits()) {
             if let Ok(object) = object.parse::<ObjectId>() {
-                let waits: Option<Waits> = read(key, value)?;
-                put(
-                    &mut self.waits,
-                    object,
-                    waits.map(|waits| (waits, modified)),
-                );
+                let waits = value.map(|bytes| (records::decode(key, bytes).ok(), modified));
+                put(&mut self.waits, object, waits);
             }
         } else if let Some(name) = named(key, &keys::remotes()) {
             let remote: Option<Remote> = read(key, value)?;
