@@ -189,7 +189,7 @@ async fn alone(
     if let Some(first) = first {
         app.keep_api_token(&first.kept).await?;
     }
-    let office = process.open_office(Arc::new(app), link.listen()?)?;
+    let office = process.open_office(Arc::new(app), &mut link)?;
     process.serve_alone(office).await
 }
 

@@ -40,14 +40,9 @@ pub(super) struct Office {
 }
 
 impl Office {
-    /// Begins to work.
-    pub(super) fn open(
-        app: Arc<App>,
-        certificate: Arc<LiveCertificate>,
-        metrics: Arc<Metrics>,
-        link: TcpListener,
-    ) -> anyhow::Result<Self> {
-        let mut office = Self {
+    /// One in which nobody works yet.
+    pub(super) fn new(app: Arc<App>, metrics: Arc<Metrics>) -> Self {
+        Self {
             app,
             metrics,
             sessions: Sessions::default(),
@@ -55,18 +50,26 @@ impl Office {
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             tracker: TaskTracker::new(),
-        };
-        office.serve_link(certificate, link)?;
-        office.start_tasks();
-        let reign = office.app.reign();
+        }
+    }
+
+    /// Begins to work.
+    pub(super) fn begin(
+        &mut self,
+        certificate: Arc<LiveCertificate>,
+        link: TcpListener,
+    ) -> anyhow::Result<()> {
+        self.serve_link(certificate, link)?;
+        self.start_tasks();
+        let reign = self.app.reign();
         tracing::info!(store = %reign.store_id, term = %reign.term, incarnation = %reign.incarnation, "this hub leads: a new term begins");
-        let telling = tell_doubts(Arc::clone(&office.app));
-        office.tracker.spawn(async move {
+        let telling = tell_doubts(Arc::clone(&self.app));
+        self.tracker.spawn(async move {
             if let Err(error) = telling.await {
                 tracing::warn!(%error, "whether the hub only observes could not be read");
             }
         });
-        Ok(office)
+        Ok(())
     }
 
     /// The state of the leader's web API.
@@ -201,24 +204,12 @@ mod tests {
     use axum::http::{Request, header};
     use tower::ServiceExt as _;
 
-    fn office(app: Arc<App>) -> Office {
-        Office {
-            app,
-            metrics: Arc::default(),
-            sessions: Sessions::default(),
-            parts: JoinSet::new(),
-            stop: CancellationToken::new(),
-            cut: CancellationToken::new(),
-            tracker: TaskTracker::new(),
-        }
-    }
-
     #[tokio::test]
     async fn what_is_watched_ends_with_the_office() {
         let hub = TestHub::new().await;
         let (clear, kept) = crate::app::tokens::draw("alice", hub.app.now());
         hub.app.keep_api_token(&kept).await.unwrap();
-        let office = office(hub.app);
+        let office = Office::new(hub.app, Arc::default());
         let watch = Request::builder()
             .uri("/api/v1/tokens?watch=true")
             .header(header::AUTHORIZATION, format!("Bearer {}", clear.as_str()))
@@ -232,7 +223,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_does_not_end_with_an_office_in_time_is_cut_off() {
-        let office = office(TestHub::new().await.app);
+        let office = Office::new(TestHub::new().await.app, Arc::default());
         let tracker = office.tracker.clone();
         tracker.spawn(office.cut.clone().cancelled_owned());
         let begun = Instant::now();

@@ -91,15 +91,16 @@ impl Process {
         Ok(process)
     }
 
-    /// Begins to lead: the link, the tasks, and the leader's web API in front.
-    pub(super) fn open_office(&self, app: Arc<App>, link: TcpListener) -> anyhow::Result<Office> {
-        let certificate = Arc::clone(&self.certificate);
-        let office = Office::open(app, certificate, Arc::clone(&self.metrics), link)?;
+    /// Begins to lead: the leader's web API in front, the link, and the tasks. In this order: who is let in by the link finds
+    /// the leader by the web as well.
+    pub(super) fn open_office(&self, app: Arc<App>, link: &mut LinkPort) -> anyhow::Result<Office> {
+        let mut office = Office::new(app, Arc::clone(&self.metrics));
         self.front.put(WebState {
             limits: Arc::clone(&self.limits),
             sign_in: self.sign_in.clone(),
             ..office.web()
         });
+        office.begin(Arc::clone(&self.certificate), link.listen()?)?;
         Ok(office)
     }
 
@@ -265,4 +266,38 @@ pub(super) fn names(link: &[String], web: &str, replica_web: &str) -> Vec<String
     names.sort();
     names.dedup();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::testing::TestHub;
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+    use tower::ServiceExt as _;
+
+    #[tokio::test]
+    async fn the_web_api_is_the_leaders_before_the_link_lets_anybody_in() {
+        let hub = TestHub::new().await;
+        let ca = Arc::clone(hub.app.authority());
+        let web = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let names = vec!["localhost".to_owned()];
+        let process = Process::start(ca, names, web, (Arc::default(), None)).unwrap();
+        let front = Arc::clone(&process.front);
+        let asked = move || {
+            let request = Request::get("/api/v1/hub").body(Body::empty()).unwrap();
+            Arc::clone(&front).router().oneshot(request)
+        };
+        let nobody = asked().await.unwrap().status();
+        assert_eq!(nobody, StatusCode::SERVICE_UNAVAILABLE);
+        // A link that cannot be opened.
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut link = LinkPort {
+            address: taken.local_addr().unwrap(),
+            reserved: None,
+        };
+        let opened = process.open_office(hub.app, &mut link);
+        assert!(opened.is_err_and(|error| error.to_string().contains("--link-listen")));
+        assert_eq!(asked().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    }
 }

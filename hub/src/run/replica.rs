@@ -234,9 +234,7 @@ impl Replica {
         let won = self.won.take().filter(|won| won.lease == lease);
         let won = won.context("a seat was taken whose reign is unknown")?;
         let app = self.desk.identity.app(Arc::new(won.store), won.reign);
-        let office = self
-            .process
-            .open_office(Arc::new(app), self.link.listen()?)?;
+        let office = self.process.open_office(Arc::new(app), &mut self.link)?;
         self.office = Some(office);
         self.following = None;
         Ok(())
