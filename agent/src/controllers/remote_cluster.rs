@@ -96,14 +96,7 @@ fn is_local(
     instances: &[ActiveActiveInstance],
 ) -> bool {
     let name = rerc.name_any();
-    let told = instances.iter().find_map(|instance| {
-        let member = instance
-            .spec
-            .members
-            .iter()
-            .find(|member| member.name == name)?;
-        Some(member.instance_id == instance.spec.instance_id)
-    });
+    let told = instances.iter().find_map(|instance| tells(instance, &name));
     told.unwrap_or_else(|| {
         let spec = &rerc.spec;
         recs.iter().any(|rec| {
@@ -114,6 +107,20 @@ fn is_local(
                 && same_host
         })
     })
+}
+
+/// Whether this cluster takes part under the name of that RERC, if the instance knows it.
+fn tells(instance: &ActiveActiveInstance, rerc: &str) -> Option<bool> {
+    let members = &instance.spec.members;
+    let member = members.iter().find(|member| member.name == rerc)?;
+    Some(member.instance_id == instance.spec.instance_id)
+}
+
+/// Whether an instance tells of `rerc` what that does not show. Every database of this cluster has an instance that names the
+/// same RERCs: what they all say alike wakes none.
+fn is_news(instance: &ActiveActiveInstance, rerc: &RedisEnterpriseRemoteCluster) -> bool {
+    let shown = rerc.status.as_ref().and_then(|status| status.local);
+    tells(instance, &rerc.name_any()).is_some_and(|told| Some(told) != shown)
 }
 
 fn status(
@@ -152,12 +159,27 @@ fn status(
     }
 }
 
-fn all_of(
-    store: &Store<DeserializeGuard<RedisEnterpriseRemoteCluster>>,
-) -> Vec<ObjectRef<DeserializeGuard<RedisEnterpriseRemoteCluster>>> {
+type Known = Store<DeserializeGuard<RedisEnterpriseRemoteCluster>>;
+type Named = ObjectRef<DeserializeGuard<RedisEnterpriseRemoteCluster>>;
+
+fn all_of(store: &Known) -> Vec<Named> {
     let all = store.state();
     all.iter()
         .map(|one| ObjectRef::from_obj(one.as_ref()))
+        .collect()
+}
+
+fn told_by(instance: &DeserializeGuard<ActiveActiveInstance>, store: &Known) -> Vec<Named> {
+    // What cannot be read says nothing.
+    let Ok(instance) = &instance.0 else {
+        return Vec::new();
+    };
+    let all = store.state();
+    let read = all
+        .iter()
+        .filter_map(|one| Some((one, one.0.as_ref().ok()?)));
+    read.filter(|(_, rerc)| is_news(instance, rerc))
+        .map(|(one, _)| ObjectRef::from_obj(one.as_ref()))
         .collect()
 }
 
@@ -176,7 +198,7 @@ pub(super) async fn run(context: Context) {
     let controller = touched::wakes(controller, recs, watcher::Config::default(), of_rec).watches(
         instances,
         watcher::Config::default(),
-        move |_| all_of(&by_instance),
+        move |instance| told_by(&instance, &by_instance),
     );
     let (report, stop) = (context.report.clone(), context.stop.clone());
     drive::run(
@@ -234,7 +256,31 @@ mod tests {
             &recs,
             std::slice::from_ref(&instance)
         ));
-        assert!(!is_local(&rerc("us"), &recs, &[instance]));
+        assert!(!is_local(
+            &rerc("us"),
+            &recs,
+            std::slice::from_ref(&instance)
+        ));
+
+        let shown = |name: &str, local: bool| {
+            let mut rerc = rerc(name);
+            rerc.status = Some(RedisEnterpriseRemoteClusterStatus {
+                local: Some(local),
+                ..Default::default()
+            });
+            rerc
+        };
+        let cases = [
+            (rerc("eu"), true),
+            (shown("eu", true), false),
+            (shown("eu", false), true),
+            (shown("us", false), false),
+            (shown("us", true), true),
+            (rerc("elsewhere"), false),
+        ];
+        for (rerc, news) in cases {
+            assert_eq!(is_news(&instance, &rerc), news, "{rerc:?}");
+        }
     }
 
     #[test]
