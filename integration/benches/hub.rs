@@ -19,6 +19,8 @@ mod fleet;
 mod kube;
 #[path = "hub/load.rs"]
 mod load;
+#[path = "hub/observe.rs"]
+mod observe;
 #[path = "hub/process.rs"]
 mod process;
 #[path = "hub/report.rs"]
@@ -27,12 +29,16 @@ mod report;
 mod scale;
 #[path = "hub/selector.rs"]
 mod selector;
+#[path = "hub/stopped.rs"]
+mod stopped;
 
 use load::Size;
 
 /// Members of the long run and of the short one, step by step.
 const STEPS: [usize; 3] = [100, 1000, 5000];
 const SHORT_STEPS: [usize; 2] = [100, 1000];
+/// Members that observe databases.
+const OBSERVED: usize = 4;
 
 const SIZE: Size = Size {
     members: 256,
@@ -71,8 +77,10 @@ async fn bench() -> Result<()> {
     let only = argument("--only");
     let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
     ensure!(
-        ["scale", "load"].into_iter().any(wanted),
-        "--only {}: expected scale or load",
+        ["scale", "load", "observe", "stopped"]
+            .into_iter()
+            .any(wanted),
+        "--only {}: expected scale, load, observe or stopped",
         only.as_deref().unwrap_or_default()
     );
     let begun = Instant::now();
@@ -83,6 +91,14 @@ async fn bench() -> Result<()> {
     }
     if wanted("scale") {
         scale::measure(&program, if short { &SHORT_STEPS } else { &STEPS }).await?;
+    }
+    if wanted("observe") {
+        // A thousand members with a hundred databases each take an hour, and are measured by who asks for them.
+        let members = argument("--members").map_or(Ok(OBSERVED), |count| count.parse())?;
+        observe::measure(&program, members).await?;
+    }
+    if wanted("stopped") {
+        stopped::measure(&program, if short { 4 } else { 16 }).await?;
     }
     machine("after")?;
     println!("the bench took {:.0} s", begun.elapsed().as_secs_f64());

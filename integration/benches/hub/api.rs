@@ -34,7 +34,9 @@ pub(crate) struct Api {
 impl Api {
     /// A hub that runs over this folder.
     pub(crate) fn open(data: &Path, port: u16) -> Result<Self> {
-        let token = std::fs::read_to_string(data.join("admin-token"))?;
+        // With an authority of its own beside it, where several replicas share that.
+        let token = std::fs::read_to_string(data.join("admin-token"))
+            .or_else(|_| std::fs::read_to_string(data.join("ca/admin-token")))?;
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(data.join("ca/root.crt"))?)?;
         let tls = ClientConfig::builder()
@@ -111,15 +113,24 @@ impl Api {
 
     /// Members that have a session now, as the metrics tell it.
     pub(crate) async fn connected(&self) -> Result<usize> {
+        Ok(usize::try_from(self.metric("connected_members").await?)?)
+    }
+
+    /// A metric of the hub without labels, by its name behind `meridian_hub_`.
+    pub(crate) async fn metric(&self, name: &str) -> Result<u64> {
         let (_, metrics) = self.ask(Method::GET, "/metrics", None).await?;
         let text = String::from_utf8_lossy(&metrics);
-        let line = text
-            .lines()
-            .find(|line| line.contains("connected_members") && !line.starts_with('#'));
-        let (_, number) = line
-            .and_then(|line| line.rsplit_once(' '))
-            .context("no metric connected_members")?;
-        Ok(number.parse()?)
+        let begin = format!("meridian_hub_{name} ");
+        let number = text.lines().find_map(|line| line.strip_prefix(&begin));
+        let number = number.with_context(|| format!("no metric {name}"))?;
+        Ok(number.trim().parse()?)
+    }
+
+    /// The store's revision, which counts the transactions that wrote.
+    pub(crate) async fn revision(&self) -> Result<u64> {
+        let list = self.get("/api/v1/clusters?limit=1").await?;
+        let revision = list["metadata"]["resourceVersion"].as_str();
+        Ok(revision.context("a list without a revision")?.parse()?)
     }
 }
 

@@ -87,24 +87,43 @@ impl Fleet {
     }
 
     fn join(&mut self, n: usize, token: &Value) -> Result<()> {
-        let api = Api::new(
-            n,
-            format!("00000000-0000-4000-8000-{n:012x}"),
-            self.arrived.clone(),
-        );
-        api.put("redisenterpriseclusters", rec(n));
-        api.put("secrets", material(n, token, &self.link)?);
-        let config = LinkConfig {
-            client: api.client(),
-            namespace: NAMESPACE.to_owned(),
-            identity: name(n),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            proxy: ProxySettings::default(),
-            metrics: Arc::new(Metrics::default()),
-        };
+        let api = self.member_api(n, token)?;
+        let config = config(n, &api);
         self.members.push(api);
         self.agents.spawn(link::run(config, self.stop.clone()));
         Ok(())
+    }
+
+    fn member_api(&self, n: usize, token: &Value) -> Result<Api> {
+        let uid = format!("00000000-0000-4000-8000-{n:012x}");
+        let api = Api::new(n, uid, self.arrived.clone());
+        api.put("redisenterpriseclusters", rec(n));
+        api.put("secrets", material(n, token, &self.link)?);
+        Ok(api)
+    }
+
+    /// Lets one more member join whose agent has a thread of its own, and can be stopped like a process.
+    pub(crate) async fn join_apart(&mut self) -> Result<Stoppable> {
+        let n = self.members.len();
+        let token = token(&self.hub, n).await?;
+        let api = self.member_api(n, &token)?;
+        let (orders, ordered) = mpsc::unbounded_channel::<Stop>();
+        let (stop, agent) = (self.stop.clone(), api.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::join!(
+                    link::run(config(n, &agent), stop.clone()),
+                    obey(ordered, stop)
+                );
+            });
+        });
+        self.members.push(api);
+        self.connected(self.members.len()).await?;
+        self.reported(self.members.len()).await?;
+        Ok(Stoppable { orders })
     }
 
     async fn connected(&self, count: usize) -> Result<()> {
@@ -146,6 +165,49 @@ impl Fleet {
         self.stop.cancel();
         self.agents.close();
         self.agents.wait().await;
+    }
+}
+
+/// Ends when the agent may go on.
+type Stop = std::sync::mpsc::Receiver<()>;
+
+/// An agent that can be stopped: it reads nothing and says nothing, and its connection stays.
+pub(crate) struct Stoppable {
+    orders: mpsc::UnboundedSender<Stop>,
+}
+
+impl Stoppable {
+    /// Stops it until the returned value is dropped.
+    pub(crate) fn stop(&self) -> Result<std::sync::mpsc::Sender<()>> {
+        let (go_on, stopped) = std::sync::mpsc::channel();
+        let sent = self.orders.send(stopped);
+        sent.ok().context("the agent has ended")?;
+        Ok(go_on)
+    }
+}
+
+/// Holds the only thread of its runtime as long as it is told to.
+async fn obey(mut orders: mpsc::UnboundedReceiver<Stop>, end: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            stopped = orders.recv() => match stopped {
+                // What ends it is that the sender goes.
+                Some(stopped) => drop(stopped.recv()),
+                None => return,
+            },
+        }
+    }
+}
+
+fn config(n: usize, api: &Api) -> LinkConfig {
+    LinkConfig {
+        client: api.client(),
+        namespace: NAMESPACE.to_owned(),
+        identity: name(n),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        proxy: ProxySettings::default(),
+        metrics: Arc::new(Metrics::default()),
     }
 }
 

@@ -134,6 +134,14 @@ impl Api {
         state.store(DATABASES, Some(before), object);
     }
 
+    /// Names of the databases that stand on the member.
+    pub(crate) fn databases(&self) -> Vec<String> {
+        let state = self.lock();
+        let names = state.objects.keys();
+        let names = names.filter(|(plural, _)| plural == DATABASES);
+        names.map(|(_, name)| name.clone()).collect()
+    }
+
     async fn serve(&self, request: Request<kube::client::Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body = match body.collect().await {

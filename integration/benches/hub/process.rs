@@ -16,9 +16,19 @@ use super::api::Api;
 /// How long the hub may take until it answers.
 const READY: Duration = Duration::from_secs(60);
 
-/// A hub over a redb file in a folder of its own. It ends with this value.
+/// What a hub keeps its state in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backing {
+    /// A redb file.
+    Redb,
+    /// An etcd of one member on this machine, which syncs what it writes.
+    Etcd,
+}
+
+/// A hub with its state in a folder of its own. It ends with this value.
 pub(crate) struct Hub {
     program: PathBuf,
+    etcd: Option<Etcd>,
     dir: TempDir,
     web: u16,
     link: u16,
@@ -26,13 +36,29 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Starts one and waits until it answers.
+    /// Starts one over a redb file and waits until it answers.
     pub(crate) async fn start(program: &Path) -> Result<(Self, Api)> {
+        Self::start_over(program, Backing::Redb).await
+    }
+
+    /// Starts one and waits until it answers.
+    pub(crate) async fn start_over(program: &Path, backing: Backing) -> Result<(Self, Api)> {
         let dir = tempfile::tempdir()?;
         let (web, link) = (free_port()?, free_port()?);
-        let process = spawn(program, dir.path(), (web, link), None)?;
+        let etcd = match backing {
+            Backing::Redb => None,
+            Backing::Etcd => {
+                let ca = data(dir.path()).join("ca");
+                let mut init = Command::new(program);
+                let made = init.arg("init").arg("--ca-dir").arg(&ca).output()?;
+                ensure!(made.status.success(), "{made:?}");
+                Some(Etcd::start(dir.path())?)
+            }
+        };
+        let process = spawn(program, dir.path(), (web, link), etcd.as_ref(), None)?;
         let hub = Self {
             program: program.to_owned(),
+            etcd,
             dir,
             web,
             link,
@@ -67,7 +93,8 @@ impl Hub {
         self.process.wait()?;
         let started = Instant::now();
         let ports = (self.web, self.link);
-        self.process = spawn(&self.program, self.dir.path(), ports, Some(core))?;
+        let etcd = self.etcd.as_ref();
+        self.process = spawn(&self.program, self.dir.path(), ports, etcd, Some(core))?;
         Ok(started)
     }
 
@@ -97,7 +124,11 @@ impl Hub {
     /// Bytes of the store's file that are in use on the disk.
     pub(crate) fn store_bytes(&self) -> Result<u64> {
         use std::os::unix::fs::MetadataExt as _;
-        Ok(fs::metadata(self.data().join("hub.redb"))?.blocks() * 512)
+        let file = match &self.etcd {
+            Some(_) => etcd_data(self.dir.path()).join("member/snap/db"),
+            None => self.data().join("hub.redb"),
+        };
+        Ok(fs::metadata(file)?.blocks() * 512)
     }
 
     pub(crate) fn usage(&self) -> Result<Usage> {
@@ -119,6 +150,51 @@ impl Drop for Hub {
     }
 }
 
+/// An etcd of one member. It ends with this value.
+struct Etcd {
+    client: u16,
+    process: Child,
+}
+
+impl Etcd {
+    fn start(dir: &Path) -> Result<Self> {
+        let (client, peer) = (free_port()?, free_port()?);
+        let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tools/etcd");
+        let (listen, peers) = (url(client), url(peer));
+        let process = Command::new(&program)
+            .args(["--name", "bench", "--log-level", "error", "--data-dir"])
+            .arg(etcd_data(dir))
+            .args(["--listen-client-urls", &listen])
+            .args(["--advertise-client-urls", &listen])
+            .args(["--listen-peer-urls", &peers])
+            .args(["--initial-advertise-peer-urls", &peers])
+            .args(["--initial-cluster", &format!("bench={peers}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(dir.join("etcd.log"))?)
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        // The hub tries until it answers.
+        Ok(Self { client, process })
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        // As the hub's.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+fn etcd_data(dir: &Path) -> PathBuf {
+    dir.join("etcd")
+}
+
 fn data(dir: &Path) -> PathBuf {
     dir.join("data")
 }
@@ -131,6 +207,7 @@ fn spawn(
     program: &Path,
     dir: &Path,
     (web, link): (u16, u16),
+    etcd: Option<&Etcd>,
     core: Option<usize>,
 ) -> Result<Child> {
     let mut command = match core {
@@ -141,6 +218,13 @@ fn spawn(
         }
         None => Command::new(program),
     };
+    let replica = etcd.map_or_else(Vec::new, |etcd| {
+        let ca = data(dir).join("ca").into_os_string();
+        let web = format!("127.0.0.1:{web}");
+        let named = ["--ca-dir".into(), ca, "--replica-web".into(), web.into()];
+        let endpoint = ["--etcd-endpoints".into(), url(etcd.client).into()];
+        named.into_iter().chain(endpoint).collect()
+    });
     let log = File::options().create(true).append(true).open(log(dir))?;
     command
         .args(["serve", "--data-dir"])
@@ -153,6 +237,7 @@ fn spawn(
         .env("MALLOC_ARENA_MAX", "1")
         // The bench is one caller that stands for many.
         .args(["--limit-requests", "0"])
+        .args(replica)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
