@@ -116,10 +116,10 @@ bench-failover: ## Failover by cause on a real cluster: RUNS=30 ONLY=pod-killed 
 	@target/debug/failover-bench --runs $(or $(RUNS),5) $(addprefix --only ,$(ONLY)) $(if $(FULL),--full) $(addprefix --record ,$(RECORD)) || { [ -n "$${KEEP:-}" ] || $(LAB) down; exit 1; }
 	@$(LAB) down
 
-bench-hub: ## What the hub costs and how fast it is with thousands of simulated agents (release build): SHORT=1 ONLY=load|scale|observe|stopped MEMBERS=1000
-	@tools/prerequisites.sh --only apt
-	@cargo build --release -p meridian-hub --bin meridian-hub
-	@cargo bench --profile dev -p meridian-integration --features lab --bench hub -- --hub target/release/meridian-hub $(if $(SHORT),--short) $(addprefix --only ,$(ONLY)) $(addprefix --members ,$(MEMBERS))
+bench-hub: ## What the hub costs and how fast it is with thousands of simulated agents (release build): SHORT=1 ONLY=load|scale|members|replicas|observe|stopped MEMBERS=1000
+	@tools/prerequisites.sh --only apt,kubernetes
+	@cargo build --release -p meridian-hub -p meridian-agent --bins
+	@cargo bench --profile dev -p meridian-integration --features lab --bench hub -- --hub target/release/meridian-hub --agent target/release/meridian-agent $(if $(SHORT),--short) $(addprefix --only ,$(ONLY)) $(addprefix --members ,$(MEMBERS))
 
 test: unit scenarios ## Everything that must be green before a change lands
 

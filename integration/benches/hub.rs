@@ -13,16 +13,26 @@ use anyhow::{Context as _, Result, ensure};
 
 #[path = "hub/api.rs"]
 mod api;
+#[path = "hub/apiserver.rs"]
+mod apiserver;
+#[path = "hub/etcd.rs"]
+mod etcd;
 #[path = "hub/fleet.rs"]
 mod fleet;
 #[path = "hub/kube.rs"]
 mod kube;
 #[path = "hub/load.rs"]
 mod load;
+#[path = "hub/member.rs"]
+mod member;
+#[path = "hub/members.rs"]
+mod members;
 #[path = "hub/observe.rs"]
 mod observe;
 #[path = "hub/process.rs"]
 mod process;
+#[path = "hub/replicas.rs"]
+mod replicas;
 #[path = "hub/report.rs"]
 mod report;
 #[path = "hub/scale.rs"]
@@ -33,7 +43,10 @@ mod selector;
 mod stopped;
 
 use load::Size;
+use members::Programs;
 
+/// What can be measured alone.
+const PARTS: [&str; 6] = ["load", "scale", "members", "replicas", "observe", "stopped"];
 /// Members of the long run and of the short one, step by step.
 const STEPS: [usize; 3] = [100, 1000, 5000];
 const SHORT_STEPS: [usize; 2] = [100, 1000];
@@ -69,19 +82,23 @@ fn argument(name: &str) -> Option<String> {
     arguments.nth(1)
 }
 
+/// The program that an argument names.
+fn program(argument_name: &str) -> Result<PathBuf> {
+    let named =
+        argument(argument_name).with_context(|| format!("{argument_name} PROGRAM is missing"))?;
+    fs::canonicalize(&named).with_context(|| format!("no program {named}"))
+}
+
 async fn bench() -> Result<()> {
     let short = std::env::args().any(|argument| argument == "--short");
-    let program = PathBuf::from(argument("--hub").context("--hub PROGRAM is missing")?);
-    let program =
-        fs::canonicalize(&program).with_context(|| format!("no program {}", program.display()))?;
+    let program = program("--hub")?;
     let only = argument("--only");
     let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
     ensure!(
-        ["scale", "load", "observe", "stopped"]
-            .into_iter()
-            .any(wanted),
-        "--only {}: expected scale, load, observe or stopped",
-        only.as_deref().unwrap_or_default()
+        PARTS.into_iter().any(wanted),
+        "--only {}: expected one of {}",
+        only.as_deref().unwrap_or_default(),
+        PARTS.join(", ")
     );
     let begun = Instant::now();
     machine("before")?;
@@ -91,6 +108,17 @@ async fn bench() -> Result<()> {
     }
     if wanted("scale") {
         scale::measure(&program, if short { &SHORT_STEPS } else { &STEPS }).await?;
+    }
+    if wanted("members") {
+        let agent = self::program("--agent")?;
+        let programs = Programs {
+            hub: program.clone(),
+            agent,
+        };
+        members::measure(&programs, if short { 20 } else { 200 }).await?;
+    }
+    if wanted("replicas") {
+        replicas::measure(&program, if short { 5 } else { 30 }).await?;
     }
     if wanted("observe") {
         // A thousand members with a hundred databases each take an hour, and are measured by who asks for them.

@@ -1,6 +1,6 @@
 //! The hub's web API, asked over connections that stay open.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -32,13 +32,14 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// A hub that runs over this folder.
-    pub(crate) fn open(data: &Path, port: u16) -> Result<Self> {
-        // With an authority of its own beside it, where several replicas share that.
-        let token = std::fs::read_to_string(data.join("admin-token"))
-            .or_else(|_| std::fs::read_to_string(data.join("ca/admin-token")))?;
+    /// A hub whose administrator's token and roots are in this folder, as a data folder or an authority's has them.
+    pub(crate) fn open(folder: &Path, port: u16) -> Result<Self> {
+        let token = fs::read_to_string(folder.join("admin-token"))?;
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(data.join("ca/root.crt"))?)?;
+        let within = [folder.join("ca/root.crt"), folder.join("root.crt")];
+        let root = within.iter().find(|path| path.exists());
+        let root = root.with_context(|| format!("no root.crt in {}", folder.display()))?;
+        roots.add(CertificateDer::from_pem_file(root)?)?;
         let tls = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();

@@ -127,32 +127,11 @@ impl Fleet {
     }
 
     async fn connected(&self, count: usize) -> Result<()> {
-        let begun = Instant::now();
-        while self.hub.connected().await? < count {
-            let limit = JOINED * u32::try_from(count.div_ceil(100))?;
-            ensure!(
-                begun.elapsed() < limit,
-                "{count} members are not connected after {limit:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
+        connected(&self.hub, count).await
     }
 
     async fn reported(&self, count: usize) -> Result<()> {
-        let begun = Instant::now();
-        loop {
-            let list = self.hub.get("/api/v1/remoteclusters").await?;
-            let known = list["items"].as_array().map_or(0, Vec::len);
-            if known >= count {
-                return Ok(());
-            }
-            ensure!(
-                begun.elapsed() < JOINED,
-                "{known} of {count} RECs are known after {JOINED:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        reported(&self.hub, count).await
     }
 
     /// Forgets arrivals that nobody waited for.
@@ -165,6 +144,37 @@ impl Fleet {
         self.stop.cancel();
         self.agents.close();
         self.agents.wait().await;
+    }
+}
+
+/// Waits until so many members have a session.
+pub(crate) async fn connected(hub: &HubApi, count: usize) -> Result<()> {
+    let begun = Instant::now();
+    while hub.connected().await? < count {
+        let limit = JOINED * u32::try_from(count.div_ceil(100))?;
+        ensure!(
+            begun.elapsed() < limit,
+            "{count} members are not connected after {limit:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// Waits until the RECs of so many members are known.
+pub(crate) async fn reported(hub: &HubApi, count: usize) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let list = hub.get("/api/v1/remoteclusters").await?;
+        let known = list["items"].as_array().map_or(0, Vec::len);
+        if known >= count {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < JOINED,
+            "{known} of {count} RECs are known after {JOINED:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -211,11 +221,11 @@ fn config(n: usize, api: &Api) -> LinkConfig {
     }
 }
 
-fn name(n: usize) -> String {
+pub(crate) fn name(n: usize) -> String {
     format!("m-{n:04}")
 }
 
-async fn token(hub: &HubApi, n: usize) -> Result<Value> {
+pub(crate) async fn token(hub: &HubApi, n: usize) -> Result<Value> {
     let wanted = json!({
         "apiVersion": "meridian.dev/v1alpha1",
         "kind": "Token",
@@ -227,7 +237,7 @@ async fn token(hub: &HubApi, n: usize) -> Result<Value> {
 }
 
 /// The Secret that a person applies.
-fn material(n: usize, token: &Value, link: &str) -> Result<Value> {
+pub(crate) fn material(n: usize, token: &Value, link: &str) -> Result<Value> {
     let text = |field: &str| {
         token[field]
             .as_str()
@@ -248,13 +258,13 @@ fn material(n: usize, token: &Value, link: &str) -> Result<Value> {
     }))
 }
 
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
 /// A REC that runs and can be reached from other regions.
-fn rec(n: usize) -> Value {
+pub(crate) fn rec(n: usize) -> Value {
     json!({
         "apiVersion": "app.redislabs.com/v1",
         "kind": "RedisEnterpriseCluster",

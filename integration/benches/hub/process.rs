@@ -2,16 +2,20 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use super::api::Api;
+use super::{
+    api::Api,
+    etcd::{self, Etcd},
+};
 
 /// How long the hub may take until it answers.
 const READY: Duration = Duration::from_secs(60);
@@ -25,10 +29,37 @@ pub(crate) enum Backing {
     Etcd,
 }
 
-/// A hub with its state in a folder of its own. It ends with this value.
+/// What replicas have in common: an etcd and an authority.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    etcd: Arc<Etcd>,
+    dir: Arc<TempDir>,
+}
+
+impl Shared {
+    /// Starts the etcd and makes the authority.
+    pub(crate) fn start(program: &Path) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let made = Command::new(program)
+            .args(["init", "--ca-dir"])
+            .arg(dir.path().join("ca"))
+            .output()?;
+        ensure!(made.status.success(), "{made:?}");
+        Ok(Self {
+            etcd: Arc::new(Etcd::start(dir.path())?),
+            dir: Arc::new(dir),
+        })
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca")
+    }
+}
+
+/// A hub with a folder of its own, where its state is unless it shares one. It ends with this value.
 pub(crate) struct Hub {
     program: PathBuf,
-    etcd: Option<Etcd>,
+    shared: Option<Shared>,
     dir: TempDir,
     web: u16,
     link: u16,
@@ -43,22 +74,21 @@ impl Hub {
 
     /// Starts one and waits until it answers.
     pub(crate) async fn start_over(program: &Path, backing: Backing) -> Result<(Self, Api)> {
+        let shared = match backing {
+            Backing::Redb => None,
+            Backing::Etcd => Some(Shared::start(program)?),
+        };
+        Self::start_with(program, shared).await
+    }
+
+    /// Starts one beside others that share their state with it, and waits until it answers.
+    pub(crate) async fn start_with(program: &Path, shared: Option<Shared>) -> Result<(Self, Api)> {
         let dir = tempfile::tempdir()?;
         let (web, link) = (free_port()?, free_port()?);
-        let etcd = match backing {
-            Backing::Redb => None,
-            Backing::Etcd => {
-                let ca = data(dir.path()).join("ca");
-                let mut init = Command::new(program);
-                let made = init.arg("init").arg("--ca-dir").arg(&ca).output()?;
-                ensure!(made.status.success(), "{made:?}");
-                Some(Etcd::start(dir.path())?)
-            }
-        };
-        let process = spawn(program, dir.path(), (web, link), etcd.as_ref(), None)?;
+        let process = spawn(program, dir.path(), (web, link), shared.as_ref(), None)?;
         let hub = Self {
             program: program.to_owned(),
-            etcd,
+            shared,
             dir,
             web,
             link,
@@ -68,10 +98,11 @@ impl Hub {
         Ok((hub, api))
     }
 
-    async fn ready(&self) -> Result<Api> {
+    /// Waits until it answers.
+    pub(crate) async fn ready(&self) -> Result<Api> {
         let begun = Instant::now();
         loop {
-            let failed = match Api::open(&self.data(), self.web) {
+            let failed = match Api::open(&self.authority(), self.web) {
                 Ok(api) => match api.get("/api/v1/hub").await {
                     Ok(_) => return Ok(api),
                     Err(error) => error,
@@ -87,15 +118,31 @@ impl Hub {
         }
     }
 
-    /// Kills it as a crash would, and starts it again on one core; returns when it was started.
-    pub(crate) fn crash(&mut self, core: usize) -> Result<Instant> {
+    /// Kills it as a crash would, and starts it again, on one core if that is named; returns when it was started.
+    pub(crate) fn crash(&mut self, core: Option<usize>) -> Result<Instant> {
+        self.kill()?;
+        let started = Instant::now();
+        self.restart(core)?;
+        Ok(started)
+    }
+
+    /// Kills it as a crash would.
+    pub(crate) fn kill(&mut self) -> Result<()> {
         self.process.kill()?;
         self.process.wait()?;
-        let started = Instant::now();
-        let ports = (self.web, self.link);
-        let etcd = self.etcd.as_ref();
-        self.process = spawn(&self.program, self.dir.path(), ports, etcd, Some(core))?;
-        Ok(started)
+        Ok(())
+    }
+
+    /// Starts one that was killed again, on one core if that is named.
+    pub(crate) fn restart(&mut self, core: Option<usize>) -> Result<()> {
+        let (ports, shared) = ((self.web, self.link), self.shared.as_ref());
+        self.process = spawn(&self.program, self.dir.path(), ports, shared, core)?;
+        Ok(())
+    }
+
+    /// Whether it takes members, which only the one that leads does.
+    pub(crate) fn leads(&self) -> bool {
+        TcpStream::connect(self.link()).is_ok()
     }
 
     /// Lets it run on every core again.
@@ -116,6 +163,12 @@ impl Hub {
         data(self.dir.path())
     }
 
+    /// Folder of the administrator's token and of the roots.
+    fn authority(&self) -> PathBuf {
+        let shared = self.shared.as_ref().map(Shared::ca);
+        shared.unwrap_or_else(|| self.data())
+    }
+
     /// Address of the link.
     pub(crate) fn link(&self) -> String {
         format!("127.0.0.1:{}", self.link)
@@ -124,8 +177,8 @@ impl Hub {
     /// Bytes of the store's file that are in use on the disk.
     pub(crate) fn store_bytes(&self) -> Result<u64> {
         use std::os::unix::fs::MetadataExt as _;
-        let file = match &self.etcd {
-            Some(_) => etcd_data(self.dir.path()).join("member/snap/db"),
+        let file = match &self.shared {
+            Some(shared) => etcd::data(shared.dir.path()).join("member/snap/db"),
             None => self.data().join("hub.redb"),
         };
         Ok(fs::metadata(file)?.blocks() * 512)
@@ -150,51 +203,6 @@ impl Drop for Hub {
     }
 }
 
-/// An etcd of one member. It ends with this value.
-struct Etcd {
-    client: u16,
-    process: Child,
-}
-
-impl Etcd {
-    fn start(dir: &Path) -> Result<Self> {
-        let (client, peer) = (free_port()?, free_port()?);
-        let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tools/etcd");
-        let (listen, peers) = (url(client), url(peer));
-        let process = Command::new(&program)
-            .args(["--name", "bench", "--log-level", "error", "--data-dir"])
-            .arg(etcd_data(dir))
-            .args(["--listen-client-urls", &listen])
-            .args(["--advertise-client-urls", &listen])
-            .args(["--listen-peer-urls", &peers])
-            .args(["--initial-advertise-peer-urls", &peers])
-            .args(["--initial-cluster", &format!("bench={peers}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(dir.join("etcd.log"))?)
-            .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
-        // The hub tries until it answers.
-        Ok(Self { client, process })
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        // As the hub's.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-fn url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
-}
-
-fn etcd_data(dir: &Path) -> PathBuf {
-    dir.join("etcd")
-}
-
 fn data(dir: &Path) -> PathBuf {
     dir.join("data")
 }
@@ -207,7 +215,7 @@ fn spawn(
     program: &Path,
     dir: &Path,
     (web, link): (u16, u16),
-    etcd: Option<&Etcd>,
+    shared: Option<&Shared>,
     core: Option<usize>,
 ) -> Result<Child> {
     let mut command = match core {
@@ -218,11 +226,10 @@ fn spawn(
         }
         None => Command::new(program),
     };
-    let replica = etcd.map_or_else(Vec::new, |etcd| {
-        let ca = data(dir).join("ca").into_os_string();
-        let web = format!("127.0.0.1:{web}");
+    let replica = shared.map_or_else(Vec::new, |shared| {
+        let (ca, web) = (shared.ca().into_os_string(), format!("127.0.0.1:{web}"));
         let named = ["--ca-dir".into(), ca, "--replica-web".into(), web.into()];
-        let endpoint = ["--etcd-endpoints".into(), url(etcd.client).into()];
+        let endpoint = ["--etcd-endpoints".into(), shared.etcd.url().into()];
         named.into_iter().chain(endpoint).collect()
     });
     let log = File::options().create(true).append(true).open(log(dir))?;
@@ -245,7 +252,7 @@ fn spawn(
         .with_context(|| format!("start {}", program.display()))
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

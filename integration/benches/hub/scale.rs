@@ -90,7 +90,7 @@ pub(crate) async fn measure(program: &Path, steps: &[usize]) -> Result<()> {
 /// Kills the hub, starts it on one core, and watches the members come back.
 async fn come_back(hub: &mut Hub, fleet: &mut Fleet) -> Result<()> {
     section("members that come back after kill -9, the hub on one core");
-    let started = hub.crash(CORE)?;
+    let started = hub.crash(Some(CORE))?;
     let count = fleet.len();
     let (mut reached, mut peak, mut rate) = ([None; 3], 0.0_f64, 0.0_f64);
     let goals = [count.div_ceil(2), count * 95 / 100, count];
