@@ -194,6 +194,7 @@ pub struct App {
     store: Arc<dyn Store>,
     ca: Arc<Authority>,
     clock: Arc<dyn Clock>,
+    began_at: Timestamp,
     settings: Settings,
     reign: ArcSwap<Reign>,
     reign_changed: broadcast::Sender<()>,
@@ -221,6 +222,7 @@ impl App {
         Self {
             store,
             ca,
+            began_at: clock.now(),
             clock,
             settings,
             reign: ArcSwap::from_pointee(reign),

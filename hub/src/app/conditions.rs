@@ -16,16 +16,27 @@ use crate::store::{Txn, keys};
 /// Databases whose turns are stored together: each takes a check and a write, so this stays below the store's limit.
 const TOGETHER: usize = 40;
 
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// Nobody has told this process, whatever was so before it began.
+    Unknown,
+}
+
 /// A condition as it is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// What it is about.
     pub type_: &'static str,
     /// Whether it is so.
-    pub is_true: bool,
+    pub truth: Truth,
     /// One word for machines that says why.
     pub reason: &'static str,
-    /// What it waits for; empty if it is so.
+    /// What it waits for, or who has to be heard; empty if it is so.
     pub message: String,
     /// When that turned last.
     pub since: Timestamp,
@@ -48,7 +59,7 @@ impl Found {
         let before = known.copied().unwrap_or(begin);
         Self {
             type_,
-            is_true,
+            truth: if is_true { Truth::True } else { Truth::False },
             reason: if is_true { type_ } else { waiting },
             message: waits.join("; "),
             since: if before.is_true == is_true {
@@ -65,11 +76,10 @@ impl Found {
 pub fn of(view: &DatabaseView) -> Vec<Found> {
     let (unplanned, planned) = unplanned(view);
     let delivered = waits(view, undelivered);
-    let active = waits(view, inactive);
     let mut found = vec![
         Found::of(view, "Planned", unplanned, &planned),
         Found::of(view, "Delivered", "WaitsForMembers", &delivered),
-        Found::of(view, "Active", "WaitsForDatabases", &active),
+        active(view),
     ];
     let held_back = waits(view, frozen);
     if view.database.record.deletion.is_some() && !held_back.is_empty() {
@@ -154,6 +164,33 @@ fn inactive(participant: &ParticipantView) -> Option<String> {
     }
 }
 
+/// Whether every participant says that the database is active there. What a member said to another process, or before its
+/// session began anew, says nothing of now.
+fn active(view: &DatabaseView) -> Found {
+    let inactive = Found::of(view, "Active", "WaitsForDatabases", &waits(view, inactive));
+    let unheard = waits(view, unheard);
+    if inactive.truth == Truth::False || unheard.is_empty() {
+        return inactive;
+    }
+    Found {
+        truth: Truth::Unknown,
+        reason: "NotHeardSinceStart",
+        message: unheard.join("; "),
+        since: view.began_at.max(view.database.record.created_at),
+        ..inactive
+    }
+}
+
+fn unheard(participant: &ParticipantView) -> Option<String> {
+    let observed = participant.database.observed.as_ref()?;
+    (!observed.heard).then(|| {
+        format!(
+            "the member has not said so again since its session, or this hub, began; as of {} the database there was active",
+            observed.as_of
+        )
+    })
+}
+
 fn away(member: &MemberView) -> String {
     match &member.presence {
         Some(edge) => format!(
@@ -213,11 +250,17 @@ fn turned(view: &DatabaseView) -> Option<Transitions> {
     let mut now = view.transitions.clone();
     for Found {
         type_,
-        is_true,
+        truth,
         since,
         ..
     } in of(view)
     {
+        // What is unknown has not turned.
+        let is_true = match truth {
+            Truth::True => true,
+            Truth::False => false,
+            Truth::Unknown => continue,
+        };
         let known = now.0.get(type_);
         if known.map_or(is_true, |known| known.is_true != is_true) {
             now.0

@@ -37,10 +37,22 @@ pub struct Observation {
 struct Heard {
     /// What is stored of it; `None` while that is not known.
     stored: Option<Stored>,
+    /// What the member says, while that is being stored; an edge that means something else was not heard.
+    begun: Option<Meaning>,
+    /// Whether the member had spoken of it before.
+    before: bool,
     /// What was heard last.
     now: Box<[Moving]>,
     /// When, as far as that is stored.
     as_of: Timestamp,
+}
+
+impl Heard {
+    /// Whether the member has said what is stored, or has said more and that is not stored yet.
+    fn has_said(&self, edge: &StoredObservation) -> bool {
+        let begun = self.begun.as_ref();
+        self.before || begun.is_none_or(|begun| *begun == Meaning::of(edge))
+    }
 }
 
 /// What is stored of an object.
@@ -102,10 +114,14 @@ impl Observations {
         let known = heard.entry(uid).or_default().entry(object);
         let known = known.or_insert_with(|| Heard {
             stored: None,
+            begun: None,
+            before: false,
             now: Box::default(),
             as_of: Timestamp::MIN,
         });
+        known.before |= known.stored.is_some();
         (known.stored, known.now) = (None, moving(seen));
+        known.begun = Some(Meaning::of(seen));
     }
 
     /// Notes what a member says of an object, of which this is stored now.
@@ -121,6 +137,8 @@ impl Observations {
                 meaning: Meaning::of(stored),
                 moving: moving(stored),
             }),
+            begun: None,
+            before: true,
             now: moving(seen),
             as_of: seen.as_of,
         };
@@ -154,7 +172,7 @@ impl Observations {
             status: edge.status.clone(),
             links,
             as_of: heard.map_or(edge.as_of, |heard| heard.as_of.max(edge.as_of)),
-            heard: heard.is_some(),
+            heard: heard.is_some_and(|heard| heard.has_said(edge)),
         }
     }
 }

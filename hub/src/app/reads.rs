@@ -101,6 +101,8 @@ pub struct DatabaseView {
     pub waits: Option<Waits>,
     /// When all this was read.
     pub read_at: Timestamp,
+    /// Since when this process hears members.
+    pub began_at: Timestamp,
     /// Its participants, in the order of the spec.
     pub participants: Vec<ParticipantView>,
     /// The newest revision of all this.
@@ -294,7 +296,11 @@ impl App {
             revision,
         } = self.lists(database_prefixes()).await?;
         Ok(Read {
-            value: databases(&mut lists, scope, (&self.observations, self.now()))?,
+            value: databases(
+                &mut lists,
+                scope,
+                (&self.observations, self.now(), self.began_at),
+            )?,
             revision,
         })
     }
@@ -304,7 +310,7 @@ impl App {
 fn databases(
     lists: &mut Lists,
     scope: &Scope,
-    (heard, read_at): (&Observations, Timestamp),
+    (heard, read_at, began_at): (&Observations, Timestamp, Timestamp),
 ) -> Result<Vec<DatabaseView>, StoreError> {
     let members = members(lists)?;
     let remotes: BTreeMap<String, _> = keyed(lists.next(&keys::remotes())?);
@@ -345,6 +351,7 @@ fn databases(
             waits: waits.map(|held| held.record.clone()),
             transitions: turned.map(|held| held.record.clone()).unwrap_or_default(),
             read_at,
+            began_at,
             database,
         }
     };

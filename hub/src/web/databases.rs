@@ -291,6 +291,7 @@ fn alone(database: Held<Database>) -> DatabaseView {
     DatabaseView {
         newest: database.modified,
         read_at: database.record.created_at,
+        began_at: database.record.created_at,
         transitions: Transitions::default(),
         waits: None,
         database,

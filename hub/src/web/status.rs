@@ -9,7 +9,7 @@ use meridian_api::crds::shared::{Condition, SpecStatus};
 use meridian_api::web::{ActiveActiveDatabaseStatus, Link, Observed, Participant};
 
 use super::answer::time;
-use crate::app::conditions::{self, Found, applied, classic, member, pending};
+use crate::app::conditions::{self, Found, Truth, applied, classic, member, pending};
 use crate::app::observed::Observation;
 use crate::app::reads::{DatabaseView, MemberView, ParticipantView};
 use crate::store::records::LinkReport;
@@ -162,7 +162,12 @@ fn link(report: &LinkReport) -> Link {
 fn condition(view: &DatabaseView, found: Found) -> Condition {
     Condition {
         type_: found.type_.to_owned(),
-        status: if found.is_true { "True" } else { "False" }.to_owned(),
+        status: match found.truth {
+            Truth::True => "True",
+            Truth::False => "False",
+            Truth::Unknown => "Unknown",
+        }
+        .to_owned(),
         reason: found.reason.to_owned(),
         message: found.message,
         last_transition_time: time(found.since),

@@ -21,10 +21,10 @@ async fn world() -> TestHub {
     hub
 }
 
-async fn found(hub: &TestHub) -> Vec<(&'static str, bool, Timestamp)> {
+async fn found(hub: &TestHub) -> Vec<(&'static str, Truth, Timestamp)> {
     let view = hub.app.database_view(&Scope::all(), "shop").await.unwrap();
     let found = of(&view.unwrap()).into_iter();
-    found.map(|it| (it.type_, it.is_true, it.since)).collect()
+    found.map(|it| (it.type_, it.truth, it.since)).collect()
 }
 
 async fn plan(hub: &TestHub) {
@@ -62,9 +62,9 @@ async fn a_step_keeps_the_time_at_which_it_turned_until_it_turns_again_and_after
     let hub = world().await;
     let created = hub.app.now() - SignedDuration::from_mins(1);
     let none = [
-        ("Planned", false, created),
-        ("Delivered", false, created),
-        ("Active", false, created),
+        ("Planned", Truth::False, created),
+        ("Delivered", Truth::False, created),
+        ("Active", Truth::False, created),
     ];
     assert_eq!(found(&hub).await, none);
     assert_eq!(hub.app.note_turns().await.unwrap(), 0, "so it begins");
@@ -84,22 +84,26 @@ async fn a_step_keeps_the_time_at_which_it_turned_until_it_turns_again_and_after
     hub.clock.advance(SignedDuration::from_mins(1));
     report(&hub, "active").await;
     let all = [
-        ("Planned", true, at_plan),
-        ("Delivered", true, at_report),
-        ("Active", true, at_report),
+        ("Planned", Truth::True, at_plan),
+        ("Delivered", Truth::True, at_report),
+        ("Active", Truth::True, at_report),
     ];
     assert_eq!(found(&hub).await, all);
+    hub.clock.advance(SignedDuration::from_mins(1));
     let hub = hub.restarted_with(hub.store.clone()).await;
-    assert_eq!(found(&hub).await, all);
+    let unheard = ("Active", Truth::Unknown, hub.app.now());
+    assert_eq!(found(&hub).await, [all[0], all[1], unheard]);
     assert_eq!(
         hub.app.note_turns().await.unwrap(),
         0,
         "a start turns nothing"
     );
+    report(&hub, "active").await;
+    assert_eq!(found(&hub).await, all, "it was so all the time");
 
     report(&hub, "error").await;
     let at_error = hub.app.now();
-    let lost = [all[0], all[1], ("Active", false, at_error)];
+    let lost = [all[0], all[1], ("Active", Truth::False, at_error)];
     assert_eq!(found(&hub).await, lost, "told before it is remembered");
     assert_eq!(hub.app.note_turns().await.unwrap(), 1);
     hub.clock.advance(SignedDuration::from_mins(1));

@@ -247,3 +247,20 @@ async fn what_is_gone_costs_no_memory_and_is_asked_of_the_store_when_it_is_there
     say(&hub, &[FIRST]).await;
     assert!(seen(&hub, 0).await.heard);
 }
+
+#[tokio::test]
+async fn what_a_member_says_is_not_heard_in_what_was_stored_before_it() {
+    let hub = TestHub::new().await;
+    told(&hub, 0).await;
+    say(&hub, &[FIRST]).await;
+    let again = hub.restarted_with(hub.store.clone()).await;
+    let other = Saying { phase: 1, ..FIRST }.observation();
+    let observations = &again.app.observations;
+    observations.begin(uid(LAB_1), id(0), &other);
+    assert!(!seen(&again, 0).await.heard, "it said something else");
+    observations.begin(uid(LAB_1), id(0), &FIRST.observation());
+    assert!(seen(&again, 0).await.heard, "it said what is stored");
+    say(&again, &[FIRST]).await;
+    observations.begin(uid(LAB_1), id(0), &other);
+    assert!(seen(&again, 0).await.heard, "it had said so before");
+}

@@ -209,7 +209,11 @@ impl App {
                 value: mut lists,
                 revision,
             } = self.exactly(kinds).await?;
-            let value = databases(&mut lists, scope, (&self.observations, self.now()))?;
+            let value = databases(
+                &mut lists,
+                scope,
+                (&self.observations, self.now(), self.began_at),
+            )?;
             let is_whole = |view: &DatabaseView| {
                 let before = known.iter().find(|held| held.key == view.database.key);
                 let mut remotes = view

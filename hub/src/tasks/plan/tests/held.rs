@@ -15,7 +15,7 @@ async fn planned(hub: &TestHub, name: &str) -> Option<(&'static str, String)> {
     let found = conditions::of(&view.unwrap());
     let planned = found.into_iter().find(|found| found.type_ == "Planned");
     planned
-        .filter(|found| !found.is_true)
+        .filter(|found| found.truth != conditions::Truth::True)
         .map(|found| (found.reason, found.message))
 }
 
