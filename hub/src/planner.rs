@@ -85,7 +85,7 @@ impl Input {
     }
 
     /// Whether a member is gone for good, as far as this hub is concerned.
-    fn is_removed(&self, cluster: ClusterUid) -> bool {
+    pub(crate) fn is_removed(&self, cluster: ClusterUid) -> bool {
         self.removed.contains_key(&cluster) && !self.clusters.contains_key(&cluster)
     }
 

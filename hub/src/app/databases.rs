@@ -22,8 +22,8 @@ use super::{App, AppError, until_uncontended};
 use crate::domain::access::grant::{Kind, Verb};
 use crate::domain::database::{self, Database, Deletion};
 use crate::domain::remote::Remote;
-use crate::store::records::{self, Held, TxnExt as _};
-use crate::store::{Txn, keys};
+use crate::store::records::{self, Held, Mark, TxnExt as _};
+use crate::store::{StoreError, Txn, keys};
 
 /// Kind of the object on members.
 const REAADB: &str = "RedisEnterpriseActiveActiveDatabase";
@@ -136,6 +136,7 @@ impl App {
                     new.name
                 )));
             }
+            let departures = records::get(store, &keys::departures()).await?;
             self.check_participants(&new.spec).await?;
             let spec = serde_json::to_value(&new.spec)
                 .map_err(|e| AppError::Conflict(format!("the spec has no JSON form: {e}")))?;
@@ -152,7 +153,7 @@ impl App {
                 removals: BTreeMap::new(),
             };
             let made = (new.name.as_str(), database.object_id.to_string());
-            let txn = Txn::new().create(&key, &database)?;
+            let txn = names_members(departures.as_ref())?.create(&key, &database)?;
             let txn = self.remember(txn, manner, &memory, (made.0, &made.1))?;
             let deed = Deed {
                 project,
@@ -259,6 +260,12 @@ impl App {
         let all = records::list(self.store().as_ref(), &keys::remotes()).await?;
         check_participants(spec, &by_name(&all.value))
     }
+}
+
+/// A transaction by which an intent names members: it is void if one goes meanwhile, and makes void the removal of one.
+pub(super) fn names_members(departures: Option<&Held<Mark>>) -> Result<Txn, StoreError> {
+    let txn = Txn::new().still(&keys::departures(), departures);
+    txn.put_record(&keys::intents(), &Mark {})
 }
 
 /// The rules of the kind, which every interface shares.

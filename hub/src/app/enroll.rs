@@ -250,8 +250,8 @@ impl App {
                 &NameHolder {
                     cluster: cluster.uid,
                 },
-            )?
-            .delete(keys::removed(cluster.uid).text());
+            )?;
+        let txn = self.forget_removed(cluster.uid, txn).await?;
         let deed = Deed::of_identity("join", &cluster.name);
         self.commit_audited(txn, trail, &deed).await?;
         Ok(Enrolled { cluster, issued })

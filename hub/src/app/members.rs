@@ -2,6 +2,7 @@
 
 mod desired;
 mod removal;
+mod residue;
 
 use std::collections::BTreeSet;
 
@@ -237,10 +238,13 @@ impl App {
 
     async fn next_epoch(&self, uid: ClusterUid) -> Result<u64, AppError> {
         until_uncontended(|| async {
+            // Who was removed, or lost, since it was let in has no session.
+            let member = self.held_member(uid).await?;
             let key = keys::session(uid);
             let held = records::get(self.store().as_ref(), &key).await?;
             let epoch = held.as_ref().map_or(0, |held| held.record.epoch) + 1;
-            self.commit(Txn::new().upsert(&key, held.as_ref(), &SessionEpoch { epoch })?)
+            let txn = Txn::new().unchanged(&member);
+            self.commit(txn.upsert(&key, held.as_ref(), &SessionEpoch { epoch })?)
                 .await?;
             Ok(epoch)
         })
@@ -250,7 +254,7 @@ impl App {
     /// Writes an edge of a member's presence; one of an older session than the last edge's is dropped.
     ///
     /// # Errors
-    /// [`AppError::Store`].
+    /// [`AppError::Refused`] for who is no member any more, [`AppError::Store`].
     pub async fn presence(
         &self,
         uid: ClusterUid,
@@ -258,6 +262,7 @@ impl App {
         session_epoch: u64,
     ) -> Result<(), AppError> {
         until_uncontended(|| async {
+            let member = self.held_member(uid).await?;
             let key = keys::presence(uid);
             let held = records::get(self.store().as_ref(), &key).await?;
             if held
@@ -271,8 +276,8 @@ impl App {
                 since: self.now(),
                 session_epoch,
             };
-            self.commit(Txn::new().upsert(&key, held.as_ref(), &edge)?)
-                .await?;
+            let txn = Txn::new().unchanged(&member);
+            self.commit(txn.upsert(&key, held.as_ref(), &edge)?).await?;
             Ok(())
         })
         .await
@@ -287,7 +292,8 @@ impl App {
         recs.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         until_uncontended(|| async {
             let store = self.store().as_ref();
-            let cluster = self.member(uid).await?;
+            let member = self.held_member(uid).await?;
+            let cluster = &member.record;
             let key = keys::recs(uid);
             let held = records::get(store, &key).await?;
             let mut txn = Txn::new();
@@ -317,8 +323,11 @@ impl App {
                 recs: recs.clone(),
                 as_of: self.now(),
             };
-            self.commit(txn.upsert(&key, held.as_ref(), &inventory)?)
-                .await?;
+            self.commit(
+                txn.unchanged(&member)
+                    .upsert(&key, held.as_ref(), &inventory)?,
+            )
+            .await?;
             Ok(())
         })
         .await

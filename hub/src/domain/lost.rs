@@ -23,8 +23,16 @@ pub struct Lost {
     pub remotes: BTreeSet<String>,
     /// Databases that go on without it, by name.
     pub databases: BTreeSet<String>,
-    /// What may still be there.
+    /// What may still be there: all of it, or as much as one record holds.
     pub residue: Vec<Residue>,
+    /// In how many parts of their own the rest of it lies.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub parts: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_none(parts: &u32) -> bool {
+    *parts == 0
 }
 
 /// Something that may be left on a member that nobody waits for.

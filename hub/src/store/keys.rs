@@ -1,7 +1,7 @@
 //! The only place that spells keys. A [`Key`] or [`Prefix`] carries the type of what lies under it.
 //!
 //! `/meta` store birth, authority, roots, starts, counters · `/doubt`, `/adopted` lineage in question · `/cluster`, `/cluster-name`,
-//! `/removed`, `/presence`, `/session`, `/instances`, `/denied` members · `/token`, `/approval`, `/user`, `/user-use` secrets' hashes ·
+//! `/removed`, `/residue`, `/presence`, `/session`, `/instances`, `/denied` members · `/token`, `/approval`, `/user`, `/user-use` secrets' hashes ·
 //! `/repeat` idempotency keys · `/recs`, `/remote`, `/trust` inventory · `/audit`, `/audit-new`, `/audit-ends` audit log ·
 //! `/database`, `/membership`, `/waits` intent and its allocations · `/desired`, `/outcome`, `/observed` per member and object ·
 //! `/tally` deletions of a member and of the fleet.
@@ -13,7 +13,7 @@ use meridian_api::audit::{Event, Record};
 use meridian_api::ids::{ClusterUid, ObjectId, Term};
 
 use super::records::{
-    AuditEnds, Counters, Filling, NameHolder, SessionEpoch, StoredObservation, StoredOutcome,
+    AuditEnds, Counters, Filling, Mark, NameHolder, SessionEpoch, StoredObservation, StoredOutcome,
     Transitions,
 };
 use crate::domain::access::{ApiToken, JoinToken, LastUse, Repeat};
@@ -25,6 +25,7 @@ use crate::domain::database::{Database, Membership, Waits};
 use crate::domain::denial::{Denial, Serial};
 use crate::domain::desired::Desired;
 use crate::domain::lineage::{Accepted, Anchor, Birth, Doubt, Start};
+use crate::domain::lost::Residue;
 use crate::domain::remote::Remote;
 use crate::domain::trust::{Bundle, MemberTrust};
 
@@ -113,6 +114,8 @@ kinds! {
     cluster_name(name: &str) / cluster_names: NameHolder = "/cluster-name/" "{}";
     /// A removed registration.
     removed(uid: ClusterUid) / all_removed: RemovedCluster = "/removed/" "{}";
+    /// More of what may be left on a lost member than its declaration holds, by part.
+    residue(uid: ClusterUid, part: u32) / all_residues: Vec<Residue> = "/residue/" "{}/{:05}";
     /// A cluster that is not let in.
     denied_cluster(uid: ClusterUid) / denied_clusters: Denial = "/denied/cluster/" "{}";
     /// A certificate that is accepted no more.
@@ -198,6 +201,18 @@ pub const AUDIT_BLOCK: u64 = 1000;
 #[must_use]
 pub fn audit_block(number: u64) -> Prefix<Record> {
     Prefix::new(&format!("/audit/{:017}", number / AUDIT_BLOCK))
+}
+
+/// Written whenever a member goes: who names members in an intent demands that none has gone meanwhile.
+#[must_use]
+pub fn departures() -> Key<Mark> {
+    Key::new("/meta/departures".to_owned())
+}
+
+/// Written whenever an intent names members: who removes a member demands that none did so meanwhile.
+#[must_use]
+pub fn intents() -> Key<Mark> {
+    Key::new("/meta/intents".to_owned())
 }
 
 /// The hub's counters.

@@ -54,6 +54,10 @@ pub struct NameHolder {
     pub cluster: ClusterUid,
 }
 
+/// Says by its revision that something of a kind has happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {}
+
 /// Highest session epoch of a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionEpoch {
@@ -282,6 +286,10 @@ pub trait TxnExt: Sized {
     /// Demands that a record is as it was read.
     #[must_use]
     fn unchanged<R>(self, read: &Held<R>) -> Self;
+
+    /// Demands that a record is as it was read, or still missing.
+    #[must_use]
+    fn still<R>(self, key: &Key<R>, read: Option<&Held<R>>) -> Self;
 }
 
 impl TxnExt for Txn {
@@ -316,6 +324,13 @@ impl TxnExt for Txn {
 
     fn unchanged<R>(self, read: &Held<R>) -> Self {
         self.at(read.key.clone(), read.modified)
+    }
+
+    fn still<R>(self, key: &Key<R>, read: Option<&Held<R>>) -> Self {
+        match read {
+            Some(read) => self.unchanged(read),
+            None => self.absent(key.text()),
+        }
     }
 }
 

@@ -57,6 +57,9 @@ impl Task for Planning {
         }
         let view = refreshed(&self.app, &mut self.view).await?;
         view.input.done = done(&self.app, &view.input).await?;
+        if commit::forget_remotes(&self.app, view).await? {
+            return Ok(Outcome::Progressed);
+        }
         let changed = std::mem::replace(&mut view.changed, Changed::everything());
         let mut plan = planner::plan_changed(&view.input, &mut self.needs, &changed);
         let held = held::hold_back(&view.input, &mut plan)?;

@@ -9,13 +9,15 @@ use meridian_api::ids::ClusterUid;
 use meridian_api::validate::{self, FieldError};
 use meridian_api::web::PROJECT_LABEL;
 
-use super::{App, AppError, Deed, KIND, NewDatabase, check_rules, until_uncontended};
+use super::{
+    App, AppError, Deed, KIND, NewDatabase, check_rules, names_members, until_uncontended,
+};
 use crate::app::writes::Manner;
 use crate::domain::access::grant::{self, Verb};
 use crate::domain::database::{self, Database, Deletion, Membership};
 use crate::domain::desired::Desired;
 use crate::store::records::{self, Held, TxnExt as _};
-use crate::store::{StoreError, Txn, keys};
+use crate::store::{StoreError, keys};
 
 impl App {
     /// Changes the intent of a database into what `change` makes of it, which is asked again where another writer came
@@ -41,12 +43,14 @@ impl App {
                     "{KIND} {name:?} is being deleted and cannot be changed any more"
                 )));
             }
+            let departures = records::get(self.store().as_ref(), &keys::departures()).await?;
             let new = change(&held)?;
             let database = self.changed(&held.record, &new, manner).await?;
             if database == held.record {
                 return Ok(held);
             }
-            let txn = Txn::new().replace(&keys::database(name), &held, &database)?;
+            let txn = names_members(departures.as_ref())?;
+            let txn = txn.replace(&keys::database(name), &held, &database)?;
             let deed = Deed {
                 project: held.record.project(),
                 ..Deed::new(Verb::Update, KIND, name)

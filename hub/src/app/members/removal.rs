@@ -9,6 +9,7 @@ use meridian_api::ids::ClusterUid;
 use super::super::audit::Deed;
 use super::super::writes::Manner;
 use super::super::{App, AppError, until_uncontended};
+use super::residue;
 use crate::domain::access::grant::Verb;
 use crate::domain::cluster::{Cluster, Presence, PresenceEdge, RemovedCluster};
 use crate::domain::database::Database;
@@ -16,14 +17,20 @@ use crate::domain::denial::Denial;
 use crate::domain::desired::Desired;
 use crate::domain::lost::{self, Lost};
 use crate::domain::remote::Remote;
-use crate::store::records::{self, Held, NameHolder, TxnExt as _};
+use crate::store::records::{self, Held, Mark, NameHolder, SessionEpoch, TxnExt as _};
 use crate::store::{Txn, keys};
+
+/// Remote clusters that go with their member in one transaction: each takes a check and a write, and there is more to do.
+const TOGETHER: usize = 30;
 
 /// A member, and all that hangs on it.
 struct Leaver {
     holder: Held<NameHolder>,
     known: Held<Cluster>,
-    presence: Option<PresenceEdge>,
+    presence: Option<Held<PresenceEdge>>,
+    session: Option<Held<SessionEpoch>>,
+    /// When an intent named members last.
+    intents: Option<Held<Mark>>,
     remotes: Vec<Held<Remote>>,
     /// What it is told.
     told: Vec<Held<Desired>>,
@@ -37,7 +44,7 @@ impl Leaver {
 
     /// Since when it has no session, in words; `None` while it has one.
     fn away(&self) -> Option<String> {
-        match &self.presence {
+        match self.presence.as_ref().map(|held| &held.record) {
             Some(edge) if edge.presence == Presence::Connected => None,
             Some(edge) => Some(format!("unreachable since {}", edge.since)),
             None => Some("it never opened a session".to_owned()),
@@ -81,19 +88,24 @@ impl Leaver {
             .collect()
     }
 
-    /// A transaction that removes the registration, and nothing of what the member is told: the planner forgets that.
+    /// A transaction that removes the registration, and nothing of what the member is told, nor more remote
+    /// clusters than one transaction takes: the planner forgets those. It is void if a session begins or ends meanwhile, or an intent names members.
     fn removed(&self, removed: &RemovedCluster) -> Result<Txn, crate::store::StoreError> {
         let uid = self.uid();
         let mut txn = Txn::new()
             .unchanged(&self.holder)
             .unchanged(&self.known)
+            .still(&keys::presence(uid), self.presence.as_ref())
+            .still(&keys::session(uid), self.session.as_ref())
+            .still(&keys::intents(), self.intents.as_ref())
+            .put_record(&keys::departures(), &Mark {})?
             .delete(keys::cluster_name(&self.known.record.name).text())
             .delete(keys::cluster(uid).text())
             .delete(keys::recs(uid).text())
             .delete(keys::presence(uid).text())
             .delete(keys::trust_of(uid).text())
             .put_record(&keys::removed(uid), removed)?;
-        for remote in &self.remotes {
+        for remote in self.remotes.iter().take(TOGETHER) {
             txn = txn.unchanged(remote).delete(remote.key.clone());
         }
         Ok(txn)
@@ -169,12 +181,14 @@ impl App {
             let uid = leaver.uid();
             let denied = records::get(self.store().as_ref(), &keys::denied_cluster(uid)).await?;
             let denial = self.denial_of_lost(&removed, by);
-            let txn = leaver.removed(&removed)?;
+            let stored = if manner.dry_run {
+                removed.clone()
+            } else {
+                self.store_residue(&removed).await?
+            };
+            let txn = leaver.removed(&stored)?;
             let txn = txn.upsert(&keys::denied_cluster(uid), denied.as_ref(), &denial)?;
-            let left = removed.lost.iter().flat_map(|lost| &lost.residue);
-            let left: Vec<_> = left
-                .map(|one| format!("{}/{}/{}", one.namespace, one.kind, one.name))
-                .collect();
+            let left = residue::named(&removed);
             let deed = Deed { left: &left, ..Deed::new(Verb::Lose, "cluster", name) };
             if self.commit_as(manner, &deed, txn).await?.is_some() {
                 self.forget_clock(uid);
@@ -193,7 +207,10 @@ impl App {
     pub async fn lost_clusters(&self) -> Result<Vec<RemovedCluster>, AppError> {
         let all = records::list(self.store().as_ref(), &keys::all_removed()).await?;
         let all = all.value.into_iter().map(|held| held.record);
-        let mut lost: Vec<_> = all.filter(|removed| removed.lost.is_some()).collect();
+        let mut lost = Vec::new();
+        for removed in all.filter(|removed| removed.lost.is_some()) {
+            lost.push(self.whole(removed).await?);
+        }
         lost.sort_by(|a, b| (&a.name, a.removed_at).cmp(&(&b.name, b.removed_at)));
         Ok(lost)
     }
@@ -207,7 +224,10 @@ impl App {
         let Some(known) = records::get(store, &keys::cluster(uid)).await? else {
             return Err(self.no_cluster(name).await?);
         };
+        // What the transaction demands is read before what is judged.
         let presence = records::get(store, &keys::presence(uid)).await?;
+        let session = records::get(store, &keys::session(uid)).await?;
+        let intents = records::get(store, &keys::intents()).await?;
         let remotes = records::list(store, &keys::remotes()).await?.value;
         let mine = remotes
             .into_iter()
@@ -215,7 +235,9 @@ impl App {
         Ok(Leaver {
             holder,
             known,
-            presence: presence.map(|held| held.record),
+            presence,
+            session,
+            intents,
             remotes: mine.collect(),
             told: self.desired_of(uid).await?.value,
             databases: records::list(store, &keys::databases()).await?.value,
@@ -233,7 +255,7 @@ impl App {
             removed_at: self.now(),
             lost: Some(Lost {
                 by: by.to_owned(),
-                away_since: leaver.presence.as_ref().map(|edge| edge.since),
+                away_since: leaver.presence.as_ref().map(|held| held.record.since),
                 remotes: leaver
                     .remotes
                     .iter()
@@ -241,6 +263,7 @@ impl App {
                     .collect(),
                 databases: leaver.wanted(),
                 residue: lost::residue(told, &recs),
+                parts: 0,
             }),
         })
     }

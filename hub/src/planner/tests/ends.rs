@@ -20,6 +20,7 @@ pub(super) fn lose(input: &mut World, n: u8) {
         remotes,
         databases: BTreeSet::new(),
         residue: Vec::new(),
+        parts: 0,
     };
     let removed = RemovedCluster {
         uid: cluster(n),

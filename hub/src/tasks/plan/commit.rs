@@ -9,9 +9,10 @@ use super::view::View;
 use crate::app::App;
 use crate::domain::database::Waits;
 use crate::domain::desired::Desired;
+use crate::domain::remote::Remote;
 use crate::planner::held::LeftOut;
 use crate::planner::{Place, Plan};
-use crate::store::records::{Counters, TxnExt as _};
+use crate::store::records::{self, Counters, Held, TxnExt as _};
 use crate::store::{MAX_BYTES, MAX_OPERATIONS, StoreError, Txn, keys};
 
 /// Objects in one transaction at most. Each takes a check and a write, so this stays below the store's limit.
@@ -186,6 +187,31 @@ async fn forget(app: &App, view: &View, plan: &Plan) -> Result<(), StoreError> {
         tracing::info!(database = name, "a database is gone from every participant");
     }
     Ok(())
+}
+
+/// Forgets remote clusters whose members were removed, where these were too many for the transaction that removed their member;
+/// whether there were any. A crash in between leaves the rest to the next look.
+pub(super) async fn forget_remotes(app: &App, view: &View) -> Result<bool, StoreError> {
+    let remotes = view.input.remotes.values();
+    let gone = remotes.filter(|remote| view.input.is_removed(remote.cluster));
+    let gone: Vec<_> = gone.map(|remote| keys::remote(&remote.name)).collect();
+    for step in gone.chunks(STEP) {
+        let texts: Vec<_> = step.iter().map(|key| key.text().to_owned()).collect();
+        let found = app.store().get_all(texts).await?.value;
+        let held: Vec<Held<Remote>> = records::all(found.into_iter().flatten())?;
+        let mut txn = Txn::new();
+        // Another member may have the name by now.
+        for held in held
+            .iter()
+            .filter(|held| view.input.is_removed(held.record.cluster))
+        {
+            txn = txn.unchanged(held).delete(held.key.clone());
+        }
+        if !txn.writes_nothing() {
+            app.commit(txn).await?;
+        }
+    }
+    Ok(!gone.is_empty())
 }
 
 /// Writes down for people what each database that was looked at waits for, where that is other than what they are told.

@@ -1,3 +1,5 @@
+mod races;
+
 use super::*;
 use crate::app::testing::{AGENT, LAB_1, LAB_2, TestHub, database, rec, uid};
 use crate::domain::lineage::Memory;
