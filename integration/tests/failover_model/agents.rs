@@ -5,7 +5,7 @@ use std::rc::Rc;
 use meridian_agent::controllers::failover::{
     decide::{ACCEPT_LOSS, Step, View, decide},
     renew::{self, Memory},
-    watch::own_shard,
+    watch::{own_shard, report},
     write,
 };
 use meridian_api::crds::topology::{DatabaseTopology, DatabaseTopologyStatus, MemberReport};
@@ -158,6 +158,10 @@ impl World {
     /// What a failover loses by itself has a bound, if what the primary had can be known: by its word, or by its files.
     fn loses(&mut self, chosen: &str) -> Result<(), String> {
         let node = &self.nodes[index(chosen)];
+        if node.is_blank() {
+            // It lost its volume while the promotion was on its way. Whether it leads with nothing is judged when it leads.
+            return Ok(());
+        }
         let has = node.shard.as_ref().map_or(node.disk, |shard| shard.content);
         let common = self.history.common(self.acknowledged, has);
         let lost = self.history.count(self.acknowledged) - self.history.count(common);
@@ -302,7 +306,10 @@ impl World {
             return;
         }
         let primary = topology.spec.shards[0].primary.clone().unwrap();
-        let stopped = own_shard(&self.api.topology, &primary)
+        // What it said in an epoch before says nothing: somebody may have let it go on since.
+        let said = report(&self.api.topology, &primary).filter(|said| said.epoch == now);
+        let stopped = said
+            .and_then(|_| own_shard(&self.api.topology, &primary))
             .is_some_and(|own| own.ready && !own.writable && own.wants_failover.is_some());
         let chosen = choices
             .first()

@@ -10,9 +10,9 @@ use meridian_node::permission::{Event, Facts};
 
 use super::{
     data::Keeps,
-    node::index,
+    node::{NAMES, index},
     seen::Seen,
-    world::{AGENT, API, WELL, What, World},
+    world::{AGENT, API, Backup, WELL, What, World},
 };
 
 impl World {
@@ -35,16 +35,10 @@ impl World {
             any
         };
         let length = 500 + self.below(9_000);
-        match self.below(23) {
+        match self.below(28) {
             0 => self.kill(node, length),
-            1 => {
-                // The shard alone: PID 1 starts it again at once.
-                if self.nodes[node].up && self.nodes[node].shard.is_some() {
-                    self.end_shard(node);
-                    self.feed(node, Event::Down);
-                    self.fit_shard(node);
-                }
-            }
+            // The shard alone: PID 1 starts it again at once.
+            1 => self.end(node, false),
             2 if self.nodes[node].up => self.restart_driver(node),
             3 => self.nodes[node].paused_until = self.now + length,
             4 => self.agents[agent].paused_until = self.now + length,
@@ -79,7 +73,19 @@ impl World {
             }
             18 => self.replace_with_an_empty_volume(node, length),
             19 => self.leave_it_alone(node),
-            20 => self.stop_before_a_reply(node, length),
+            20 => self.stop_before_a_reply(node, 2 * length),
+            21 | 22 => {
+                self.deaf.insert(node, self.now + 2 * length);
+            }
+            23 => {
+                self.mute.insert(node, self.now + length);
+            }
+            24 => self.part(&[node, (node + 1) % 3], length),
+            25 => {
+                // Only the API server hears it, and it does not hear the API server by itself.
+                self.deaf.insert(node, self.now + 2 * length);
+                self.cut_but_for_the_api(node, 2 * length);
+            }
             _ => self.ask_to_leave(),
         }
     }
@@ -105,7 +111,7 @@ impl World {
         for agent in &mut self.agents {
             agent.paused_until = self.now + length;
         }
-        for other in (0..API).filter(|other| *other != node) {
+        for other in (0..NAMES.len()).filter(|other| *other != node) {
             self.apart.insert(other, self.now + length + 5_000);
         }
         self.rests = self.now + length + 10_000;
@@ -178,7 +184,9 @@ impl World {
 
     /// The API server is put back to a state of before, while everybody can be reached.
     fn put_the_api_back(&mut self) {
-        let quiet = self.cut.values().all(|until| *until <= self.now)
+        let over = |until: &u64| *until <= self.now;
+        let quiet = self.cut.values().all(over)
+            && self.mute.values().all(over)
             && self
                 .nodes
                 .iter()
@@ -192,8 +200,15 @@ impl World {
             return;
         }
         let at = self.backups.len() - back;
-        let (topology, memory) = self.backups[at].clone();
+        let backup = self.backups[at].clone();
         self.backups.truncate(at);
+        self.put_back(backup);
+    }
+
+    pub(super) fn put_back(&mut self, backup: Backup) {
+        // No watch survives the API server that was away for it.
+        self.deaf.clear();
+        let (topology, memory) = backup;
         let mut topology = topology.as_ref().clone();
         // A person's word about an epoch is taken back together with what it was about.
         topology.metadata.annotations = None;
@@ -203,17 +218,35 @@ impl World {
     }
 
     pub(super) fn isolate(&mut self, node: usize, length: u64) {
-        for other in (0..AGENT + 2).filter(|other| *other != node) {
-            let link = (node.min(other), node.max(other));
-            self.cut.insert(link, self.now + length);
+        self.part(&[node], length);
+    }
+
+    /// These hear one another, and nobody else.
+    pub(super) fn part(&mut self, side: &[usize], length: u64) {
+        for one in side {
+            for other in (0..AGENT + 2).filter(|other| !side.contains(other)) {
+                self.cut_link(*one, other, length);
+            }
         }
+    }
+
+    /// The API server hears the node, and nobody else does.
+    pub(super) fn cut_but_for_the_api(&mut self, node: usize, length: u64) {
+        for other in (0..AGENT + 2).filter(|other| ![node, API].contains(other)) {
+            self.cut_link(node, other, length);
+        }
+    }
+
+    pub(super) fn cut_link(&mut self, one: usize, other: usize, length: u64) {
+        let until = self.now + length;
+        self.cut.insert((one.min(other), one.max(other)), until);
     }
 
     /// Nobody hears the API server, each for a time of its own, and the agents do not hear `node`: what the nodes promise
     /// one another is all that there is.
     pub(super) fn lose_the_api(&mut self, node: usize) {
         self.rests = self.now + 22_000;
-        for other in 0..API {
+        for other in 0..NAMES.len() {
             let length = 4_000 + self.below(18_000);
             self.cut.insert((other, API), self.now + length);
         }
@@ -228,7 +261,8 @@ impl World {
         }
         let mut topology = self.api.topology.as_ref().clone();
         let primary = topology.spec.shards[0].primary.clone().unwrap();
-        topology.metadata.annotations = Some([(LEAVE.to_owned(), primary)].into());
+        let all = topology.metadata.annotations.get_or_insert_default();
+        all.insert(LEAVE.to_owned(), primary);
         self.api.topology = Rc::new(topology);
         self.changed();
     }
@@ -252,7 +286,7 @@ impl World {
             mute += if self.writable().is_empty() { STEP } else { 0 };
         }
         let writable = self.writable();
-        if !killed || writable.is_empty() || writable.contains("rec-0") {
+        if !killed || writable.is_empty() || writable.contains(&0) {
             return Err(format!(
                 "candidate killed: {killed}, {writable:?} take writes"
             ));
@@ -271,6 +305,8 @@ impl World {
         self.cut.clear();
         self.apart.clear();
         self.slow.clear();
+        self.deaf.clear();
+        self.mute.clear();
         self.play(self.now + 60_000)?;
         if self.writable().len() == 1 {
             return Ok(self.seen);

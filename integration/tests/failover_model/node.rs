@@ -137,6 +137,7 @@ impl Shard {
 }
 
 /// A node.
+#[derive(Clone)]
 pub(super) struct Node {
     pub(super) name: &'static str,
     /// What PID 1 has on disk.

@@ -9,8 +9,8 @@ use meridian_node::valkey::{Copy, Replicated};
 
 use super::{
     data::{Content, Keeps},
-    node::{NAMES, Node, Shard, index},
-    world::{API, Snapshot, WELL, What, World},
+    node::{Node, Shard, index},
+    world::{API, Snapshot, WELL, What, World, holds},
 };
 
 impl World {
@@ -29,7 +29,7 @@ impl World {
                     let request = grant::Request {
                         uid,
                         epoch,
-                        requester: NAMES[node].to_owned(),
+                        requester: self.nodes[node].name.to_owned(),
                     };
                     let to = index(&member);
                     self.send(
@@ -132,7 +132,7 @@ impl World {
                 .fence
                 .as_ref()
                 .map(|fence| fence.epoch.unsigned_abs()),
-            leads: shard.primary.as_deref() == Some(NAMES[node]),
+            leads: shard.primary.as_deref() == Some(self.nodes[node].name),
             in_sync: shard.in_sync.iter().cloned().collect(),
         });
         let found = if self.gone { Found::Nothing } else { shown };
@@ -170,10 +170,10 @@ impl World {
     }
 
     pub(super) fn obey(&mut self, node: usize, seen: &Snapshot) {
-        if !self.nodes[node].up {
+        if holds(&self.deaf, node, self.now) || !self.nodes[node].up {
             return;
         }
-        if self.nodes[node].is_blank() && seen.version < self.nodes[node].listed {
+        if seen.version < self.nodes[node].listed {
             return;
         }
         let refused = self.nodes[node].judge(&seen.topology);
@@ -228,6 +228,9 @@ impl World {
     }
 
     pub(super) fn restart_driver(&mut self, node: usize) {
+        // A new process has connections of its own.
+        self.deaf.remove(&node);
+        self.mute.remove(&node);
         let this = &mut self.nodes[node];
         this.driver += 1;
         this.core = Core::new(this.facts.clone());
@@ -259,8 +262,8 @@ impl World {
         let link = (node.min(of), node.max(of));
         let reached =
             self.cut.get(&link).is_none_or(|until| *until <= self.now) && self.nodes[of].up;
-        let apart = self.apart.get(&node).is_some_and(|until| *until > self.now);
-        let slow = self.slow.get(&node).is_some_and(|until| *until > self.now);
+        let apart = holds(&self.apart, node, self.now);
+        let slow = holds(&self.slow, node, self.now);
         self.seen.apart += u64::from(apart);
         let reached = reached && !apart;
         let source = self.nodes[of]
@@ -290,13 +293,13 @@ impl World {
         }
         self.keep(node);
         self.settle();
-        if self.nodes[node].up {
+        if self.nodes[node].up && !holds(&self.mute, node, self.now) {
             self.feed(node, Event::Seen(position));
         }
     }
 
     pub(super) fn report(&mut self, node: usize) {
-        if self.nodes[node].is_blank() {
+        if self.nodes[node].is_blank() || holds(&self.mute, node, self.now) {
             return;
         }
         let followers = self.followers(node);
@@ -311,7 +314,7 @@ impl World {
             status
                 .members
                 .iter()
-                .find(|member| member.node == NAMES[node])
+                .find(|member| member.node == self.nodes[node].name)
         });
         let known = self.nodes[node].reported.as_ref() == Some(&report) && shown == Some(&report);
         let repeated =
@@ -344,7 +347,7 @@ impl World {
     pub(super) fn followers(&self, of: usize) -> Vec<ReplicaReport> {
         let follows = |node: &&Node| {
             node.shard.as_ref().is_some_and(|shard| {
-                matches!(&shard.position, Position::Follows { host, state: Following::Up } if host == NAMES[of])
+                matches!(&shard.position, Position::Follows { host, state: Following::Up } if host == self.nodes[of].name)
             })
         };
         let content = |node: &Node| node.shard.as_ref().map_or(0, |shard| shard.content);
@@ -359,6 +362,9 @@ impl World {
 
     /// Clients write to a shard that takes writes.
     fn write(&mut self, node: usize) {
+        if self.quiet && self.below(20) != 0 {
+            return;
+        }
         if let Some(written) = self.make_writes(node) {
             self.acknowledged = written;
             self.keep(node);
@@ -392,13 +398,13 @@ impl World {
             return Ok(());
         }
         match self.led {
-            Some((name, of, _)) if (name, of) == (NAMES[node], life) => {
+            Some((at, of, _)) if (at, of) == (node, life) => {
                 self.acknowledged = written;
                 Ok(())
             }
             led => Err(format!(
                 "`{}` acknowledges a write after {led:?} began to take writes",
-                NAMES[node]
+                self.nodes[node].name
             )),
         }
     }

@@ -1,9 +1,6 @@
 //! The run: what is under way, what happens next, and what must hold after each of it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-};
+use std::{collections::BTreeMap, rc::Rc};
 
 use meridian_agent::controllers::failover::{
     decide::Step,
@@ -17,13 +14,13 @@ use serde_json::json;
 use super::{
     data::{Content, History, Keeps, Settled},
     node::{NAMES, Node, index},
-    seen::{MOST_LOST, Seen},
+    seen::Seen,
 };
 
 /// The API server beside the nodes, where a link needs a number.
-pub(super) const API: usize = 3;
+pub(super) const API: usize = 4;
 /// The first agent.
-pub(super) const AGENT: usize = 4;
+pub(super) const AGENT: usize = 5;
 
 /// What somebody reads at the API server.
 #[derive(Clone)]
@@ -32,6 +29,9 @@ pub(super) struct Snapshot {
     pub(super) topology: Rc<DatabaseTopology>,
     pub(super) pods: Rc<BTreeMap<String, PodFacts>>,
 }
+
+/// What an API server can be put back to: the topology, and what stands on the database.
+pub(super) type Backup = (Rc<DatabaseTopology>, Memory);
 
 pub(super) enum What {
     /// A watch of a node brings something.
@@ -119,14 +119,16 @@ pub(super) struct World {
     pub(super) cut: BTreeMap<(usize, usize), u64>,
     pub(super) lives: u64,
     pub(super) adversary: bool,
+    /// Clients write now and then only.
+    pub(super) quiet: bool,
     /// The module's alarm holds late replies back.
     pub(super) alarm: bool,
     pub(super) seen: Seen,
     pub(super) keeps: Keeps,
     pub(super) history: History,
     pub(super) settled: Settled,
-    /// Who took writes last: pod, life and epoch.
-    pub(super) led: Option<(&'static str, u64, u64)>,
+    /// Who took writes last: node, life and epoch.
+    pub(super) led: Option<(usize, u64, u64)>,
     /// What was acknowledged last.
     pub(super) acknowledged: Content,
     /// What stands on the database.
@@ -134,12 +136,21 @@ pub(super) struct World {
     /// The topology was deleted.
     pub(super) gone: bool,
     /// Earlier states of the API server.
-    pub(super) backups: Vec<(Rc<DatabaseTopology>, Memory)>,
+    pub(super) backups: Vec<Backup>,
     /// Nodes whose replication link is down, or carries little, until then.
     pub(super) apart: BTreeMap<usize, u64>,
     pub(super) slow: BTreeMap<usize, u64>,
+    /// Nodes whose watch says nothing until then, while what they ask is answered: half of a connection is gone.
+    pub(super) deaf: BTreeMap<usize, u64>,
+    /// Nodes whose child of PID 1 is stopped until then, while PID 1 answers and the shard runs on.
+    pub(super) mute: BTreeMap<usize, u64>,
     /// Until then the adversary rests: an API server that was put back is trouble enough.
     pub(super) rests: u64,
+}
+
+/// Whether a trouble of `node` lasts at `now`.
+pub(super) fn holds(trouble: &BTreeMap<usize, u64>, node: usize, now: u64) -> bool {
+    trouble.get(&node).is_some_and(|until| *until > now)
 }
 
 fn first(replicas: &[&str], keeps: Keeps) -> DatabaseTopology {
@@ -192,6 +203,7 @@ impl World {
             cut: BTreeMap::new(),
             lives: 0,
             adversary: true,
+            quiet: false,
             alarm: true,
             seen: Seen::default(),
             keeps,
@@ -204,6 +216,8 @@ impl World {
             backups: Vec::new(),
             apart: BTreeMap::new(),
             slow: BTreeMap::new(),
+            deaf: BTreeMap::new(),
+            mute: BTreeMap::new(),
             rests: 0,
         };
         world.populate(&topology, &api);
@@ -308,91 +322,24 @@ impl World {
                 continue;
             }
             self.happen(what)?;
-            let writable = self.writable();
-            if writable.len() > 1 {
-                return Err(format!(
-                    "{writable:?} acknowledge writes at once: {:?}",
-                    self.api.topology.spec
-                ));
-            }
-            if let Some(name) = writable.first() {
-                self.leads(name)?;
-            }
+            self.judge()?;
         }
         Ok(self.seen)
     }
 
-    /// Whoever begins to take writes must have what the others have.
-    fn leads(&mut self, name: &'static str) -> Result<(), String> {
-        let Some(shard) = &self.nodes[index(name)].shard else {
-            return Ok(());
-        };
-        let (life, epoch, content) = (shard.life, shard.leads_in(), shard.content);
-        if self.led.replace((name, life, epoch)) == Some((name, life, epoch)) {
-            return Ok(());
-        }
-        let others: Vec<_> = self
-            .nodes
-            .iter()
-            .filter(|node| node.name != name)
-            .map(|node| {
-                let has = node.shard.as_ref().map_or(node.disk, |shard| shard.content);
-                (node.name.to_owned(), has)
-            })
-            .collect();
-        let as_is = self.api.topology.spec.shards[0]
-            .as_is
-            .map(i64::unsigned_abs);
-        if as_is != Some(epoch) {
-            self.replaces_none(name, epoch, content)?;
-        }
-        self.settled
-            .lead(&self.history, name, epoch, content, &others)
-    }
-
-    /// A copy that is whole and alive is replaced by no other that has far less, in the set or not.
-    fn replaces_none(&self, name: &str, epoch: u64, content: Content) -> Result<(), String> {
-        let forgiven = self.settled.forgiven.is_some_and(|from| epoch >= from);
-        let has = |content| self.history.count(content);
-        for node in self.nodes.iter().filter(|node| node.name != name) {
-            let whole = node.shard.as_ref().filter(|shard| shard.whole);
-            let more = whole.map_or(0, |shard| has(shard.content));
-            if more > has(content) + MOST_LOST && !forgiven {
-                return Err(format!(
-                    "`{name}` leads in epoch {epoch} with {} writes, and a whole copy on `{}` has {more}",
-                    has(content),
-                    node.name
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Pods whose shard would acknowledge a write now.
-    pub(super) fn writable(&self) -> BTreeSet<&'static str> {
-        let can = |node: &&Node| {
-            let clock = node.clock(self.now);
-            node.shard
-                .as_ref()
-                .is_some_and(|shard| shard.writable(clock))
-        };
-        self.nodes
-            .iter()
-            .filter(can)
-            .map(|node| node.name)
-            .collect()
-    }
-
     /// When a process that is stopped goes on, if `what` is for one.
     fn paused(&self, what: &What) -> Option<u64> {
+        let child = |node: usize| {
+            let mute = self.mute.get(&node).copied().unwrap_or(0);
+            self.nodes[node].paused_until.max(mute)
+        };
         let until = match what {
             What::Watch(node, _)
             | What::Tick(node)
             | What::Tell(node, ..)
-            | What::Execute { node, .. }
-            | What::Reply(node, ..)
-            | What::Follow(node) => self.nodes[*node].paused_until,
-            What::Grant { member, .. } => self.nodes[index(member)].paused_until,
+            | What::Execute { node, .. } => child(*node),
+            What::Reply(node, ..) | What::Follow(node) => self.nodes[*node].paused_until,
+            What::Grant { member, .. } => child(index(member)),
             What::AgentLook(agent)
             | What::AgentFresh(agent, ..)
             | What::AgentDone(agent, ..)
@@ -413,7 +360,7 @@ impl World {
         (until > self.now).then_some(until)
     }
 
-    fn kubelet(&mut self, node: usize, facts: PodFacts) {
+    pub(super) fn kubelet(&mut self, node: usize, facts: PodFacts) {
         let mut pods = self.api.pods.as_ref().clone();
         pods.insert(NAMES[node].to_owned(), facts);
         self.api.pods = Rc::new(pods);

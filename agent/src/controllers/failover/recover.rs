@@ -1,7 +1,7 @@
 //! When no process is left that has everything: may the primary go on with what its files hold? Pure.
 //!
-//! It may by itself in three cases. The database keeps nothing on disk, and no copy is left in any memory: nothing more can be
-//! lost, the database begins anew empty, and an Event says so. Or nobody was in the set, and every copy has ended: the files of
+//! It may by itself in three cases. The database keeps nothing on disk, no copy is left in any memory, and no other led later:
+//! nothing more can be lost, the database begins anew empty, and an Event says so. Or nobody was in the set, and every copy has ended: the files of
 //! the primary, which led alone, are the newest. Or primary and copies tell how much of one and the same stream
 //! their files have, the primary is the one that led in this very epoch, and no copy has more than a failover may lose anyway.
 //! Files that cannot be compared are a person's business: an older file must not replace a newer one unseen.
@@ -38,6 +38,10 @@ pub(super) fn goes_on(view: &View<'_>, shard: &ShardAssignment, primary: &str) -
         .collect();
     let copies = copies?;
     if forgets {
+        // One that led later may be the old primary, whose process never ended: it had begun to take over a copy.
+        if copies.iter().any(|copy| copy.served > own.served) {
+            return None;
+        }
         return Some(Step::Reinstate {
             why: format!(
                 "every process that held the data has ended and the database keeps nothing on disk: all of it is lost, and \

@@ -129,38 +129,38 @@ impl Watch {
         self.heard(topology);
     }
 
-    /// A process that began anew does not know how far the one before it was.
+    /// A process that began anew does not know how far the one before it was, and a volume that is replaced takes along what its
+    /// files had.
     fn heard(&mut self, topology: &DatabaseTopology) {
         let primary = topology.spec.shards.first();
-        let Some(pod) = primary.and_then(|shard| shard.primary.as_deref()) else {
+        let Some(pod) = primary.and_then(|shard| shard.primary.clone()) else {
             return;
         };
-        let own = acting(topology, pod, &ShardRole::Primary);
-        if let Some(offset) = own.and_then(|own| own.offset) {
-            self.told = Some(Told {
-                pod: pod.to_owned(),
-                epoch: topology.spec.epoch,
-                offset,
-            });
+        let own = acting(topology, &pod, &ShardRole::Primary);
+        let says = own.is_some_and(|own| own.offset.is_some() || own.held.is_some());
+        if says && let Some(offset) = self.reached(topology) {
+            let epoch = topology.spec.epoch;
+            self.told = Some(Told { pod, epoch, offset });
         }
     }
 
     /// How far the primary of `topology` certainly was, bytes of its stream: by its own word, or else by what it said before its
-    /// process began anew and what its files have of the epoch in which it led.
+    /// process began anew and what its files have, of an epoch after which nobody else led. Epochs pass in which nobody leads:
+    /// those of a topology that was made again, or of a failover that was given up. What was known before them still is.
     #[must_use]
     pub fn reached(&self, topology: &DatabaseTopology) -> Option<i64> {
         let pod = topology.spec.shards.first()?.primary.as_deref()?;
-        let epoch = topology.spec.epoch;
         let own = acting(topology, pod, &ShardRole::Primary);
         if let Some(offset) = own.and_then(|own| own.offset) {
             return Some(offset);
         }
-        let led = own.filter(|own| own.served == Some(epoch));
+        let last = last_led(topology);
+        let led = own.filter(|own| own.served.is_some() && own.served >= last);
         let files = led
             .and_then(|own| own.held.as_ref())
             .map(|held| held.offset);
         let told = self.told.as_ref();
-        let told = told.filter(|told| told.pod == pod && told.epoch == epoch);
+        let told = told.filter(|told| told.pod == pod && Some(told.epoch) >= last);
         told.map(|told| told.offset).max(files)
     }
 
@@ -246,6 +246,18 @@ fn takes_no_writes(topology: &DatabaseTopology, pod: &str) -> bool {
     let own = acting(topology, pod, &ShardRole::Primary);
     topology.spec.fence.is_none()
         && own.is_some_and(|own| own.ready && !own.writable && own.wants_failover.is_none())
+}
+
+/// The last epoch in which anybody says that it led.
+fn last_led(topology: &DatabaseTopology) -> Option<i64> {
+    let id = topology.spec.shards.first()?.id;
+    let uid = topology.metadata.uid.as_deref()?;
+    let members = &topology.status.as_ref()?.members;
+    let all = members.iter().filter(|member| member.topology_uid == uid);
+    all.flat_map(|member| &member.shards)
+        .filter(|shard| shard.id == id)
+        .filter_map(|shard| shard.served)
+        .max()
 }
 
 /// The report of `pod` about this very topology.

@@ -143,7 +143,9 @@ type Events<K> = std::pin::Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> 
 fn topologies(client: &Client, settings: &Settings) -> Events<DeserializeGuard<DatabaseTopology>> {
     let api: Api<DeserializeGuard<DatabaseTopology>> =
         Api::namespaced(client.clone(), &settings.namespace);
-    anew_after_failures(move || watcher(api.clone(), watcher::Config::default()))
+    anew_after_failures(Some(SILENT), move || {
+        watcher(api.clone(), watcher::Config::default())
+    })
 }
 
 /// Passes the Secret `<rec>-<suffix>` on whenever it changes, until `stop`. One that is gone says nothing: what was known
@@ -186,15 +188,24 @@ fn secret(client: &Client, settings: &Settings, suffix: &str) -> Events<Secret> 
     let api: Api<Secret> = Api::namespaced(client.clone(), &settings.namespace);
     let name = format!("metadata.name={}-{suffix}", settings.cluster);
     let only = watcher::Config::default().fields(&name);
-    anew_after_failures(move || watcher(api.clone(), only.clone()))
+    anew_after_failures(None, move || watcher(api.clone(), only.clone()))
 }
 
-/// A watch that lists everything anew after each failure, waiting longer each time until something succeeds.
+/// A watch of topologies that has told nothing for this long is begun anew, whether or not there was anything to tell. Of a
+/// connection half of which is gone nothing else is heard, while requests over others pass; the client by itself gives one up
+/// after 295 s, and would go on from its last resource version.
+const SILENT: Duration = Duration::from_secs(30);
+
+/// A watch that lists everything anew after each failure, waiting longer each time until something succeeds, and at once when it
+/// was silent for `patience`.
 ///
 /// Going on from the last resource version would save the list, but an API server whose etcd was put back from a snapshot
 /// meanwhile takes that version for one of the future: it accepts the watch and tells nothing until its counter has caught
 /// up. A store is put back only while the API server is away, and that no watch survives.
-fn anew_after_failures<K, S>(start: impl Fn() -> S + Send + 'static) -> Events<K>
+fn anew_after_failures<K, S>(
+    patience: Option<Duration>,
+    start: impl Fn() -> S + Send + 'static,
+) -> Events<K>
 where
     K: Send + 'static,
     S: Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
@@ -202,8 +213,20 @@ where
     let begin = (Box::pin(start()), start, 0_u32);
     Box::pin(stream::unfold(
         begin,
-        |(mut events, start, mut failures)| async move {
-            let event = events.next().await?;
+        move |(mut events, start, mut failures)| async move {
+            let event = loop {
+                let silent = async {
+                    match patience {
+                        Some(patience) => tokio::time::sleep(patience).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    event = events.next() => break event?,
+                    () = silent => events = Box::pin(start()),
+                }
+            };
             failures = match event {
                 Ok(_) => 0,
                 Err(_) => failures.saturating_add(1),

@@ -20,7 +20,7 @@ fn watch(number: usize) -> impl Stream<Item = watcher::Result<Event<usize>>> {
 async fn a_watch_that_failed_lists_everything_anew() {
     let started = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&started);
-    let events = anew_after_failures(move || watch(count.fetch_add(1, Ordering::SeqCst)));
+    let events = anew_after_failures(None, move || watch(count.fetch_add(1, Ordering::SeqCst)));
     let told: Vec<_> = events.take(12).collect().await;
     let shown: Vec<_> = told
         .iter()
@@ -34,6 +34,26 @@ async fn a_watch_that_failed_lists_everything_anew() {
         .collect();
     assert_eq!(shown, ["0", "failed", "1", "failed", "2", "failed"]);
     assert_eq!(started.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_silent_lists_everything_anew() {
+    let listed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&listed);
+    let deaf = move || {
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        stream::iter([Ok(Event::InitApply(number))]).chain(stream::pending())
+    };
+    let began = tokio::time::Instant::now();
+    let told: Vec<_> = anew_after_failures(Some(SILENT), deaf)
+        .take(3)
+        .map(|event| match event {
+            Ok(Event::InitApply(number)) => (number, began.elapsed()),
+            other => panic!("expected a listed object, found {other:?}"),
+        })
+        .collect()
+        .await;
+    assert_eq!(told, [(0, Duration::ZERO), (1, SILENT), (2, 2 * SILENT)]);
 }
 
 #[tokio::test]

@@ -107,6 +107,18 @@ fn a_cache_whose_processes_all_ended_begins_anew_and_says_that_all_is_lost() {
             ),
             "nothing",
         ),
+        (
+            "the other led later, and had begun to take over a copy",
+            empty()
+                .primary("served", Value::Null)
+                .replica("served", json!(3)),
+            "nothing",
+        ),
+        (
+            "the other led before",
+            empty().replica("served", json!(3)),
+            "reinstate, all lost",
+        ),
     ]);
 }
 
@@ -151,6 +163,11 @@ fn what_a_primary_had_before_its_process_began_anew_counts() {
             .primary("writable", json!(false))
             .primary("offset", Value::Null)
     };
+    let later = |case: Case| {
+        case.set("/spec/epoch", json!(6))
+            .set("/status/members/0/epoch", json!(6))
+            .set("/status/members/1/epoch", json!(6))
+    };
     check(vec![
         ("its files have a little more", back(far - 1), "fence rec-1"),
         ("its files have more", back(far), "nothing"),
@@ -160,18 +177,40 @@ fn what_a_primary_had_before_its_process_began_anew_counts() {
             "person rec-1 Some(1048576)",
         ),
         (
-            "files of an epoch before",
+            "files of an epoch before, and nobody led since",
             back(far).primary("served", json!(3)),
+            "nothing",
+        ),
+        (
+            "files of an epoch before another led",
+            back(far)
+                .primary("served", json!(2))
+                .replica("served", json!(3)),
             "fence rec-1",
+        ),
+        (
+            "files of one that never led",
+            back(far).primary("served", json!(null)),
+            "fence rec-1",
+        ),
+        (
+            "its files had more, and its volume was replaced",
+            back(far)
+                .after(0)
+                .primary("held", Value::Null)
+                .primary("served", Value::Null),
+            "nothing",
         ),
         ("it had told of a little more", told(far - 1), "fence rec-1"),
         ("it had told of more", told(far), "nothing"),
         (
-            "it had told of more in an epoch before",
-            told(far)
-                .set("/spec/epoch", json!(5))
-                .set("/status/members/0/epoch", json!(5))
-                .set("/status/members/1/epoch", json!(5)),
+            "it had told of more in an epoch before, and nobody led since",
+            later(told(far)),
+            "nothing",
+        ),
+        (
+            "it had told of more before another led",
+            later(told(far)).replica("served", json!(5)),
             "fence rec-1",
         ),
     ]);
