@@ -20,6 +20,7 @@ pub mod repeats;
 pub mod reports;
 pub mod restore;
 pub mod sessions;
+mod tail;
 pub mod tokens;
 pub mod trust;
 mod unplanned;

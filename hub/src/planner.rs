@@ -7,6 +7,7 @@ pub mod held;
 mod needs;
 mod objects;
 mod participants;
+pub mod tail;
 
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,8 @@ pub struct Input {
     pub desired: BTreeMap<Place, (Told, Revision)>,
     /// Revisions that members carried out.
     pub done: BTreeMap<Place, Revision>,
+    /// What is known of those on whose word the data of a participant goes.
+    pub seen: tail::AllSeen,
     /// What of the store cannot be read, and why. What is known of it is of before, or nothing.
     pub unreadable: Unreadable,
 }

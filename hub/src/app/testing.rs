@@ -16,13 +16,15 @@ use super::databases::NewDatabase;
 use super::enroll::{Enrolled, Finish, Opened, Recover, Renewal};
 use super::members::Agent;
 use super::reign::Reign;
+use super::reports::Report;
 use super::writes::Manner;
 use super::{App, AppError, Settings};
 use crate::ca::Authority;
 use crate::clock::{Clock as _, ManualClock};
-use crate::domain::cluster::{DeviceKey, Rec};
+use crate::domain::cluster::{DeviceKey, Presence, Rec};
 use crate::sign_in::book::RoleBook;
 use crate::store::memory::MemoryStore;
+use crate::store::records::{LinkReport, StoredObservation};
 
 pub(crate) const LAB_1: &str = "11111111-3b5e-4a3e-9d57-0d9a3c1f1e11";
 pub(crate) const LAB_2: &str = "22222222-3b5e-4a3e-9d57-0d9a3c1f1e11";
@@ -125,6 +127,33 @@ impl TestHub {
             .await
             .unwrap();
         device
+    }
+
+    /// Members that have sessions, and say of a database that it is active and that they read along with every instance.
+    pub(crate) async fn read_along(&self, name: &str, clusters: &[&str]) {
+        let object = self.app.database(name).await.unwrap().record.object_id;
+        let link = |instance_id| LinkReport {
+            instance_id,
+            from: String::new(),
+            state: "up".to_owned(),
+            last_error: String::new(),
+            lag_ms: Some(1),
+            since: self.app.now(),
+        };
+        for cluster in clusters.iter().map(|cluster| uid(cluster)) {
+            let connected = Presence::Connected;
+            self.app.presence(cluster, connected, 1).await.unwrap();
+            let told = self.app.desired_of(cluster).await.unwrap().value;
+            let told = told.iter().find(|held| held.record.object_id == object);
+            let seen = StoredObservation {
+                for_revision: told.unwrap().modified,
+                status: serde_json::json!({ "status": "active" }),
+                links: (1..=9).map(link).collect(),
+                as_of: self.app.now(),
+            };
+            let report = [(object, Report::Observation(seen))];
+            self.app.report(cluster, &report).await.unwrap();
+        }
     }
 }
 

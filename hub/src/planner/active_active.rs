@@ -8,7 +8,7 @@ use meridian_api::ids::ObjectId;
 use super::needs::{Needs, OfDatabase};
 use super::objects::{self, Member, cluster_name};
 use super::participants::{self, Standing};
-use super::{Input, Place, Plan};
+use super::{Input, Place, Plan, tail};
 use crate::domain::database::{Database, Membership};
 use crate::domain::desired::{Action, Desired, Told};
 
@@ -42,7 +42,7 @@ fn plan_existence(
         ));
         return lines;
     }
-    plan_leaving(input, database, &standing, plan, needed);
+    lines.extend(plan_leaving(input, database, &standing, plan, needed));
     let old = input.memberships.get(&database.object_id);
     if old.is_none() && standing.members.is_empty() {
         return lines;
@@ -93,16 +93,17 @@ fn everybody<'s, 'a>(standing: &'s Standing<'a>) -> impl Iterator<Item = &'s Mem
     standing.members.iter().chain(leaving)
 }
 
-/// Takes the data of a participant away on its member alone, in the order of a deletion, once a person confirmed it; the others
-/// are told when it is gone.
+/// Takes the data of a participant away on its member alone, in the order of a deletion, once a person confirmed it and those that
+/// stay have read it; the others are told when it is gone. Returns what that waits for.
 fn plan_leaving(
     input: &Input,
     database: &Database,
     standing: &Standing<'_>,
     plan: &mut Plan,
     needed: &mut OfDatabase,
-) {
+) -> Vec<String> {
     needed.waits |= !standing.leaving.is_empty();
+    let mut lines = Vec::new();
     for leaving in &standing.leaving {
         let Some(confirmed) = database.removals.get(&leaving.home) else {
             continue;
@@ -111,11 +112,22 @@ fn plan_leaving(
         if participants::taking_part_on(input, database, leaving.home).is_some() {
             continue;
         }
+        let told: Vec<_> = participants::told_on(input, database, leaving.home).collect();
+        // What was begun goes on: it cannot be taken back.
+        if !told.iter().any(|(_, told, _)| told.is_tombstone()) {
+            let waits = tail::waits(input, database, standing, leaving);
+            if !waits.is_empty() {
+                lines.extend(waits);
+                continue;
+            }
+            let cluster = cluster_name(input, leaving.home);
+            lines.push(participants::unconfirmed(&cluster, &leaving.name));
+        }
         let reason = format!(
             "{} takes part no more here, which was confirmed on the hub",
             database.name
         );
-        for (place, told, _) in participants::told_on(input, database, leaving.home) {
+        for (place, told, _) in told {
             if !told.is_tombstone() {
                 let gone = tombstone(database, told, (&confirmed.approval, reason.clone()), plan);
                 plan.tell.insert(place, gone);
@@ -129,6 +141,7 @@ fn plan_leaving(
             plan.forget.insert(place);
         }
     }
+    lines
 }
 
 /// Gives an instance id to every participant that has none, and makes those that are gone ghosts. None is ever given twice.

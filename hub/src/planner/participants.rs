@@ -31,6 +31,7 @@ pub(super) struct Standing<'a> {
 /// A participant whose data there is to go.
 #[derive(Debug)]
 pub(super) struct Leaving<'a> {
+    pub(super) name: String,
     pub(super) home: ClusterUid,
     /// As the others know it; `None` if nobody reports it any more.
     pub(super) member: Option<Member<'a>>,
@@ -117,16 +118,21 @@ impl<'a> Standing<'a> {
         };
         let known = wanted.cloned().unwrap_or(known);
         self.leaving.push(Leaving {
+            name: name.clone(),
             home,
             member: Member::resolve(input, known).ok(),
         });
         let cluster = cluster_name(input, home);
         let approved = goes || database.removals.contains_key(&home);
         let successor = taking_part_on(input, database, home).filter(|_| !goes);
+        // Once its data may go, who takes it away says what that waits for.
+        if approved && !goes && successor.is_none() {
+            return;
+        }
         self.lines.push(if let Some(successor) = successor {
             format!("waits for a person: {successor} is to take part on {cluster}, where the data of {name} still is; take {successor} out of spec.participatingClusters, wait until the data of {name} is gone, and add {successor} then")
         } else if approved {
-            format!("waits for {cluster}: it has not confirmed that the data of {name} there is gone")
+            unconfirmed(&cluster, name)
         } else {
             format!("waits for a person: {name} takes part no more, and nobody confirmed that its data on {cluster} goes")
         });
@@ -153,6 +159,11 @@ impl<'a> Standing<'a> {
             None => self.unknown.push(name),
         }
     }
+}
+
+/// The line for people while data is on its way out.
+pub(super) fn unconfirmed(cluster: &str, name: &str) -> String {
+    format!("waits for {cluster}: it has not confirmed that the data of {name} there is gone")
 }
 
 /// The participant that a person wants on this member.

@@ -9,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 use meridian_api::ids::{ClusterUid, ObjectId, PlanNumber, Revision, StoreId, Term};
 use serde_json::{Value, json};
 
-use self::ends::{leave, lose, obeys};
+use self::ends::{all_read, leave, lose, obeys};
 use super::check::{Breach, check};
 use super::held::hold_back;
 use super::*;
@@ -74,6 +74,7 @@ fn world(clusters: u8) -> World {
         memberships: BTreeMap::new(),
         desired: BTreeMap::new(),
         done: BTreeMap::new(),
+        seen: BTreeMap::new(),
         unreadable: Unreadable::default(),
     };
     for n in 1..=clusters {

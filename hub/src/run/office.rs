@@ -127,7 +127,7 @@ impl Office {
 
     fn start_tasks(&mut self) {
         let planning = Planning::new(Arc::clone(&self.app));
-        let awaited = Some(planning.awaited());
+        let awaited = planning.awaited();
         self.start_task(
             planning,
             Triggers {
@@ -149,7 +149,7 @@ impl Office {
             Triggers {
                 every: timing.beat,
                 prefixes,
-                awaited: None,
+                awaited: Vec::new(),
             },
         );
         let prefixes = Conditions::prefixes();
@@ -158,7 +158,7 @@ impl Office {
             Triggers {
                 every: Duration::from_secs(60),
                 prefixes,
-                awaited: None,
+                awaited: Vec::new(),
             },
         );
         let store = Arc::clone(self.app.store());
@@ -171,7 +171,7 @@ impl Office {
             Triggers {
                 every: Duration::from_secs(30),
                 prefixes,
-                awaited: None,
+                awaited: Vec::new(),
             },
         );
         let delivery = deliver::run(store, self.sessions.clone(), self.stop.clone());

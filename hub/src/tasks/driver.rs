@@ -21,7 +21,7 @@ pub struct Triggers {
     /// When a key below one of these changed.
     pub prefixes: Vec<String>,
     /// When a key below one of these changed while the task waits for such.
-    pub awaited: Option<Awaited>,
+    pub awaited: Vec<Awaited>,
 }
 
 /// Changes that a task waits for at times, and that nobody has to look at otherwise.

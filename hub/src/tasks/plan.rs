@@ -17,7 +17,7 @@ use super::{Outcome, Task, TaskError};
 use crate::app::App;
 use crate::domain::desired::Told;
 use crate::planner::held::{self, LeftOut};
-use crate::planner::{self, Changed, Input, Needs, Place};
+use crate::planner::{self, Changed, Input, Needs, Place, tail};
 use crate::store::records::{self, Held, StoredOutcome};
 use crate::store::{Revision, StoreError, keys};
 
@@ -25,7 +25,10 @@ use crate::store::{Revision, StoreError, keys};
 #[derive(Debug)]
 pub struct Planning {
     app: Arc<App>,
+    /// For what becomes of orders.
     waits: Waits,
+    /// For what members say of a database that one of them leaves.
+    tails: Waits,
     /// What is known; `None` before it was read, and after it could not be kept up.
     view: Option<View>,
     needs: Needs,
@@ -57,6 +60,7 @@ impl Task for Planning {
         }
         let view = refreshed(&self.app, &mut self.view).await?;
         view.input.done = done(&self.app, &view.input).await?;
+        view.input.seen = self.app.tails_seen(tail::asked(&view.input)).await?;
         if commit::forget_remotes(&self.app, view).await? {
             return Ok(Outcome::Progressed);
         }
@@ -64,9 +68,10 @@ impl Task for Planning {
         let mut plan = planner::plan_changed(&view.input, &mut self.needs, &changed);
         let held = held::hold_back(&view.input, &mut plan)?;
         self.app.note_unplanned(named(&held)).await;
-        let begins_to_wait = self
+        let deletes = self
             .waits
             .set(view.input.desired.values().any(is_tombstone));
+        let begins_to_wait = self.tails.set(!view.input.seen.is_empty()) || deletes;
         if plan.is_empty() {
             commit::tell_people(&self.app, view, (&plan, &held)).await?;
             view.changed = held.again;
@@ -101,19 +106,25 @@ impl Planning {
         Self {
             app,
             waits: Waits::default(),
+            tails: Waits::default(),
             view: None,
             needs: Needs::default(),
             waited: Duration::ZERO,
         }
     }
 
-    /// Changes that matter only while a deletion is under way.
+    /// Changes that matter only while a deletion is under way, or a participant leaves.
     #[must_use]
-    pub fn awaited(&self) -> Awaited {
-        Awaited {
-            prefix: keys::outcomes().text().to_owned(),
-            waits: self.waits.clone(),
-        }
+    pub fn awaited(&self) -> Vec<Awaited> {
+        let awaited = |prefix: &str, waits: &Waits| Awaited {
+            prefix: prefix.to_owned(),
+            waits: waits.clone(),
+        };
+        vec![
+            awaited(keys::outcomes().text(), &self.waits),
+            awaited(keys::all_observed().text(), &self.tails),
+            awaited(keys::presences().text(), &self.tails),
+        ]
     }
 }
 

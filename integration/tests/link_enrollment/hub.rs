@@ -149,7 +149,7 @@ fn watch_revocations(context: &Context) {
     let triggers = Triggers {
         every: context.timing.beat,
         prefixes: Liveness::prefixes(),
-        awaited: None,
+        awaited: Vec::new(),
     };
     let (store, stop) = (Arc::clone(context.app.store()), context.stop.clone());
     tokio::spawn(drive(liveness, triggers, store, Arc::default(), stop));

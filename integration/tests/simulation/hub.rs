@@ -134,7 +134,7 @@ impl Hub {
         let app = || Arc::clone(&self.app);
         let seconds = Duration::from_secs;
         let planning = Planning::new(app());
-        let awaited = Some(planning.awaited());
+        let awaited = planning.awaited();
         self.start_task(planning, (seconds(30), plan::prefixes()), awaited);
         let liveness = Liveness {
             app: app(),
@@ -145,10 +145,10 @@ impl Hub {
         self.start_task(
             liveness,
             (self.context.timing.beat, Liveness::prefixes()),
-            None,
+            Vec::new(),
         );
         let news = vec![keys::audit_news().text().to_owned()];
-        self.start_task(Linking { app: app() }, (seconds(30), news), None);
+        self.start_task(Linking { app: app() }, (seconds(30), news), Vec::new());
         let store = Arc::clone(self.app.store());
         let stop = self.context.stop.clone();
         self.spawn(deliver::run(store, self.sessions.clone(), stop));
@@ -158,7 +158,7 @@ impl Hub {
         &self,
         task: T,
         (every, prefixes): (Duration, Vec<String>),
-        awaited: Option<Awaited>,
+        awaited: Vec<Awaited>,
     ) {
         let triggers = Triggers {
             every,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::cluster::RemovedCluster;
 use crate::domain::lost::Lost;
+use crate::planner::tail::{Seen, asked};
 
 /// A member is declared lost: what the hub knew of it goes with its registration.
 pub(super) fn lose(input: &mut World, n: u8) {
@@ -43,6 +44,20 @@ pub(super) fn leave(input: &mut World, number: u8, n: u8, who: &str) {
         at: moment(),
     };
     database.removals.insert(cluster(n), confirmed);
+    all_read(input, number);
+}
+
+/// Everybody says that it is active, and has read all of everybody.
+pub(super) fn all_read(input: &mut World, number: u8) {
+    for n in 1..=9 {
+        let seen = Seen {
+            connected: true,
+            active: true,
+            caught_up: (1..=99).collect(),
+        };
+        let place = (cluster(n), object(0xdb, number));
+        input.seen.insert(place, seen);
+    }
 }
 
 /// One member carries out what it is told.
@@ -382,4 +397,60 @@ fn a_member_whose_instance_is_replaced_by_that_of_another_rec_keeps_it_until_a_p
         .retain(|home, _| *home != cluster(9));
     settle(&mut input);
     assert!(told(&input, 2, objects::INSTANCE)[0].is_tombstone());
+}
+
+#[test]
+fn the_data_of_who_leaves_goes_when_another_serves_and_those_that_stay_have_read_it() {
+    let mut input = with(world(3), [database(1, &[1, 2, 3])]);
+    settle(&mut input);
+    leave(&mut input, 1, 3, "alice");
+    let places: Vec<_> = (1..=3).map(|n| (cluster(n), object(0xdb, 1))).collect();
+    assert_eq!(asked(&input).into_iter().collect::<Vec<_>>(), places);
+    let goes = |input: &World| told(input, 3, objects::REAADB)[0].is_tombstone();
+    let waits = |change: &dyn Fn(&mut [Seen]), words: &[&str]| {
+        let mut seen = vec![input.seen[&places[0]].clone(); 3];
+        change(&mut seen);
+        let seen = places.iter().copied().zip(seen);
+        let mut input = input.clone();
+        input.seen = seen.collect();
+        settle(&mut input);
+        assert_eq!(goes(&input), words.is_empty(), "{words:?}");
+        assert_eq!(settle(&mut input), 0, "nothing more is planned");
+        let said = plan(&input).report["db-1"].clone();
+        let found = said
+            .iter()
+            .zip(words)
+            .all(|(line, word)| line.contains(word));
+        assert!(
+            found && (words.is_empty() || said.len() == words.len()),
+            "{said:?}"
+        );
+    };
+    waits(&|seen| seen[2].connected = false, &["remove lab-3 --lost"]);
+    let inactive = |seen: &mut [Seen]| {
+        seen[0].active = false;
+        seen[1].active = false;
+    };
+    waits(&inactive, &["one of those that stay to be active"]);
+    let behind = |seen: &mut [Seen]| assert!(seen[1].caught_up.remove(&3));
+    waits(
+        &behind,
+        &["waits for lab-2: it has not said that it has read all that lab-3 wrote"],
+    );
+    waits(
+        &|seen| seen.fill(Seen::default()),
+        &["remove lab-3 --lost", "one of those that stay"],
+    );
+    waits(&|seen| seen[1] = Seen::default(), &[]);
+    waits(&|_| {}, &[]);
+    // What was told cannot be taken back, and is waited for as before.
+    settle(&mut input);
+    input.seen.clear();
+    assert_eq!(settle(&mut input), 0);
+    assert!(asked(&input).is_empty() && goes(&input));
+    let waits = &plan(&input).report["db-1"];
+    assert_eq!(
+        waits.as_slice(),
+        ["waits for lab-3: it has not confirmed that the data of lab-3 there is gone"]
+    );
 }

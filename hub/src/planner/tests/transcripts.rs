@@ -151,8 +151,20 @@ fn a_participant_is_taken_out() {
     let mut story = shop();
     story.then(
         "lab-3 is taken out of the list, and its data may go",
-        |world| leave(world, 1, 3, "alice"),
+        |world| {
+            leave(world, 1, 3, "alice");
+            world.seen.clear();
+        },
     );
+    story.then("all are connected and active, and lab-2 lags", |world| {
+        all_read(world, 1);
+        let place = (cluster(2), object(0xdb, 1));
+        let seen = world.seen.get_mut(&place).unwrap();
+        seen.caught_up.remove(&3);
+    });
+    story.then("lab-2 has read all that lab-3 wrote", |world| {
+        all_read(world, 1);
+    });
     story.then("lab-3 has deleted it", |world| obeys(world, 3));
     story.then("all have done what they were told", members_obey);
     story.is_as_written("remove-participant");

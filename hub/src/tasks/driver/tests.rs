@@ -42,10 +42,10 @@ fn triggers(waits: &Waits) -> Triggers {
     Triggers {
         every: Duration::from_secs(3600),
         prefixes: vec!["/a/".to_owned()],
-        awaited: Some(Awaited {
+        awaited: vec![Awaited {
             prefix: "/b/".to_owned(),
             waits: waits.clone(),
-        }),
+        }],
     }
 }
 

@@ -1,4 +1,5 @@
 mod held;
+mod tail;
 
 use super::*;
 use crate::app::testing::{LAB_1, LAB_2, TestHub, database, uid};
@@ -42,7 +43,7 @@ async fn what_became_of_orders_is_waited_for_and_read_only_while_something_is_de
     let hub = hub(3).await;
     let mut planning = Planning::new(Arc::clone(&hub.app));
     settled(&mut planning).await;
-    let waits = planning.awaited().waits;
+    let waits = planning.waits.clone();
     assert!(!waits.hold(), "nothing is deleted");
     let looked = async |planning: &mut Planning| {
         let before = hub.store.handed_out();

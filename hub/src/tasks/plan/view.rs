@@ -94,6 +94,7 @@ impl View {
                 memberships: BTreeMap::new(),
                 desired: BTreeMap::new(),
                 done: BTreeMap::new(),
+                seen: BTreeMap::new(),
                 unreadable: Unreadable::default(),
             },
             revision,

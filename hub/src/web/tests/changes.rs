@@ -244,6 +244,7 @@ async fn a_participant_is_taken_out_by_name_and_only_its_data_goes() {
     confirmed["metadata"]["annotations"]["meridian.dev/confirm-removal"] = json!("lab-2");
     let (status, changed) = web.patch("", MERGE, &confirmed).await;
     assert_eq!(status, 200, "{changed}");
+    web.hub.read_along("shop", &[LAB_1, LAB_2]).await;
     web.plan().await;
     for (cluster, goes) in [(LAB_1, false), (LAB_2, true)] {
         for kind in [

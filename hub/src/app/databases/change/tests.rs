@@ -88,6 +88,7 @@ async fn a_change_that_leaves_nobody_who_has_the_data_is_refused() {
     let fields = refused(change(&hub, &["us"], "eu").await);
     assert!(fields[0].found.contains("without eu"), "{fields:?}");
     plan(&hub).await;
+    hub.read_along("cart", &[LAB_1, LAB_2]).await;
     change(&hub, &["us"], "eu").await.unwrap();
     plan(&hub).await;
     // Nor has who was taken out, comes again, and still deletes what it had.
@@ -99,6 +100,7 @@ async fn a_change_that_leaves_nobody_who_has_the_data_is_refused() {
 #[tokio::test]
 async fn another_rec_of_a_member_takes_part_only_after_the_instance_that_left_is_gone() {
     let hub = with_cart(&["eu", "us"]).await;
+    hub.read_along("cart", &[LAB_1, LAB_2]).await;
     let second = second(&hub).await;
     let wanted = ["us", second.as_str()];
     let fields = refused(change(&hub, &wanted, "eu").await);

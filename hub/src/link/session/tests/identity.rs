@@ -40,7 +40,7 @@ impl World {
         let triggers = Triggers {
             every: Timing::default().beat,
             prefixes: Liveness::prefixes(),
-            awaited: None,
+            awaited: Vec::new(),
         };
         let store: Arc<dyn Store> = Arc::clone(self.hub.app.store());
         let work = drive(
