@@ -236,14 +236,19 @@ impl App {
         })
     }
 
+    /// A transaction that is void if the member is none any more.
+    async fn of_member(&self, uid: ClusterUid) -> Result<Txn, AppError> {
+        let member = self.held_member(uid).await?;
+        Ok(Txn::new().unchanged(&member))
+    }
+
     async fn next_epoch(&self, uid: ClusterUid) -> Result<u64, AppError> {
         until_uncontended(|| async {
             // Who was removed, or lost, since it was let in has no session.
-            let member = self.held_member(uid).await?;
+            let txn = self.of_member(uid).await?;
             let key = keys::session(uid);
             let held = records::get(self.store().as_ref(), &key).await?;
             let epoch = held.as_ref().map_or(0, |held| held.record.epoch) + 1;
-            let txn = Txn::new().unchanged(&member);
             self.commit(txn.upsert(&key, held.as_ref(), &SessionEpoch { epoch })?)
                 .await?;
             Ok(epoch)
@@ -262,7 +267,7 @@ impl App {
         session_epoch: u64,
     ) -> Result<(), AppError> {
         until_uncontended(|| async {
-            let member = self.held_member(uid).await?;
+            let registered = self.of_member(uid).await?;
             let key = keys::presence(uid);
             let held = records::get(self.store().as_ref(), &key).await?;
             if held
@@ -276,8 +281,8 @@ impl App {
                 since: self.now(),
                 session_epoch,
             };
-            let txn = Txn::new().unchanged(&member);
-            self.commit(txn.upsert(&key, held.as_ref(), &edge)?).await?;
+            self.commit(registered.upsert(&key, held.as_ref(), &edge)?)
+                .await?;
             Ok(())
         })
         .await
