@@ -82,7 +82,9 @@ impl World {
             self.promoted(&before, new.primary.as_ref().unwrap())?;
         }
         if accepted && next.spec.epoch > before.spec.epoch {
-            self.settled.forgiven = Some(next.spec.epoch.unsigned_abs());
+            // Accepted twice before anybody led: the first word stands as well.
+            let from = next.spec.epoch.unsigned_abs();
+            self.settled.forgiven.get_or_insert(from);
         } else if matches!(step, Step::Reinstate { .. }) {
             self.settled.from_files = Some(next.spec.epoch.unsigned_abs());
         }
