@@ -109,9 +109,14 @@ async fn definitions(cluster: &impl Source, found: &mut Found) -> Result<(), Str
 async fn list(cluster: &impl Source, path: &str, form: Form) -> Result<Vec<Value>, String> {
     let text = cluster.get(path, form).await?;
     let mut list: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let is_list = list["kind"]
+        .as_str()
+        .is_some_and(|kind| kind.ends_with("List"));
     let items = list["items"].take();
     match items.as_array() {
         Some(items) => Ok(items.clone()),
+        // So API servers answer where only metadata is asked for and there is nothing.
+        None if is_list && items.is_null() => Ok(Vec::new()),
         None => Err("the answer is no list".to_owned()),
     }
 }

@@ -72,6 +72,25 @@ async fn an_empty_cluster_and_one_of_ours_get_all_definitions() {
 }
 
 #[tokio::test]
+async fn an_api_server_that_has_nothing_says_so_without_a_list() {
+    let mut cluster = played(&[], &[], json!([]));
+    let nothing = json!({"kind": "PartialObjectMetadataList", "items": null});
+    for path in [
+        DEFINITIONS.to_owned(),
+        format!("{DEPLOYMENTS}{VENDOR_OPERATOR}"),
+    ] {
+        cluster.0.insert(path, nothing.clone());
+    }
+    assert!(said(&cluster, false).await.is_ok());
+    cluster.0.insert(
+        DEFINITIONS.to_owned(),
+        json!({"kind": "Status", "code": 500}),
+    );
+    let refused = said(&cluster, false).await.unwrap_err();
+    assert!(refused.contains("the answer is no list"), "{refused}");
+}
+
+#[tokio::test]
 async fn where_definitions_cannot_be_read_none_that_may_be_anothers_is_applied() {
     let mut cluster = played(&[(REC, true)], &[], json!([]));
     cluster.0.remove(&format!("{DEFINITIONS}/{REC}"));
