@@ -6,6 +6,7 @@ pub(super) mod apply;
 pub(super) mod clients;
 pub(super) mod fetch;
 pub(super) mod look;
+pub(super) mod racks;
 pub(super) mod remove;
 pub(super) mod settings;
 pub(super) mod state;

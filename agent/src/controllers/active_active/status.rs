@@ -17,6 +17,7 @@ use crate::{
             ServeError,
             access::Access,
             fetch::World,
+            racks,
             state::{Serving, entry, primary_report, refused_name, serving},
         },
     },
@@ -107,6 +108,10 @@ pub(super) fn status(
             ActiveActiveStatus::Pending
         }
         Outcome::NoInstance(Some(seen)) | Outcome::Written(seen) => {
+            let settings = reaadb.spec.global_configurations.as_ref();
+            let rack_aware = settings.and_then(|settings| settings.rack_aware);
+            let nodes = &seen.world.topology.nodes;
+            findings.extend(racks::finding(rack_aware, &seen.topology, nodes));
             show(&mut next, seen, &mut findings, was_active(reaadb))
         }
         Outcome::Failed(error) => {

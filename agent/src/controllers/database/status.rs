@@ -21,6 +21,7 @@ use crate::{
             ServeError,
             access::Access,
             fetch::World,
+            racks,
             state::{Serving, refused_name, serving},
         },
     },
@@ -86,6 +87,8 @@ pub(super) fn status(
             }
             findings.extend(failover::findings(topology, None));
             findings.extend(failover::version(topology));
+            let nodes = &world.topology.nodes;
+            findings.extend(racks::finding(redb.spec.rack_aware, topology, nodes));
             findings.extend(world.access.as_ref().and_then(Access::finding));
             next.shard_statuses = shards(topology, word == DatabaseStatus::Active);
             word
