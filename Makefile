@@ -58,6 +58,7 @@ scenarios: ## Scenario tests on real clusters
 	@cargo test --workspace --features meridian-hub/lab --test hub_replicas -- --test-threads=2
 	@cargo test --workspace --features meridian-integration/lab --test hub_stores # 20 s
 	@cargo test --workspace --features meridian-integration/lab --test sign_in # 15 s
+	@cargo test --workspace --features meridian-integration/lab --test beside_vendor # 30 s
 	@cargo test -p meridian-integration --features lab --lib --test lab
 	@cargo test -p meridian-integration --features lab --test admission -- --test-threads=2
 	@target/debug/demo down

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::ledger::Ledger;
 use crate::{
-    k8s::{apply::Objects, drive::Report},
+    k8s::{apply::Objects, drive::Report, lacks::Lacks},
     namespaces::Selection,
     probes::Board,
 };
@@ -40,6 +40,8 @@ pub struct Context {
     pub stop: CancellationToken,
     /// Databases whose primary is on its way.
     pub moves: failover::Moves,
+    /// What the installed definitions do not keep.
+    pub lacks: Lacks,
     /// Who has which name, place and port: two databases that choose at once would choose the same.
     ledger: Ledger,
 }
@@ -60,8 +62,15 @@ impl Context {
             node_image,
             stop,
             moves,
+            lacks: Lacks::default(),
             ledger: Ledger::default(),
         }
+    }
+
+    /// The same, with what is known of the installed definitions.
+    #[must_use]
+    pub fn knowing(self, lacks: Lacks) -> Self {
+        Self { lacks, ..self }
     }
 }
 

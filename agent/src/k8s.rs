@@ -11,6 +11,7 @@ pub mod dynamic;
 pub mod events;
 pub mod fault;
 pub mod finalizer;
+pub mod lacks;
 pub mod lease;
 pub mod names;
 pub mod news;

@@ -20,6 +20,7 @@ use crate::{
         crds,
         drive::Report,
         events::Events,
+        lacks::Lacks,
         lease::{Elector, Role},
     },
     link::{
@@ -289,9 +290,11 @@ async fn lead(
     mut roles: watch::Receiver<Role>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let lacks = Lacks::default();
     let prepared = async {
         crds::wait_served(&context.client, &context.board).await;
         crds::show_whose(&context.client, &context.board).await;
+        lacks.look(&context.client, &context.board).await;
         roles
             .wait_for(|role| *role == Role::Leader)
             .await
@@ -302,7 +305,7 @@ async fn lead(
         leads = prepared => leads.map_err(|_| anyhow!("the election ended before this replica led"))?,
     }
     let (end, moves) = (CancellationToken::new(), Moves::default());
-    let mut work = std::pin::pin!(work(context, end.clone(), moves.clone()));
+    let mut work = std::pin::pin!(work(context, lacks, end.clone(), moves.clone()));
     tokio::select! {
         done = &mut work => return done,
         () = stop.cancelled() => {}
@@ -318,7 +321,12 @@ async fn lead(
 }
 
 /// Everything that only the leader does.
-async fn work(context: Context, stop: CancellationToken, moves: Moves) -> anyhow::Result<()> {
+async fn work(
+    context: Context,
+    lacks: Lacks,
+    stop: CancellationToken,
+    moves: Moves,
+) -> anyhow::Result<()> {
     let Context {
         client,
         namespace,
@@ -350,7 +358,8 @@ async fn work(context: Context, stop: CancellationToken, moves: Moves) -> anyhow
         moves,
     );
     tokio::join!(
-        controllers::run(controllers, selection, board),
+        lacks.follow(objects.client(), board.clone(), stop.clone()),
+        controllers::run(controllers.knowing(lacks.clone()), selection, board),
         rigger::run(objects, report, stop.clone()),
         link::run(hub, stop)
     );

@@ -1,6 +1,8 @@
 //! What must be known before Meridian is installed into a Kubernetes cluster in which another operator of the same kinds may be
 //! at work. Nothing of it is ever changed. Pure: what was read comes in as JSON.
 
+pub mod lacking;
+
 use std::fmt;
 
 use serde_json::Value;

@@ -202,8 +202,8 @@ impl Clusters {
         rec: &RedisEnterpriseCluster,
         outcome: &Outcome<'_>,
     ) -> Result<(), ApplyError> {
-        let inert = super::inert::cluster(rec);
-        let wanted = status::status(rec, outcome, &inert, &clock::now_text());
+        let standing = status::standing(rec, &self.context.lacks);
+        let wanted = status::status(rec, outcome, &standing, &clock::now_text());
         let objects = &self.context.objects;
         let mut shown = rec.status.clone();
         if let Some(status) = &mut shown {

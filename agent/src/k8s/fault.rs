@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use meridian_api::installation::lacking;
+
 /// Looks in vain after which it is told what an object waits for: these take about half a minute.
 const PATIENCE: u32 = 4;
 
@@ -86,6 +88,8 @@ impl Fault {
         };
         match status.code {
             409 => Self::Conflict,
+            // What is wrong is what was sent, or the definition; the API server is well.
+            500 if !lacking::undeclared(&status.message).is_empty() => Self::Refused,
             400..=499 if status.code != 429 => Self::Refused,
             _ => Self::Unavailable,
         }
@@ -142,5 +146,13 @@ mod tests {
                 Fault::Unavailable
             ]
         );
+        let message = "failed to create typed patch object (ns/a; g/v1, Kind=K): .spec.x: field not declared in schema";
+        let undeclared = Status {
+            code: 500,
+            message: message.to_owned(),
+            ..Status::default()
+        };
+        let found = Fault::of(&kube::Error::Api(undeclared.boxed()));
+        assert_eq!(found, Fault::Refused);
     }
 }

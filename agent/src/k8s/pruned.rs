@@ -1,18 +1,20 @@
-//! Definitions of another operator know no `status.conditions`: the API server drops them from everything that is written.
-//! What they would have said is told by Events then, and what decides never reads them.
+//! Definitions of another operator know no `status.conditions`, those of an older release of ours not all fields: the API server
+//! refuses an apply with any field that is not declared, and drops it from other writes. Such fields are left out, what conditions
+//! would have said is told by Events, and what decides never reads them.
 //!
 //! It is seen in the answer to a write, which needs no right to read definitions, and looked at again after [`AGAIN`],
 //! because definitions may be exchanged.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use kube::ResourceExt as _;
-use serde_json::Value;
+use meridian_api::installation::lacking;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
@@ -21,7 +23,7 @@ use super::{
     own::{NAME_TAKEN, NAME_TOO_LONG},
 };
 
-/// How long a kind counts as one whose conditions are dropped, without another look.
+/// How long a kind counts as one that does not keep a field, without another look.
 const AGAIN: Duration = Duration::from_secs(600);
 /// Objects that are remembered; forgetting them costs one write each.
 const REMEMBERED: usize = 16_384;
@@ -36,10 +38,13 @@ const BETTER_FALSE: [&str; 7] = [
     "Suspended",
 ];
 
+/// Where conditions stand in an object.
+const CONDITIONS: &str = "status.conditions";
+
 /// Field manager, kind, namespace and name.
 type Key = (String, String, Option<String>, String);
 
-/// What is known of dropped conditions. Cheap to clone.
+/// What is known of fields that are not kept. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Pruned {
     events: Option<Events>,
@@ -48,8 +53,8 @@ pub(super) struct Pruned {
 
 #[derive(Default)]
 struct Seen {
-    /// When the conditions of a kind were dropped last.
-    kinds: BTreeMap<String, Instant>,
+    /// What a kind does not keep, and when that was seen last.
+    kinds: BTreeMap<String, (Instant, BTreeSet<String>)>,
     /// Hash of what was told of each object.
     told: BTreeMap<Key, u64>,
 }
@@ -63,15 +68,37 @@ impl Pruned {
         }
     }
 
-    /// Whether exactly these conditions were dropped and told a moment ago.
+    /// Whether exactly these conditions were not kept, and told, a moment ago.
     pub(super) fn was_told<K: Object>(&self, manager: &str, about: &K, wanted: &Value) -> bool {
-        let seen = self.seen();
-        let kind = seen.kinds.get(&*K::kind(&()));
-        kind.is_some_and(|at| at.elapsed() < AGAIN)
-            && seen.told.get(&key(manager, about)) == Some(&hash(wanted))
+        self.left_out::<K>().contains(CONDITIONS)
+            && self.seen().told.get(&key(manager, about)) == Some(&hash(wanted))
     }
 
-    /// Compares what was written with what was `kept` of it, and tells what is missing.
+    /// What the definition of a kind does not keep, as far as that was seen lately.
+    pub(super) fn left_out<K: Object>(&self) -> BTreeSet<String> {
+        let seen = self.seen();
+        let kind = seen.kinds.get(&*K::kind(&()));
+        let lately = kind.filter(|(at, _)| at.elapsed() < AGAIN);
+        lately.map(|(_, fields)| fields.clone()).unwrap_or_default()
+    }
+
+    /// Learns from the refusal of a status what the definition does not keep. Tells whether that is news: without it, another
+    /// try would be refused as well.
+    pub(super) fn learn<K: Object>(&self, refusal: &kube::Error) -> bool {
+        let kube::Error::Api(status) = refusal else {
+            return false;
+        };
+        let mut fields = lacking::undeclared(&status.message);
+        fields.retain(|field| field.starts_with("status."));
+        if fields.is_subset(&self.left_out::<K>()) {
+            return false;
+        }
+        self.add(&K::kind(&()), fields);
+        true
+    }
+
+    /// Tells what the conditions of `wanted`, a status that was written, would say where the definition does not keep them;
+    /// `kept` is what the object shows now.
     pub(super) async fn heed<K: Object>(
         &self,
         manager: &str,
@@ -83,11 +110,11 @@ impl Pruned {
             return;
         }
         let kind = K::kind(&()).into_owned();
-        if !list(kept).is_empty() {
-            self.seen().kinds.remove(&kind);
+        if !list(kept).is_empty() && !self.left_out::<K>().contains(CONDITIONS) {
             return;
         }
-        self.remember(manager, about, wanted, &kind);
+        self.add(&kind, BTreeSet::from([CONDITIONS.to_owned()]));
+        self.remember(manager, about, wanted);
         let Some(events) = &self.events else {
             return;
         };
@@ -104,14 +131,28 @@ impl Pruned {
         events.warning(&about, "ConditionsNotKept", &text).await;
     }
 
-    fn remember<K: Object>(&self, manager: &str, about: &K, wanted: &Value, kind: &str) {
+    /// Fields that are seen again keep the time at which they were seen first, so that they are tried again some time.
+    fn add(&self, kind: &str, fields: BTreeSet<String>) {
         let mut seen = self.seen();
-        if seen.kinds.insert(kind.to_owned(), Instant::now()).is_none() {
+        let known = seen.kinds.get_mut(kind);
+        if let Some((_, known)) = known.filter(|(at, _)| at.elapsed() < AGAIN) {
+            known.extend(fields);
+            return;
+        }
+        let list = fields.iter().cloned().collect::<Vec<_>>().join(", ");
+        let before = seen.kinds.insert(kind.to_owned(), (Instant::now(), fields));
+        if before.is_none() {
             tracing::warn!(
                 kind,
-                "the installed definition keeps no status.conditions: what they would say is told by Events"
+                fields = list,
+                "the installed definition does not keep these fields: they are left out, and what conditions would say is told \
+                 by Events"
             );
         }
+    }
+
+    fn remember<K: Object>(&self, manager: &str, about: &K, wanted: &Value) {
+        let mut seen = self.seen();
         if seen.told.len() >= REMEMBERED {
             seen.told.clear();
         }
@@ -123,13 +164,13 @@ impl Pruned {
     }
 }
 
-/// A status without its conditions.
-pub(super) fn without_conditions(status: &Value) -> Value {
-    let mut status = status.clone();
-    if let Some(fields) = status.as_object_mut() {
-        fields.remove("conditions");
+/// A status without `fields`, which are paths from the object.
+pub(super) fn without(status: &Value, fields: &BTreeSet<String>) -> Value {
+    let mut object = json!({ "status": status });
+    for field in fields {
+        lacking::remove(&mut object, field);
     }
-    status
+    object["status"].take()
 }
 
 fn list(status: &Value) -> &[Value] {

@@ -13,6 +13,7 @@ use kube::{
     },
     core::Status,
 };
+use meridian_api::installation::lacking;
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -237,6 +238,10 @@ pub fn of_kube(error: &kube::Error) -> MemberError {
         404 => MemberError::NoKind(message),
         // A webhook says no with 403 as well; only its message tells it from a missing permission.
         401 | 403 if !message.contains("denied the request") => MemberError::Forbidden(message),
+        500 if !lacking::undeclared(&message).is_empty() => MemberError::Refused(format!(
+            "{message}. The installed definition is older than what is sent: ask `meridian preflight` how to install those of \
+             this release"
+        )),
         400..=499 if status.code != 429 => MemberError::Refused(message),
         _ => MemberError::Unavailable(message),
     }

@@ -17,6 +17,7 @@ use crate::{
         apply::ApplyError,
         conditions::{Finding, conditions},
         fault::Fault,
+        lacks::Lacks,
         own::BOOTSTRAPPED,
     },
 };
@@ -69,16 +70,24 @@ pub(super) struct Sight<'a> {
     pub bundle: Option<Bundle>,
 }
 
-/// The status of `rec` after `outcome`; `inert` are the fields that are accepted and have no effect.
+/// What is said of `rec` whatever a look ends with: fields that have no effect, and fields that nobody will ever see.
+pub(super) fn standing(rec: &RedisEnterpriseCluster, lacks: &Lacks) -> Vec<Finding> {
+    let mut all = vec![inert::finding(&inert::cluster(rec))];
+    let lacks = lacks.text();
+    all.extend(lacks.map(|text| Finding::no("FieldsKept", "DefinitionsDiffer", text)));
+    all
+}
+
+/// The status of `rec` after `outcome`, with what is `standing`.
 #[must_use]
 pub(super) fn status(
     rec: &RedisEnterpriseCluster,
     outcome: &Outcome<'_>,
-    inert: &[String],
+    standing: &[Finding],
     now: &str,
 ) -> RedisEnterpriseClusterStatus {
     let before = rec.status.clone().unwrap_or_default();
-    let mut findings = vec![inert::finding(inert)];
+    let mut findings = standing.to_vec();
     let (state, told) = match outcome {
         Outcome::Invalid(problems) => {
             let text = format!("{}. What was there stays as it is", problems.join("; "));

@@ -1,4 +1,4 @@
-//! Writing a status: only what is news, and what the API server does not keep is told otherwise.
+//! Writing a status: only what is news, and only what the installed definition keeps; the rest is told otherwise.
 
 use kube::api::{Patch, PatchParams};
 use kube::{Resource, ResourceExt as _};
@@ -26,7 +26,8 @@ impl Objects {
         if current.as_ref() == Some(&wanted) && self.told.agrees(target, &wanted) {
             return Ok(false);
         }
-        let rest = |status: &Value| pruned::without_conditions(status);
+        let left_out = self.pruned.left_out::<K>();
+        let rest = |status: &Value| pruned::without(status, &left_out);
         if current.as_ref().map(rest) == Some(rest(&wanted))
             && self.pruned.was_told(FIELD_MANAGER, target, &wanted)
         {
@@ -62,18 +63,22 @@ impl Objects {
         target: &K,
         wanted: &Value,
     ) -> Result<(), ApplyError> {
-        let name = target.name_any();
-        let body = json!({
-            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
-            "metadata": { "name": name, "uid": Resource::meta(target).uid }, "status": wanted,
-        });
         let params = PatchParams::apply(manager).force();
-        let patched = self
-            .where_it_is(target)
-            .patch_status(&name, &params, &Patch::Apply(&body))
-            .await;
-        let patched =
-            patched.map_err(|source| ApplyError::api::<K>("write status of", &name, source))?;
+        let name = target.name_any();
+        let (uid, api) = (Resource::meta(target).uid.clone(), self.where_it_is(target));
+        let patched = loop {
+            let status = pruned::without(wanted, &self.pruned.left_out::<K>());
+            let body = json!({
+                "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+                "metadata": { "name": name, "uid": uid }, "status": status,
+            });
+            match api.patch_status(&name, &params, &Patch::Apply(&body)).await {
+                // Only fields that were not known before lead to another try.
+                Err(refusal) if self.pruned.learn::<K>(&refusal) => {}
+                Err(source) => return Err(ApplyError::api::<K>("write status of", &name, source)),
+                Ok(patched) => break patched,
+            }
+        };
         let kept = encode_as(target, &patched)?;
         self.pruned
             .heed(manager, target, wanted, &kept["status"])

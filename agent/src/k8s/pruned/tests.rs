@@ -76,6 +76,59 @@ async fn dropped_conditions_are_told_once_by_an_event_and_written_once() {
     assert_eq!(asked[1].2["reason"], "ConditionsNotKept");
 }
 
+/// What the API server answers to an apply of a field that the definition does not declare.
+fn refused(fields: &str) -> (u16, Value) {
+    let text = format!(
+        "failed to create typed patch object (ns/db; app.redislabs.com/v1alpha1, Kind=RedisEnterpriseDatabase): {fields}"
+    );
+    (
+        500,
+        json!({"kind": "Status", "status": "Failure", "code": 500, "message": text}),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_is_written_without_what_the_definition_does_not_declare() {
+    let (objects, server) = telling();
+    let both = "errors:\n  .status.conditions: field not declared in schema\n  .status.later: field not declared in schema";
+    let kept = ready("True", "t6");
+    let answers = vec![
+        refused(both),
+        stored(Value::Null),
+        taken(),
+        stored(Value::Null),
+        stored(kept.clone()),
+        refused(".status.status: found 1, expected a string"),
+    ];
+    let asked = tokio::spawn(answer(server, answers));
+    let (db, shown) = (database(), json!({"status": "active"}));
+    let later = |conditions: Value| {
+        let mut wanted = wanted(&conditions);
+        wanted["later"] = json!(1);
+        wanted
+    };
+    let write = async |wanted: Value| objects.status(&db, Some(&shown), &wanted).await;
+    assert!(write(later(ready("False", "t1"))).await.unwrap());
+    assert!(
+        !write(later(ready("False", "t2"))).await.unwrap(),
+        "told, and the rest is as it was"
+    );
+    assert!(write(later(ready("True", "t3"))).await.unwrap());
+    tokio::time::advance(AGAIN).await;
+    assert!(
+        write(later(kept)).await.unwrap(),
+        "the definition was replaced"
+    );
+    write(json!({"status": 1})).await.unwrap_err();
+    drop(objects);
+    let asked = asked.await.unwrap();
+    let sent: Vec<&Value> = asked.iter().map(|(_, _, body)| &body["status"]).collect();
+    let only = json!({"status": "active"});
+    assert_eq!(sent[1..=3], [&only, &Value::Null, &only]);
+    assert_eq!(sent[4], &later(ready("True", "t6")));
+    assert_eq!(asked[2].2["reason"], "ConditionsNotKept");
+}
+
 #[tokio::test]
 async fn conditions_that_are_kept_are_told_by_nobody_else() {
     let (objects, server) = telling();

@@ -15,6 +15,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use meridian_api::crds::topology::{DatabaseTopology, EntryReport, MemberReport};
+use meridian_api::installation::lacking;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -297,19 +298,37 @@ fn away(error: kube::Error) -> AuthorityError {
     AuthorityError::Away(crate::run::chain(&error))
 }
 
+/// Writes a report. A definition that is older than this node refuses a report with a field that it does not declare: without
+/// that field the rest is told, as a node of the older release would.
 async fn write(
     api: &Api<DatabaseTopology>,
     manager: &str,
     name: &str,
     status: &serde_json::Value,
 ) -> Result<(), kube::Error> {
-    let patch = serde_json::json!({
+    let mut patch = serde_json::json!({
         "apiVersion": "meridian.dev/v1alpha1",
         "kind": "DatabaseTopology",
         "metadata": { "name": name },
         "status": status,
     });
     let params = PatchParams::apply(manager).force();
+    let refused = match api.patch_status(name, &params, &Patch::Apply(&patch)).await {
+        Err(kube::Error::Api(refused)) => refused,
+        other => return other.map(drop),
+    };
+    let fields = lacking::undeclared(&refused.message);
+    if fields.is_empty() {
+        return Err(kube::Error::Api(refused));
+    }
+    warn!(
+        database = name,
+        ?fields,
+        "the installed definition does not declare what this node reports"
+    );
+    for field in &fields {
+        lacking::remove(&mut patch, field);
+    }
     api.patch_status(name, &params, &Patch::Apply(&patch))
         .await
         .map(drop)

@@ -79,3 +79,45 @@ async fn what_is_told_while_orders_are_carried_out_is_followed_next_and_together
     following.await.unwrap();
     assert_eq!(begun.recv().await, None, "nothing is followed twice");
 }
+
+#[tokio::test]
+async fn a_report_that_an_older_definition_refuses_is_told_without_what_it_does_not_know() {
+    let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keep = Arc::clone(&sent);
+    let server = tower::service_fn(move |request: axum::http::Request<kube::client::Body>| {
+        let keep = Arc::clone(&keep);
+        async move {
+            let bytes = request.into_body().collect_bytes().await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            let refuse = !body["status"]["members"][0]["file"].is_null();
+            keep.lock().unwrap().push(body["status"].clone());
+            let text = "failed to create typed patch object (ns/db; meridian.dev/v1alpha1, Kind=DatabaseTopology): \
+                        .status.members[pod=\"rec-0\"].file: field not declared in schema";
+            let (code, answer) = if refuse {
+                let status = serde_json::json!({"kind": "Status", "status": "Failure", "code": 500, "message": text});
+                (500, status)
+            } else {
+                (
+                    200,
+                    serde_json::json!({"apiVersion": "meridian.dev/v1alpha1", "kind": "DatabaseTopology",
+                    "metadata": {"name": "db"}, "spec": {"database": {"kind": "k", "namespace": "ns", "name": "db", "uid": "u"}, "cluster": "rec",
+                    "epoch": 1, "port": 12000, "memoryBytes": 1, "evictionPolicy": "noeviction", "persistence": "disabled", "replication": false, "shards": []}}),
+                )
+            };
+            let body = kube::client::Body::from(serde_json::to_vec(&answer).unwrap());
+            let answer = axum::http::Response::builder()
+                .status(code)
+                .body(body)
+                .unwrap();
+            Ok::<_, std::convert::Infallible>(answer)
+        }
+    });
+    let api = Api::namespaced(Client::new(server, "ns"), "ns");
+    let member = |file: serde_json::Value| serde_json::json!({"members": [{"pod": "rec-0", "epoch": 1, "file": file}]});
+    write(&api, "rec-0", "db", &member(serde_json::json!("x")))
+        .await
+        .unwrap();
+    let sent = sent.lock().unwrap().clone();
+    let without = serde_json::json!({"members": [{"pod": "rec-0", "epoch": 1}]});
+    assert_eq!(sent, [member(serde_json::json!("x")), without]);
+}
