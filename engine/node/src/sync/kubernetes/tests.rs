@@ -45,14 +45,14 @@ async fn a_watch_that_is_silent_lists_everything_anew() {
         stream::iter([Ok(Event::InitApply(number))]).chain(stream::pending())
     };
     let began = tokio::time::Instant::now();
-    let told: Vec<_> = anew_after_failures(Some(SILENT), deaf)
+    let told = anew_after_failures(Some(SILENT), deaf)
         .take(3)
         .map(|event| match event {
             Ok(Event::InitApply(number)) => (number, began.elapsed()),
             other => panic!("expected a listed object, found {other:?}"),
         })
-        .collect()
-        .await;
+        .collect::<Vec<_>>();
+    let told = tokio::time::timeout(10 * SILENT, told).await.unwrap();
     assert_eq!(told, [(0, Duration::ZERO), (1, SILENT), (2, 2 * SILENT)]);
 }
 
