@@ -20,6 +20,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Revision, StoreId};
+use crate::trace::TraceId;
 
 pub use place::{Hash, Place};
 
@@ -97,6 +98,9 @@ pub struct Event {
     pub via: String,
     /// Number of the request; empty if there is none.
     pub request: String,
+    /// Trace of the request; the same may be of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
     /// What was done or wanted, as one word.
     pub verb: String,
     /// Kind of the object.

@@ -16,6 +16,7 @@ pub mod internal;
 pub mod link;
 pub mod login;
 pub mod renewal;
+pub mod trace;
 pub mod trust;
 pub mod validate;
 pub mod version;

@@ -45,7 +45,12 @@ fn seen() -> proto::StorePosition {
     }
 }
 
-fn outcome() -> proto::Outcome {
+/// No trace, as before there were any, and one.
+fn traces() -> [Bytes; 2] {
+    [Bytes::new(), Bytes::from_static(&[7; 16])]
+}
+
+fn outcome(trace_id: Bytes) -> proto::Outcome {
     proto::Outcome {
         object_id: OBJECT.to_owned(),
         revision: 17,
@@ -53,6 +58,7 @@ fn outcome() -> proto::Outcome {
         code: "NEEDS_CONFIRMATION".to_owned(),
         message: "prepared".to_owned(),
         retry_after_ms: 60_000,
+        trace_id,
     }
 }
 
@@ -85,7 +91,7 @@ fn hello(seen: Option<proto::StorePosition>) -> FromAgent {
         instance_id: OBJECT.to_owned(),
         last: Some(position()),
         digest: Bytes::from(vec![1; 2048]),
-        pending_outcomes: vec![outcome()],
+        pending_outcomes: vec![outcome(Bytes::new())],
         mono_ms: 10_001,
         wall_ms: 1_800_000_000_000,
         seen,
@@ -150,6 +156,7 @@ fn intent() -> FromAgent {
 }
 
 fn from_agent() -> Vec<(&'static str, FromAgent)> {
+    let [before, traced] = traces();
     let ack = proto::Ack {
         seq: 4,
         durable_upto_revision: 17,
@@ -162,7 +169,8 @@ fn from_agent() -> Vec<(&'static str, FromAgent)> {
         ("hello", hello(None)),
         ("hello-seen", hello(Some(seen()))),
         ("ack", FromAgent::Ack(ack)),
-        ("outcome", FromAgent::Outcome(outcome())),
+        ("outcome", FromAgent::Outcome(outcome(before))),
+        ("outcome-traced", FromAgent::Outcome(outcome(traced))),
         ("status", status()),
         ("inventory", inventory()),
         ("local-intent", intent()),
@@ -196,7 +204,7 @@ fn welcome() -> FromHub {
     })
 }
 
-fn apply() -> FromHub {
+fn apply(trace_id: Bytes) -> FromHub {
     let item = proto::Item {
         object_id: OBJECT.to_owned(),
         api_version: "meridian.dev/v1alpha1".to_owned(),
@@ -216,6 +224,7 @@ fn apply() -> FromHub {
         }),
         drift: proto::DriftPolicy::Hold.into(),
         plan_number: 30,
+        trace_id,
     };
     FromHub::Apply(proto::Apply {
         seq: 4,
@@ -226,6 +235,7 @@ fn apply() -> FromHub {
 }
 
 fn from_hub() -> Vec<(&'static str, FromHub)> {
+    let [before, traced] = traces();
     let confirm = proto::Confirm {
         object_id: OBJECT.to_owned(),
         action: proto::ConfirmAction::Delete.into(),
@@ -242,7 +252,8 @@ fn from_hub() -> Vec<(&'static str, FromHub)> {
     let buckets = vec![0, 255];
     vec![
         ("welcome", welcome()),
-        ("apply", apply()),
+        ("apply", apply(before)),
+        ("apply-traced", apply(traced)),
         ("confirm", FromHub::Confirm(confirm)),
         (
             "digest-ask",

@@ -26,6 +26,8 @@ mod member;
 mod refusals;
 #[path = "hub_stores/rotation.rs"]
 mod rotation;
+#[path = "hub_stores/trace.rs"]
+mod trace;
 
 use std::collections::BTreeSet;
 use std::path::Path;

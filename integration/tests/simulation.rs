@@ -33,6 +33,8 @@ mod network;
 mod people;
 #[path = "simulation/rest.rs"]
 mod rest;
+#[path = "simulation/road.rs"]
+mod road;
 #[path = "simulation/schedule.rs"]
 mod schedule;
 #[path = "simulation/site.rs"]

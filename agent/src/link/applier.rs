@@ -347,7 +347,10 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         let id = order.object_id;
         let mut retry = Duration::ZERO;
         match &done {
-            Done::Finished { uid, .. } => {
+            Done::Finished { uid, result, .. } => {
+                if *result == OutcomeResult::Applied {
+                    tracing::info!(object = %order.what(&self.namespace), revision = %order.mark.revision, trace = order.trace_text(), "an order of the hub was carried out");
+                }
                 self.due.remove(&id);
                 self.journal.finish(&id, order.mark);
                 if let Some(uid) = uid {
@@ -356,13 +359,13 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
                 self.unsaved.get_or_insert_with(|| Instant::now() + TIDY);
             }
             Done::Refused(code, message) => {
-                tracing::warn!(object = %order.what(&self.namespace), code, message, "an order of the hub was refused");
+                tracing::warn!(object = %order.what(&self.namespace), code, message, trace = order.trace_text(), "an order of the hub was refused");
                 self.due.remove(&id);
                 self.journal.refuse(&id, order.mark);
                 self.unsaved.get_or_insert_with(|| Instant::now() + TIDY);
             }
             Done::Stays { message, again, .. } => {
-                tracing::info!(object = %order.what(&self.namespace), message, "an order of the hub waits");
+                tracing::info!(object = %order.what(&self.namespace), message, trace = order.trace_text(), "an order of the hub waits");
                 let random = (self.random)();
                 let due = self.due.entry(id).or_insert_with(|| Due {
                     at: Instant::now(),

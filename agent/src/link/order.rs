@@ -6,6 +6,7 @@ use kube::api::DynamicObject;
 use meridian_api::{
     ids::{IdError, Incarnation, ObjectId, PlanNumber, Revision, StoreId, Term},
     link::{self, LARGEST_BODY, codes, proto},
+    trace::TraceId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -101,6 +102,9 @@ pub struct Order {
     /// Objects that must be applied before.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub after: BTreeSet<ObjectId>,
+    /// Trace of the request behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
     /// What to do with local edits.
     pub drift: Drift,
     /// What to do.
@@ -194,6 +198,8 @@ impl Order {
             mark: Mark { term, revision },
             plan_number: PlanNumber(item.plan_number),
             after: after.map_err(|error| malformed("after", &error))?,
+            // For logs only: what is none is no reason to refuse an order.
+            trace: TraceId::of_bytes(&item.trace_id),
             drift: match item.drift() {
                 proto::DriftPolicy::Enforce => Drift::Enforce,
                 proto::DriftPolicy::Report | proto::DriftPolicy::Unspecified => Drift::Report,
@@ -218,12 +224,20 @@ impl Order {
                 .and_then(|text| text.parse().ok())
                 .unwrap_or_default(),
             after: BTreeSet::new(),
+            trace: None,
             drift: Drift::Report,
             wish: Wish::Upsert {
                 hash: annotation(live, HASH)?.to_owned(),
                 body,
             },
         })
+    }
+
+    /// Its trace as logs show it; empty for none.
+    #[must_use]
+    pub fn trace_text(&self) -> String {
+        self.trace
+            .map_or_else(String::new, |trace| trace.to_string())
     }
 
     /// Kind, namespace and name for messages.

@@ -13,6 +13,7 @@ fn event(name: &str) -> Event {
         address: "10.0.0.1".to_owned(),
         via: String::new(),
         request: "00000000000000ff".to_owned(),
+        trace: None,
         verb: "create".to_owned(),
         kind: "Active-Active database".to_owned(),
         name: name.to_owned(),

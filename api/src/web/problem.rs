@@ -29,6 +29,9 @@ pub struct Problem {
     /// Number of the request, to be found in the hub's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// Trace of the request, to be found in the logs of the hub and of the members that it came to.
+    #[serde(default, rename = "traceId", skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// The kind as one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<FaultKind>,
@@ -70,6 +73,7 @@ impl Problem {
             status: kind.status(),
             detail,
             instance,
+            trace_id: None,
             kind: Some(kind),
             errors,
         }

@@ -244,6 +244,7 @@ fn problem(status: StatusCode, bytes: &Bytes) -> Problem {
         status: status.as_u16(),
         detail: String::new(),
         instance: None,
+        trace_id: None,
         kind: None,
         errors: Vec::new(),
     })

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use meridian_api::audit::{
     self, ActorKind, Closing, Event, FORMAT, Opening, Outcome, Place, Record,
 };
+use meridian_api::trace::TraceId;
 use serde::Serialize;
 
 use super::{App, AppError};
@@ -122,6 +123,8 @@ pub struct Trail {
     pub via: String,
     /// Number of the request, empty for none.
     pub request: String,
+    /// Trace of the request or wish; `None` for what the hub does by itself.
+    pub trace: Option<TraceId>,
     recorded: Arc<AtomicBool>,
 }
 
@@ -135,6 +138,7 @@ impl Default for Trail {
             address: String::new(),
             via: String::new(),
             request: String::new(),
+            trace: None,
             recorded: Arc::default(),
         }
     }
@@ -225,6 +229,7 @@ fn event(
         address: trail.address.clone(),
         via: trail.via.clone(),
         request: trail.request.clone(),
+        trace: trail.trace,
         verb: deed.verb.to_owned(),
         kind: deed.kind.to_owned(),
         name: shown(deed.name),

@@ -9,6 +9,7 @@ use meridian_api::crds::active_active::{
 };
 use meridian_api::ids::{ClusterUid, ObjectId};
 use meridian_api::link::LARGEST_BODY;
+use meridian_api::trace::TraceId;
 use meridian_api::validate::{self, FieldError};
 use meridian_api::web::PROJECT_LABEL;
 use serde::Deserialize;
@@ -102,7 +103,10 @@ impl App {
             annotations: BTreeMap::new(),
             spec: written.spec,
         };
-        let made = self.create_database(&new, &Manner::default()).await?;
+        // Whoever wrote it on the member names no trace: it begins here.
+        let mut manner = Manner::default();
+        manner.by.trail.trace = Some(TraceId::of_bits(self.random().uuid().as_u128()));
+        let made = self.create_database(&new, &manner).await?;
         Ok(made.record.object_id)
     }
 
@@ -151,6 +155,7 @@ impl App {
                 generation: 1,
                 deletion: None,
                 removals: BTreeMap::new(),
+                trace: manner.by.trail.trace,
             };
             let made = (new.name.as_str(), database.object_id.to_string());
             let txn = names_members(departures.as_ref())?.create(&key, &database)?;
@@ -209,6 +214,7 @@ impl App {
             let mut database = held.record.clone();
             database.deletion = Some(Deletion { approval: holder.to_owned(), at: self.now() });
             database.generation += 1;
+            database.trace = manner.by.trail.trace;
             let txn = Txn::new().replace(&key, &held, &database)?;
             let deed = Deed { project: held.record.project(), ..Deed::new(Verb::Delete, KIND, name) };
             let modified = self.commit_as(manner, &deed, txn).await?;

@@ -283,6 +283,7 @@ mod tests {
             name: format!("thing-{n}"),
             data_bearing: false,
             after: Vec::new(),
+            trace: None,
             plan_number: Default::default(),
             action: Action::Upsert {
                 body: serde_json::Value::Null,

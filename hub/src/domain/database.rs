@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use meridian_api::ids::{ClusterUid, ObjectId, PlanNumber, StoreId, Term};
+use meridian_api::trace::TraceId;
 use meridian_api::web::{DEFAULT_PROJECT, PROJECT_LABEL};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -72,6 +73,9 @@ pub struct Database {
     /// Members on which a person confirmed that its data goes, because they take part no more.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub removals: BTreeMap<ClusterUid, Deletion>,
+    /// Trace of the request that wrote it last; `None` if it was written before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
 }
 
 /// What the planner waits for, or leaves out, for a database.

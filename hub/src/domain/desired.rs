@@ -2,6 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use meridian_api::ids::{ObjectId, PlanNumber};
+use meridian_api::trace::TraceId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,6 +26,9 @@ pub struct Desired<Body = Value> {
     pub after: Vec<ObjectId>,
     /// Plan that decided this.
     pub plan_number: PlanNumber,
+    /// Trace of the request that wrote the intent behind this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
     /// What is to happen.
     pub action: Action<Body>,
 }
@@ -101,6 +105,7 @@ impl<Body> Desired<Body> {
             data_bearing,
             after,
             plan_number,
+            trace,
             action: _,
         } = self;
         Desired {
@@ -112,6 +117,7 @@ impl<Body> Desired<Body> {
             data_bearing: *data_bearing,
             after: after.clone(),
             plan_number: *plan_number,
+            trace: *trace,
             action,
         }
     }
@@ -133,7 +139,7 @@ impl<Body> Desired<Body> {
 }
 
 impl Told {
-    /// Whether a member that was told this needs not be told `other`: the plan's number alone is no difference.
+    /// Whether a member that was told this needs not be told `other`: the plan's number and the trace alone are no difference.
     #[must_use]
     pub fn says_the_same_as(&self, other: &Desired) -> bool {
         let Desired {
@@ -145,6 +151,7 @@ impl Told {
             data_bearing,
             after,
             plan_number: _,
+            trace: _,
             action,
         } = other;
         (self.object_id, self.data_bearing) == (*object_id, *data_bearing)

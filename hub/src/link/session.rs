@@ -7,6 +7,7 @@ mod end;
 mod freezing;
 mod inbound;
 mod outbound;
+mod road;
 
 /// Says to an agent why no version of the protocol is common to both, and notes it where it is the one that is too old.
 async fn refused_version(

@@ -7,6 +7,7 @@ use meridian_api::identity::RecName;
 use meridian_api::ids::{Incarnation, ObjectId, Revision, Term};
 use meridian_api::link::proto;
 use meridian_api::link::proto::hub_frame::Frame;
+use meridian_api::trace::TraceId;
 
 use crate::app::enroll::Enrolled;
 use crate::app::reign::Reign;
@@ -248,6 +249,7 @@ pub(super) fn item(held: &Held<Desired>) -> proto::Item {
         tombstone,
         drift: proto::DriftPolicy::Enforce.into(),
         plan_number: desired.plan_number.0,
+        trace_id: TraceId::told(desired.trace).into(),
     }
 }
 

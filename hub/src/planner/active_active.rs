@@ -279,6 +279,7 @@ fn tombstone(
     Desired {
         after,
         plan_number: plan.number,
+        trace: database.trace,
         ..told.with(Action::Delete {
             approval: approval.to_owned(),
             reason,

@@ -161,6 +161,7 @@ pub(super) fn instance(
             .map(|member| member.remote.object_id)
             .collect(),
         plan_number: membership.plan_number,
+        trace: database.trace,
         action: Action::Upsert { body },
     }
 }
@@ -199,6 +200,7 @@ pub(super) fn database(
         data_bearing: true,
         after: vec![database.instance_object_id],
         plan_number,
+        trace: database.trace,
         action: Action::Upsert { body },
     }
 }
@@ -243,6 +245,7 @@ pub(super) fn remote(
         data_bearing: false,
         after: Vec::new(),
         plan_number,
+        trace: None,
         action: Action::Upsert { body },
     }
 }

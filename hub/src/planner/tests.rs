@@ -135,6 +135,7 @@ fn database(n: u8, participants: &[u8]) -> Database {
         generation: 1,
         deletion: None,
         removals: BTreeMap::new(),
+        trace: None,
     }
 }
 

@@ -6,11 +6,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use meridian_api::fault::Fault;
+use meridian_api::trace::{SpanId, TRACEPARENT, TRACERESPONSE, TraceContext, TraceId};
 use meridian_api::validate::FieldError;
 use meridian_api::web::{List, Metadata, Object, PROBLEM_CONTENT_TYPE, Problem};
 use serde::Serialize;
@@ -63,41 +64,72 @@ impl IntoResponse for Failure {
     }
 }
 
-/// The number of a request.
+/// By what a request is found: its number, and where it stands in its trace.
 #[derive(Clone, Debug)]
-pub(super) struct Number(pub(super) String);
+pub(super) struct Marks {
+    pub(super) number: String,
+    pub(super) context: TraceContext,
+}
 
-/// Numbers every request, counts it, and turns faults into problems that carry the number.
+impl Marks {
+    /// Of a request that may say to which trace it belongs. A value that is none counts as none, as the recommendation demands.
+    fn of(headers: &HeaderMap) -> Self {
+        let mut said = headers.get_all(TRACEPARENT).iter();
+        let (first, more) = (said.next(), said.next());
+        let said = first.filter(|_| more.is_none());
+        let said = said.and_then(|value| value.to_str().ok()?.parse::<TraceContext>().ok());
+        let made = || TraceId::of_bits(rand::random());
+        let context = TraceContext {
+            trace: said.map_or_else(made, |said| said.trace),
+            span: SpanId::of_bits(rand::random()),
+            sampled: said.is_some_and(|said| said.sampled),
+        };
+        let number = number();
+        Self { number, context }
+    }
+}
+
+/// Numbers every request, counts it, and turns faults into problems that carry the number and the trace.
 pub(super) async fn number_requests(
     State(state): State<WebState>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let number = number();
-    request.extensions_mut().insert(Number(number.clone()));
+    let marks = Marks::of(request.headers());
+    let Marks { number, context } = marks.clone();
+    let trace = context.trace;
+    let stands = HeaderValue::from_str(&context.to_string()).ok();
+    if let Some(stands) = stands.clone() {
+        // The replica to which it may be handed on goes on with the same trace.
+        request.headers_mut().insert(TRACEPARENT, stands);
+    }
+    request.extensions_mut().insert(marks);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
-    state.metrics.request(response.status().as_u16());
+    let status = response.status().as_u16();
+    state.metrics.request(status);
     if let Some(fault) = response.extensions_mut().remove::<Fault>() {
         if let Fault::Internal { detail } = &fault {
-            tracing::error!(request = number, %method, path, detail, "a request failed");
+            tracing::error!(request = number, %trace, %method, path, detail, "a request failed");
         } else {
-            tracing::info!(request = number, %method, path, reason = %fault, "a request was refused");
+            tracing::info!(request = number, %trace, %method, path, reason = %fault, "a request was refused");
         }
         let cookies = std::mem::take(response.headers_mut());
-        response = problem(&fault, &number);
+        response = problem(&fault, &number, Some(trace));
         for cookie in cookies.get_all(header::SET_COOKIE) {
             response
                 .headers_mut()
                 .append(header::SET_COOKIE, cookie.clone());
         }
+    } else if !method.is_safe() {
+        tracing::info!(request = number, %trace, %method, path, status, "a request was answered");
     }
     // An answer that came from the leader keeps the number by which it is found there.
-    if let Ok(value) = HeaderValue::from_str(&number) {
-        response
-            .headers_mut()
-            .entry("x-request-id")
-            .or_insert(value);
+    let number = HeaderValue::from_str(&number).ok();
+    for (name, value) in [("x-request-id", number), (TRACERESPONSE, stands)] {
+        if let Some(value) = value {
+            response.headers_mut().entry(name).or_insert(value);
+        }
     }
     response
 }
@@ -108,11 +140,12 @@ pub(super) fn number() -> String {
 }
 
 /// A fault as a problem. One that may pass says when to try again.
-pub(super) fn problem(fault: &Fault, number: &str) -> Response {
-    let mut response = written(&Problem::new(
-        fault,
-        Some(format!("urn:meridian:request:{number}")),
-    ));
+pub(super) fn problem(fault: &Fault, number: &str, trace: Option<TraceId>) -> Response {
+    let number = format!("urn:meridian:request:{number}");
+    let mut response = written(&Problem {
+        trace_id: trace.map(|trace| trace.to_string()),
+        ..Problem::new(fault, Some(number))
+    });
     if let Fault::Unavailable { retry_after_ms, .. } | Fault::TooManyRequests { retry_after_ms, .. } =
         fault
         && *retry_after_ms > 0
@@ -151,6 +184,7 @@ impl IntoResponse for NotAllowed {
             status: StatusCode::METHOD_NOT_ALLOWED.as_u16(),
             detail: self.0,
             instance: None,
+            trace_id: None,
             kind: None,
             errors: Vec::new(),
         };

@@ -60,5 +60,5 @@ fn nobody(path: &str) -> Response {
         detail: "this hub has not read its state yet; try again".to_owned(),
         retry_after_ms: 1000,
     };
-    answer::problem(&fault, &answer::number())
+    answer::problem(&fault, &answer::number(), None)
 }

@@ -14,6 +14,7 @@ mod openapi;
 mod repeats;
 mod sign_in;
 mod times;
+mod trace;
 mod watch;
 mod writes;
 

@@ -12,7 +12,7 @@ use axum::response::Response;
 use meridian_api::audit::{Actor, ActorKind, Outcome};
 use meridian_api::fault::Fault;
 
-use super::answer::Number;
+use super::answer::Marks;
 use super::forward::{FORWARDED_BY, FORWARDED_FOR};
 use super::operations::Parameter;
 use super::{WebState, limits, rules};
@@ -36,11 +36,12 @@ pub(super) struct Way {
 impl Way {
     fn of(request: &Request) -> Self {
         let extensions = request.extensions();
-        let number = extensions.get::<Number>();
+        let marks = extensions.get::<Marks>();
         let mut trail = Trail::default();
         trail.address = address(extensions);
         trail.via = via(request.headers());
-        trail.request = number.map(|number| number.0.clone()).unwrap_or_default();
+        trail.request = marks.map(|marks| marks.number.clone()).unwrap_or_default();
+        trail.trace = marks.map(|marks| marks.context.trace);
         Self {
             trail,
             origin: limits::origin(extensions),

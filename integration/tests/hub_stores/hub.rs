@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::{self, Body};
-use http::{Request, header};
+use http::{Request, header, response::Parts};
 use meridian_agent::link::{identity::Identity, join::JoinMaterial};
 use meridian_hub::{ca::Authority, web::forward::Client};
 use serde_json::{Value, json};
@@ -21,6 +21,9 @@ use super::member::Member;
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Path of the databases.
+pub(crate) const DATABASES: &str = "/api/v1/activeactivedatabases";
 
 /// What belongs to a store and is not in it.
 pub(crate) const AUTHORITY: [&str; 3] = ["ca/root.key", "ca/root.crt", "admin-token"];
@@ -202,12 +205,24 @@ impl Hub {
         self.dir.path().join("hub.log")
     }
 
-    fn logged(&self) -> String {
+    pub(crate) fn logged(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     /// Asks as the administrator; `None` where nobody answers.
     async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+        let (parts, answer) = self.call_within(method, path, body, None).await?;
+        Some((parts.status.as_u16(), answer))
+    }
+
+    /// As [`Hub::call`], within a trace, and with the whole head of the answer.
+    pub(crate) async fn call_within(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        traceparent: Option<&str>,
+    ) -> Option<(Parts, Value)> {
         let domain = "meridian.local".parse().unwrap();
         let (ca, _) = Authority::given(&self.data().join("ca"), domain).ok()?;
         let token = std::fs::read_to_string(self.data().join("admin-token")).ok()?;
@@ -216,15 +231,19 @@ impl Hub {
             .uri(path)
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .header(header::CONTENT_TYPE, "application/json");
+        let request = match traceparent {
+            Some(traceparent) => request.header("traceparent", traceparent),
+            None => request,
+        };
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let client = Client::new(&ca.roots()).unwrap();
         let address = format!("127.0.0.1:{}", self.web);
         let sent = client.send(&address, request.body(body).unwrap()).await;
         let (parts, body) = sent.ok()?.into_parts();
         let bytes = body::to_bytes(body, 1 << 20).await.ok()?;
-        let status = parts.status.as_u16();
         // A hub that does not lead yet.
-        (status != 503).then(|| (status, serde_json::from_slice(&bytes).unwrap_or_default()))
+        let leads = parts.status != 503;
+        leads.then(|| (parts, serde_json::from_slice(&bytes).unwrap_or_default()))
     }
 
     pub(crate) async fn status(&self) -> Value {
@@ -233,17 +252,8 @@ impl Hub {
 
     /// A database over both members; the status of the answer.
     pub(crate) async fn create(&self, name: &str) -> u16 {
-        let body = json!({
-            "apiVersion": "app.redislabs.com/v1alpha1",
-            "kind": "RedisEnterpriseActiveActiveDatabase",
-            "metadata": { "name": name },
-            "spec": {
-                "participatingClusters": [{ "name": "eu-1" }, { "name": "us-1" }],
-                "globalConfigurations": { "memorySize": "100MB" },
-            },
-        });
-        let path = "/api/v1/activeactivedatabases";
-        self.call("POST", path, Some(&body)).await.unwrap().0
+        let body = database(name);
+        self.call("POST", DATABASES, Some(&body)).await.unwrap().0
     }
 
     /// As [`Hub::create`], once the hub knows the RECs of both, and returns when it is planned.
@@ -259,8 +269,17 @@ impl Hub {
         }
     }
 
+    /// Waits until it knows a remote cluster.
+    pub(crate) async fn knows(&self, name: &str) {
+        let (begun, path) = (Instant::now(), format!("/api/v1/remoteclusters/{name}"));
+        while self.call("GET", &path, None).await.unwrap().0 != 200 {
+            assert!(begun.elapsed() < PATIENCE, "{}", self.logged());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub(crate) async fn database(&self, name: &str) -> Value {
-        let path = format!("/api/v1/activeactivedatabases/{name}");
+        let path = format!("{DATABASES}/{name}");
         self.call("GET", &path, None).await.unwrap().1
     }
 
@@ -374,7 +393,20 @@ impl Drop for Hub {
     }
 }
 
-fn token_for(cluster: &str) -> Value {
+/// A database over both members.
+pub(crate) fn database(name: &str) -> Value {
+    json!({
+        "apiVersion": "app.redislabs.com/v1alpha1",
+        "kind": "RedisEnterpriseActiveActiveDatabase",
+        "metadata": { "name": name },
+        "spec": {
+            "participatingClusters": [{ "name": "eu-1" }, { "name": "us-1" }],
+            "globalConfigurations": { "memorySize": "100MB" },
+        },
+    })
+}
+
+pub(crate) fn token_for(cluster: &str) -> Value {
     json!({
         "apiVersion": "meridian.dev/v1alpha1",
         "kind": "Token",

@@ -112,10 +112,11 @@ impl Person {
     }
 
     pub(crate) async fn creates(&self, hub: &Hub) {
-        self.creates_as(hub, self.a_name()).await;
+        self.creates_as(hub, self.a_name(), &Manner::default())
+            .await;
     }
 
-    async fn creates_as(&self, hub: &Hub, name: &str) {
+    pub(crate) async fn creates_as(&self, hub: &Hub, name: &str, manner: &Manner) {
         let remotes = self.some_remotes(hub).await;
         let participating_clusters = remotes.into_iter().map(|name| ParticipatingCluster {
             name,
@@ -130,7 +131,7 @@ impl Person {
                 ..RedisEnterpriseActiveActiveDatabaseSpec::default()
             },
         };
-        let made = hub.app.create_database(&new, &Manner::default()).await;
+        let made = hub.app.create_database(&new, manner).await;
         self.tell(format_args!("creates {}", new.name), made);
     }
 
@@ -164,10 +165,10 @@ impl Person {
 
     /// A script that goes wrong: every database there may be is made, and then each is deleted by its name.
     pub(crate) async fn deletes_all(&self, hub: &Hub) {
-        for name in NAMES {
-            self.creates_as(hub, name).await;
-        }
         let manner = Manner::default();
+        for name in NAMES {
+            self.creates_as(hub, name, &manner).await;
+        }
         for name in NAMES {
             let deleted = hub
                 .app

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use kube::api::DynamicObject;
-use meridian_api::link::{
-    codes,
-    proto::{Outcome, OutcomeResult},
+use meridian_api::{
+    link::{
+        codes,
+        proto::{Outcome, OutcomeResult},
+    },
+    trace::TraceId,
 };
 
 use crate::link::{
@@ -72,6 +75,7 @@ impl Done {
             code: code.to_owned(),
             message: message.clone(),
             retry_after_ms: u32::try_from(retry.as_millis()).unwrap_or(u32::MAX),
+            trace_id: TraceId::told(order.trace).into(),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::link::{
     order::Order,
 };
 use kube::api::DynamicObject;
+use meridian_api::trace::TraceId;
 
 impl<M: Member, J: JournalStore> Applier<M, J> {
     pub(super) async fn handle(&mut self, command: Command) {
@@ -189,6 +190,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
         code: &str,
         message: &str,
     ) {
+        let order = self.journal.pending().get(&id);
         self.outbox.outcome(proto::Outcome {
             object_id: id.to_string(),
             revision: revision.0,
@@ -196,6 +198,7 @@ impl<M: Member, J: JournalStore> Applier<M, J> {
             code: code.to_owned(),
             message: message.to_owned(),
             retry_after_ms: 0,
+            trace_id: TraceId::told(order.and_then(|order| order.trace)).into(),
         });
     }
 

@@ -37,6 +37,7 @@ fn order(n: u8, revision: u64) -> Order {
         },
         plan_number: PlanNumber(0),
         after: BTreeSet::new(),
+        trace: None,
         drift: Drift::Report,
         wish: Wish::Upsert {
             hash: String::new(),

@@ -371,6 +371,7 @@ fn fill(journal: &mut Journal) {
         },
         plan_number: PlanNumber(2),
         after: [id(9)].into(),
+        trace: None,
         drift: Drift::Enforce,
         wish,
     };

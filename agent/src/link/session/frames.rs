@@ -103,6 +103,7 @@ impl Open<'_> {
                     code: refusal.code.to_owned(),
                     message: refusal.message,
                     retry_after_ms: 0,
+                    trace_id: item.trace_id.clone(),
                 }),
             }
         }

@@ -28,6 +28,7 @@ fn order(mark: Mark, memory: &str) -> Order {
         mark,
         plan_number: PlanNumber(4),
         after: BTreeSet::new(),
+        trace: None,
         drift: Drift::Report,
         wish: Wish::Upsert {
             hash: "aa".to_owned(),

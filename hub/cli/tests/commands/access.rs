@@ -52,6 +52,7 @@ fn event(name: &str) -> Event {
         address: String::new(),
         via: String::new(),
         request: String::new(),
+        trace: None,
         verb: "create".to_owned(),
         kind: "cluster".to_owned(),
         name: name.to_owned(),

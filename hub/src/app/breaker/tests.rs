@@ -32,6 +32,7 @@ async fn want(hub: &TestHub, cluster: &str, n: u8, deleted: bool) {
         name: format!("db-{n}"),
         data_bearing: true,
         after: Vec::new(),
+        trace: None,
         plan_number: PlanNumber(1),
         action,
     };

@@ -49,6 +49,10 @@ impl App {
             if database == held.record {
                 return Ok(held);
             }
+            let database = Database {
+                trace: manner.by.trail.trace,
+                ..database
+            };
             let txn = names_members(departures.as_ref())?;
             let txn = txn.replace(&keys::database(name), &held, &database)?;
             let deed = Deed {

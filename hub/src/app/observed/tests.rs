@@ -26,6 +26,7 @@ async fn told(hub: &TestHub, n: u8) -> Revision {
         name: format!("thing-{n}"),
         data_bearing: false,
         after: Vec::new(),
+        trace: None,
         plan_number: Default::default(),
         action: Action::Upsert { body: Value::Null },
     };

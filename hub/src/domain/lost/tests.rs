@@ -12,6 +12,7 @@ fn told(kind: &str, name: &str, data_bearing: bool) -> Desired {
         name: name.to_owned(),
         data_bearing,
         after: Vec::new(),
+        trace: None,
         plan_number: Default::default(),
         action: Action::Upsert { body: json!({}) },
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::super::wire;
-use super::{End, Session};
+use super::{End, Session, road};
 use crate::app::AppError;
 use crate::app::databases::LocalWish;
 use crate::app::members::Verdict;
@@ -87,6 +87,7 @@ where
             // A frame without content is of a later version of the protocol.
             None => Heard::Nothing,
             Some(FromAgent::Outcome(outcome)) => {
+                road::came_back(self.cluster, &outcome);
                 let (object, outcome) = wire::outcome(&outcome, now)?;
                 Heard::Report(object, Report::Outcome(outcome))
             }
@@ -145,6 +146,7 @@ where
 
     /// Stores what became of an object.
     pub(super) async fn on_outcome(&mut self, wire: &proto::Outcome) -> Result<(), End> {
+        road::came_back(self.cluster, wire);
         let (object, outcome) = wire::outcome(wire, self.context.app.now())?;
         self.store_reports(vec![(object, Report::Outcome(outcome))])
             .await

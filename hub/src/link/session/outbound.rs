@@ -12,7 +12,7 @@ use tonic::Status;
 use super::super::outbox::Pending;
 use super::super::wire;
 use super::end::millis;
-use super::{End, Session};
+use super::{End, Session, road};
 use crate::app::AppError;
 use crate::app::members::Admission;
 use crate::app::reports::Report;
@@ -157,6 +157,9 @@ where
         let mut frames = split(&ordered);
         frames.truncate(self.window.room().max(1));
         let sent = frames.iter().map(Vec::len).sum();
+        for held in ordered.iter().take(sent) {
+            road::told(self.cluster, held);
+        }
         let whole = whole && sent == ordered.len();
         if sent < ordered.len() {
             let left = ordered.iter().skip(sent);

@@ -281,6 +281,7 @@ fn desired(object: u8, action: Action) -> Desired {
         name: format!("db-{object}"),
         data_bearing: true,
         after: Vec::new(),
+        trace: None,
         plan_number: meridian_api::ids::PlanNumber(1),
         action,
     }

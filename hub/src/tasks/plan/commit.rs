@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use meridian_api::ids::{ObjectId, Revision};
+use meridian_api::trace::TraceId;
 
 use super::view::View;
 use crate::app::App;
@@ -26,6 +27,7 @@ type Chain = Vec<Txn>;
 /// Writes the plan in an order in which every part of it is sound: first its number, then for each database what was allocated
 /// and, not before that is durable, what members are told, last what is forgotten. What a crash leaves out is planned again.
 pub(super) async fn carry_out(app: &App, view: &View, plan: &Plan) -> Result<(), StoreError> {
+    tell_road(plan);
     let number = Counters {
         plan_number: plan.number,
         ..view
@@ -46,6 +48,19 @@ pub(super) async fn carry_out(app: &App, view: &View, plan: &Plan) -> Result<(),
     let rest = stream::iter(chains).map(|chain| commit(app, chain));
     rest.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     forget(app, view, plan).await
+}
+
+/// Says for which requests this is planned.
+fn tell_road(plan: &Plan) {
+    let mut roads: BTreeMap<(TraceId, &str), u32> = BTreeMap::new();
+    for desired in plan.tell.values() {
+        if let Some(trace) = desired.trace {
+            *roads.entry((trace, &desired.name)).or_default() += 1;
+        }
+    }
+    for ((trace, name), objects) in roads {
+        tracing::info!(%trace, name, objects, plan = %plan.number, "a plan carries out a request");
+    }
 }
 
 async fn commit(app: &App, chain: Chain) -> Result<(), StoreError> {
