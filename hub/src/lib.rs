@@ -8,6 +8,7 @@ pub mod domain;
 #[cfg(test)]
 mod golden;
 pub mod link;
+pub mod logging;
 pub mod metrics;
 pub mod planner;
 pub mod random;

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::app::observed::Counts;
+use crate::tasks::activity::Activities;
 use crate::tasks::{Outcome, TaskError};
 
 /// How an activation ended.
@@ -27,6 +28,17 @@ pub enum TaskResult {
 }
 
 impl TaskResult {
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Progressed => "progressed",
+            Self::HeldBack => "heldBack",
+            Self::Failed => "failed",
+        }
+    }
+
     /// The result of an activation.
     #[must_use]
     pub fn of(result: &Result<Outcome, TaskError>) -> Self {
@@ -91,6 +103,8 @@ pub struct Metrics {
     certificates: Family<CertificateLabels, Gauge>,
     renewals: Family<RenewalLabels, Counter>,
     moment: OfMoment,
+    activities: Activities,
+    deliveries: Histogram,
 }
 
 /// A metric without labels.
@@ -103,6 +117,10 @@ fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, 
 /// What is so at the moment at which it is asked for.
 #[derive(Debug)]
 struct OfMoment {
+    leads: Gauge,
+    members: Gauge,
+    store_bytes: Gauge,
+    store_revision: Gauge,
     connected: Gauge,
     observing: Gauge,
     frozen: Gauge,
@@ -114,6 +132,14 @@ struct OfMoment {
 
 impl OfMoment {
     fn register(registry: &mut Registry) -> Self {
+        let leads = registered(registry, "leads", "1 while this replica leads");
+        let members = registered(registry, "members", "Members that are registered");
+        let store_bytes = registered(
+            registry,
+            "store_bytes",
+            "Size of the store's file; 0 where the state is in etcd, which tells its own",
+        );
+        let store_revision = registered(registry, "store_revision", "Revision of the store");
         let connected = registered(registry, "connected_members", "Members that have a session");
         let observing = registered(
             registry,
@@ -146,6 +172,10 @@ impl OfMoment {
             "Observations that said something new, and were stored",
         );
         Self {
+            leads,
+            members,
+            store_bytes,
+            store_revision,
             connected,
             observing,
             frozen,
@@ -194,8 +224,16 @@ impl Default for Metrics {
             "Renewals of the hub's own server certificate",
             Family::clone(&renewals),
         );
+        let deliveries = Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0]);
+        registry.register(
+            "delivery_seconds",
+            "Time from telling a member an object to its answer that it stands so",
+            deliveries.clone(),
+        );
         Self {
             moment: OfMoment::register(&mut registry),
+            activities: Activities::default(),
+            deliveries,
             certificates,
             renewals,
             registry,
@@ -210,6 +248,14 @@ impl Default for Metrics {
 /// What is so at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
+    /// Whether this replica leads.
+    pub leads: bool,
+    /// Members that are registered; `None` where the store does not say, and then what was said before stays.
+    pub members: Option<usize>,
+    /// Size of the store's file, bytes; 0 for a store that has none.
+    pub store_bytes: u64,
+    /// Revision of the store; as with `members`.
+    pub store_revision: Option<u64>,
     /// Members that have a session.
     pub connected: usize,
     /// Whether the hub only observes.
@@ -225,6 +271,18 @@ pub struct Moment {
 }
 
 impl Metrics {
+    /// What the tasks did last.
+    #[must_use]
+    pub fn activities(&self) -> &Activities {
+        &self.activities
+    }
+
+    /// Times from telling a member an object to its answer that it stands so, in seconds. Clones are the same.
+    #[must_use]
+    pub fn deliveries(&self) -> Histogram {
+        self.deliveries.clone()
+    }
+
     /// Counts an activation.
     pub fn task(&self, task: &'static str, result: TaskResult, took: Duration) {
         self.activations
@@ -267,6 +325,10 @@ impl Metrics {
     /// If the text cannot be written, which only a broken encoder does.
     pub fn print(&self, moment: Moment) -> Result<String, std::fmt::Error> {
         let Moment {
+            leads,
+            members,
+            store_bytes,
+            store_revision,
             connected,
             observing,
             frozen,
@@ -276,6 +338,15 @@ impl Metrics {
         } = moment;
         let now = &self.moment;
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let size = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        now.leads.set(i64::from(leads));
+        if let Some(members) = members {
+            now.members.set(count(members));
+        }
+        now.store_bytes.set(size(store_bytes));
+        if let Some(revision) = store_revision {
+            now.store_revision.set(size(revision));
+        }
         now.connected.set(count(connected));
         now.observing.set(i64::from(observing));
         now.frozen.set(count(frozen));

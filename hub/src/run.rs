@@ -7,13 +7,13 @@ mod process;
 mod renewal;
 mod replica;
 mod restore;
+mod shown;
 mod sign_in;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use tracing_subscriber::EnvFilter;
 
 use crate::app::reign::Reign;
 use crate::app::trust::trusted;
@@ -21,6 +21,7 @@ use crate::app::{App, Settings, tokens};
 use crate::args::{Command, Etcd, Init, LogFormat, Serve};
 use crate::ca::{self, Authority, Origin, root};
 use crate::clock::{Clock as _, SystemClock};
+use crate::logging::Logging;
 use crate::store::etcd::{EtcdSettings, EtcdStore};
 use crate::store::redb::RedbStore;
 use crate::store::{Store, StoreError};
@@ -47,6 +48,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
 /// # Errors
 /// If the state cannot be opened, an address cannot be bound, or a part ends by itself.
 async fn serve(args: Serve) -> anyhow::Result<()> {
+    let inside = shown::inside(&args)?;
     let Serve {
         data_dir,
         ca_dir,
@@ -63,10 +65,8 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
         ca_margin,
         etcd,
         oidc,
-        log_format,
-        log,
+        ..
     } = args;
-    start_log(log_format, &log)?;
     // Fails only if somebody installed one before, and nobody does.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let web_address = advertise_web.unwrap_or_else(|| {
@@ -101,7 +101,12 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
     let names = identity.settings.names.clone();
     let limits = Arc::new(Limits::new(limit_requests, limit_refusals));
     let shown = door.as_ref().map(|door| Arc::clone(&door.sign_in));
-    let mut process = Process::start(Arc::clone(&identity.ca), names, web, (limits, shown))?;
+    let mut process = Process::start(
+        Arc::clone(&identity.ca),
+        names,
+        web,
+        (limits, shown, inside),
+    )?;
     if let Some(sign_in::Door { roles, file, .. }) = door {
         identity.roles = Arc::clone(&roles);
         process.run_beside("the roles of groups", roles.follow(file));
@@ -162,17 +167,11 @@ fn next_root(args: &Init) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_log(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter =
-        EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?} is no filter"))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.with_ansi(false).init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
+fn start_log(format: LogFormat, filter: &str) -> anyhow::Result<Logging> {
+    let (logging, subscriber) = Logging::new(filter, format == LogFormat::Json)
+        .with_context(|| format!("--log {filter:?} is no filter"))?;
+    tracing::subscriber::set_global_default(subscriber).context("the log was started before")?;
+    Ok(logging)
 }
 
 /// A hub on a file leads from its start to its end.

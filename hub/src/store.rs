@@ -256,4 +256,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// The highest term that has written, 0 for none.
     fn term(&self) -> BoxFuture<'_, Result<Fence, StoreError>>;
+
+    /// Size of the file that holds it, bytes; `None` for a store that is in none, or where it cannot be read.
+    fn file_bytes(&self) -> Option<u64> {
+        None
+    }
 }

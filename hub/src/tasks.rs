@@ -1,6 +1,7 @@
 //! Background work: each task looks at the whole state when it is woken and makes the next step true. A wake carries no
 //! information, so there is one path for "something changed", "the hub restarted" and "time passed".
 
+pub mod activity;
 pub mod audit;
 pub mod conditions;
 pub mod deliver;

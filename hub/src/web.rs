@@ -15,6 +15,7 @@ mod freezes;
 pub mod front;
 mod health;
 mod hub;
+pub mod inside;
 mod kinds;
 pub mod limits;
 mod lost;
@@ -54,6 +55,7 @@ use crate::metrics::Metrics;
 use crate::sign_in::SignIn;
 use answer::Failure;
 use forward::Follower;
+use inside::Inside;
 use limits::Limits;
 use watch::Watches;
 
@@ -79,6 +81,8 @@ pub struct WebState {
     pub sign_in: Option<Arc<SignIn>>,
     /// What a replica that follows adds; `None` in the hub that leads.
     pub follower: Option<Follower>,
+    /// What is shown of the inside of this process.
+    pub inside: Inside,
 }
 
 /// How the number of sessions is asked for, so that the web knows nothing of the link.
@@ -164,7 +168,23 @@ fn guarded() -> Vec<Route> {
         ("/api/v1/hub/backup", &["GET"], get(backup::get)),
     ];
     routes.extend(decided());
+    routes.extend(looked_into());
     routes
+}
+
+/// Those of them by which people look into a hub that runs.
+fn looked_into() -> [Route; 5] {
+    [
+        ("/debug/sessions", &["GET"], get(inside::sessions)),
+        ("/debug/tasks", &["GET"], get(inside::tasks)),
+        (
+            "/debug/log",
+            &["GET", "PUT"],
+            get(inside::log).put(inside::set_log),
+        ),
+        ("/debug/log/lines", &["GET"], get(inside::lines)),
+        ("/debug/settings", &["GET"], get(inside::settings)),
+    ]
 }
 
 /// Those of them by which a person decides whom members follow and believe.

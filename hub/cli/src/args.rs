@@ -2,6 +2,7 @@
 
 mod ca;
 mod cluster;
+mod debug;
 mod member;
 
 use std::{path::PathBuf, time::Duration};
@@ -14,6 +15,7 @@ use crate::kinds::Kind;
 
 pub(crate) use ca::CaCommand;
 pub(crate) use cluster::ClusterCommand;
+pub(crate) use debug::DebugCommand;
 pub(crate) use member::{BundleArgs, PreflightArgs};
 
 const EXAMPLES: &str = "\
@@ -131,6 +133,9 @@ pub(crate) enum Ask {
     /// Show the hub itself, or let it go on after it only observed
     #[command(subcommand)]
     Hub(HubCommand),
+    /// Look into the hub while it runs: sessions, tasks, and its log
+    #[command(subcommand)]
+    Debug(DebugCommand),
     /// Create or change what a YAML file describes
     #[command(
         after_help = "Examples:\n  meridian apply -f reaadb.yaml\n  meridian apply -f reaadb.yaml --dry-run\n  \

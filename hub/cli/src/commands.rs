@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod ca;
 mod cluster;
+mod debug;
 mod delete;
 mod get;
 mod hub;
@@ -72,6 +73,7 @@ async fn ask(hub: &Hub, asked: Ask, now: Timestamp) -> Result<(), CliError> {
         Ask::Audit(command) => audit::run(hub, command, now).await,
         Ask::Ca(command) => ca::run(hub, command, now).await,
         Ask::Hub(command) => hub_itself(hub, command, now).await,
+        Ask::Debug(command) => debug::run(hub, command, now).await,
         Ask::Apply { filename, dry_run } => apply::apply(hub, &filename, dry_run).await,
         Ask::Get {
             kind,

@@ -2,6 +2,7 @@
 
 mod audit;
 mod ca;
+mod debug;
 mod describe;
 mod hub;
 mod lost;
@@ -15,6 +16,7 @@ use serde_json::Value;
 pub(crate) use self::{
     audit::audit,
     ca::ca,
+    debug::{log, log_lines, sessions, tasks},
     describe::describe,
     hub::{freezes, hub, released},
     lost::{losing, lost, lost_one},

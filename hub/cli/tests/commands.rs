@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 mod access;
 #[path = "commands/backup.rs"]
 mod backup;
+#[path = "commands/debug.rs"]
+mod debug;
 #[path = "fixture/hub.rs"]
 mod fixture;
 #[path = "commands/lost.rs"]

@@ -31,8 +31,8 @@ impl Outbox {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[cfg(test)]
-    pub(crate) fn waiting(&self) -> usize {
+    /// Objects that are not sent yet.
+    pub(super) fn waiting(&self) -> usize {
         self.lock().objects.len()
     }
 

@@ -130,6 +130,8 @@ struct Session<In> {
     frozen: BTreeSet<ObjectId>,
     /// Deletions that the member was not told, because they are frozen.
     withheld: BTreeSet<ObjectId>,
+    /// Objects that it was told and has not answered.
+    unanswered: road::Unanswered,
     /// Highest revision whose outcome is stored.
     outcomes_to: u64,
     /// Monotonic clock of the agent's last heartbeat.
@@ -274,6 +276,7 @@ where
             window: Window::default(),
             frozen: BTreeSet::new(),
             withheld: BTreeSet::new(),
+            unanswered: Default::default(),
             outcomes_to: 0,
             echo: hello.mono_ms,
             echo_at: Instant::now(),

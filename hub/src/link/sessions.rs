@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use meridian_api::ids::{ClusterUid, ObjectId, Revision};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,8 @@ struct Shared {
     slots: AtomicU32,
     /// Places for Hellos that are being looked into.
     places: Arc<Semaphore>,
+    /// How long members take, seconds.
+    deliveries: OnceLock<Histogram>,
 }
 
 impl Default for Shared {
@@ -37,6 +40,7 @@ impl Default for Shared {
             members: AtomicUsize::new(0),
             slots: AtomicU32::new(0),
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            deliveries: OnceLock::new(),
         }
     }
 }
@@ -48,7 +52,45 @@ struct Live {
     revoked: CancellationToken,
     speaker: Speaker,
     outbox: Arc<Outbox>,
+    standing: Arc<Mutex<Standing>>,
+    since: Timestamp,
     heard_at: Timestamp,
+}
+
+/// How far a session is, as it says itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Revision up to which the member has been sent everything.
+    pub sent_to: Revision,
+    /// Batches that were sent and are not acknowledged.
+    pub unacknowledged: usize,
+    /// Batches that may be sent before one is acknowledged.
+    pub room: usize,
+    /// Objects that were sent and of which no outcome has come.
+    pub unanswered: usize,
+    /// Highest revision whose outcome is stored.
+    pub answered_to: u64,
+    /// Whether the hub only observes the member.
+    pub observes: bool,
+}
+
+/// One session, for people.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The member.
+    pub cluster: ClusterUid,
+    /// Rises with each session of the member.
+    pub epoch: u64,
+    /// Since when it stands.
+    pub since: Timestamp,
+    /// When the member was heard last.
+    pub heard_at: Timestamp,
+    /// When the certificate of the session ends.
+    pub certificate_ends: Timestamp,
+    /// Objects that changed and are not sent yet.
+    pub waiting: usize,
+    /// How far it is.
+    pub standing: Standing,
 }
 
 /// A session's place among the others; given up when dropped.
@@ -63,6 +105,7 @@ pub struct Seat {
     pub revoked: CancellationToken,
     /// What is to be sent.
     pub outbox: Arc<Outbox>,
+    standing: Arc<Mutex<Standing>>,
 }
 
 /// A newer session of the same member stands already.
@@ -76,6 +119,22 @@ pub struct Superseded {
 impl Sessions {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterUid, Live>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sessions that measure how long members take, from being told an object to saying that it stands so.
+    #[must_use]
+    pub fn measured(deliveries: Histogram) -> Self {
+        let sessions = Self::default();
+        // It was made above, so nothing is there yet.
+        let _ = sessions.0.deliveries.set(deliveries);
+        sessions
+    }
+
+    /// A member took so long.
+    pub fn delivered(&self, took: Duration) {
+        if let Some(deliveries) = self.0.deliveries.get() {
+            deliveries.observe(took.as_secs_f64());
+        }
     }
 
     /// Notes how many members there are.
@@ -121,11 +180,8 @@ impl Sessions {
         if let Some(live) = sessions.get(&cluster).filter(|live| live.epoch >= epoch) {
             return Err(Superseded { newer: live.epoch });
         }
-        let (superseded, revoked, outbox) = (
-            CancellationToken::new(),
-            CancellationToken::new(),
-            Arc::default(),
-        );
+        let (superseded, revoked) = (CancellationToken::new(), CancellationToken::new());
+        let (outbox, standing) = (Arc::default(), Arc::default());
         let seat = Seat {
             sessions: self.clone(),
             cluster,
@@ -133,6 +189,7 @@ impl Sessions {
             superseded: superseded.clone(),
             revoked: revoked.clone(),
             outbox: Arc::clone(&outbox),
+            standing: Arc::clone(&standing),
         };
         if let Some(old) = sessions.insert(
             cluster,
@@ -142,6 +199,8 @@ impl Sessions {
                 revoked,
                 speaker,
                 outbox,
+                standing,
+                since: now,
                 heard_at: now,
             },
         ) {
@@ -160,6 +219,22 @@ impl Sessions {
         if let Some(live) = self.lock().get(&cluster) {
             live.outbox.mark(objects, complete_to);
         }
+    }
+
+    /// Every session, for people.
+    #[must_use]
+    pub fn shown(&self) -> Vec<Shown> {
+        let sessions = self.lock();
+        let shown = sessions.iter().map(|(cluster, live)| Shown {
+            cluster: *cluster,
+            epoch: live.epoch,
+            since: live.since,
+            heard_at: live.heard_at,
+            certificate_ends: live.speaker.ends_at,
+            waiting: live.outbox.waiting(),
+            standing: locked(&live.standing).clone(),
+        });
+        shown.collect()
     }
 
     /// Objects that wait to be told to a member.
@@ -211,7 +286,16 @@ impl Sessions {
     }
 }
 
+fn locked(standing: &Mutex<Standing>) -> MutexGuard<'_, Standing> {
+    standing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Seat {
+    /// Notes how far the session is.
+    pub fn stands(&self, standing: Standing) {
+        *locked(&self.standing) = standing;
+    }
+
     /// Notes that the member was heard.
     pub fn heard(&self, now: Timestamp) {
         if let Some(live) = self

@@ -24,6 +24,7 @@ use crate::tasks::liveness::Liveness;
 use crate::tasks::plan::{self, Planning};
 use crate::tasks::{Task, deliver};
 use crate::tls::{self, LinkTls, LiveCertificate};
+use crate::web::inside::{Inside, SessionShown};
 use crate::web::watch::Watches;
 use crate::web::{ConnectedCount, WebState};
 
@@ -44,8 +45,8 @@ impl Office {
     pub(super) fn new(app: Arc<App>, metrics: Arc<Metrics>) -> Self {
         Self {
             app,
+            sessions: Sessions::measured(metrics.deliveries()),
             metrics,
-            sessions: Sessions::default(),
             parts: JoinSet::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -74,7 +75,7 @@ impl Office {
 
     /// The state of the leader's web API.
     pub(super) fn web(&self) -> WebState {
-        let sessions = self.sessions.clone();
+        let (sessions, shown) = (self.sessions.clone(), self.sessions.clone());
         WebState {
             app: Arc::clone(&self.app),
             metrics: Arc::clone(&self.metrics),
@@ -83,6 +84,10 @@ impl Office {
             watches: Arc::new(Watches::new(self.stop.clone(), self.tracker.clone())),
             sign_in: None,
             follower: None,
+            inside: Inside {
+                sessions: Some(Arc::new(move || shown_sessions(&shown))),
+                ..Inside::default()
+            },
         }
     }
 
@@ -193,6 +198,26 @@ impl Office {
             (T::NAME, Ok(()))
         });
     }
+}
+
+/// The sessions in the words of the web.
+fn shown_sessions(sessions: &Sessions) -> Vec<SessionShown> {
+    let shown = sessions.shown().into_iter();
+    let shown = shown.map(|session| SessionShown {
+        cluster: session.cluster,
+        epoch: session.epoch,
+        since: session.since,
+        heard_at: session.heard_at,
+        certificate_ends: session.certificate_ends,
+        waiting: session.waiting,
+        sent_to: session.standing.sent_to,
+        unacknowledged: session.standing.unacknowledged,
+        room: session.standing.room,
+        unanswered: session.standing.unanswered,
+        answered_to: session.standing.answered_to,
+        observes: session.standing.observes,
+    });
+    shown.collect()
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::sign_in::SignIn;
 use crate::tls::{self, LiveCertificate, PeerAddress, TlsListener};
 use crate::web::WebState;
 use crate::web::front::Front;
+use crate::web::inside::Inside;
 use crate::web::limits::Limits;
 use crate::web::watch::Watches;
 
@@ -42,6 +43,7 @@ pub(super) struct Process {
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Arc<Limits>,
     pub(super) sign_in: Option<Arc<SignIn>>,
+    pub(super) inside: Inside,
     parts: Parts,
     stop: CancellationToken,
     tracker: TaskTracker,
@@ -53,7 +55,7 @@ impl Process {
         ca: Arc<Authority>,
         names: Vec<String>,
         web: TcpListener,
-        (limits, sign_in): (Arc<Limits>, Option<Arc<SignIn>>),
+        (limits, sign_in, inside): (Arc<Limits>, Option<Arc<SignIn>>, Inside),
     ) -> anyhow::Result<Self> {
         // Before the certificate is made: roots that change meanwhile are not missed.
         let roots = ca.changes();
@@ -67,6 +69,7 @@ impl Process {
             metrics: Arc::default(),
             limits,
             sign_in,
+            inside,
             parts: JoinSet::new(),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
@@ -95,10 +98,15 @@ impl Process {
     /// the leader by the web as well.
     pub(super) fn open_office(&self, app: Arc<App>, link: &mut LinkPort) -> anyhow::Result<Office> {
         let mut office = Office::new(app, Arc::clone(&self.metrics));
+        let web = office.web();
         self.front.put(WebState {
             limits: Arc::clone(&self.limits),
             sign_in: self.sign_in.clone(),
-            ..office.web()
+            inside: Inside {
+                sessions: web.inside.sessions,
+                ..self.inside.clone()
+            },
+            ..web
         });
         office.begin(Arc::clone(&self.certificate), link.listen()?)?;
         Ok(office)
@@ -282,7 +290,8 @@ mod tests {
         let ca = Arc::clone(hub.app.authority());
         let web = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let names = vec!["localhost".to_owned()];
-        let process = Process::start(ca, names, web, (Arc::default(), None)).unwrap();
+        let process =
+            Process::start(ca, names, web, (Arc::default(), None, Inside::default())).unwrap();
         let front = Arc::clone(&process.front);
         let asked = move || {
             let request = Request::get("/api/v1/hub").body(Body::empty()).unwrap();

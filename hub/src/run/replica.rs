@@ -20,6 +20,7 @@ use crate::store::etcd::seat::{Seat, Tenure};
 use crate::store::records::TxnExt as _;
 use crate::store::{Revision, Store, StoreError, keys};
 use crate::web::forward::{Client, Follower};
+use crate::web::inside::Inside;
 use crate::web::{ConnectedCount, WebState};
 
 /// How long a claim may take, with all that is read for it.
@@ -226,6 +227,8 @@ impl Replica {
             watches: self.process.watches(),
             sign_in: self.process.sign_in.clone(),
             follower: Some(follower),
+            // What is inside of a hub is asked of the one that leads.
+            inside: Inside::default(),
         });
         Ok(())
     }

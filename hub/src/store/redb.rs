@@ -55,6 +55,7 @@ pub struct RedbStore {
     writer: Arc<Writer>,
     head: watch::Receiver<Revision>,
     recent: Recent,
+    path: Arc<Path>,
 }
 
 impl fmt::Debug for RedbStore {
@@ -103,6 +104,7 @@ impl RedbStore {
             writer: Arc::new(writer),
             head: receiver,
             recent,
+            path: path.into(),
         })
     }
 
@@ -417,6 +419,11 @@ impl Store for RedbStore {
     fn term(&self) -> BoxFuture<'_, Result<Fence, StoreError>> {
         let term = self.look(|txn| Ok(Fence(number(&txn.open_table(META)?, TERM)?)));
         std::future::ready(term).boxed()
+    }
+
+    fn file_bytes(&self) -> Option<u64> {
+        let found = std::fs::metadata(&self.path);
+        found.ok().map(|file| file.len())
     }
 }
 

@@ -78,6 +78,7 @@ pub async fn drive<T: Task>(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) {
+    metrics.activities().begins(T::NAME, triggers.every);
     let wake = Arc::new(Notify::new());
     // The first activation needs no change.
     wake.notify_one();
@@ -106,7 +107,10 @@ async fn activate<T: Task>(task: &mut T, metrics: &Metrics) -> Duration {
     loop {
         let begun = Instant::now();
         let result = task.activate().await;
-        metrics.task(T::NAME, TaskResult::of(&result), begun.elapsed());
+        let (how, took) = (TaskResult::of(&result), begun.elapsed());
+        metrics.task(T::NAME, how, took);
+        let why = result.as_ref().err().map(ToString::to_string);
+        metrics.activities().ended(T::NAME, (how, took), why);
         worked += begun.elapsed().saturating_sub(task.waited());
         match result {
             Ok(Outcome::Progressed) => {}

@@ -156,7 +156,8 @@ fn is_answered_here(request: &Request) -> bool {
     let (method, path) = (request.method(), request.uri().path());
     // Whom a rotation waits for only the leader knows: it holds the sessions.
     let of_the_leader = ["/api/v1/hub/backup", "/api/v1/hub/ca"];
-    if path.starts_with("/api/v1/audit") || of_the_leader.contains(&path) {
+    let looks_inside = path.starts_with("/debug/");
+    if looks_inside || path.starts_with("/api/v1/audit") || of_the_leader.contains(&path) {
         return false;
     }
     let newest = request.headers().get(header::CACHE_CONTROL);

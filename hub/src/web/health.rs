@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::WebState;
 use super::forward::FRESH;
 use crate::metrics::Moment;
+use crate::store::{keys, records};
 
 /// The process answers.
 pub(super) async fn healthz() -> &'static str {
@@ -42,7 +43,13 @@ pub(super) async fn metrics(State(state): State<WebState>) -> Response {
         .doubts()
         .await
         .is_ok_and(|doubts| !doubts.is_empty());
+    let members = records::list(state.app.store().as_ref(), &keys::clusters()).await;
+    let members = members.ok();
     let moment = Moment {
+        leads: state.follower.is_none(),
+        members: members.as_ref().map(|read| read.value.len()),
+        store_bytes: state.app.store().file_bytes().unwrap_or_default(),
+        store_revision: members.map(|read| read.revision.0),
         connected: (state.connected.0)(),
         observing,
         frozen: state.app.frozen_scopes().await.unwrap_or_default(),

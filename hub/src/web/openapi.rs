@@ -17,6 +17,7 @@ pub(super) use self::sign_in::SIGN_IN;
 use super::auth::SESSION;
 use super::authority::{Authority, AuthorityStep};
 use super::hub::Hub;
+use super::inside;
 use super::operations::{OPERATIONS, Operation, Parameter};
 use super::patch;
 
@@ -146,10 +147,23 @@ enum About {
     Audit,
     AuditExport,
     Authority,
+    Sessions,
+    Tasks,
+    Log,
+    LogLines,
+    Settings,
 }
 
 impl About {
     fn of(path: &str) -> Self {
+        match path {
+            "/debug/sessions" => return Self::Sessions,
+            "/debug/tasks" => return Self::Tasks,
+            "/debug/log" => return Self::Log,
+            "/debug/log/lines" => return Self::LogLines,
+            "/debug/settings" => return Self::Settings,
+            _ => {}
+        }
         match path.split('/').nth(3) {
             Some("lostclusters") => Self::Lost,
             Some("clusters") if path.ends_with("/lose") => Self::Lost,
@@ -181,6 +195,11 @@ impl About {
             Self::Audit => "Audit",
             Self::AuditExport => "AuditExport",
             Self::Authority => "Authority",
+            Self::Sessions => "DebugSessions",
+            Self::Tasks => "DebugTasks",
+            Self::Log => "DebugLog",
+            Self::LogLines => "DebugLogLines",
+            Self::Settings => "DebugSettings",
         }
     }
 
@@ -196,6 +215,11 @@ impl About {
             Self::Lost => schemas.named::<LostCluster>(name),
             Self::Hub => schemas.named::<Hub>(name),
             Self::Authority => schemas.named::<Authority>(name),
+            Self::Sessions => schemas.named::<inside::Sessions>(name),
+            Self::Tasks => schemas.named::<inside::Tasks>(name),
+            Self::Log => schemas.named::<inside::Log>(name),
+            Self::LogLines => schemas.named::<inside::LogLines>(name),
+            Self::Settings => schemas.named::<inside::Settings>(name),
             Self::Backup | Self::AuditExport => json!({ "type": "string", "format": "binary" }),
             Self::Audit => json!({ "type": "object" }),
         }
@@ -222,7 +246,16 @@ fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
     let is_one = operation.path.ends_with("{name}")
         || matches!(
             about,
-            About::Hub | About::Backup | About::Audit | About::AuditExport | About::Authority
+            About::Hub
+                | About::Backup
+                | About::Audit
+                | About::AuditExport
+                | About::Authority
+                | About::Sessions
+                | About::Tasks
+                | About::Log
+                | About::LogLines
+                | About::Settings
         );
     let shown = if is_one || operation.method != "GET" {
         about.one(schemas)
@@ -242,6 +275,7 @@ fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
             Some(schemas.named::<AuthorityStep>("AuthorityStep"))
         }
         Some(_) => None,
+        None if about == About::Log => Some(schemas.named::<inside::LogChange>("DebugLogChange")),
         None => Some(shown),
     };
     if let Some(body) = sent.and_then(|sent| body(operation, &sent)) {
@@ -433,7 +467,7 @@ fn problems(operation: &Operation) -> Vec<(u16, &'static str)> {
         ),
         (true, 422, "The request is invalid, field by field"),
         (
-            operation.method == "PUT",
+            operation.method == "PUT" && takes(Parameter::IfMatch),
             428,
             "It must be said for which revision this is meant",
         ),

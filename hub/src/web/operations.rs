@@ -147,6 +147,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation("POST", "/api/v1/hub/ca/rotate", &[Parameter::DryRun]),
     operation("POST", "/api/v1/hub/ca/advance", &[Parameter::DryRun]),
     operation("POST", "/api/v1/hub/ca/abort", &[Parameter::DryRun]),
+    operation("GET", "/debug/sessions", &[]),
+    operation("GET", "/debug/tasks", &[]),
+    operation("GET", "/debug/log", &[]),
+    operation("PUT", "/debug/log", &[]),
+    operation("GET", "/debug/log/lines", &[]),
+    operation("GET", "/debug/settings", &[]),
 ];
 
 /// What a request of this method to this path may carry; a HEAD is a GET without its body.

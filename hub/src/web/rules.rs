@@ -32,6 +32,8 @@ pub(super) fn act(method: &Method, path: &str) -> Option<(Verb, Kind)> {
         "/api/v1/hub/ca/rotate" => (Kind::Authority, What::Decision(Verb::Rotate)),
         "/api/v1/hub/ca/advance" => (Kind::Authority, What::Decision(Verb::Advance)),
         "/api/v1/hub/ca/abort" => (Kind::Authority, What::Decision(Verb::Abort)),
+        "/debug/sessions" | "/debug/tasks" => (Kind::Inside, What::All),
+        "/debug/log" | "/debug/log/lines" | "/debug/settings" => (Kind::Inside, What::One),
         _ => return None,
     };
     let verb = match (what, method.as_str()) {

@@ -7,6 +7,7 @@ mod changes;
 mod databases;
 mod decisions;
 mod freezes;
+mod inside;
 mod limits;
 mod lists;
 mod lost;
@@ -42,6 +43,7 @@ fn state(hub: &TestHub) -> WebState {
         watches: Arc::default(),
         sign_in: None,
         follower: None,
+        inside: Inside::default(),
     }
 }
 

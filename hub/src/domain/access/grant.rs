@@ -168,11 +168,13 @@ pub enum Kind {
     Audit,
     /// The roots that members trust.
     Authority,
+    /// What a hub that runs shows of its inside: sessions, tasks, log.
+    Inside,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Cluster,
         Self::JoinToken,
         Self::RemoteCluster,
@@ -182,6 +184,7 @@ impl Kind {
         Self::ApiToken,
         Self::Audit,
         Self::Authority,
+        Self::Inside,
     ];
 
     /// Its word.
@@ -197,6 +200,7 @@ impl Kind {
             Self::ApiToken => "API token",
             Self::Audit => "audit log",
             Self::Authority => "certificate authority",
+            Self::Inside => "inside of the hub",
         }
     }
 }
@@ -207,7 +211,8 @@ pub fn least(kind: Kind, verb: Verb) -> Option<Role> {
     use Role::{Admin, Operator, Viewer};
     match (kind, verb) {
         (Kind::Cluster | Kind::RemoteCluster | Kind::Database, Verb::List | Verb::Get)
-        | (Kind::Hub, Verb::Get) => Some(Viewer),
+        | (Kind::Hub, Verb::Get)
+        | (Kind::Inside, Verb::List) => Some(Viewer),
         (Kind::Database, Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::JoinToken, Verb::List | Verb::Get) => Some(Operator),
         (Kind::Cluster, Verb::Delete | Verb::Approve | Verb::Deny | Verb::Release | Verb::Lose)
@@ -215,12 +220,14 @@ pub fn least(kind: Kind, verb: Verb) -> Option<Role> {
         | (Kind::Hub, Verb::List | Verb::Adopt | Verb::Release)
         | (Kind::Backup, Verb::Get)
         | (Kind::Audit, Verb::List)
+        | (Kind::Inside, Verb::Get | Verb::Update)
         | (Kind::Authority, Verb::Get | Verb::Rotate | Verb::Advance | Verb::Abort)
         | (Kind::ApiToken, Verb::List | Verb::Get | Verb::Create | Verb::Delete) => Some(Admin),
         (Kind::Cluster, Verb::Create | Verb::Update)
         | (Kind::RemoteCluster, Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::JoinToken | Kind::ApiToken, Verb::Update)
         | (Kind::Hub, Verb::Create | Verb::Update | Verb::Delete)
+        | (Kind::Inside, Verb::Create | Verb::Delete)
         | (Kind::Audit, Verb::Get | Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::Backup, Verb::List | Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::Authority, Verb::List | Verb::Create | Verb::Update | Verb::Delete)
@@ -246,7 +253,12 @@ fn is_for_projects(kind: Kind, verb: Verb) -> bool {
         Kind::Cluster | Kind::RemoteCluster => verb.reads(),
         // What the hub holds back names databases of every project.
         Kind::Hub => verb == Verb::Get,
-        Kind::JoinToken | Kind::Backup | Kind::ApiToken | Kind::Audit | Kind::Authority => false,
+        Kind::JoinToken
+        | Kind::Backup
+        | Kind::ApiToken
+        | Kind::Audit
+        | Kind::Authority
+        | Kind::Inside => false,
     }
 }
 

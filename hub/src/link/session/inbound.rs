@@ -44,6 +44,15 @@ where
         &mut self,
         frame: Option<Result<proto::AgentFrame, Status>>,
     ) -> Result<(), End> {
+        let heard = self.on_frames(frame).await;
+        self.stands();
+        heard
+    }
+
+    async fn on_frames(
+        &mut self,
+        frame: Option<Result<proto::AgentFrame, Status>>,
+    ) -> Result<(), End> {
         let (mut reports, mut bytes, mut next) = (Vec::new(), 0, Some(frame));
         while let Some(frame) = next {
             let frame = match frame {
@@ -167,6 +176,9 @@ where
                 continue;
             };
             self.outcomes_to = self.outcomes_to.max(outcome.revision.0);
+            if let Some(told) = self.unanswered.answered(object, &outcome) {
+                self.context.sessions.delivered(told.elapsed());
+            }
             if outcome.result == OutcomeKind::Held && outcome.code == codes::NEEDS_CONFIRMATION {
                 self.answer_prepared(object, outcome.revision).await?;
             }

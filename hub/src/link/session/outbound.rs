@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::super::outbox::Pending;
+use super::super::sessions::Standing;
 use super::super::wire;
 use super::end::millis;
 use super::{End, Session, road};
@@ -159,6 +160,7 @@ where
         let sent = frames.iter().map(Vec::len).sum();
         for held in ordered.iter().take(sent) {
             road::told(self.cluster, held);
+            self.unanswered.told(held);
         }
         let whole = whole && sent == ordered.len();
         if sent < ordered.len() {
@@ -196,7 +198,20 @@ where
             }))
             .await?;
         }
+        self.stands();
         Ok(())
+    }
+
+    /// Shows how far the session is.
+    pub(super) fn stands(&self) {
+        self.seat.stands(Standing {
+            sent_to: self.window.reached,
+            unacknowledged: self.window.unacknowledged.len(),
+            room: self.window.room(),
+            unanswered: self.unanswered.len(),
+            answered_to: self.outcomes_to,
+            observes: self.observing,
+        });
     }
 }
 

@@ -87,6 +87,12 @@ GET hub/ca admin
 POST hub/ca/rotate admin
 POST hub/ca/advance admin
 POST hub/ca/abort admin
+GET /debug/sessions viewer
+GET /debug/tasks viewer
+GET /debug/log admin
+PUT /debug/log admin
+GET /debug/log/lines admin
+GET /debug/settings admin
 ";
 
 #[tokio::test]

@@ -16,6 +16,7 @@ backup                  -         admin     -         -         -         -     
 API token               admin     admin     admin     -         admin     -         -         -         -         -         -         -         -
 audit log               admin     -         -         -         -         -         -         -         -         -         -         -         -
 certificate authority   -         admin     -         -         -         -         -         -         -         -         admin     admin     admin
+inside of the hub       viewer    admin     -         admin     -         -         -         -         -         -         -         -         -
 ";
 
 #[test]
