@@ -10,8 +10,9 @@
 #[path = "observability/promql.rs"]
 mod promql;
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
+use meridian_hub::metrics::{Limited, Metrics, Moment, TaskResult};
 use promql::{Query, parse};
 use serde_json::Value;
 
@@ -73,7 +74,33 @@ fn dashboards() -> Vec<(String, Value)> {
     all
 }
 
-/// The metrics of nodes and agents.
+/// What a hub answers at `/metrics` in which everything has happened once.
+fn page_of_a_hub() -> String {
+    let metrics = Metrics::default();
+    metrics.task("plan", TaskResult::Settled, Duration::from_millis(1));
+    metrics.request(200);
+    metrics.limited(Limited::Token);
+    metrics.server_certificate_ends(1_000);
+    metrics.server_certificate_renewed(true);
+    metrics.deliveries().observe(0.1);
+    metrics.print(Moment::default()).unwrap()
+}
+
+/// Names and labels of the samples of a page.
+fn samples(page: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut names, mut labels) = (BTreeSet::new(), BTreeSet::new());
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let end = line.find(['{', ' ']).unwrap();
+        names.insert(line[..end].to_owned());
+        let inside = line[end..].strip_prefix('{').unwrap_or_default();
+        let inside = inside.split('}').next().unwrap_or_default();
+        let pairs = inside.split(',').filter_map(|pair| pair.split_once('='));
+        labels.extend(pairs.map(|(label, _)| label.to_owned()));
+    }
+    (names, labels)
+}
+
+/// The metrics of nodes, agents and hubs.
 fn metrics() -> BTreeSet<String> {
     let nodes = meridian_node::sync::exporter::families();
     let nodes = nodes.iter().map(|family| family.name.to_owned());
@@ -81,14 +108,18 @@ fn metrics() -> BTreeSet<String> {
     let own = ITS_OWN.iter().map(|name| (*name).to_owned());
     nodes
         .chain(agents.map(|name| (*name).to_owned()))
+        .chain(samples(&page_of_a_hub()).0)
         .chain(own)
         .collect()
 }
 
-fn labels() -> BTreeSet<&'static str> {
+fn labels() -> BTreeSet<String> {
     let ours = meridian_node::sync::exporter::LABELS.iter();
     let agents = meridian_agent::metrics::LABELS.iter();
-    ours.chain(agents).chain(TARGET).copied().collect()
+    let all = ours.chain(agents).chain(TARGET);
+    all.map(|label| (*label).to_owned())
+        .chain(samples(&page_of_a_hub()).1)
+        .collect()
 }
 
 /// What is wrong with an expression.
@@ -190,7 +221,7 @@ fn both_files_of_rules_say_the_same() {
 #[test]
 fn dashboards_read_metrics_that_exist() {
     let all = dashboards();
-    assert_eq!(all.len(), 4);
+    assert_eq!(all.len(), 5);
     for (file, board) in all {
         let panels = list(&board["panels"]);
         let queries = panels.iter().flat_map(|panel| list(&panel["targets"]));
@@ -263,9 +294,34 @@ fn monitors_choose_what_the_agent_makes() {
     for (key, value) in wanted {
         assert_eq!(&template["metadata"]["labels"][key], value);
     }
+    let hubs = &monitors[2];
+    let bundle = fs::read_to_string(folder().join("../bundle/hub.yaml")).unwrap();
+    let (labels, port) = (
+        &hubs["spec"]["selector"]["matchLabels"],
+        &hubs["spec"]["podMetricsEndpoints"][0]["port"],
+    );
+    for (key, value) in labels.as_object().unwrap() {
+        assert!(bundle.contains(&format!("{key}: {}", text(value))));
+    }
+    assert!(bundle.contains(&format!("{{name: {}, containerPort: 8443}}", text(port))));
     let port = &agents["spec"]["podMetricsEndpoints"][0]["port"];
     let ports = list(&template["spec"]["containers"][0]["ports"]);
     assert!(ports.iter().any(|found| found["name"] == *port), "{port}");
+}
+
+#[test]
+fn every_metric_of_a_hub_is_shown_by_a_dashboard_or_watched_by_an_alert() {
+    let boards = dashboards().into_iter().map(|(_, board)| board.to_string());
+    let shown = boards.collect::<String>() + &read("rules.yaml");
+    let (names, _) = samples(&page_of_a_hub());
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        let base = ["_sum", "_count", "_bucket"]
+            .iter()
+            .find_map(|part| name.strip_suffix(part));
+        let base = base.unwrap_or(&name);
+        assert!(shown.contains(base), "{base} is in no file");
+    }
 }
 
 #[test]
