@@ -26,6 +26,8 @@ mod member;
 mod refusals;
 #[path = "hub_stores/rotation.rs"]
 mod rotation;
+#[path = "hub_stores/support.rs"]
+mod support;
 #[path = "hub_stores/trace.rs"]
 mod trace;
 

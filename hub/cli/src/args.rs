@@ -380,6 +380,18 @@ pub(crate) enum HubCommand {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
+    /// Collect what is needed to find a fault of the hub, without secrets
+    #[command(
+        after_help = "Example:\n  meridian hub support-bundle -o hub.tar.gz\n\n\
+                      Needs a token with the role admin. Of what the hub answers listed fields are written, and the newest lines of its \
+                      log; tokens, keys and certificates are not asked for. What could not be read stands in manifest.json. For one \
+                      cluster: meridian support-bundle."
+    )]
+    SupportBundle {
+        /// File to write [default: meridian-hub-support-TIME.tar.gz]
+        #[arg(short, long, value_name = "FILE.tar.gz")]
+        output: Option<PathBuf>,
+    },
     /// Let a hub that only observes go on with the store that it has: promote a restored one
     #[command(
         visible_alias = "promote",

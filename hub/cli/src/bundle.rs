@@ -6,6 +6,7 @@
 
 mod archive;
 mod collect;
+pub(crate) mod hub;
 mod kinds;
 mod redact;
 mod scrub;

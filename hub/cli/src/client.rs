@@ -99,8 +99,16 @@ impl Hub {
         path: &str,
         headers: HeaderMap,
     ) -> Result<Download<'_>, CliError> {
-        let path = format!("/api/v1/{path}");
-        let sent = self.send(Method::GET, &path, None, headers);
+        self.download_at(&format!("/api/v1/{path}"), headers).await
+    }
+
+    /// As [`Hub::download`], of any path of the hub.
+    pub(crate) async fn download_at(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Download<'_>, CliError> {
+        let sent = self.send(Method::GET, path, None, headers);
         let answer = self.in_time(sent).await??;
         let status = answer.status();
         if !status.is_success() {

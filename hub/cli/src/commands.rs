@@ -136,6 +136,7 @@ async fn hub_itself(hub: &Hub, command: HubCommand, now: Timestamp) -> Result<()
             force,
             output,
         } => backup::backup(hub, &file, force, output).await,
+        HubCommand::SupportBundle { output } => bundle::hub::run(hub, output, now).await,
         HubCommand::Adopt { yes } => hub::adopt(hub, yes, now).await,
         HubCommand::Freezes { output } => hub::freezes(hub, output, now).await,
         HubCommand::Release {

@@ -22,6 +22,9 @@ use super::member::Member;
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Something secret in the environment of every hub here.
+pub(crate) const SECRET_OF_THE_ENVIRONMENT: &str = "Canary0fTheEnvironment7b1e";
+
 /// Path of the databases.
 pub(crate) const DATABASES: &str = "/api/v1/activeactivedatabases";
 
@@ -156,6 +159,7 @@ impl Hub {
             .args(["--advertise-web", &format!("127.0.0.1:{}", self.web)])
             .args(self.state())
             .env("MERIDIAN_HUB_CA_MARGIN", "200ms")
+            .env("MERIDIAN_PROXY_PASSWORD", SECRET_OF_THE_ENVIRONMENT)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command

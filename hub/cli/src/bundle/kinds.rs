@@ -82,15 +82,20 @@ fn with_status(mut fields: Vec<String>) -> Vec<String> {
     fields
 }
 
+/// Fields of an Active-Active database.
+pub(super) fn active_active() -> Vec<String> {
+    let mut fields = below("spec.globalConfigurations", REDB);
+    fields.extend(strings(&[
+        "spec.participatingClusters",
+        "spec.redisEnterpriseCluster",
+    ]));
+    fields
+}
+
 /// Every kind, in the order in which they are read.
 pub(crate) fn all() -> Vec<Kind> {
     let vendor = "apis/app.redislabs.com/v1alpha1";
     let own = "apis/meridian.dev/v1alpha1";
-    let mut global = below("spec.globalConfigurations", REDB);
-    global.extend(strings(&[
-        "spec.participatingClusters",
-        "spec.redisEnterpriseCluster",
-    ]));
     let kind = |api, plural, take, fields| Kind {
         api,
         plural,
@@ -121,7 +126,7 @@ pub(crate) fn all() -> Vec<Kind> {
             vendor,
             "redisenterpriseactiveactivedatabases",
             Take::All,
-            with_status(global),
+            with_status(active_active()),
         ),
         kind(
             own,
