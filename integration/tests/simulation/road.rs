@@ -1,14 +1,25 @@
 //! A request is followed by its trace through the logs of the hub and of the members, also where the hub died in between.
 
 use std::{
+    cell::Cell,
     io::{self, Write},
     sync::{Arc, Mutex},
 };
 
 use meridian_api::trace::TraceId;
 use meridian_hub::{app::writes::Manner, ca::Origin};
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, dynamic_filter_fn},
+    layer::SubscriberExt as _,
+};
 
 use super::{rest, world::World};
+
+thread_local! {
+    /// Whether what this thread logs is kept.
+    static LISTENS: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What was logged.
 #[derive(Clone, Default)]
@@ -28,16 +39,19 @@ impl Write for Log {
 fn a_request_is_found_by_its_trace_in_the_logs_of_hub_and_members() {
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(move || writer.clone())
-        .finish();
+        .with_filter(LevelFilter::INFO)
+        .with_filter(dynamic_filter_fn(|_, _| LISTENS.get()));
+    // For all threads, but heard on this one alone: what one thread alone logs to is forgotten where other threads log to nothing.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines)).unwrap();
+    LISTENS.set(true);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    let _logging = tracing::subscriber::set_default(subscriber);
     let trace = TraceId::of_bits(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
     runtime.block_on(async {
         let mut world = World::new(5, false).await;
