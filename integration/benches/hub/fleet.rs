@@ -22,6 +22,8 @@ use super::{
 
 /// Members that join at the same time.
 const AT_ONCE: usize = 64;
+/// Nodes of each REC.
+pub(crate) const NODES: usize = 3;
 /// How long joining may take, for each hundred of members.
 const JOINED: Duration = Duration::from_secs(60);
 
@@ -270,7 +272,7 @@ pub(crate) fn rec(n: usize) -> Value {
         "kind": "RedisEnterpriseCluster",
         "metadata": { "name": "rec" },
         "spec": {
-            "nodes": 3,
+            "nodes": NODES,
             "ingressOrRouteSpec": {
                 "apiFqdnUrl": format!("api.{}.example.com", name(n)),
                 "dbFqdnSuffix": format!(".db.{}.example.com", name(n)),

@@ -1,4 +1,5 @@
-//! A member as it is in production but for its nodes: the agent's process and a real API server, which the bench watches.
+//! A member as it is in production but for its nodes: the agent's process and a real API server, which the bench watches. The pods
+//! of its REC stand there as a kubelet would show them, so that databases find a place; nothing runs in them.
 
 use std::{
     fs::{self, File},
@@ -7,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::TryStreamExt as _;
 use kube::{
-    ResourceExt as _,
-    api::{Api, DynamicObject, PostParams},
+    Client, ResourceExt as _,
+    api::{Api, DynamicObject, Patch, PatchParams, PostParams},
     discovery::ApiResource,
     runtime::watcher::{self, Event},
 };
@@ -28,6 +29,8 @@ use super::{
 
 /// Namespace that no agent operates.
 const ELSEWHERE: &str = "floor";
+/// How long an agent may take until it has made its first objects.
+const MADE: Duration = Duration::from_secs(60);
 
 /// It ends with this value.
 pub(crate) struct Member {
@@ -98,6 +101,9 @@ impl Member {
         let mut rec = fleet::rec(self.n);
         rec["apiVersion"] = json!("app.redislabs.com/v1");
         rec["kind"] = json!("RedisEnterpriseCluster");
+        // Room for every database of the bench.
+        let size = json!({ "cpu": "4", "memory": "64Gi" });
+        rec["spec"]["redisEnterpriseNodeResources"] = json!({ "requests": size, "limits": size });
         for (kind, object) in [
             (recs, rec),
             (secrets, fleet::material(self.n, token, link)?),
@@ -135,6 +141,44 @@ impl Member {
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
         self.agent = Some(agent);
+        self.pods(&client).await
+    }
+
+    /// Makes the pods of the REC's StatefulSet, and says that they are ready.
+    async fn pods(&self, client: &Client) -> Result<()> {
+        let sets = kind("apps", "v1", "StatefulSet", "statefulsets");
+        let sets: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &sets);
+        let begun = Instant::now();
+        let set = loop {
+            if let Some(set) = sets.get_opt("rec").await? {
+                break set;
+            }
+            self.agent()?;
+            ensure!(
+                begun.elapsed() < MADE,
+                "the agent makes no StatefulSet within {MADE:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let pods = kind("", "v1", "Pod", "pods");
+        let pods: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &pods);
+        for n in 0..fleet::NODES {
+            let name = format!("rec-{n}");
+            let mut pod = set.data["spec"]["template"].clone();
+            pod["apiVersion"] = json!("v1");
+            pod["kind"] = json!("Pod");
+            pod["metadata"]["name"] = json!(name);
+            pod["spec"]["nodeName"] = json!(format!("host-{n}"));
+            pods.create(&PostParams::default(), &serde_json::from_value(pod)?)
+                .await?;
+            let ready = json!({ "status": {
+                "phase": "Running",
+                "podIP": format!("10.0.0.{}", n + 1),
+                "conditions": [{ "type": "Ready", "status": "True" }],
+            } });
+            pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(ready))
+                .await?;
+        }
         Ok(())
     }
 

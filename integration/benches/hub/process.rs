@@ -241,7 +241,10 @@ fn spawn(
         .args(["--advertise-link", &format!("127.0.0.1:{link}")])
         .args(["--advertise-web", &format!("127.0.0.1:{web}")])
         // As deploy/bundle/hub.yaml has it.
-        .env("MALLOC_ARENA_MAX", "1")
+        .env(
+            "_RJEM_MALLOC_CONF",
+            "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0",
+        )
         // The bench is one caller that stands for many.
         .args(["--limit-requests", "0"])
         .args(replica)
