@@ -47,6 +47,11 @@ impl World {
     fn replaces_none(&self, at: usize, epoch: u64, content: Content) -> Result<(), String> {
         let forgiven = self.settled.forgiven.is_some_and(|from| epoch >= from);
         let has = |content| self.history.count(content);
+        let kept = self.history.common(self.acknowledged, content);
+        if has(self.acknowledged) <= has(kept) + MOST_LOST {
+            // A copy with more is of before: a person has let a shard lead as it is since, and clients have written to that.
+            return Ok(());
+        }
         for node in self.others(at) {
             let whole = node.shard.as_ref().filter(|shard| shard.whole);
             let more = whole.map_or(0, |shard| has(shard.content));

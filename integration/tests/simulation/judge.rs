@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use meridian_agent::link::{journal::Journal, kinds::Kind, order::Position};
+use meridian_agent::link::{freeze::Freeze, journal::Journal, kinds::Kind, order::Position};
 use meridian_api::{
     ids::{ClusterUid, Incarnation, ObjectId, Revision, Term},
     link::proto::{
@@ -62,6 +62,8 @@ struct Member {
     confirmed: BTreeSet<(ObjectId, Revision)>,
     /// Where its journal stands, as it was stored last.
     position: Option<Position>,
+    /// What waits for people, as its journal was stored last.
+    frozen: Freeze,
     /// Epoch of the newest session that was welcomed, by the hub's start.
     newest: BTreeMap<Incarnation, u64>,
 }
@@ -251,6 +253,15 @@ impl Judge {
         }
         member.seen = now;
         member.position = journal.position().cloned();
+        member.frozen = journal.frozen().clone();
+    }
+
+    /// Whether the orders of an object wait until people have looked: nothing is done for it meanwhile.
+    pub(crate) fn is_frozen(&self, cluster: ClusterUid, object: &str) -> bool {
+        let state = self.state.lock().unwrap();
+        let member = state.members.get(&cluster);
+        let id = object.parse().ok();
+        id.is_some_and(|id| member.is_some_and(|member| member.frozen.holds(&id)))
     }
 
     /// The link writes an object on a member.

@@ -266,7 +266,9 @@ pub(crate) async fn without_hub(world: &mut World) -> bool {
     sleep(Duration::from_secs(40)).await;
     let before = orders(&member);
     let ours = before.iter().filter(|((kind, name), object)| {
-        shown(object).is_some() && !member.kubernetes.is_edited(*kind, name)
+        let goes_on =
+            shown(object).is_some_and(|(id, ..)| !world.judge.is_frozen(member.cluster, id));
+        goes_on && !member.kubernetes.is_edited(*kind, name)
     });
     let ours: Vec<_> = ours.map(|(key, _)| key.clone()).collect();
     let Some((kind, name)) = from.pick(&ours) else {

@@ -36,7 +36,9 @@ pub(super) fn judge(duty: &Duty, id: &str, facts: &Facts, alone: Option<bool>) -
         return Fitness::Unfit;
     }
     match alone {
-        _ if duty.joining.is_empty() => Fitness::Fit,
+        // Whoever has come into the set since was counted here first. The word that this one leads as it is may be of long ago, when
+        // another has led since.
+        _ if !duty.as_is && duty.joining.is_empty() => Fitness::Fit,
         Some(true) => Fitness::Fit,
         Some(false) => Fitness::Unfit,
         None => Fitness::AskWhetherAlone,

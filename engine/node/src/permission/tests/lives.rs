@@ -37,6 +37,7 @@ fn a_life_with_less_than_it_had_wants_another_to_lead_and_never_asks() {
     bench.feed(Event::Obeys(duty(5, &[], &[])));
     assert!(bench.view().wish.is_some() && bench.permits().len() == permitted);
     bench.feed(Event::Obeys(as_is(duty(6, &[], &[]))));
+    bench.find(shows(6, None, true, &[]));
     assert!(bench.writable() && bench.view().wish.is_none());
 }
 
@@ -98,6 +99,7 @@ fn a_candidate_that_restarts_after_its_promotion_and_before_it_led_is_unfit() {
         ..none()
     };
     for (order, leads) in [(none(), false), (as_is(none()), true), (alone, true)] {
+        let asks = order.as_is;
         let mut bench = Bench::new(Facts::default());
         bench.feed(Event::Obeys(replica.clone()));
         bench.feed(Event::Up(Life {
@@ -108,10 +110,34 @@ fn a_candidate_that_restarts_after_its_promotion_and_before_it_led_is_unfit() {
         bench.feed(Event::Down);
         bench.feed(Event::Obeys(order));
         bench.feed(Event::Up(life("2")));
+        if asks {
+            bench.find(shows(4, None, true, &[]));
+        }
         assert_eq!(
             (bench.writable(), bench.view().wish.is_none()),
             (leads, leads)
         );
+    }
+}
+
+#[test]
+fn who_is_said_to_lead_as_it_is_asks_whether_that_still_holds() {
+    // (what the topology says now, whether it leads, whether it wants another to)
+    let cases = [
+        (shows(3, None, true, &[]), true, false),
+        (shows(3, None, true, &["b"]), false, true),
+        (shows(3, Some(4), true, &[]), false, false),
+        (shows(5, None, false, &[]), false, false),
+        (Found::Nothing, false, false),
+    ];
+    for (found, leads, wishes) in cases {
+        let mut bench = Bench::new(Facts::default());
+        bench.feed(Event::Obeys(as_is(duty(3, &[], &[]))));
+        bench.feed(Event::Up(life("1")));
+        assert!(!bench.writable() && !bench.asks.is_empty());
+        bench.find(found.clone());
+        let now = (bench.writable(), bench.view().wish.is_some());
+        assert_eq!(now, (leads, wishes), "{found:?}");
     }
 }
 
@@ -149,8 +175,12 @@ fn an_unfit_life_is_unfit_under_a_topology_that_was_made_again() {
 fn a_new_database_leads_because_the_agent_says_so() {
     for (order, leads) in [(duty(1, &[], &[]), false), (as_is(duty(1, &[], &[])), true)] {
         let mut bench = Bench::new(Facts::default());
+        let asks = order.as_is;
         bench.feed(Event::Obeys(order));
         bench.feed(Event::Up(life("1")));
+        if asks {
+            bench.find(shows(1, None, true, &[]));
+        }
         assert_eq!(bench.writable(), leads);
     }
 }
